@@ -1,0 +1,78 @@
+// Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
+// Unit tests run side by side; tests that need root (x.root.test.ts and test/) run one at a time and are listed as
+// skipped without root. Fails when a stage fails, and when no test ran.
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const named = process.argv.slice(2);
+const isRoot = process.getuid?.() === 0;
+
+function stage(name: string, command: string, args: string[]): boolean {
+  const started = performance.now();
+  console.log(`== ${name}`);
+  const { status } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.log(`== ${name}: ${status === 0 ? 'ok' : 'FAILED'} (${seconds} s)`);
+  return status === 0;
+}
+
+const node = process.execPath;
+const counts = { pass: 0, fail: 0, skipped: 0 };
+let ok = true;
+
+/** One run of node:test; its totals are added to `counts`. */
+function tests(name: string, args: string[]): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'podway-test-'));
+  const tap = join(folder, 'tap');
+  const reporters = named.length > 0 ? 'spec' : 'dot';
+  const passed = stage(name, node, [
+    '--test',
+    '--test-timeout=300000',
+    `--test-reporter=${reporters}`,
+    '--test-reporter-destination=stdout',
+    '--test-reporter=tap',
+    `--test-reporter-destination=${tap}`,
+    ...args,
+  ]);
+  const text = readFileSync(tap, 'utf8');
+  rmSync(folder, { recursive: true });
+  for (const key of Object.keys(counts) as (keyof typeof counts)[]) {
+    counts[key] += Number(new RegExp(`^# ${key} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+  }
+  return passed;
+}
+
+if (named.length > 0) {
+  ok = tests('tests', named);
+} else {
+  ok = stage('types', node, ['node_modules/typescript/bin/tsc', '--noEmit']) && ok;
+  ok =
+    stage('lint', node, [
+      'node_modules/@biomejs/biome/bin/biome',
+      'check',
+      '--diagnostic-level=error',
+      '.',
+    ]) && ok;
+  ok = stage('layers', node, ['tools/layers.ts']) && ok;
+  const all = globSync('{src,tools}/**/*.test.ts', { cwd: root }).sort();
+  const unit = all.filter((file) => !file.endsWith('.root.test.ts'));
+  const rooted = [
+    ...all.filter((file) => file.endsWith('.root.test.ts')),
+    ...globSync('test/**/*.test.ts', { cwd: root }).sort(),
+  ];
+  ok = tests(`unit tests (${unit.length} files)`, ['--test-concurrency=2', ...unit]) && ok;
+  if (isRoot) {
+    ok = tests(`lab tests (${rooted.length} files)`, ['--test-concurrency=1', ...rooted]) && ok;
+  } else {
+    for (const file of rooted) console.log(`skipped: ${file} (needs root for network namespaces)`);
+  }
+}
+if (counts.pass + counts.fail === 0) {
+  console.error('podway: NO_TESTS: no test ran, so nothing was shown');
+  ok = false;
+}
+console.log(`${counts.pass} passed, ${counts.fail} failed, ${counts.skipped} skipped`);
+process.exitCode = ok ? 0 : 1;
