@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import fc from 'fast-check';
+import { Journal, JournalError } from './journal.ts';
+
+let dir: string;
+let path: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'podway-journal-'));
+  path = join(dir, 'journal');
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const reopen = () => {
+  const journal = Journal.open<{ n: number }>(path);
+  journal.close();
+  return journal.replay;
+};
+
+test('appended records come back in order, and the file is private', () => {
+  const journal = Journal.open<{ n: number }>(path);
+  journal.appendSync({ n: 1 }, { n: 2 });
+  journal.appendSync({ n: 3 });
+  journal.close();
+  assert.deepEqual(reopen().records, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test('appends in flight share one write, and a sync append keeps their order', async () => {
+  const boundaries: string[] = [];
+  const journal = Journal.open<{ n: number }>(path, { onBoundary: (name) => boundaries.push(name) });
+  await Promise.all([1, 2, 3].map((n) => journal.append({ n })));
+  assert.equal(boundaries.filter((name) => name === 'journal:before-write').length, 1);
+  const earlier = journal.append({ n: 4 });
+  journal.appendSync({ n: 5 });
+  await earlier;
+  journal.close();
+  assert.deepEqual(
+    reopen().records.map((r) => r.n),
+    [1, 2, 3, 4, 5],
+  );
+});
+
+test('a file cut at any byte gives back every record that was whole, and can be appended to', () => {
+  const journal = Journal.open<{ n: number; text: string }>(path);
+  const records = [
+    { n: 1, text: 'ä\n' },
+    { n: 2, text: '' },
+    { n: 3, text: 'x'.repeat(40) },
+  ];
+  const ends: number[] = [];
+  for (const record of records) {
+    journal.appendSync(record);
+    ends.push(journal.size);
+  }
+  journal.close();
+  const whole = readFileSync(path);
+  for (let cut = 0; cut <= whole.length; cut++) {
+    writeFileSync(path, whole.subarray(0, cut));
+    const again = Journal.open<{ n: number; text: string }>(path);
+    const expected = records.filter((_, i) => ends[i]! <= cut);
+    assert.deepEqual(again.replay.records, expected, `cut at ${cut}`);
+    again.appendSync({ n: 9, text: 'later' });
+    again.close();
+    assert.deepEqual(reopen().records, [...expected, { n: 9, text: 'later' }]);
+  }
+});
+
+test('a damaged middle is reported, kept aside, and the rest replayed', () => {
+  const journal = Journal.open<{ n: number }>(path);
+  for (let n = 0; n < 5; n++) journal.appendSync({ n });
+  journal.close();
+  const bytes = readFileSync(path);
+  bytes[bytes.indexOf('"n":2') + 4] = 0x39;
+  writeFileSync(path, bytes);
+  const replay = reopen();
+  assert.deepEqual(
+    replay.records.map((r) => r.n),
+    [0, 1, 3, 4],
+  );
+  assert.equal(replay.damaged, 1);
+  assert.deepEqual(readFileSync(replay.keptAside!), bytes);
+});
+
+test('compaction keeps just what is live; a kill at any of its boundaries loses nothing', () => {
+  for (const killAt of [
+    'journal:compact:before-write',
+    'journal:compact:before-rename',
+    'journal:compact:after-rename',
+    'never',
+  ]) {
+    rmSync(path, { force: true });
+    const journal = Journal.open<{ n: number }>(path, {
+      onBoundary: (name) => {
+        if (name === killAt) throw new Error('killed');
+      },
+    });
+    for (let n = 0; n < 10; n++) journal.appendSync({ n });
+    try {
+      journal.compact([{ n: 9 }]);
+      journal.appendSync({ n: 10 });
+    } catch (error) {
+      assert.ok(error instanceof Error);
+    }
+    const records = reopen().records.map((r) => r.n);
+    const old = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    const expected = { 'journal:compact:after-rename': [9], never: [9, 10] }[killAt] ?? old;
+    assert.deepEqual(records, expected, killAt);
+  }
+});
+
+test('a write that fails leaves the earlier records and the file usable', () => {
+  let fail = false;
+  const journal = Journal.open<{ n: number }>(path, {
+    onBoundary: (name) => {
+      if (fail && name === 'journal:mid-write') throw new Error('no space left');
+    },
+  });
+  journal.appendSync({ n: 1 });
+  fail = true;
+  assert.throws(() => journal.appendSync({ n: 2 }), JournalError);
+  fail = false;
+  journal.appendSync({ n: 3 });
+  journal.close();
+  assert.deepEqual(
+    reopen().records.map((r) => r.n),
+    [1, 3],
+  );
+});
+
+test('whatever is appended comes back, with compactions between', () => {
+  fc.assert(
+    fc.property(fc.array(fc.oneof(fc.jsonValue(), fc.constant('compact')), { maxLength: 30 }), (steps) => {
+      rmSync(path, { force: true });
+      const journal = Journal.open<unknown>(path);
+      let live: unknown[] = [];
+      for (const step of steps) {
+        if (step === 'compact') {
+          live = live.slice(-2);
+          journal.compact(live);
+        } else {
+          journal.appendSync(step);
+          live.push(step);
+        }
+      }
+      journal.close();
+      assert.deepEqual(reopen().records, JSON.parse(JSON.stringify(live)));
+    }),
+    { numRuns: 60 },
+  );
+});
