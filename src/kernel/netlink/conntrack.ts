@@ -1,0 +1,208 @@
+// Connection tracking entries (ctnetlink). Dumps are filtered by one address in one place of one direction, which the
+// kernel has done since 5.8 (CTA_FILTER); an entry is deleted by its own original tuple and id, so that a connection
+// that was made anew meanwhile is never taken for it.
+import type { Ip } from '../../base/ip.ts';
+import { AF_INET, AF_INET6, afOf } from './address.ts';
+import { Attributes, beginNest, endNest, putBytes, putIp, putU32 } from './attribute.ts';
+import type { ByteWriter } from './bytes.ts';
+import { endMessage, type Message, NLM_F_DUMP } from './message.ts';
+import { beginNetfilter, NFGEN_LENGTH, SUBSYSTEM_CONNTRACK } from './nfnetlink-header.ts';
+
+export const IPCTNL_MSG_CT_NEW = 0;
+const IPCTNL_MSG_CT_GET = 1;
+export const IPCTNL_MSG_CT_DELETE = 2;
+
+const IPCTNL_MSG_CT_GET_STATS = 5;
+const CTA_STATS_GLOBAL_ENTRIES = 1;
+
+const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
+const CTA_PROTOINFO = 4;
+const CTA_TIMEOUT = 7;
+const CTA_MARK = 8;
+const CTA_ID = 12;
+const CTA_ZONE = 18;
+const CTA_FILTER = 25;
+const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_IP_V4_SRC = 1;
+const CTA_IP_V6_SRC = 3;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_SRC_PORT = 2;
+const CTA_PROTO_DST_PORT = 3;
+const CTA_PROTO_ICMP_ID = 4;
+const CTA_PROTO_ICMP_TYPE = 5;
+const CTA_PROTO_ICMP_CODE = 6;
+const CTA_PROTO_ICMPV6_ID = 7;
+const CTA_PROTO_ICMPV6_TYPE = 8;
+const CTA_PROTO_ICMPV6_CODE = 9;
+const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_STATE = 1;
+const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_FILTER_REPLY_FLAGS = 2;
+/** CTA_FILTER_F_CTA_IP_SRC and _DST (net/netfilter/nf_internals.h). */
+const FILTER_SOURCE = 1;
+const FILTER_DESTINATION = 2;
+
+/** Status bits (enum ip_conntrack_status). */
+export const IPS_SEEN_REPLY = 1 << 1;
+export const IPS_ASSURED = 1 << 2;
+export const IPS_CONFIRMED = 1 << 3;
+export const IPS_SRC_NAT = 1 << 4;
+export const IPS_DST_NAT = 1 << 5;
+
+/** enum tcp_conntrack. */
+const TCP_STATES = [
+  'none',
+  'syn-sent',
+  'syn-recv',
+  'established',
+  'fin-wait',
+  'close-wait',
+  'last-ack',
+  'time-wait',
+  'close',
+  'syn-sent2',
+] as const;
+export type TcpState = (typeof TCP_STATES)[number];
+
+export type Tuple = {
+  src: Ip;
+  dst: Ip;
+  /** IP protocol number. */
+  protocol: number;
+  /** Ports of TCP, UDP, SCTP and DCCP. */
+  sport?: number;
+  dport?: number;
+  icmp?: { id: number; type: number; code: number };
+};
+
+export type ConntrackEntry = {
+  id: number;
+  orig: Tuple;
+  reply: Tuple;
+  /** IPS_* bits. */
+  status: number;
+  /** Unsigned. */
+  mark: number;
+  /** Seconds until it goes by itself; absent in notifications of its end. */
+  timeout: number;
+  zone: number;
+  tcpState?: TcpState;
+};
+
+/** An entry as it must be named to delete it. */
+export type ConntrackName = { family: number; id: number; origTuple: Uint8Array; zone: Uint8Array | null };
+
+export const PLACES = ['orig-src', 'orig-dst', 'reply-src', 'reply-dst'] as const;
+/** Where in an entry an address may stand. */
+export type ConntrackPlace = (typeof PLACES)[number];
+
+/** All entries, those of one family, or those that have `ip` in one place. */
+export function encodeConntrackDump(
+  w: ByteWriter,
+  family: 0 | 4 | 6,
+  at?: { ip: Ip; place: ConntrackPlace },
+): void {
+  const af = at ? afOf(at.ip) : family === 0 ? 0 : family === 4 ? AF_INET : AF_INET6;
+  const message = beginNetfilter(w, SUBSYSTEM_CONNTRACK, IPCTNL_MSG_CT_GET, NLM_F_DUMP, af);
+  if (at) {
+    const isOrig = at.place.startsWith('orig');
+    const isSource = at.place.endsWith('src');
+    const tuple = beginNest(w, isOrig ? CTA_TUPLE_ORIG : CTA_TUPLE_REPLY);
+    const ipNest = beginNest(w, CTA_TUPLE_IP);
+    putIp(w, (af === AF_INET ? CTA_IP_V4_SRC : CTA_IP_V6_SRC) + (isSource ? 0 : 1), at.ip);
+    endNest(w, ipNest);
+    endNest(w, tuple);
+    const filter = beginNest(w, CTA_FILTER);
+    const flags = isSource ? FILTER_SOURCE : FILTER_DESTINATION;
+    putU32(w, CTA_FILTER_ORIG_FLAGS, isOrig ? flags : 0);
+    putU32(w, CTA_FILTER_REPLY_FLAGS, isOrig ? 0 : flags);
+    endNest(w, filter);
+  }
+  endMessage(w, message);
+}
+
+export function encodeConntrackDelete(w: ByteWriter, name: ConntrackName): void {
+  const message = beginNetfilter(w, SUBSYSTEM_CONNTRACK, IPCTNL_MSG_CT_DELETE, 0, name.family);
+  const at = beginNest(w, CTA_TUPLE_ORIG);
+  w.raw(name.origTuple);
+  endNest(w, at);
+  if (name.zone) putBytes(w, CTA_ZONE, name.zone);
+  // The id is compared as raw bytes in the order that the kernel gave them: both ways it is network order.
+  const id = new Uint8Array(4);
+  new DataView(id.buffer).setUint32(0, name.id, false);
+  putBytes(w, CTA_ID, id);
+  endMessage(w, message);
+}
+
+/** Asks how many entries the namespace has. */
+export function encodeConntrackCount(w: ByteWriter): void {
+  endMessage(w, beginNetfilter(w, SUBSYSTEM_CONNTRACK, IPCTNL_MSG_CT_GET_STATS, 0, 0));
+}
+
+export const decodeConntrackCount = (message: Message): number =>
+  attributesOf(message).u32be(CTA_STATS_GLOBAL_ENTRIES) ?? 0;
+
+function decodeTuple(attributes: Attributes | undefined): Tuple | null {
+  const addresses = attributes?.nest(CTA_TUPLE_IP);
+  const src = addresses?.ip(CTA_IP_V4_SRC) ?? addresses?.ip(CTA_IP_V6_SRC);
+  const dst = addresses?.ip(CTA_IP_V4_SRC + 1) ?? addresses?.ip(CTA_IP_V6_SRC + 1);
+  if (src === undefined || dst === undefined) return null;
+  const proto = attributes?.nest(CTA_TUPLE_PROTO);
+  const tuple: Tuple = { src, dst, protocol: proto?.u8(CTA_PROTO_NUM) ?? 0 };
+  const sport = proto?.u16be(CTA_PROTO_SRC_PORT);
+  const dport = proto?.u16be(CTA_PROTO_DST_PORT);
+  if (sport !== undefined) tuple.sport = sport;
+  if (dport !== undefined) tuple.dport = dport;
+  const id = proto?.u16be(CTA_PROTO_ICMP_ID) ?? proto?.u16be(CTA_PROTO_ICMPV6_ID);
+  if (id !== undefined) {
+    tuple.icmp = {
+      id,
+      type: proto?.u8(CTA_PROTO_ICMP_TYPE) ?? proto?.u8(CTA_PROTO_ICMPV6_TYPE) ?? 0,
+      code: proto?.u8(CTA_PROTO_ICMP_CODE) ?? proto?.u8(CTA_PROTO_ICMPV6_CODE) ?? 0,
+    };
+  }
+  return tuple;
+}
+
+const attributesOf = (message: Message) =>
+  new Attributes(message.bytes, message.start + NFGEN_LENGTH, message.end);
+
+export function decodeConntrack(message: Message): ConntrackEntry | null {
+  const attributes = attributesOf(message);
+  const orig = decodeTuple(attributes.nest(CTA_TUPLE_ORIG));
+  const reply = decodeTuple(attributes.nest(CTA_TUPLE_REPLY));
+  if (!orig || !reply) return null;
+  const entry: ConntrackEntry = {
+    id: attributes.u32be(CTA_ID) ?? 0,
+    orig,
+    reply,
+    status: attributes.u32be(CTA_STATUS) ?? 0,
+    mark: attributes.u32be(CTA_MARK) ?? 0,
+    timeout: attributes.u32be(CTA_TIMEOUT) ?? 0,
+    zone: attributes.u16be(CTA_ZONE) ?? 0,
+  };
+  const state = attributes.nest(CTA_PROTOINFO)?.nest(CTA_PROTOINFO_TCP)?.u8(CTA_PROTOINFO_TCP_STATE);
+  const name = state === undefined ? undefined : TCP_STATES[state];
+  if (name !== undefined) entry.tcpState = name;
+  return entry;
+}
+
+/** What a deletion needs of a dumped entry, copied out of the receive buffer; null when the entry lacks it. */
+export function decodeConntrackName(message: Message): ConntrackName | null {
+  const attributes = attributesOf(message);
+  const origTuple = attributes.payload(CTA_TUPLE_ORIG)?.slice();
+  const id = attributes.u32be(CTA_ID);
+  if (origTuple === undefined || id === undefined) return null;
+  return {
+    family: message.bytes[message.start]!,
+    id,
+    origTuple,
+    zone: attributes.payload(CTA_ZONE)?.slice() ?? null,
+  };
+}
+
+export const entryNames = (entry: ConntrackEntry, ip: Ip): boolean =>
+  entry.orig.src === ip || entry.orig.dst === ip || entry.reply.src === ip || entry.reply.dst === ip;

@@ -1,0 +1,39 @@
+// Network sysctls of a namespace. /proc/sys/net shows the namespace of the thread that opens the file, so both calls
+// enter the namespace for the length of one read or write. Reading a key that is not there gives null; writing one
+// throws with the key's name.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { type Netns, withNetns } from './netns.ts';
+
+/** `net/ipv4/conf/eth0.100/rp_filter`: slashes between parts, so that link names may hold dots. */
+function sysctlPath(key: string): string {
+  if (!key.startsWith('net/') || key.includes('..') || key.includes('\0')) {
+    throw new TypeError(`"${key}" is not a network sysctl (net/…, with slashes)`);
+  }
+  return `/proc/sys/${key}`;
+}
+
+/** The value without its newline; null when the kernel has no such key (or no such link). */
+export function readSysctl(ns: Netns, key: string): string | null {
+  const path = sysctlPath(key);
+  return withNetns(ns, () => {
+    try {
+      return readFileSync(path, 'utf8').trimEnd();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw error;
+    }
+  });
+}
+
+export function writeSysctl(ns: Netns, key: string, value: string | number): void {
+  const path = sysctlPath(key);
+  withNetns(ns, () => {
+    try {
+      // Not 'w': O_CREAT and O_TRUNC have no meaning in /proc/sys, and a missing key must be ENOENT.
+      writeFileSync(path, String(value), { flag: 'r+' });
+    } catch (cause) {
+      const code = (cause as NodeJS.ErrnoException).code ?? 'error';
+      throw new Error(`cannot set ${key} = ${value} in ${ns.path}: ${code}`, { cause });
+    }
+  });
+}
