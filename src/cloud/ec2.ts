@@ -1,0 +1,240 @@
+// The Cloud port over EC2: the dozen actions of an allocator, their parameters and the parts of their answers we read.
+// Nothing is kept between calls but the credentials. Fails as query.ts does, with CloudError.
+import type { Clock } from '../base/clock.ts';
+import { type Cidr, formatIp, type Ipv4, type Ipv6, parseCidr, parseIpv4, parseIpv6 } from '../base/ip.ts';
+import { parseMac } from '../base/mac.ts';
+import type { CredentialSource } from './credentials.ts';
+import {
+  type Cloud,
+  CloudError,
+  type EniAttachment,
+  type EniDescription,
+  type EniFilter,
+  type EniId,
+  type Tags,
+} from './port.ts';
+import { type CallObserver, callPaged, createQueryClient, type QueryValue } from './query.ts';
+import { at, itemsAt, textAt, type XmlElement } from './xml.ts';
+
+const PAGE = 1000;
+
+export type Ec2Options = {
+  region: string;
+  credentials: CredentialSource;
+  /** Default: AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL, else the region's. */
+  endpoint?: string | undefined;
+  clock?: Clock | undefined;
+  timeoutMs?: number | undefined;
+  onCall?: CallObserver | undefined;
+};
+
+export function ec2Endpoint(region: string, env: Record<string, string | undefined> = process.env): string {
+  const suffix = region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com';
+  return env['AWS_ENDPOINT_URL_EC2'] || env['AWS_ENDPOINT_URL'] || `https://ec2.${region}.${suffix}`;
+}
+
+export function createEc2Cloud(options: Ec2Options): Cloud {
+  const client = createQueryClient({ ...options, endpoint: options.endpoint ?? ec2Endpoint(options.region) });
+  const read = (action: string, params: Record<string, QueryValue>, signal?: AbortSignal) =>
+    client.call({ action, params, repeatable: true, signal });
+  const change = (
+    action: string,
+    params: Record<string, QueryValue>,
+    repeatable: boolean,
+    signal?: AbortSignal,
+  ) => client.call({ action, params, repeatable, signal });
+
+  return {
+    async describeNetworkInterfaces(filter, signal) {
+      const params = filterParams(filter);
+      return callPaged(
+        client,
+        { action: 'DescribeNetworkInterfaces', params, repeatable: true, signal },
+        'networkInterfaceSet',
+        readEni,
+      );
+    },
+    async createNetworkInterface(request, signal) {
+      const answer = await change(
+        'CreateNetworkInterface',
+        {
+          SubnetId: request.subnetId,
+          Description: request.description,
+          SecurityGroupId: request.groupIds,
+          SecondaryPrivateIpAddressCount: request.secondaryCount > 0 ? request.secondaryCount : undefined,
+          ClientToken: request.clientToken,
+          TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],
+        },
+        true,
+        signal,
+      );
+      return readEni(required(answer, 'CreateNetworkInterface', 'networkInterface'));
+    },
+    async attachNetworkInterface(request, signal) {
+      const answer = await change(
+        'AttachNetworkInterface',
+        {
+          NetworkInterfaceId: request.eniId,
+          InstanceId: request.instanceId,
+          DeviceIndex: request.deviceIndex,
+          NetworkCardIndex: request.networkCard > 0 ? request.networkCard : undefined,
+        },
+        false,
+        signal,
+      );
+      return textAt(answer, 'attachmentId');
+    },
+    async detachNetworkInterface(attachmentId, signal) {
+      await change('DetachNetworkInterface', { AttachmentId: attachmentId }, true, signal);
+    },
+    async deleteNetworkInterface(eniId, signal) {
+      await change('DeleteNetworkInterface', { NetworkInterfaceId: eniId }, true, signal);
+    },
+    async setDeleteOnTermination(eniId, attachmentId, signal) {
+      await change(
+        'ModifyNetworkInterfaceAttribute',
+        { NetworkInterfaceId: eniId, Attachment: { AttachmentId: attachmentId, DeleteOnTermination: true } },
+        true,
+        signal,
+      );
+    },
+    async assignPrivateIps(eniId, count, signal) {
+      const answer = await change(
+        'AssignPrivateIpAddresses',
+        { NetworkInterfaceId: eniId, SecondaryPrivateIpAddressCount: count },
+        false,
+        signal,
+      );
+      return itemsAt(answer, 'assignedPrivateIpAddressesSet').map((item) =>
+        parseIpv4(textAt(item, 'privateIpAddress')),
+      );
+    },
+    async unassignPrivateIps(eniId, ips, signal) {
+      await change(
+        'UnassignPrivateIpAddresses',
+        { NetworkInterfaceId: eniId, PrivateIpAddress: ips.map((ip) => formatIp(ip)) },
+        true,
+        signal,
+      );
+    },
+    async describeInstance(instanceId, signal) {
+      const answer = await read('DescribeInstances', { InstanceId: [instanceId] }, signal);
+      const instance = itemsAt(answer, 'reservationSet').flatMap((one) => itemsAt(one, 'instancesSet'))[0];
+      if (!instance)
+        throw new CloudError('DescribeInstances', 'InvalidInstanceID.NotFound', `${instanceId} is not there`);
+      return {
+        id: textAt(instance, 'instanceId'),
+        instanceType: textAt(instance, 'instanceType'),
+        state: textAt(instance, 'instanceState', 'name'),
+        eniIds: itemsAt(instance, 'networkInterfaceSet').map(
+          (eni) => textAt(eni, 'networkInterfaceId') as EniId,
+        ),
+      };
+    },
+    async describeSubnets(ids, signal) {
+      const answer = await read('DescribeSubnets', { SubnetId: ids }, signal);
+      return itemsAt(answer, 'subnetSet').map((item) => ({
+        id: textAt(item, 'subnetId'),
+        zone: textAt(item, 'availabilityZone'),
+        cidr: parseCidr(textAt(item, 'cidrBlock')),
+        availableIps: Number(textAt(item, 'availableIpAddressCount')),
+        tags: readTags(item),
+      }));
+    },
+    async describeInstanceType(instanceType, signal) {
+      const answer = await read('DescribeInstanceTypes', { InstanceType: [instanceType] }, signal);
+      const found = itemsAt(answer, 'instanceTypeSet')[0];
+      const network = at(found, 'networkInfo');
+      const enis = Number(textAt(network, 'maximumNetworkInterfaces'));
+      const ipv4PerEni = Number(textAt(network, 'ipv4AddressesPerInterface'));
+      if (!(enis > 0) || !(ipv4PerEni > 0)) {
+        throw new CloudError(
+          'DescribeInstanceTypes',
+          'InvalidInstanceType',
+          `EC2 gives no limits for ${instanceType}`,
+        );
+      }
+      return {
+        instanceType,
+        enis,
+        ipv4PerEni,
+        ipv6PerEni: Number(textAt(network, 'ipv6AddressesPerInterface')),
+        networkCards: itemsAt(network, 'networkCards').map((card) => ({
+          index: Number(textAt(card, 'networkCardIndex')),
+          enis: Number(textAt(card, 'maximumNetworkInterfaces')),
+        })),
+        hypervisor: textAt(found, 'hypervisor'),
+        bareMetal: textAt(found, 'bareMetal') === 'true',
+      };
+    },
+    async createTags(ids, tags, signal) {
+      await change('CreateTags', { ResourceId: ids, Tag: tagParams(tags) }, true, signal);
+    },
+  };
+}
+
+function filterParams(filter: EniFilter): Record<string, QueryValue> {
+  if (filter.kind === 'ids') return { NetworkInterfaceId: filter.ids };
+  const filters =
+    filter.kind === 'instance'
+      ? [{ Name: 'attachment.instance-id', Value: [filter.instanceId] }]
+      : Object.entries(filter.tags).map(([key, value]) => ({ Name: `tag:${key}`, Value: [value] }));
+  return { Filter: filters, MaxResults: PAGE };
+}
+
+const tagParams = (tags: Tags): QueryValue[] => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+
+const readTags = (element: XmlElement): Tags =>
+  Object.fromEntries(itemsAt(element, 'tagSet').map((tag) => [textAt(tag, 'key'), textAt(tag, 'value')]));
+
+function required(element: XmlElement, action: string, name: string): XmlElement {
+  const found = at(element, name);
+  if (!found) throw new CloudError(action, 'Unavailable', `the answer has no <${name}>`, true);
+  return found;
+}
+
+export function readEni(item: XmlElement): EniDescription {
+  const prefixes = (list: string, name: string): Cidr[] =>
+    itemsAt(item, list).map((one) => parseCidr(textAt(one, name)));
+  return {
+    id: textAt(item, 'networkInterfaceId') as EniId,
+    mac: parseMac(textAt(item, 'macAddress')),
+    subnetId: textAt(item, 'subnetId'),
+    vpcId: textAt(item, 'vpcId'),
+    zone: textAt(item, 'availabilityZone'),
+    description: textAt(item, 'description'),
+    interfaceType: textAt(item, 'interfaceType') || 'interface',
+    status: textAt(item, 'status'),
+    groupIds: itemsAt(item, 'groupSet').map((group) => textAt(group, 'groupId')),
+    addresses: readAddresses(item),
+    ipv6Addresses: itemsAt(item, 'ipv6AddressesSet').map(
+      (one): Ipv6 => parseIpv6(textAt(one, 'ipv6Address')),
+    ),
+    ipv4Prefixes: prefixes('ipv4PrefixSet', 'ipv4Prefix'),
+    ipv6Prefixes: prefixes('ipv6PrefixSet', 'ipv6Prefix'),
+    attachment: readAttachment(at(item, 'attachment')),
+    requesterId: textAt(item, 'requesterId'),
+    tags: readTags(item),
+  };
+}
+
+function readAddresses(item: XmlElement): EniDescription['addresses'] {
+  const all = itemsAt(item, 'privateIpAddressesSet').map((one) => ({
+    ip: parseIpv4(textAt(one, 'privateIpAddress')) as Ipv4,
+    primary: textAt(one, 'primary') === 'true',
+    public: textAt(one, 'association', 'publicIp') !== '',
+  }));
+  return all.sort((a, b) => Number(b.primary) - Number(a.primary));
+}
+
+function readAttachment(item: XmlElement | undefined): EniAttachment | null {
+  if (!item || textAt(item, 'attachmentId') === '') return null;
+  return {
+    id: textAt(item, 'attachmentId'),
+    instanceId: textAt(item, 'instanceId'),
+    deviceIndex: Number(textAt(item, 'deviceIndex')),
+    networkCard: Number(textAt(item, 'networkCardIndex') || 0),
+    status: textAt(item, 'status') as EniAttachment['status'],
+    deleteOnTermination: textAt(item, 'deleteOnTermination') === 'true',
+  };
+}

@@ -1,0 +1,343 @@
+// A cloud in memory for tests: subnets, one instance, interfaces, EC2's limits and error codes, tags, client tokens.
+// `before` and `after` hooks see every call, so that a test can delay, fail or cut a call before or after its effect;
+// describes may be made to lag. It is as strict as EC2: an address is held once, limits hold, what is in use stays.
+import { addToIp, type Cidr, cidrSize, type Ipv4, lastIp, parseCidr } from '../base/ip.ts';
+import { localMac } from '../base/mac.ts';
+import { type Cloud, CloudError, type CreateEni, type EniDescription, type EniId } from './port.ts';
+
+export type FakeSettings = {
+  subnets?: Record<string, string>;
+  enis?: number;
+  ipv4PerEni?: number;
+  /** Called before a call has its effect; throwing leaves the cloud as it was. */
+  before?: (action: string) => unknown;
+  /** Called after a call has had its effect; throwing loses the answer. */
+  after?: (action: string) => unknown;
+};
+
+type Subnet = { id: string; cidr: Cidr; used: Set<Ipv4> };
+
+export class FakeCloud implements Cloud {
+  readonly instanceId = 'i-0fake';
+  readonly enis = new Map<EniId, EniDescription>();
+  readonly calls: string[] = [];
+  before: (action: string) => unknown;
+  after: (action: string) => unknown;
+  /** When set, instance describes answer with this instead of the truth. */
+  describeLag: ((truth: EniDescription[]) => EniDescription[]) | undefined;
+  readonly #subnets = new Map<string, Subnet>();
+  readonly #tokens = new Map<string, EniId>();
+  readonly #settings: Required<Pick<FakeSettings, 'enis' | 'ipv4PerEni'>>;
+  #next = 1;
+
+  constructor(settings: FakeSettings = {}) {
+    this.#settings = { enis: settings.enis ?? 3, ipv4PerEni: settings.ipv4PerEni ?? 10 };
+    this.before = settings.before ?? (() => {});
+    this.after = settings.after ?? (() => {});
+    const subnets = settings.subnets ?? { 'subnet-0a': '10.0.0.0/19' };
+    for (const [id, cidr] of Object.entries(subnets)) {
+      this.#subnets.set(id, { id, cidr: parseCidr(cidr), used: new Set() });
+    }
+    this.addInstanceEni({ deviceIndex: 0 });
+  }
+
+  /** An interface that somebody else made and attached; device 0 is the primary one. */
+  addInstanceEni(options: { deviceIndex: number; subnetId?: string; description?: string }): EniDescription {
+    const subnetId = options.subnetId ?? [...this.#subnets.keys()][0]!;
+    const eni = this.#make({
+      subnetId,
+      groupIds: ['sg-0nodes'],
+      description: options.description ?? '',
+      secondaryCount: 0,
+      tags: {},
+      clientToken: '',
+    });
+    eni.status = 'in-use';
+    eni.attachment = {
+      id: `eni-attach-${eni.id.slice(4)}`,
+      instanceId: this.instanceId,
+      deviceIndex: options.deviceIndex,
+      networkCard: 0,
+      status: 'attached',
+      deleteOnTermination: options.deviceIndex === 0,
+    };
+    return eni;
+  }
+
+  /** Takes addresses out of a subnet, as other users of it do; answers how many were left. */
+  occupy(subnetId: string, leave: number): void {
+    const subnet = this.#subnets.get(subnetId)!;
+    for (
+      let ip = addToIp(lastIp(subnet.cidr), -1) as Ipv4;
+      this.freeIn(subnetId) > leave;
+      ip = addToIp(ip, -1)
+    ) {
+      subnet.used.add(ip);
+    }
+  }
+
+  vacate(subnetId: string): void {
+    const subnet = this.#subnets.get(subnetId)!;
+    const held = new Set([...this.enis.values()].flatMap((eni) => eni.addresses.map((a) => a.ip)));
+    for (const ip of subnet.used) if (!held.has(ip)) subnet.used.delete(ip);
+  }
+
+  freeIn(subnetId: string): number {
+    const subnet = this.#subnets.get(subnetId)!;
+    return cidrSize(subnet.cidr) - 5 - subnet.used.size;
+  }
+
+  /** Removes an address or an interface behind the allocator's back. */
+  takeAway(eniId: EniId, ip?: Ipv4): void {
+    const eni = this.#eni(eniId, 'takeAway');
+    if (ip === undefined) {
+      this.#drop(eni);
+      return;
+    }
+    // Somebody else has it now.
+    eni.addresses = eni.addresses.filter((one) => one.ip !== ip);
+  }
+
+  async describeNetworkInterfaces(filter: Parameters<Cloud['describeNetworkInterfaces']>[0]) {
+    return this.#call('DescribeNetworkInterfaces', () => {
+      if (filter.kind === 'ids')
+        return filter.ids.map((id) => structuredClone(this.#eni(id, 'DescribeNetworkInterfaces')));
+      const all = structuredClone([...this.enis.values()]);
+      if (filter.kind === 'instance') {
+        const ours = all.filter((eni) => eni.attachment?.instanceId === filter.instanceId);
+        return this.describeLag ? this.describeLag(ours) : ours;
+      }
+      return all.filter((eni) =>
+        Object.entries(filter.tags).every(([key, value]) => eni.tags[key] === value),
+      );
+    });
+  }
+
+  async createNetworkInterface(request: CreateEni) {
+    return this.#call('CreateNetworkInterface', () => {
+      const earlier = this.#tokens.get(request.clientToken);
+      if (earlier) return structuredClone(this.#eni(earlier, 'CreateNetworkInterface'));
+      if (request.secondaryCount >= this.#settings.ipv4PerEni) throw limit('CreateNetworkInterface');
+      const eni = this.#make(request);
+      this.#tokens.set(request.clientToken, eni.id);
+      return structuredClone(eni);
+    });
+  }
+
+  async attachNetworkInterface(request: Parameters<Cloud['attachNetworkInterface']>[0]) {
+    return this.#call('AttachNetworkInterface', () => {
+      const eni = this.#eni(request.eniId, 'AttachNetworkInterface');
+      const attached = [...this.enis.values()].filter((one) => one.attachment);
+      if (eni.attachment)
+        throw new CloudError(
+          'AttachNetworkInterface',
+          'InvalidNetworkInterface.InUse',
+          `${eni.id} is in use`,
+        );
+      if (attached.length >= this.#settings.enis) {
+        throw new CloudError(
+          'AttachNetworkInterface',
+          'AttachmentLimitExceeded',
+          `${attached.length} of ${this.#settings.enis}`,
+        );
+      }
+      if (attached.some((one) => one.attachment!.deviceIndex === request.deviceIndex)) {
+        throw new CloudError(
+          'AttachNetworkInterface',
+          'InvalidParameterValue',
+          `device ${request.deviceIndex} is taken`,
+        );
+      }
+      eni.status = 'in-use';
+      eni.attachment = {
+        id: `eni-attach-${eni.id.slice(4)}`,
+        instanceId: request.instanceId,
+        deviceIndex: request.deviceIndex,
+        networkCard: request.networkCard,
+        status: 'attached',
+        deleteOnTermination: false,
+      };
+      return eni.attachment.id;
+    });
+  }
+
+  async detachNetworkInterface(attachmentId: string) {
+    return this.#call('DetachNetworkInterface', () => {
+      const eni = [...this.enis.values()].find((one) => one.attachment?.id === attachmentId);
+      if (!eni)
+        throw new CloudError(
+          'DetachNetworkInterface',
+          'InvalidAttachmentID.NotFound',
+          `${attachmentId} is not there`,
+        );
+      eni.attachment = null;
+      eni.status = 'available';
+    });
+  }
+
+  async deleteNetworkInterface(eniId: EniId) {
+    return this.#call('DeleteNetworkInterface', () => {
+      const eni = this.#eni(eniId, 'DeleteNetworkInterface');
+      if (eni.attachment)
+        throw new CloudError('DeleteNetworkInterface', 'InvalidParameterValue', `${eniId} is in use`);
+      this.#drop(eni);
+    });
+  }
+
+  async setDeleteOnTermination(eniId: EniId, attachmentId: string) {
+    return this.#call('ModifyNetworkInterfaceAttribute', () => {
+      const eni = this.#eni(eniId, 'ModifyNetworkInterfaceAttribute');
+      if (eni.attachment?.id !== attachmentId) {
+        throw new CloudError(
+          'ModifyNetworkInterfaceAttribute',
+          'InvalidAttachmentID.NotFound',
+          `${attachmentId} is not there`,
+        );
+      }
+      eni.attachment.deleteOnTermination = true;
+    });
+  }
+
+  async assignPrivateIps(eniId: EniId, count: number) {
+    return this.#call('AssignPrivateIpAddresses', () => {
+      const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
+      if (eni.addresses.length + count > this.#settings.ipv4PerEni) throw limit('AssignPrivateIpAddresses');
+      const ips = this.#take(eni.subnetId, count, 'AssignPrivateIpAddresses');
+      eni.addresses.push(...ips.map((ip) => ({ ip, primary: false, public: false })));
+      return ips;
+    });
+  }
+
+  async unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[]) {
+    return this.#call('UnassignPrivateIpAddresses', () => {
+      const eni = this.#eni(eniId, 'UnassignPrivateIpAddresses');
+      for (const ip of ips) {
+        if (!eni.addresses.some((one) => one.ip === ip && !one.primary)) {
+          throw new CloudError(
+            'UnassignPrivateIpAddresses',
+            'InvalidParameterValue',
+            `${ip} is not on ${eniId}`,
+          );
+        }
+      }
+      eni.addresses = eni.addresses.filter((one) => !ips.includes(one.ip));
+      for (const ip of ips) this.#subnets.get(eni.subnetId)!.used.delete(ip);
+    });
+  }
+
+  async describeInstance(instanceId: string) {
+    const eniIds = [...this.enis.values()].filter((eni) => eni.attachment).map((eni) => eni.id);
+    return this.#call('DescribeInstances', () => ({
+      id: instanceId,
+      instanceType: 'm5.large',
+      state: 'running',
+      eniIds,
+    }));
+  }
+
+  async describeSubnets(ids: readonly string[]) {
+    return this.#call('DescribeSubnets', () =>
+      ids.map((id) => {
+        const subnet = this.#subnets.get(id)!;
+        return { id, zone: 'us-west-2a', cidr: subnet.cidr, availableIps: this.freeIn(id), tags: {} };
+      }),
+    );
+  }
+
+  async describeInstanceType(instanceType: string) {
+    const { enis, ipv4PerEni } = this.#settings;
+    return this.#call('DescribeInstanceTypes', () => ({
+      instanceType,
+      enis,
+      ipv4PerEni,
+      ipv6PerEni: ipv4PerEni,
+      networkCards: [{ index: 0, enis }],
+      hypervisor: 'nitro',
+      bareMetal: false,
+    }));
+  }
+
+  async createTags(ids: readonly string[], tags: Record<string, string>) {
+    return this.#call('CreateTags', () => {
+      for (const id of ids) {
+        const eni = this.#eni(id as EniId, 'CreateTags');
+        eni.tags = { ...eni.tags, ...tags };
+      }
+    });
+  }
+
+  async #call<T>(action: string, effect: () => T): Promise<T> {
+    this.calls.push(action);
+    await this.before(action);
+    const answer = effect();
+    await this.after(action);
+    return answer;
+  }
+
+  #eni(id: EniId, action: string): EniDescription {
+    const eni = this.enis.get(id);
+    if (eni) return eni;
+    throw new CloudError(
+      action,
+      'InvalidNetworkInterfaceID.NotFound',
+      `The networkInterface ID '${id}' does not exist`,
+    );
+  }
+
+  #make(request: CreateEni): EniDescription {
+    const ips = this.#take(request.subnetId, request.secondaryCount + 1, 'CreateNetworkInterface');
+    const number = this.#next++;
+    const eni: EniDescription = {
+      id: `eni-${number.toString(16).padStart(17, '0')}` as EniId,
+      mac: localMac(Uint8Array.of(2, 0, 0, 0, number >> 8, number & 255)),
+      subnetId: request.subnetId,
+      vpcId: 'vpc-0fake',
+      zone: 'us-west-2a',
+      description: request.description,
+      interfaceType: 'interface',
+      status: 'available',
+      groupIds: [...request.groupIds],
+      addresses: ips.map((ip, i) => ({ ip, primary: i === 0, public: false })),
+      ipv6Addresses: [],
+      ipv4Prefixes: [],
+      ipv6Prefixes: [],
+      attachment: null,
+      requesterId: '',
+      tags: { ...request.tags },
+    };
+    this.enis.set(eni.id, eni);
+    return eni;
+  }
+
+  #drop(eni: EniDescription): void {
+    this.enis.delete(eni.id);
+    for (const one of eni.addresses) this.#subnets.get(eni.subnetId)!.used.delete(one.ip);
+  }
+
+  #take(subnetId: string, count: number, action: string): Ipv4[] {
+    const subnet = this.#subnets.get(subnetId)!;
+    if (this.freeIn(subnetId) < count) {
+      throw new CloudError(
+        action,
+        'InsufficientFreeAddressesInSubnet',
+        `${subnetId} has ${this.freeIn(subnetId)} of ${count}`,
+      );
+    }
+    return Array.from({ length: count }, () => this.#freeIp(subnet, action));
+  }
+
+  #freeIp(subnet: Subnet, action: string): Ipv4 {
+    // The lowest free one: what was given back comes again at once, which is the hardest case for reuse.
+    const end = cidrSize(subnet.cidr) - 1;
+    for (let offset = 4; offset < end; offset++) {
+      const ip = addToIp(subnet.cidr.ip, offset) as Ipv4;
+      if (subnet.used.has(ip)) continue;
+      subnet.used.add(ip);
+      return ip;
+    }
+    throw new CloudError(action, 'InsufficientFreeAddressesInSubnet', `${subnet.id} is full`);
+  }
+}
+
+const limit = (action: string): CloudError =>
+  new CloudError(action, 'PrivateIpAddressLimitExceeded', 'over the limit per interface');

@@ -1,0 +1,112 @@
+// One HTTP exchange with a bound on time and size, over node:http: loading it costs less than global fetch.
+// Fails by throwing HttpFailure; `sent` tells whether the far side may have acted on the request.
+import { Agent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+
+/** A describe page of 1,000 interfaces with 50 addresses each stays below this (bytes). */
+const MAX_BODY = 32 << 20;
+/** Few: calls are rare, and actions of several ENIs may overlap. */
+const MAX_SOCKETS = 8;
+
+export type HttpRequest = {
+  method: 'GET' | 'PUT' | 'POST';
+  url: URL;
+  headers?: Record<string, string>;
+  body?: string;
+  timeoutMs: number;
+  signal?: AbortSignal | undefined;
+};
+export type HttpAnswer = { status: number; headers: Record<string, string>; body: string };
+
+export class HttpFailure extends Error {
+  override name = 'HttpFailure';
+  readonly timedOut: boolean;
+  readonly sent: boolean;
+  constructor(message: string, timedOut: boolean, sent: boolean, options?: ErrorOptions) {
+    super(message, options);
+    this.timedOut = timedOut;
+    this.sent = sent;
+  }
+}
+
+const plainAgent = new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 });
+let secure: Promise<{ request: typeof httpRequest; agent: Agent }> | undefined;
+
+/** node:https is loaded at the first https address: the lab has none. */
+function secureTransport() {
+  secure ??= import('node:https').then((https) => ({
+    request: https.request as typeof httpRequest,
+    agent: new https.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 }),
+  }));
+  return secure;
+}
+
+export async function exchange(query: HttpRequest): Promise<HttpAnswer> {
+  query.signal?.throwIfAborted();
+  const { request, agent } =
+    query.url.protocol === 'https:' ? await secureTransport() : { request: httpRequest, agent: plainAgent };
+  return new Promise((resolve, reject) => {
+    let sent = false;
+    const options: RequestOptions = { method: query.method, agent, headers: { ...query.headers } };
+    const body = query.body === undefined ? undefined : Buffer.from(query.body);
+    if (body) (options.headers as Record<string, string | number>)['content-length'] = body.length;
+    const outgoing = request(query.url, options);
+    const onAbort = () => outgoing.destroy(query.signal?.reason as Error);
+    const timer = setTimeout(() => outgoing.destroy(new TimeoutError(query.timeoutMs)), query.timeoutMs);
+    const settle = () => {
+      clearTimeout(timer);
+      query.signal?.removeEventListener('abort', onAbort);
+    };
+    const fail = (error: unknown) => {
+      settle();
+      if (query.signal?.aborted) return reject(query.signal.reason);
+      const text =
+        error instanceof Error
+          ? error.message || String((error as NodeJS.ErrnoException).code)
+          : String(error);
+      reject(
+        new HttpFailure(`${query.url.origin}: ${text}`, error instanceof TimeoutError, sent, {
+          cause: error,
+        }),
+      );
+    };
+    query.signal?.addEventListener('abort', onAbort, { once: true });
+    outgoing.on('error', fail);
+    outgoing.on('finish', () => {
+      sent = true;
+    });
+    outgoing.on('response', (incoming) => {
+      readBody(incoming).then((text) => {
+        settle();
+        resolve({ status: incoming.statusCode ?? 0, headers: flatHeaders(incoming), body: text });
+      }, fail);
+    });
+    outgoing.end(body);
+  });
+}
+
+class TimeoutError extends Error {
+  constructor(ms: number) {
+    super(`no answer within ${ms} ms`);
+  }
+}
+
+function flatHeaders(incoming: IncomingMessage): Record<string, string> {
+  const flat: Record<string, string> = {};
+  for (const [name, value] of Object.entries(incoming.headers))
+    flat[name] = Array.isArray(value) ? value.join(', ') : (value ?? '');
+  return flat;
+}
+
+async function readBody(incoming: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) {
+      incoming.destroy();
+      throw new Error(`the answer is over ${MAX_BODY} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}

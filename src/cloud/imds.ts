@@ -1,0 +1,148 @@
+// The instance metadata service, version 2: who this instance is, its role's credentials, hints about its ENIs.
+// Owns the session token (kept until shortly before its end, asked for anew after a 401). Metadata may be stale:
+// nothing is ever removed on its word. Fails by throwing ImdsError; a missing path (404) is null.
+import { type Clock, systemClock } from '../base/clock.ts';
+import { type Cidr, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
+import { type Mac, parseMac } from '../base/mac.ts';
+import { exchange, HttpFailure } from './http.ts';
+import type { EniId } from './port.ts';
+
+const TOKEN_SECONDS = 21_600;
+/** The token is renewed this long (ms) before EC2 forgets it. */
+const TOKEN_MARGIN = 60_000;
+const TIMEOUT = 2_000;
+const TRIES = 4;
+
+export class ImdsError extends Error {
+  override name = 'ImdsError';
+}
+
+export type RoleCredentials = {
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken?: string;
+  expiration?: Date;
+};
+
+/** Who this instance is; nothing of it changes while the instance lives. */
+export type NodeIdentity = {
+  instanceId: string;
+  instanceType: string;
+  region: string;
+  zone: string;
+  vpcId: string;
+  primary: { eniId: EniId; mac: Mac; subnetId: string; ip: Ipv4 };
+};
+
+export interface Imds {
+  /** The text at a path below /latest, or null when there is none. */
+  get(path: string, signal?: AbortSignal): Promise<string | null>;
+  identity(signal?: AbortSignal): Promise<NodeIdentity>;
+  vpcCidrs(mac: Mac, signal?: AbortSignal): Promise<Cidr[]>;
+  roleCredentials(signal?: AbortSignal): Promise<RoleCredentials>;
+}
+
+export function createImds(options: { endpoint?: string; clock?: Clock } = {}): Imds {
+  const base = new URL(options.endpoint ?? 'http://169.254.169.254');
+  const clock = options.clock ?? systemClock;
+  let token: { text: string; until: number } | undefined;
+
+  async function once(path: string, signal: AbortSignal | undefined) {
+    if (!token || token.until <= clock.now()) {
+      const answer = await exchange({
+        method: 'PUT',
+        url: new URL('/latest/api/token', base),
+        headers: { 'x-aws-ec2-metadata-token-ttl-seconds': String(TOKEN_SECONDS) },
+        timeoutMs: TIMEOUT,
+        signal,
+      });
+      if (answer.status !== 200)
+        throw new ImdsError(`${base.origin} gave no token (status ${answer.status})`);
+      token = { text: answer.body, until: clock.now() + TOKEN_SECONDS * 1000 - TOKEN_MARGIN };
+    }
+    return exchange({
+      method: 'GET',
+      url: new URL(`/latest/${path}`, base),
+      headers: { 'x-aws-ec2-metadata-token': token.text },
+      timeoutMs: TIMEOUT,
+      signal,
+    });
+  }
+
+  async function get(path: string, signal?: AbortSignal): Promise<string | null> {
+    let last: unknown;
+    for (let attempt = 0; attempt < TRIES; attempt++) {
+      if (attempt > 0) await clock.sleep(50 * 2 ** attempt * (0.5 + Math.random()), signal);
+      try {
+        const answer = await once(path, signal);
+        if (answer.status === 200) return answer.body;
+        if (answer.status === 404) return null;
+        if (answer.status === 401) token = undefined;
+        last = new ImdsError(`${base.origin} answered ${path} with status ${answer.status}`);
+      } catch (error) {
+        if (!(error instanceof HttpFailure) && !(error instanceof ImdsError)) throw error;
+        last = error;
+      }
+    }
+    throw last instanceof ImdsError
+      ? last
+      : new ImdsError(`${base.origin} does not answer ${path}`, { cause: last });
+  }
+
+  async function required(path: string, signal?: AbortSignal): Promise<string> {
+    const text = await get(path, signal);
+    if (text === null) throw new ImdsError(`${base.origin} has no ${path}`);
+    return text.trim();
+  }
+
+  return {
+    get,
+    async identity(signal) {
+      const [documentText, macText] = await Promise.all([
+        required('dynamic/instance-identity/document', signal),
+        required('meta-data/mac', signal),
+      ]);
+      const document = JSON.parse(documentText) as Record<string, string>;
+      const mac = parseMac(macText);
+      const ofMac = (name: string) => required(`meta-data/network/interfaces/macs/${mac}/${name}`, signal);
+      const [eniId, subnetId, vpcId, ip] = await Promise.all([
+        ofMac('interface-id'),
+        ofMac('subnet-id'),
+        ofMac('vpc-id'),
+        required('meta-data/local-ipv4', signal),
+      ]);
+      const field = (name: string) => {
+        const value = document[name];
+        if (typeof value !== 'string') throw new ImdsError(`the identity document has no ${name}`);
+        return value;
+      };
+      return {
+        instanceId: field('instanceId'),
+        instanceType: field('instanceType'),
+        region: field('region'),
+        zone: field('availabilityZone'),
+        vpcId,
+        primary: { eniId: eniId as EniId, mac, subnetId, ip: parseIpv4(ip) },
+      };
+    },
+    async vpcCidrs(mac, signal) {
+      const text = await required(`meta-data/network/interfaces/macs/${mac}/vpc-ipv4-cidr-blocks`, signal);
+      return text.split(/\s+/).map((cidr) => parseCidr(cidr));
+    },
+    async roleCredentials(signal) {
+      const role = (await required('meta-data/iam/security-credentials/', signal)).split('\n')[0]!;
+      const found = JSON.parse(
+        await required(`meta-data/iam/security-credentials/${role}`, signal),
+      ) as Record<string, string>;
+      if (!found['AccessKeyId'] || !found['SecretAccessKey']) {
+        throw new ImdsError(`role ${role} has no credentials (${found['Code'] ?? 'no code'})`);
+      }
+      return {
+        accessKeyId: found['AccessKeyId'],
+        secretAccessKey: found['SecretAccessKey'],
+        ...(found['Token'] ? { sessionToken: found['Token'] } : {}),
+        ...(found['Expiration'] ? { expiration: new Date(found['Expiration']) } : {}),
+      };
+    },
+  };
+}

@@ -1,0 +1,158 @@
+// The cloud as the allocator sees it: a dozen EC2 actions, values in and values out, addresses already integers.
+// Whoever implements the port throws CloudError: it keeps EC2's own code and text and carries the typed cause.
+import type { Cause } from '../base/causes.ts';
+import { PodwayError } from '../base/errors.ts';
+import type { Cidr, Ipv4, Ipv6 } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+
+export type EniId = string & { readonly __eniId: unique symbol };
+export type Tags = Readonly<Record<string, string>>;
+
+export type EniAttachment = {
+  id: string;
+  instanceId: string;
+  deviceIndex: number;
+  networkCard: number;
+  status: 'attaching' | 'attached' | 'detaching' | 'detached';
+  deleteOnTermination: boolean;
+};
+
+/** A network interface as EC2 describes it. */
+export type EniDescription = {
+  id: EniId;
+  mac: Mac;
+  subnetId: string;
+  vpcId: string;
+  zone: string;
+  description: string;
+  interfaceType: string;
+  status: string;
+  groupIds: string[];
+  /** First is the primary one. `public` is true when a public address maps to it. */
+  addresses: { ip: Ipv4; primary: boolean; public: boolean }[];
+  ipv6Addresses: Ipv6[];
+  ipv4Prefixes: Cidr[];
+  ipv6Prefixes: Cidr[];
+  attachment: EniAttachment | null;
+  requesterId: string;
+  tags: Tags;
+};
+
+export type EniFilter =
+  | { kind: 'ids'; ids: readonly EniId[] }
+  | { kind: 'instance'; instanceId: string }
+  | { kind: 'tags'; tags: Tags };
+
+export type CreateEni = {
+  subnetId: string;
+  groupIds: readonly string[];
+  description: string;
+  secondaryCount: number;
+  tags: Tags;
+  /** Makes a repeated create answer with the interface of the first. */
+  clientToken: string;
+};
+
+export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
+export type InstanceDescription = { id: string; instanceType: string; state: string; eniIds: EniId[] };
+export type InstanceTypeDescription = {
+  instanceType: string;
+  enis: number;
+  ipv4PerEni: number;
+  ipv6PerEni: number;
+  networkCards: { index: number; enis: number }[];
+  hypervisor: string;
+  bareMetal: boolean;
+};
+
+export interface Cloud {
+  /** An id that does not exist makes the answer throw InvalidNetworkInterfaceID.NotFound; `missingIds` reads it. */
+  describeNetworkInterfaces(filter: EniFilter, signal?: AbortSignal): Promise<EniDescription[]>;
+  createNetworkInterface(request: CreateEni, signal?: AbortSignal): Promise<EniDescription>;
+  /** Answers with the attachment's id; the attachment may still be `attaching`. */
+  attachNetworkInterface(
+    request: { eniId: EniId; instanceId: string; deviceIndex: number; networkCard: number },
+    signal?: AbortSignal,
+  ): Promise<string>;
+  detachNetworkInterface(attachmentId: string, signal?: AbortSignal): Promise<void>;
+  deleteNetworkInterface(eniId: EniId, signal?: AbortSignal): Promise<void>;
+  setDeleteOnTermination(eniId: EniId, attachmentId: string, signal?: AbortSignal): Promise<void>;
+  /** All or nothing: answers with exactly `count` new addresses. */
+  assignPrivateIps(eniId: EniId, count: number, signal?: AbortSignal): Promise<Ipv4[]>;
+  unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
+  describeInstance(instanceId: string, signal?: AbortSignal): Promise<InstanceDescription>;
+  describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
+  describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
+  createTags(ids: readonly string[], tags: Tags, signal?: AbortSignal): Promise<void>;
+}
+
+export class CloudError extends PodwayError {
+  override name = 'CloudError';
+  /** EC2's code, such as `InvalidNetworkInterfaceID.NotFound`; `Network` or `Timeout` when EC2 did not answer. */
+  readonly ec2Code: string;
+  readonly action: string;
+  /** True when the call may have taken effect although it failed. */
+  readonly uncertain: boolean;
+
+  constructor(action: string, ec2Code: string, text: string, uncertain = false, options?: ErrorOptions) {
+    super(causeOfEc2Code(ec2Code), `${action}: ${ec2Code}: ${text}`, { object: action }, options);
+    this.action = action;
+    this.ec2Code = ec2Code;
+    this.uncertain = uncertain;
+  }
+}
+
+const THROTTLED = new Set([
+  'RequestLimitExceeded',
+  'Throttling',
+  'ThrottlingException',
+  'RequestThrottled',
+  'EC2ThrottledException',
+  'TooManyRequestsException',
+  'SlowDown',
+  'Budget',
+]);
+const UNREACHABLE = new Set([
+  'Network',
+  'Timeout',
+  'InternalError',
+  'InternalFailure',
+  'Unavailable',
+  'ServiceUnavailable',
+]);
+const DENIED = new Set([
+  'UnauthorizedOperation',
+  'AuthFailure',
+  'SignatureDoesNotMatch',
+  'InvalidClientTokenId',
+  'ExpiredToken',
+  'RequestExpired',
+  'OptInRequired',
+  'Blocked',
+  'AccessDenied',
+  'NoCredentials',
+]);
+const OTHER: Readonly<Record<string, Cause>> = {
+  InsufficientFreeAddressesInSubnet: 'SUBNET_EXHAUSTED',
+  InsufficientCidrBlocks: 'SUBNET_FRAGMENTED',
+  PrivateIpAddressLimitExceeded: 'ADDRESS_LIMIT',
+  AttachmentLimitExceeded: 'ENI_LIMIT',
+  NetworkInterfaceLimitExceeded: 'ENI_LIMIT',
+};
+
+export function causeOfEc2Code(code: string): Cause {
+  if (THROTTLED.has(code)) return 'CLOUD_THROTTLED';
+  if (UNREACHABLE.has(code)) return 'CLOUD_UNREACHABLE';
+  if (DENIED.has(code)) return 'CLOUD_DENIED';
+  return OTHER[code] ?? 'INTERNAL';
+}
+
+/** True for EC2's answers that name something which does not exist (any more). */
+export const isNotFound = (error: unknown): boolean =>
+  error instanceof CloudError && /\.NotFound$|^InvalidAttachmentID/.test(error.ec2Code);
+
+/** The ids that a NotFound answer names: `The networkInterface ID 'eni-1, eni-2' does not exist`. */
+export const missingIds = (error: unknown): EniId[] =>
+  isNotFound(error)
+    ? ((error as CloudError).message.match(/eni-[0-9a-f]+/g) ?? []).map((id) => id as EniId)
+    : [];
