@@ -1,0 +1,340 @@
+// Carries out the planner's actions against EC2. Each has its intent in the journal before the first call (a creation,
+// an ENI or block marked as leaving) and its finaliser after the last one, so that a kill anywhere leaves something
+// that the planner goes on with. One action per ENI runs at a time; a failure pauses what failed and nothing else.
+import { randomUUID } from 'node:crypto';
+import { hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
+import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
+import { describeOne, detach, ensureAttached, ignoreNotFound, poll } from './attachment.ts';
+import { type Core, commit, pause, setBusy, setSettled, tellListeners, unpause } from './core.ts';
+import { adoptEni, TAG_INSTANCE } from './observe.ts';
+import type { Action } from './plan.ts';
+import { eniRecord } from './records.ts';
+import {
+  type Creation,
+  dropStrays,
+  type Eni,
+  newBlock,
+  withEni,
+  withEntry,
+  withoutEni,
+  withoutEntry,
+} from './state.ts';
+
+/**
+ * Starts an action; everything up to its first cloud call happens before this returns. Rejects only for what is not
+ * EC2's doing, such as a journal that cannot be written.
+ */
+export async function runAction(core: Core, action: Action): Promise<void> {
+  const key = keyOf(action);
+  const token = action.kind === 'create' ? randomUUID() : key;
+  const incoming =
+    action.kind === 'assign' || action.kind === 'create'
+      ? action.count
+      : action.kind === 'resume'
+        ? action.creation.count
+        : 0;
+  setBusy(core, token, incoming);
+  try {
+    if (action.kind === 'create') await create(core, startCreation(core, token, action), false);
+    else if (action.kind === 'resume') await create(core, action.creation, true);
+    else if (action.kind === 'assign') await assign(core, action.eniId, action.count);
+    else if (action.kind === 'unassign')
+      await unassign(
+        core,
+        action.eniId,
+        action.blocks.map((block) => block.ip),
+      );
+    else if (action.kind === 'setup') await setup(core, action.eniId);
+    else await remove(core, action.eniId);
+  } finally {
+    setSettled(core, token, action.kind !== 'setup');
+  }
+}
+
+const keyOf = (action: Action): string => {
+  if (action.kind === 'create') return '';
+  return action.kind === 'resume' ? action.creation.token : action.eniId;
+};
+
+async function assign(core: Core, eniId: EniId, count: number): Promise<void> {
+  const before = core.state.enis.get(eniId)!;
+  core.journal.appendSync({ k: 'assigning', id: eniId, count });
+  let ips: Ipv4[];
+  try {
+    ips = await assignWhatFits(core, before, count);
+  } catch (error) {
+    failed(core, error, [`eni:${eniId}`], before.subnetId, { eni: eniId, count });
+    return;
+  }
+  core.boundary('assign:answered');
+  unpause(core, 'cloud', `eni:${eniId}`, `subnet:${before.subnetId}`);
+  const eni = core.state.enis.get(eniId) ?? before;
+  const now = core.clock.now();
+  const blocks = new Map(eni.blocks);
+  for (const ip of ips) blocks.set(ip, newBlock(hostCidr(ip), now));
+  await setupWith(core, { ...eni, blocks });
+}
+
+/** All of `count`, or what the subnet still has when that is less. */
+async function assignWhatFits(core: Core, eni: Eni, count: number): Promise<Ipv4[]> {
+  try {
+    return await core.cloud.assignPrivateIps(eni.id, count, core.signal);
+  } catch (error) {
+    const left = await leftInSubnet(core, error, eni.subnetId, count);
+    if (left < 1) throw error;
+    return core.cloud.assignPrivateIps(eni.id, left, core.signal);
+  }
+}
+
+/** After an answer that the subnet is full: how many of `count` it still has. */
+async function leftInSubnet(core: Core, error: unknown, subnetId: string, count: number): Promise<number> {
+  if (!(error instanceof CloudError) || error.code !== 'SUBNET_EXHAUSTED' || count < 2) return 0;
+  const [subnet] = await core.cloud.describeSubnets([subnetId], core.signal);
+  return Math.min(count - 1, subnet?.availableIps ?? 0);
+}
+
+async function unassign(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<void> {
+  const eni = core.state.enis.get(eniId)!;
+  const blocks = new Map(eni.blocks);
+  for (const ip of ips) blocks.set(ip, { ...blocks.get(ip)!, leaving: true });
+  const leaving: Eni = { ...eni, blocks };
+  commit(core, withEni(core.state, leaving), eniRecord(leaving));
+  core.boundary('unassign:intended');
+  let gone = ips;
+  try {
+    await tellListeners(core);
+    await core.cloud.unassignPrivateIps(eniId, ips as Ipv4[], core.signal);
+    core.boundary('unassign:answered');
+  } catch (error) {
+    // A repeat meets addresses that the first call has already returned: EC2 then refuses the whole list.
+    const left =
+      error instanceof CloudError && error.ec2Code === 'InvalidParameterValue'
+        ? await addressesOf(core, eniId)
+        : null;
+    if (!left || ips.every((ip) => left.has(ip))) {
+      failed(core, error, [`eni:${eniId}`], null, { eni: eniId, count: ips.length });
+      return;
+    }
+    gone = ips.filter((ip) => !left.has(ip));
+  }
+  unpause(core, 'cloud', `eni:${eniId}`);
+  const after = core.state.enis.get(eniId);
+  if (!after) return;
+  const now = core.clock.now();
+  const rest = new Map(after.blocks);
+  const returned = new Map(after.returned);
+  for (const ip of gone) {
+    rest.delete(ip);
+    returned.set(ip, now);
+  }
+  const shrunk: Eni = { ...after, blocks: rest, returned };
+  commit(core, dropStrays(withEni(core.state, shrunk), now), eniRecord(shrunk));
+  core.log.info({ eni: eniId, count: gone.length }, 'returned idle addresses to the subnet');
+}
+
+async function addressesOf(core: Core, eniId: EniId): Promise<Set<Ip> | null> {
+  const found = await describeOne(core, eniId).catch(() => null);
+  return found ? new Set(found.addresses.map((one) => one.ip)) : null;
+}
+
+async function setup(core: Core, eniId: EniId): Promise<void> {
+  const eni = core.state.enis.get(eniId)!;
+  if (!eni.primary && !eni.deleteOnTermination && eni.attachmentId) {
+    try {
+      await core.cloud.setDeleteOnTermination(eniId, eni.attachmentId, core.signal);
+    } catch (error) {
+      failed(core, error, [`eni:${eniId}`], null, { eni: eniId });
+      return;
+    }
+  }
+  await setupWith(core, { ...(core.state.enis.get(eniId) ?? eni), deleteOnTermination: true });
+}
+
+/** Has the node's network know the ENI as it is in `eni`; only then its addresses may be given out. */
+async function setupWith(core: Core, eni: Eni): Promise<void> {
+  commit(core, withEni(core.state, eni), eniRecord(eni));
+  const told = new Set(eni.blocks.keys());
+  try {
+    await tellListeners(core);
+  } catch (error) {
+    pause(core, `eni:${eni.id}`, error);
+    core.log.warn({ eni: eni.id, error: String(error) }, 'the network of the node cannot take the ENI yet');
+    return;
+  }
+  const now = core.state.enis.get(eni.id);
+  if (!now) return;
+  const blocks = new Map(now.blocks);
+  for (const [ip, block] of blocks) if (told.has(ip)) blocks.set(ip, { ...block, pending: false });
+  const ready: Eni = { ...now, phase: now.phase === 'attached' ? 'ready' : now.phase, blocks };
+  commit(core, withEni(core.state, ready), eniRecord(ready));
+}
+
+function startCreation(core: Core, token: string, action: Action & { kind: 'create' }): Creation {
+  const { subnetId, groupIds, networkCard, deviceIndex, count } = action;
+  const creation: Creation = {
+    token,
+    subnetId,
+    groupIds,
+    networkCard,
+    deviceIndex,
+    count,
+    since: core.clock.now(),
+    eniId: null,
+  };
+  saveCreation(core, creation);
+  core.boundary('create:intended');
+  return creation;
+}
+
+function saveCreation(core: Core, creation: Creation): void {
+  const creations = withEntry(core.state.creations, creation.token, creation);
+  commit(core, { ...core.state, creations }, { k: 'creation', creation });
+}
+
+/** Create, attach, delete-on-termination, wait, set up. `resumed`: any of it may have happened before. */
+async function create(core: Core, begun: Creation, resumed: boolean): Promise<void> {
+  let creation = begun;
+  try {
+    if (creation.eniId === null) {
+      const made = await core.cloud.createNetworkInterface(requestOf(core, creation), core.signal);
+      core.boundary('create:answered');
+      creation = { ...creation, eniId: made.id };
+      saveCreation(core, creation);
+    }
+    const eniId = creation.eniId!;
+    const attachmentId = await ensureAttached(core, creation, eniId, resumed);
+    core.boundary('create:attached');
+    await core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal);
+    const attached = await poll(core, eniId, (eni) => eni?.attachment?.status === 'attached');
+    await learnSubnets(core, [attached!.subnetId]);
+    const now = core.clock.now();
+    const eni: Eni = {
+      ...adoptEni(attached!, describeContext(core, now)),
+      deleteOnTermination: true,
+      phase: 'attached',
+      settledAt: now,
+    };
+    const creations = withoutEntry(core.state.creations, creation.token);
+    commit(core, { ...withEni(core.state, eni), creations }, eniRecord(eni), {
+      k: 'creation-done',
+      token: creation.token,
+    });
+    unpause(core, 'cloud', 'create', `create:${creation.token}`, `subnet:${creation.subnetId}`);
+    setBusy(core, eni.id, 0);
+    core.log.info({ eni: eni.id, device: eni.deviceIndex, addresses: eni.blocks.size }, 'attached an ENI');
+    await setupWith(core, eni).finally(() => setSettled(core, eni.id));
+  } catch (error) {
+    await creationFailed(core, creation, error, resumed);
+  }
+}
+
+async function creationFailed(
+  core: Core,
+  creation: Creation,
+  thrown: unknown,
+  resumed: boolean,
+): Promise<void> {
+  if (core.signal.aborted) return;
+  const error = failed(core, thrown, ['create'], creation.subnetId, {
+    eni: creation.eniId,
+    count: creation.count,
+  });
+  if (error.code === 'CLOUD_UNREACHABLE' || error.code === 'CLOUD_THROTTLED') {
+    // It may have happened: the same token finds out later.
+    pause(core, `create:${creation.token}`, thrown);
+    return;
+  }
+  const creations = withoutEntry(core.state.creations, creation.token);
+  const done = { k: 'creation-done', token: creation.token } as const;
+  if (creation.eniId === null) commit(core, { ...core.state, creations }, done);
+  else {
+    // What was made and cannot be attached goes again: the planner removes ENIs that are leaving.
+    const described = await describeOne(core, creation.eniId).catch(() => null);
+    const orphan = described ? leavingEni(core, described) : null;
+    if (orphan) commit(core, { ...withEni(core.state, orphan), creations }, eniRecord(orphan), done);
+    else if (isNotFound(thrown)) commit(core, { ...core.state, creations }, done);
+    else pause(core, `create:${creation.token}`, thrown);
+  }
+  // An earlier try, whose answer was lost, may have made it.
+  core.reconcileSoon(resumed && creation.eniId === null);
+  if (error.code !== 'SUBNET_EXHAUSTED' || creation.eniId !== null) return;
+  // One address goes to the ENI itself; what is left beside it is tried once, under a token of its own.
+  const left = await leftInSubnet(core, thrown, creation.subnetId, creation.count + 1).catch(() => 0);
+  if (left < 2 || left > creation.count) return;
+  const token = randomUUID();
+  const smaller = { kind: 'create', ...creation, count: left - 1 } as const;
+  setBusy(core, token, smaller.count);
+  await create(core, startCreation(core, token, smaller), false).finally(() => setSettled(core, token));
+}
+
+/** An ENI that EC2 has and the pool does not want. */
+export function leavingEni(core: Core, described: EniDescription): Eni {
+  const now = core.clock.now();
+  return { ...adoptEni(described, describeContext(core, now)), phase: 'leaving', primary: false };
+}
+
+function requestOf(core: Core, creation: Creation) {
+  const identity = core.identity;
+  return {
+    subnetId: creation.subnetId,
+    groupIds: creation.groupIds,
+    description: `podway ${identity.instanceId}`,
+    secondaryCount: creation.count,
+    tags: { ...core.tags, [TAG_INSTANCE]: identity.instanceId },
+    clientToken: creation.token,
+  };
+}
+
+async function remove(core: Core, eniId: EniId): Promise<void> {
+  const eni = core.state.enis.get(eniId)!;
+  const leaving: Eni = { ...eni, phase: 'leaving' };
+  if (eni.phase !== 'leaving') commit(core, withEni(core.state, leaving), eniRecord(leaving));
+  core.boundary('remove:intended');
+  try {
+    await tellListeners(core);
+    await detach(core, leaving, eni.phase === 'leaving');
+    core.boundary('remove:detached');
+    await ignoreNotFound(core.cloud.deleteNetworkInterface(eniId, core.signal));
+    core.boundary('remove:deleted');
+  } catch (error) {
+    failed(core, error, [`eni:${eniId}`], null, { eni: eniId });
+    return;
+  }
+  const now = core.clock.now();
+  commit(core, dropStrays(withoutEni(core.state, eniId, now), now), { k: 'eni-gone', id: eniId, at: now });
+  unpause(core, 'cloud');
+  core.log.info({ eni: eniId, device: eni.deviceIndex }, 'detached and deleted an idle ENI');
+}
+
+export async function learnSubnets(core: Core, ids: readonly string[]): Promise<void> {
+  const unknown = [...new Set(ids)].filter((id) => !core.subnetCidrs.has(id));
+  if (unknown.length === 0) return;
+  for (const subnet of await core.cloud.describeSubnets(unknown, core.signal))
+    core.subnetCidrs.set(subnet.id, subnet.cidr);
+}
+
+export const describeContext = (core: Core, beganAt: number) => ({
+  instanceId: core.identity.instanceId,
+  primaryEniId: core.identity.primary.eniId,
+  subnetCidrs: core.subnetCidrs,
+  beganAt,
+  now: core.clock.now(),
+});
+
+/** Pauses what a failure concerns: the whole cloud, a subnet, or the thing itself. */
+function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {
+  if (core.signal.aborted) return pauseNothing(thrown);
+  const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
+  const cloudWide = code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED';
+  const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;
+  const paused = cloudWide ? ['cloud'] : fullSubnet ? [`subnet:${subnetId}`] : keys;
+  const errors = paused.map((key) => pause(core, key, thrown));
+  const first = core.state.pauses.get(paused[0]!)?.failures === 1;
+  if (first)
+    core.log.warn({ ...fields, cause: errors[0]!.code, error: errors[0]!.message }, 'a call to EC2 failed');
+  if (!cloudWide && !fullSubnet) core.reconcileSoon();
+  return errors[0]!;
+}
+
+const pauseNothing = (thrown: unknown) =>
+  thrown instanceof CloudError ? thrown : new CloudError('Stopped', 'Network', String(thrown));

@@ -1,0 +1,148 @@
+// What the pool's parts share: the current state, the journal, the cloud, and the one way to change the state.
+// Invariant: the state changes together with its journal records, in one synchronous step; records are written first,
+// so a write that fails leaves the state as it was.
+import type { Clock } from '../base/clock.ts';
+import { asPodwayError, type PodwayError } from '../base/errors.ts';
+import type { Cidr } from '../base/ip.ts';
+import type { NodeIdentity } from '../cloud/imds.ts';
+import type { Cloud, EniId, Tags } from '../cloud/port.ts';
+import type { PoolJournal, PoolRecord } from './records.ts';
+import {
+  type Eni,
+  type EniRef,
+  eniRef,
+  type Pause,
+  type PoolState,
+  withEntry,
+  withoutEntry,
+} from './state.ts';
+
+export type Log = {
+  debug(fields: object, text: string): void;
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+  error(fields: object, text: string): void;
+};
+export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** An ENI as the node's network must know it. */
+export type AttachedEni = EniRef & {
+  primary: boolean;
+  subnetId: string;
+  attachmentId: string | null;
+  /** What EC2 routes to it beside its primary address: addresses and prefixes. */
+  blocks: Cidr[];
+};
+export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
+
+export type Core = {
+  readonly cloud: Cloud;
+  readonly journal: PoolJournal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** Tags of every ENI that the pool makes, beside the one that names the instance. */
+  readonly tags: Tags;
+  readonly signal: AbortSignal;
+  /** Called where a kill may fall; tests kill there. */
+  readonly boundary: (name: string) => void;
+  readonly listeners: EniListener[];
+  readonly subnetCidrs: Map<string, Cidr>;
+  identity: NodeIdentity;
+  state: PoolState;
+  /** The last call of the listeners: they are called one at a time. */
+  telling: Promise<void>;
+  /** Asks for a describe soon: something in the cloud is not as we thought; `orphans`: one of our ENIs may hang loose. */
+  reconcileSoon(orphans?: boolean): void;
+  /** Looks at the pool again: something has changed. */
+  kick(): void;
+};
+
+/** Writes the records, then makes `next` the state. */
+export function commit(core: Core, next: PoolState, ...records: PoolRecord[]): void {
+  if (records.length > 0) core.journal.appendSync(...records);
+  core.state = next;
+  core.kick();
+}
+
+const attachedEnis = (enis: Iterable<Eni>): AttachedEni[] =>
+  [...enis]
+    .filter((eni) => eni.phase !== 'leaving' && eni.missingSince === null)
+    .sort((a, b) => a.deviceIndex - b.deviceIndex)
+    .map((eni) => ({
+      ...eniRef(eni),
+      primary: eni.primary,
+      subnetId: eni.subnetId,
+      attachmentId: eni.attachmentId,
+      blocks: [...eni.blocks.values()].filter((block) => !block.leaving).map((block) => block.cidr),
+    }));
+
+/** Tells the node's network which ENIs and addresses there are; one telling at a time. */
+export function tellListeners(core: Core): Promise<void> {
+  const told = core.telling.then(async () => {
+    for (const listener of core.listeners) await listener(attachedEnis(core.state.enis.values()));
+  });
+  core.telling = told.catch(() => {});
+  return told;
+}
+
+export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.state.enis.values());
+
+/** How long (ms) what failed is left alone, by cause: first pause, its ceiling, and the wait before a probe. */
+const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number; probe: number }>> = {
+  SUBNET_EXHAUSTED: { first: 120_000, most: 120_000, probe: 800 },
+  SUBNET_FRAGMENTED: { first: 120_000, most: 120_000, probe: 800 },
+  CLOUD_UNREACHABLE: { first: 500, most: 15_000, probe: 800 },
+  CLOUD_THROTTLED: { first: 1_000, most: 30_000, probe: 30_000 },
+  CLOUD_DENIED: { first: 60_000, most: 300_000, probe: 5_000 },
+  ENI_LIMIT: { first: 60_000, most: 60_000, probe: 5_000 },
+  ADDRESS_LIMIT: { first: 30_000, most: 60_000, probe: 5_000 },
+};
+/** A failure this long (ms) after the last pause ended counts as the first again. */
+const PAUSE_MEMORY = 60_000;
+const OTHER_PAUSE = { first: 1_000, most: 60_000, probe: 2_000 };
+
+/** Notes a failure: `key` is left alone for a while, jittered so that nodes do not fall in step. */
+export function pause(core: Core, key: string, thrown: unknown): PodwayError {
+  const error = asPodwayError(thrown);
+  const now = core.clock.now();
+  const last = core.state.pauses.get(key);
+  const earlier = last && last.until + PAUSE_MEMORY > now ? last : undefined;
+  const failures = (earlier?.failures ?? 0) + 1;
+  const { first, most, probe } = PAUSES[error.code] ?? OTHER_PAUSE;
+  const jitter = 0.5 + core.random() / 2;
+  const length = Math.min(most, first * 2 ** Math.min(failures - 1, 10)) * jitter;
+  const entry: Pause = {
+    cause: error.code,
+    message: error.message,
+    since: earlier?.cause === error.code ? earlier.since : now,
+    failedAt: now,
+    failures,
+    until: now + length,
+    probeAt: now + Math.min(length, probe * (1 + core.random())),
+  };
+  core.state = { ...core.state, pauses: withEntry(core.state.pauses, key, entry) };
+  core.kick();
+  return error;
+}
+
+export function unpause(core: Core, ...keys: string[]): void {
+  let pauses = core.state.pauses;
+  for (const key of keys) pauses = withoutEntry(pauses, key);
+  if (pauses !== core.state.pauses) core.state = { ...core.state, pauses };
+}
+
+/** Marks something as having a call out for it; `incoming` is how many addresses the call will bring. */
+export function setBusy(core: Core, key: string, incoming: number): void {
+  core.state = { ...core.state, busy: withEntry(core.state.busy, key, incoming) };
+}
+
+/** Ends `setBusy`; after a change in the cloud only describes that begin from now on count again. */
+export function setSettled(core: Core, key: string, changed = true): void {
+  let state: PoolState = { ...core.state, busy: withoutEntry(core.state.busy, key) };
+  const eni = state.enis.get(key as EniId);
+  if (eni && changed)
+    state = { ...state, enis: withEntry(state.enis, eni.id, { ...eni, settledAt: core.clock.now() }) };
+  core.state = state;
+  core.kick();
+}

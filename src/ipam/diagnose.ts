@@ -1,0 +1,183 @@
+// Why no address can be given out now, as a typed cause with numbers. Pure: the CNI error, the Event, the log and
+// `podway ipam show` all say what this says.
+import { PodwayError } from '../base/errors.ts';
+import { formatIp } from '../base/ip.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
+import { addressesPerEni, freeDeviceIndexes, growableEnis, type PoolPolicy } from './plan.ts';
+import { countPool, type Pause, type PoolState, type Use } from './state.ts';
+
+/** How many holders a message names; the rest is counted. */
+const NAMED_HOLDERS = 6;
+
+export type DiagnoseContext = {
+  limits: InstanceLimits;
+  policy: PoolPolicy;
+  now: number;
+  /** How many wait before this one: 0 for the first. */
+  position: number;
+  /** False until EC2 or the journal has told which ENIs there are. */
+  known: boolean;
+  waitingSince: number;
+};
+
+export function diagnose(state: PoolState, context: DiagnoseContext): PodwayError {
+  const { limits, now, position, waitingSince: since } = context;
+  const cloud = activePause(state, 'cloud', now);
+  if (!context.known) {
+    if (cloud) return pausedError(cloud, 'the node does not know its ENIs yet');
+    return new PodwayError('AGENT_STARTING', 'the pool has not read its ENIs from EC2 yet', { since });
+  }
+  const totals = countPool(state, 4, now);
+  const cooling = [...state.uses.values()].filter(
+    (use) => use.kind === 'cooling' && (!use.clean || use.until > now),
+  );
+  const coolingError = () => coolingCause(cooling, position, totals.held, limits, now);
+  const unset = unsetError(state, now);
+  if (unset) return unset;
+  const growth = growthOf(state, limits, now);
+  if (!growth.possible) {
+    if (totals.incoming + state.creations.size > 0) return growing(totals.incoming, since);
+    if (position < cooling.length) return coolingError();
+    // Slots that are on their way back to EC2 are nobody's: this node is not at its limit.
+    const leaving = leavingSlots(state);
+    if (leaving > 0) {
+      const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
+      return new PodwayError('POOL_GROWING', message, { has: leaving, since });
+    }
+    return limitCause(state, limits, now, totals.held);
+  }
+  if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '');
+  if (growth.blocked && position < cooling.length) return coolingError();
+  if (growth.blocked) return pausedError(growth.blocked.pause, '', growth.blocked.object);
+  return growing(totals.incoming, since);
+}
+
+/** An ENI that is there and that the node's network cannot take. */
+function unsetError(state: PoolState, now: number): PodwayError | null {
+  for (const eni of state.enis.values()) {
+    const waits = eni.phase === 'attached' || [...eni.blocks.values()].some((block) => block.pending);
+    const pause = waits ? activePause(state, `eni:${eni.id}`, now) : null;
+    if (pause) return pausedError(pause, `${eni.id} is attached and not set up on the node`, eni.id);
+  }
+  return null;
+}
+
+const growing = (incoming: number, since: number): PodwayError =>
+  new PodwayError('POOL_GROWING', `the pool is growing: ${incoming} addresses are on their way`, {
+    has: incoming,
+    since,
+  });
+
+const leavingSlots = (state: PoolState): number =>
+  [...state.enis.values()].reduce(
+    (sum, eni) =>
+      sum + [...eni.blocks.values()].filter((block) => eni.phase === 'leaving' || block.leaving).length,
+    0,
+  );
+
+const activePause = (state: PoolState, key: string, now: number): Pause | null => {
+  const pause = state.pauses.get(key);
+  return pause && pause.until > now ? pause : null;
+};
+
+/** Whether EC2 could still give an address to this node, and what stands in every way to it. */
+function growthOf(state: PoolState, limits: InstanceLimits, now: number) {
+  const ways: { pause: Pause | null; object: string }[] = [];
+  for (const { eni } of growableEnis(state, limits, now)) {
+    const pause = activePause(state, `subnet:${eni.subnetId}`, now);
+    if (pause) ways.push({ pause, object: eni.subnetId });
+    else ways.push({ pause: activePause(state, `eni:${eni.id}`, now), object: eni.id });
+  }
+  const slots = addressesPerEni(limits) > 0 ? freeDeviceIndexes(state, limits).length : 0;
+  if (slots > 0) {
+    const subnets = [...state.enis.values()].filter((eni) => eni.primary).map((eni) => eni.subnetId);
+    const full = subnets
+      .map((id) => ({ pause: activePause(state, `subnet:${id}`, now), object: id }))
+      .find((one) => one.pause);
+    ways.push(full ?? { pause: activePause(state, 'create', now), object: limits.instanceType });
+  }
+  const blocked = ways.every((way) => way.pause !== null)
+    ? (ways[0] as { pause: Pause; object: string } | undefined)
+    : undefined;
+  return { possible: ways.length > 0, blocked };
+}
+
+function pausedError(pause: Pause, prefix: string, object?: string): PodwayError {
+  const message = [prefix, pause.message].filter((part) => part !== '').join(': ');
+  return new PodwayError(pause.cause, message, {
+    since: pause.since,
+    ...(object ? { object } : {}),
+    has: `${pause.failures} failed tries`,
+  });
+}
+
+function coolingCause(
+  cooling: Use[],
+  position: number,
+  held: number,
+  limits: InstanceLimits,
+  now: number,
+): PodwayError {
+  const times = cooling.map((use) => (use.kind === 'cooling' ? use.until : now)).sort((a, b) => a - b);
+  const next = Math.max(0, (times[position] ?? now) - now) / 1000;
+  const message =
+    `${held} addresses are held and ${cooling.length} are cooling on this ${limits.instanceType}; ` +
+    `the next one for this pod is free in ${next.toFixed(1)} s`;
+  return new PodwayError('COOLDOWN', message, {
+    object: limits.instanceType,
+    has: held + cooling.length,
+    limit: limits.enis * addressesPerEni(limits),
+    since: Math.min(...cooling.map((use) => (use.kind === 'cooling' ? use.since : now))),
+  });
+}
+
+function limitCause(state: PoolState, limits: InstanceLimits, now: number, held: number): PodwayError {
+  const capacity = limits.enis * addressesPerEni(limits);
+  const perEni = [...state.enis.values()].map((eni) => {
+    const uses = [...eni.blocks.values()].filter((block) => state.uses.get(block.cidr.ip)?.kind === 'held');
+    return `${eni.id} ${uses.length} of ${addressesPerEni(limits)}`;
+  });
+  const foreign = state.foreign.filter((eni) => eni.networkCard === limits.defaultCard);
+  if (foreign.length > 0 && state.enis.size + foreign.length >= limits.enis) {
+    const names = foreign
+      .map((eni) => `${eni.id} (device ${eni.deviceIndex}, ${eni.description})`)
+      .join(', ');
+    const message =
+      `${limits.instanceType} takes ${limits.enis} ENIs: ${state.enis.size} are the node's own (${perEni.join(', ')}), ` +
+      `${foreign.length} are of others: ${names}`;
+    return new PodwayError('ENI_LIMIT', message, {
+      object: foreign[0]!.id,
+      has: state.enis.size + foreign.length,
+      limit: limits.enis,
+    });
+  }
+  const message =
+    `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${addressesPerEni(limits)}) and ` +
+    `${held} are held: ${perEni.join(', ')}; by ${holders(state)}`;
+  const since = Math.max(
+    0,
+    ...[...state.uses.values()].map((use) => (use.kind === 'held' ? use.lease.at : 0)),
+  );
+  void now;
+  return new PodwayError('ADDRESS_LIMIT', message, {
+    object: limits.instanceType,
+    has: held,
+    limit: capacity,
+    since,
+  });
+}
+
+function holders(state: PoolState): string {
+  const names: string[] = [];
+  for (const [ip, use] of state.uses) {
+    if (use.kind !== 'held') continue;
+    const { pod, containerId } = use.lease.owner;
+    names.push(
+      `${pod ? `${pod.namespace}/${pod.name}` : `container ${containerId.slice(0, 12)}`} (${formatIp(ip)})`,
+    );
+  }
+  const named = names.slice(0, NAMED_HOLDERS).join(', ');
+  return names.length > NAMED_HOLDERS
+    ? `${named} and ${names.length - NAMED_HOLDERS} more`
+    : named || 'nobody';
+}

@@ -1,0 +1,33 @@
+// When the pool must be looked at again although nothing happens: an address has cooled while somebody waits, a pause
+// or its probe is due, something has been idle long enough. Pure. At rest there is no such time.
+import { type Demand, freeGoal, type PoolPolicy } from './plan.ts';
+import { countPool, idleSince, type PoolState } from './state.ts';
+
+/** Idle addresses are returned at multiples of this (ms), so that those of one wave go in one call. */
+const RELEASE_GRID = 5_000;
+
+export function nextWake(state: PoolState, demand: Demand, policy: PoolPolicy, now: number): number {
+  let wake = Number.POSITIVE_INFINITY;
+  const consider = (at: number) => {
+    if (at > now && at < wake) wake = at;
+  };
+  for (const pause of state.pauses.values()) {
+    consider(pause.until);
+    if (demand.waiting > 0) consider(pause.probeAt);
+  }
+  const totals = countPool(state, 4, now);
+  if (demand.waiting > 0) {
+    for (const use of state.uses.values()) if (use.kind === 'cooling') consider(use.until);
+    return wake;
+  }
+  const beyondGoal = totals.free + totals.cooling > freeGoal(totals.held, demand, policy);
+  for (const eni of state.enis.values()) {
+    // At the goal nothing is returned but a whole ENI, whose warm addresses others can keep.
+    if (!beyondGoal && eni.primary) continue;
+    consider(onGrid(eni.since + policy.idleReleaseMs));
+    for (const block of eni.blocks.values()) consider(onGrid(idleSince(state, block) + policy.idleReleaseMs));
+  }
+  return wake;
+}
+
+const onGrid = (at: number): number => Math.ceil(at / RELEASE_GRID) * RELEASE_GRID;

@@ -1,0 +1,204 @@
+// Folds what EC2 says of this instance's ENIs into the pool. Pure. Anything new is taken in at once; something leaves
+// only when two describes, at least 30 s apart and both begun after our last change of that ENI settled, agree that it
+// is gone. What is missing once is no longer given out. A held address that is gone stays held and is reported.
+import { type Cidr, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import type { EniDescription, EniId } from '../cloud/port.ts';
+import {
+  type Block,
+  dropStrays,
+  type Eni,
+  type ForeignEni,
+  newBlock,
+  type PoolState,
+  withEni,
+  withoutEni,
+} from './state.ts';
+
+/** Two describes must be this far apart (ms) to remove something. */
+export const REMOVAL_GAP = 30_000;
+/** A describe that lists an address this long (ms) after its return to EC2 is taken to lag. */
+export const RETURN_LAG = 60_000;
+
+export const TAG_INSTANCE = 'podway.io/instance';
+
+export type Observation = {
+  kind: 'eni-found' | 'eni-missing' | 'eni-gone' | 'address-found' | 'address-missing' | 'address-gone';
+  eniId: EniId;
+  ip?: Ip;
+  /** A pod holds it: the pod's address is one that EC2 no longer routes here. */
+  held: boolean;
+};
+
+export type DescribeContext = {
+  instanceId: string;
+  primaryEniId: EniId | null;
+  /** Prefix of each subnet that an ENI may stand in. */
+  subnetCidrs: ReadonlyMap<string, Cidr>;
+  beganAt: number;
+  now: number;
+};
+
+export function foldDescribe(
+  state: PoolState,
+  described: readonly EniDescription[],
+  context: DescribeContext,
+): { state: PoolState; observations: Observation[]; changed: Set<EniId> } {
+  const observations: Observation[] = [];
+  const changed = new Set<EniId>();
+  const foreign: ForeignEni[] = [];
+  const seen = new Set<EniId>();
+  const removed = new Map([...state.removed].filter(([, at]) => context.beganAt - at < RETURN_LAG));
+  let next: PoolState = removed.size === state.removed.size ? state : { ...state, removed };
+  for (const eni of described) {
+    seen.add(eni.id);
+    const known = next.enis.get(eni.id);
+    if (!known && (isBeingMade(next, eni.id) || next.removed.has(eni.id))) continue;
+    if (!known && !isOurs(eni, context)) {
+      const { deviceIndex, networkCard } = eni.attachment ?? { deviceIndex: -1, networkCard: 0 };
+      foreign.push({
+        id: eni.id,
+        deviceIndex,
+        networkCard,
+        description: eni.description || eni.interfaceType,
+      });
+      continue;
+    }
+    if (known && !mayJudge(next, known, context)) continue;
+    const folded = known ? foldEni(next, known, eni, context, observations) : adoptEni(eni, context);
+    if (!known) observations.push({ kind: 'eni-found', eniId: eni.id, held: false });
+    if (folded !== known) {
+      next = withEni(next, folded);
+      changed.add(eni.id);
+    }
+  }
+  for (const eni of next.enis.values()) {
+    if (seen.has(eni.id) || !mayJudge(next, eni, context)) continue;
+    const held = heldOn(next, eni);
+    if (eni.missingSince === null) {
+      next = withEni(next, { ...eni, missingSince: context.beganAt });
+      observations.push({ kind: 'eni-missing', eniId: eni.id, held });
+    } else if (context.beganAt - eni.missingSince >= REMOVAL_GAP) {
+      next = withoutEni(next, eni.id, context.now);
+      changed.add(eni.id);
+      observations.push({ kind: 'eni-gone', eniId: eni.id, held });
+    }
+  }
+  return { state: dropStrays({ ...next, foreign }, context.now), observations, changed };
+}
+
+/** Ours: the primary one, and those with our tag for this instance whose kind can carry pods. */
+export function isOurs(
+  eni: EniDescription,
+  context: { instanceId: string; primaryEniId: EniId | null },
+): boolean {
+  if (context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0) return true;
+  return (
+    eni.tags[TAG_INSTANCE] === context.instanceId &&
+    (eni.interfaceType === 'interface' || eni.interfaceType === 'efa')
+  );
+}
+
+const isBeingMade = (state: PoolState, id: EniId): boolean =>
+  [...state.creations.values()].some((creation) => creation.eniId === id);
+
+const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean =>
+  !state.busy.has(eni.id) && context.beganAt > eni.settledAt;
+
+const heldOn = (state: PoolState, eni: Eni): boolean =>
+  [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni.id === eni.id);
+
+export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
+  const primaryIp = eni.addresses[0]!.ip;
+  return {
+    id: eni.id,
+    mac: eni.mac,
+    deviceIndex: eni.attachment?.deviceIndex ?? -1,
+    networkCard: eni.attachment?.networkCard ?? 0,
+    subnetCidr: context.subnetCidrs.get(eni.subnetId) ?? hostCidr(primaryIp),
+    primaryIp,
+    subnetId: eni.subnetId,
+    groupIds: eni.groupIds,
+    interfaceType: eni.interfaceType,
+    attachmentId: eni.attachment?.id ?? null,
+    deleteOnTermination: eni.attachment?.deleteOnTermination ?? false,
+    primary: context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0,
+    phase: eni.attachment?.status === 'attached' ? 'attached' : 'leaving',
+    since: context.now,
+    settledAt: Math.min(context.beganAt, context.now) - 1,
+    missingSince: null,
+    blocks: new Map(blocksOf(eni).map(({ cidr, pinned }) => [cidr.ip, newBlock(cidr, context.now, pinned)])),
+    returned: new Map(),
+  };
+}
+
+export function blocksOf(eni: EniDescription): { cidr: Cidr; pinned: boolean }[] {
+  return [
+    ...eni.addresses
+      .filter((one) => !one.primary)
+      .map((one) => ({ cidr: hostCidr(one.ip), pinned: one.public })),
+    ...[...eni.ipv6Addresses].map((ip) => ({ cidr: hostCidr(ip), pinned: false })),
+    ...[...eni.ipv4Prefixes, ...eni.ipv6Prefixes].map((cidr) => ({ cidr, pinned: false })),
+  ];
+}
+
+function foldEni(
+  state: PoolState,
+  known: Eni,
+  eni: EniDescription,
+  context: DescribeContext,
+  observations: Observation[],
+): Eni {
+  const blocks = new Map<Ip, Block>();
+  let same = true;
+  const note = (kind: Observation['kind'], cidr: Cidr) => {
+    observations.push({ kind, eniId: known.id, ip: cidr.ip, held: state.uses.get(cidr.ip)?.kind === 'held' });
+  };
+  const listed = new Set<string>();
+  for (const { cidr, pinned } of blocksOf(eni)) {
+    listed.add(formatCidr(cidr));
+    const block = known.blocks.get(cidr.ip);
+    if (block) {
+      if (block.pinned !== pinned || block.missingSince !== null) same = false;
+      blocks.set(cidr.ip, same ? block : { ...block, pinned, missingSince: null });
+      continue;
+    }
+    const returned = known.returned.get(cidr.ip);
+    if (returned !== undefined && context.beganAt - returned < RETURN_LAG) continue;
+    same = false;
+    blocks.set(cidr.ip, newBlock(cidr, context.now, pinned));
+    note('address-found', cidr);
+  }
+  for (const block of known.blocks.values()) {
+    if (listed.has(formatCidr(block.cidr))) continue;
+    same = false;
+    if (block.missingSince === null) {
+      blocks.set(block.cidr.ip, { ...block, missingSince: context.beganAt });
+      note('address-missing', block.cidr);
+    } else if (context.beganAt - block.missingSince < REMOVAL_GAP) blocks.set(block.cidr.ip, block);
+    else note('address-gone', block.cidr);
+  }
+  const attachment = eni.attachment;
+  const returned = new Map([...known.returned].filter(([, at]) => context.now - at < RETURN_LAG));
+  const next: Eni = {
+    ...known,
+    groupIds: eni.groupIds,
+    attachmentId: attachment?.id ?? known.attachmentId,
+    deleteOnTermination: attachment?.deleteOnTermination ?? known.deleteOnTermination,
+    missingSince: null,
+    blocks,
+    returned,
+  };
+  const unchanged =
+    same &&
+    known.missingSince === null &&
+    known.attachmentId === next.attachmentId &&
+    known.deleteOnTermination === next.deleteOnTermination &&
+    known.groupIds.join() === next.groupIds.join() &&
+    known.returned.size === returned.size;
+  return unchanged ? known : next;
+}
+
+export function describeObservation(one: Observation): string {
+  const what = one.ip === undefined ? one.eniId : `${formatIp(one.ip)} on ${one.eniId}`;
+  return one.held ? `${what}, held by a pod` : what;
+}

@@ -1,0 +1,366 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PodwayError } from '../base/errors.ts';
+import { formatIp } from '../base/ip.ts';
+import { CloudError } from '../cloud/port.ts';
+import type { Lease } from './state.ts';
+import { podOwner, settle, TestNode } from './testkit.ts';
+
+const codeOf = async (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'ok',
+    (error) => (error instanceof PodwayError ? error.code : String(error)),
+  );
+
+async function acquireAll(node: TestNode, count: number, from = 0): Promise<Lease[]> {
+  const all = Array.from({ length: count }, (_, i) => node.pool.acquire(podOwner(`p${from + i}`)));
+  await node.clock.advance(5_000);
+  return Promise.all(all);
+}
+
+test('a new node fills its warm target on the primary ENI, and then is quiet', async () => {
+  await using node = new TestNode();
+  await node.start();
+  await node.clock.advance(1_000);
+  assert.deepEqual(node.pool.counts().free, 4);
+  const calls = node.cloud.calls.length;
+  await node.clock.advance(50_000);
+  assert.equal(node.cloud.calls.length, calls, node.cloud.calls.join());
+});
+
+test('m5.large gives 27 addresses; the 28th pod is told the limit and the holders', async () => {
+  await using node = new TestNode();
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  assert.equal(new Set(leases.flatMap((lease) => lease.ips)).size, 27);
+  assert.equal(node.cloud.enis.size, 3);
+  const error = await node.pool.acquire(podOwner('p27')).catch((e) => e as PodwayError);
+  assert.ok(error instanceof PodwayError);
+  assert.equal(error.code, 'ADDRESS_LIMIT');
+  assert.match(error.message, /27 pod addresses \(3 ENIs of 9\) and 27 are held/);
+  assert.match(error.message, /default\/p0/);
+  assert.equal(error.details.limit, 27);
+  for (const eni of node.cloud.enis.values()) {
+    assert.equal(eni.attachment?.deleteOnTermination, true);
+  }
+});
+
+test('after all pods are gone the ENIs are back at the warm target within 3 minutes', async () => {
+  await using node = new TestNode();
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  for (const lease of leases) node.pool.release(lease.owner);
+  await node.clock.advance(180_000);
+  assert.equal(node.cloud.enis.size, 1);
+  const [primary] = [...node.cloud.enis.values()];
+  assert.equal(primary!.addresses.length - 1, 4);
+  assert.deepEqual(node.pool.counts().free, 4);
+  const snapshot = node.pool.snapshot();
+  assert.deepEqual(snapshot.totals, { held: 0, free: 4, cooling: 0, quarantined: 0 });
+});
+
+test('an address is given again only after its cooldown, the one released longest ago first', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  const order: Lease[] = [];
+  for (const i of [5, 20, 11]) {
+    order.push(node.pool.release(leases[i]!.owner)!);
+    await node.clock.advance(1_000);
+  }
+  const waiting = ['a', 'b', 'c'].map((name) => node.pool.acquire(podOwner(name)));
+  const late = node.pool.acquire(podOwner('d'));
+  assert.equal(await codeOf(late), 'ADDRESS_LIMIT');
+  assert.equal(node.pool.trouble()?.code, 'ADDRESS_LIMIT');
+  const got: number[] = [];
+  waiting.forEach(
+    (one, i) =>
+      void one.then(
+        () => got.push(i),
+        () => {},
+      ),
+  );
+  await node.clock.advance(26_000);
+  assert.deepEqual(got, []);
+  await node.clock.advance(4_000);
+  assert.deepEqual(got, [0, 1, 2]);
+  const again = await Promise.all(waiting);
+  assert.deepEqual(
+    again.map((lease) => lease.ips),
+    order.map((lease) => lease.ips),
+  );
+});
+
+test('a pod that would wait longer than its bound for a cooling address is told COOLDOWN', async () => {
+  await using node = new TestNode({ settings: { waitMs: 5_000 } });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  node.pool.release(leases[3]!.owner);
+  const waiting = codeOf(node.pool.acquire(podOwner('late')));
+  await node.clock.advance(6_000);
+  assert.equal(await waiting, 'COOLDOWN');
+});
+
+test('with cooldown 0 an address comes back as soon as its traces are gone', async () => {
+  let cleaned = 0;
+  await using node = new TestNode({ settings: { cooldownMs: 0, beforeReuse: () => void cleaned++ } });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  node.pool.release(leases[0]!.owner);
+  const next = node.pool.acquire(podOwner('next'));
+  await settle();
+  assert.deepEqual((await next).ips, leases[0]!.ips);
+  assert.equal(cleaned, 1);
+});
+
+test('an address whose traces cannot be removed is not given again', async () => {
+  let broken = true;
+  await using node = new TestNode({
+    settings: {
+      beforeReuse: () => {
+        if (broken) throw new Error('no conntrack');
+      },
+    },
+  });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  node.pool.release(leases[0]!.owner);
+  await node.clock.advance(40_000);
+  assert.equal(node.pool.counts().free, 0);
+  broken = false;
+  await node.clock.advance(2_000);
+  assert.equal(node.pool.counts().free, 1);
+});
+
+test('a full subnet is that pods cause; freed, it reaches the first who waits within 2 s', async () => {
+  await using node = new TestNode({ settings: { warm: 1, lastingWaitMs: 5_000 } });
+  node.cloud.occupy('subnet-0a', 2);
+  await node.start();
+  await node.clock.advance(1_000);
+  const [first, second] = await acquireAll(node, 2);
+  assert.ok(first && second);
+  const refused = node.pool.acquire(podOwner('third')).catch((e) => e as PodwayError);
+  await node.clock.advance(8_000);
+  const error = await refused;
+  assert.ok(error instanceof PodwayError);
+  assert.equal(error.code, 'SUBNET_EXHAUSTED');
+  assert.equal(error.details.object, 'subnet-0a');
+  const fourth = node.pool.acquire(podOwner('fourth'));
+  await node.clock.advance(500);
+  node.cloud.vacate('subnet-0a');
+  let got = false;
+  void fourth.then(
+    () => {
+      got = true;
+    },
+    () => {},
+  );
+  await node.clock.advance(2_000);
+  assert.ok(got);
+});
+
+test('others ENIs take slots: ENI_LIMIT names them', async () => {
+  await using node = new TestNode();
+  node.cloud.addInstanceEni({ deviceIndex: 1, description: 'of a database' });
+  node.cloud.addInstanceEni({ deviceIndex: 2 });
+  await node.start();
+  await acquireAll(node, 9);
+  const error = await node.pool.acquire(podOwner('tenth')).catch((e) => e as PodwayError);
+  assert.ok(error instanceof PodwayError);
+  assert.equal(error.code, 'ENI_LIMIT');
+  assert.match(error.message, /of a database/);
+  assert.equal(node.cloud.enis.size, 3);
+});
+
+test('EC2 away: the journal serves; what it cannot serve waits and is told the cause', async () => {
+  await using node = new TestNode({ settings: { waitMs: 4_000 } });
+  await node.start();
+  const [kept] = await acquireAll(node, 1);
+  await node.clock.advance(1_000);
+  node.cloud.before = (action) => {
+    throw new CloudError(action, 'Network', 'connection refused');
+  };
+  await node.restart();
+  assert.deepEqual(
+    node.pool.held().map((lease) => lease.ips),
+    [kept!.ips],
+  );
+  for (const i of [1, 2, 3, 4]) assert.equal((await node.pool.acquire(podOwner(`q${i}`))).ips.length, 1);
+  const fifth = codeOf(node.pool.acquire(podOwner('q5')));
+  await node.clock.advance(5_000);
+  assert.equal(await fifth, 'CLOUD_UNREACHABLE');
+  const sixth = node.pool.acquire(podOwner('q6'));
+  node.cloud.before = () => {};
+  let got = false;
+  void sixth.then(
+    () => {
+      got = true;
+    },
+    () => {},
+  );
+  await node.clock.advance(2_000);
+  assert.ok(got);
+});
+
+test('a second ADD of a held attachment changes nothing; release is idempotent', async () => {
+  await using node = new TestNode();
+  await node.start();
+  const [lease] = await acquireAll(node, 1);
+  assert.throws(() => node.pool.tryAcquire(lease!.owner), { code: 'ATTACHMENT_EXISTS' });
+  assert.equal(await codeOf(node.pool.acquire(lease!.owner)), 'ATTACHMENT_EXISTS');
+  node.pool.noteWired(lease!.owner, { hostIfname: 'pw1' });
+  await node.restart();
+  assert.deepEqual(node.pool.find(lease!.owner)?.extra, { hostIfname: 'pw1' });
+  assert.ok(node.pool.release(lease!.owner));
+  assert.equal(node.pool.release(lease!.owner), null);
+});
+
+test('an ENI is given out only after the node network has taken it, and named no more before it goes', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  const told: string[][] = [];
+  let block: Promise<void> | undefined;
+  node.listener = async (enis) => {
+    await block;
+    told.push(enis.map((eni) => eni.id));
+  };
+  await node.start();
+  await acquireAll(node, 9);
+  let open = () => {};
+  block = new Promise((resolve) => {
+    open = resolve;
+  });
+  const tenth = node.pool.acquire(podOwner('tenth'));
+  let got = false;
+  void tenth.then(
+    () => {
+      got = true;
+    },
+    () => {},
+  );
+  await node.clock.advance(3_000);
+  assert.equal(got, false);
+  open();
+  block = undefined;
+  await node.clock.advance(1_000);
+  const lease = await tenth;
+  assert.ok(told.at(-1)!.includes(lease.eni.id));
+});
+
+test('an ENI made before a crash that took the journal with it is found by its tag and deleted', async () => {
+  await using node = new TestNode();
+  await node.start();
+  await node.cloud.createNetworkInterface({
+    subnetId: 'subnet-0a',
+    groupIds: [],
+    description: '',
+    secondaryCount: 3,
+    tags: { 'podway.io/instance': node.cloud.instanceId },
+    clientToken: 'lost',
+  });
+  assert.equal(node.cloud.enis.size, 2);
+  await node.restart();
+  await node.clock.advance(2_000);
+  assert.equal(node.cloud.enis.size, 1);
+});
+
+test('an ENI that somebody detaches under running pods is reported, its leases stay, it is not deleted', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  const leases = await acquireAll(node, 12);
+  const astray = leases.filter((lease) => lease.eni.deviceIndex === 1);
+  const eni = node.cloud.enis.get(astray[0]!.eni.id)!;
+  eni.attachment = null;
+  eni.status = 'available';
+  await node.restart();
+  await node.clock.advance(600_000);
+  assert.equal(node.pool.held().length, 12);
+  assert.ok(node.cloud.enis.has(eni.id));
+  assert.deepEqual(
+    node.pool
+      .snapshot()
+      .astray.map((one) => one.pod)
+      .sort(),
+    astray.map((lease) => `default/${lease.owner.pod!.name}`).sort(),
+  );
+  for (const lease of astray) node.pool.release(lease.owner);
+  await node.clock.advance(700_000);
+  assert.ok(!node.cloud.enis.has(eni.id), 'free of holders it goes');
+});
+
+test('an address that EC2 takes away is given to nobody; its holder keeps it', async () => {
+  await using node = new TestNode();
+  await node.start();
+  const [lease] = await acquireAll(node, 1);
+  const free = node.pool.snapshot().enis[0]!.addresses.find((one) => one.state === 'free')!;
+  const ipOf = (text: string) =>
+    [...node.cloud.enis.values()][0]!.addresses.find((one) => formatIp(one.ip) === text)!.ip;
+  node.cloud.takeAway(lease!.eni.id, ipOf(free.ip));
+  node.cloud.takeAway(lease!.eni.id, lease!.ips[0] as never);
+  await node.clock.advance(70_000);
+  const marked = node.pool
+    .snapshot()
+    .enis[0]!.addresses.filter((one) => one.missing)
+    .map((one) => one.ip);
+  assert.ok(marked.includes(free.ip));
+  await node.clock.advance(70_000);
+  assert.deepEqual(
+    node.pool.snapshot().astray.map((one) => one.state),
+    ['held'],
+  );
+  assert.equal(node.pool.held().length, 1);
+  assert.equal(node.pool.counts().free, 4);
+});
+
+test('a quarantined address is given to nobody, over a restart too, until it is let go', async () => {
+  await using node = new TestNode({ settings: { warm: 1 } });
+  await node.start();
+  await node.clock.advance(1_000);
+  const [block] = node.pool.enis()[0]!.blocks;
+  assert.ok(node.pool.quarantine(block!.ip, 'another sandbox answers'));
+  await node.restart();
+  const [lease] = await acquireAll(node, 1);
+  assert.notEqual(lease!.ips[0], block!.ip);
+  assert.equal(node.pool.quarantine(lease!.ips[0]!, 'no'), false);
+  assert.ok(node.pool.unquarantine(block!.ip));
+  assert.deepEqual(node.pool.tryAcquire(podOwner('b'))?.ips, [block!.ip]);
+});
+
+test('those who wait are served in order, and one that gives up leaves the line', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  for (const lease of leases.slice(0, 3)) node.pool.release(lease.owner);
+  const order: string[] = [];
+  const abort = new AbortController();
+  const wait = (name: string, signal?: AbortSignal) =>
+    node.pool.acquire(podOwner(name), signal).then(
+      () => order.push(name),
+      () => order.push(`${name} gave up`),
+    );
+  const all = [wait('a'), wait('b', abort.signal), wait('c')];
+  await node.clock.advance(1_000);
+  abort.abort(new Error('enough'));
+  all.push(wait('d'));
+  await node.clock.advance(31_000);
+  await Promise.all(all);
+  assert.deepEqual(order, ['b gave up', 'a', 'c', 'd']);
+});
+
+test('a journal that cannot be written fails the ADD and is tried again; nothing spins', async () => {
+  await using node = new TestNode({ settings: { warm: 2 } });
+  let broken = false;
+  let tries = 0;
+  node.onBoundary = () => {
+    if (!broken) return;
+    tries++;
+    throw new Error('no space left on device');
+  };
+  await node.start();
+  await node.clock.advance(1_000);
+  broken = true;
+  await assert.rejects(node.pool.acquire(podOwner('a')), /no space left/);
+  await node.clock.advance(20_000);
+  assert.ok(tries < 60, `${tries} tries`);
+  broken = false;
+  assert.ok(node.pool.tryAcquire(podOwner('a')));
+});

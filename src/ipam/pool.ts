@@ -1,0 +1,428 @@
+// The pool's composition: who asks for an address, who waits, and the loop that keeps the pool at its goal.
+// Invariants: an address has one holder; a hold is in the journal before it is answered; those who wait are served in
+// order. At rest the loop sleeps until the next describe. Fails by throwing PodwayError with the cause and its numbers.
+import type { Cause } from '../base/causes.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { PodwayError } from '../base/errors.ts';
+import { formatIp, type Ip } from '../base/ip.ts';
+import type { NodeIdentity } from '../cloud/imds.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
+import type { Cloud, Tags } from '../cloud/port.ts';
+import { runAction } from './actions.ts';
+import { Cleaner } from './cleaner.ts';
+import {
+  type AttachedEni,
+  attachedNow,
+  type Core,
+  commit,
+  type EniListener,
+  type Log,
+  silentLog,
+} from './core.ts';
+import { diagnose } from './diagnose.ts';
+import { nextWake } from './due.ts';
+import { type Action, type PoolPolicy, plan } from './plan.ts';
+import { Reconciler } from './reconcile.ts';
+import { holdRecord, liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
+import type { PoolSettings } from './settings.ts';
+import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
+import {
+  type AttachmentId,
+  countPool,
+  eniRef,
+  hold,
+  type Lease,
+  markClean,
+  nextFree,
+  type Owner,
+  type OwnerKey,
+  ownerKey,
+  type PoolState,
+  release as releaseLease,
+  shortenCooling,
+  type Totals,
+  withEntry,
+  withoutEntry,
+} from './state.ts';
+import { WaitingLine } from './waiting.ts';
+
+export type { PoolSettings } from './settings.ts';
+
+export type PoolOptions = {
+  cloud: Cloud;
+  journal: PoolJournal;
+  identity: NodeIdentity;
+  limits: InstanceLimits;
+  nodeName: string;
+  settings: PoolSettings;
+  clock?: Clock;
+  log?: Log;
+  tags?: Tags;
+  random?: () => number;
+  /** Called at each point where a kill may fall. */
+  onBoundary?: (name: string) => void;
+};
+
+/** Growth nobody waits for is gathered this long (ms), so that a wave of pods costs few calls. */
+const GATHER = 150;
+
+/** The loop looks at the pool at least this often (ms): a bound on what a missed wake could cost. */
+const LONGEST_NAP = 60_000;
+/** Pause (ms) after a failure that nothing expected. */
+const REST = 1_000;
+
+export class AddressPool {
+  readonly #core: Core;
+  readonly #limits: InstanceLimits;
+  readonly #settings: PoolSettings;
+  readonly #policy: PoolPolicy;
+  readonly #nodeName: string;
+  readonly #leases: Map<OwnerKey, Lease>;
+  readonly #line: WaitingLine;
+  readonly #cleaner: Cleaner;
+  readonly #reconciler: Reconciler;
+  readonly #stop = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  #wake: () => void = () => {};
+  #kicked = false;
+  #gatherSince: number | null = null;
+  #restUntil = 0;
+  #loop: Promise<void> | undefined;
+  /** Journal records that the replay refused, and damage that the journal reports: compare with the kernel. */
+  readonly replayProblems: readonly string[];
+
+  constructor(options: PoolOptions) {
+    const clock = options.clock ?? systemClock;
+    const replay = options.journal.replay;
+    const replayed = replayRecords(replay.records, clock.now());
+    this.#leases = replayed.leases;
+    this.#limits = options.limits;
+    this.#settings = options.settings;
+    this.#nodeName = options.nodeName;
+    this.#policy = {
+      warm: options.settings.warm,
+      idleReleaseMs: options.settings.idleReleaseMs,
+      podLimit: options.settings.podLimit ?? options.limits.pods,
+      subnetIds: options.settings.subnetIds ?? [],
+    };
+    this.#core = {
+      cloud: options.cloud,
+      journal: options.journal,
+      clock,
+      log: options.log ?? silentLog,
+      random: options.random ?? Math.random,
+      tags: options.tags ?? {},
+      signal: this.#stop.signal,
+      boundary: options.onBoundary ?? (() => {}),
+      listeners: [],
+      subnetCidrs: new Map(),
+      identity: options.identity,
+      state: shortenCooling(replayed.state, clock.now(), options.settings.cooldownMs),
+      telling: Promise.resolve(),
+      reconcileSoon: (orphans) => this.#reconciler.soon(orphans),
+      kick: () => this.kick(),
+    };
+    this.#line = new WaitingLine(clock);
+    this.#cleaner = new Cleaner(this.#core, options.settings);
+    this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs ?? 60_000);
+    const damage =
+      replay.damaged > 0
+        ? [`${replay.damaged} journal lines are unreadable (kept in ${replay.keptAside})`]
+        : [];
+    this.replayProblems = [...damage, ...replayed.refused];
+    if (!replayed.identity) options.journal.appendSync(nodeRecord(options.identity));
+  }
+
+  get state(): PoolState {
+    return this.#core.state;
+  }
+
+  get identity(): NodeIdentity {
+    return this.#core.identity;
+  }
+
+  /** Called with all attached ENIs whenever they or their addresses change, and awaited before those are given out. */
+  onEniChange(listener: EniListener): void {
+    this.#core.listeners.push(listener);
+  }
+
+  /**
+   * Starts the loop and resolves when EC2 has answered once or has failed to; the journal's addresses are served from
+   * before that. Ends when `signal` aborts.
+   */
+  async start(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#stop.abort(signal.reason), { once: true });
+    if (signal.aborted) this.#stop.abort(signal.reason);
+    this.#loop = this.#run();
+    await this.#reconciler.first;
+  }
+
+  /** Resolves when the loop and every call in flight have ended, after an abort. */
+  async stopped(): Promise<void> {
+    await this.#loop;
+    await Promise.all(this.#running);
+  }
+
+  /** An address from the pool at once, journalled, or null when somebody waits already or none is free. */
+  tryAcquire(owner: Owner): Lease | null {
+    this.#refuseSecond(owner);
+    return this.#line.size > 0 ? null : this.#give(owner);
+  }
+
+  /** An address, waiting in line for one; rejects with the typed cause when there is no point in waiting longer. */
+  async acquire(owner: Owner, signal?: AbortSignal): Promise<Lease> {
+    signal?.throwIfAborted();
+    const lease = this.tryAcquire(owner);
+    if (lease) return lease;
+    const waiting = this.#line.join(owner, this.#settings.waitMs ?? 30_000, signal);
+    this.#tryStep();
+    this.kick();
+    return waiting;
+  }
+
+  /** Adds to a lease what the node wired for it; journalled. */
+  noteWired(id: AttachmentId, extra: Record<string, unknown>): void {
+    const lease = this.#leases.get(ownerKey(id));
+    if (!lease) throw new PodwayError('INTERNAL', `${ownerKey(id)} holds no address`);
+    const wired: Lease = { ...lease, extra: { ...lease.extra, ...extra } };
+    this.#core.journal.appendSync({ k: 'wired', key: ownerKey(id), extra: wired.extra! });
+    const uses = new Map(this.#core.state.uses);
+    for (const ip of wired.ips) uses.set(ip, { kind: 'held', lease: wired });
+    this.#core.state = { ...this.#core.state, uses };
+    this.#leases.set(ownerKey(id), wired);
+  }
+
+  /** Ends a lease, journalled; its address cools. Answers null when there is none. */
+  release(id: AttachmentId, reason = 'released'): Lease | null {
+    const key = ownerKey(id);
+    this.#line.leave(
+      key,
+      new PodwayError('POOL_GROWING', `${key} was deleted while it waited for an address`),
+    );
+    const lease = this.#leases.get(key);
+    if (!lease) return null;
+    const since = this.#core.clock.now();
+    const until = since + this.#settings.cooldownMs;
+    const clean = this.#settings.beforeReuse === undefined;
+    const ips = lease.ips.map(formatIp);
+    let next = releaseLease(this.#core.state, lease, since, until);
+    if (clean) next = markClean(next, lease.ips);
+    const record = { k: 'release' as const, key, ips, since, until, reason, ...(clean ? { clean } : {}) };
+    commit(this.#core, next, record);
+    this.#leases.delete(key);
+    return lease;
+  }
+
+  held(): Lease[] {
+    return [...this.#leases.values()];
+  }
+
+  find(id: AttachmentId): Lease | null {
+    return this.#leases.get(ownerKey(id)) ?? null;
+  }
+
+  /** Leases of a container, whatever the network's name: a DEL may come with another config than its ADD. */
+  findByContainer(containerId: string, ifname?: string): Lease[] {
+    return this.held().filter(
+      ({ owner }) => owner.containerId === containerId && (ifname === undefined || owner.ifname === ifname),
+    );
+  }
+
+  /** Keeps a free address from being given out: something on this node or elsewhere uses it. Never ends a hold. */
+  quarantine(ip: Ip, reason: string): boolean {
+    const use = this.#core.state.uses.get(ip);
+    if (use?.kind === 'held' || use?.kind === 'quarantined') return false;
+    const since = this.#core.clock.now();
+    const uses = withEntry(this.#core.state.uses, ip, { kind: 'quarantined', since, reason });
+    commit(this.#core, { ...this.#core.state, uses }, { k: 'quarantine', ip: formatIp(ip), since, reason });
+    this.#core.log.warn({ ip: formatIp(ip), reason }, 'quarantined an address');
+    return true;
+  }
+
+  unquarantine(ip: Ip): boolean {
+    if (this.#core.state.uses.get(ip)?.kind !== 'quarantined') return false;
+    const uses = withoutEntry(this.#core.state.uses, ip);
+    commit(this.#core, { ...this.#core.state, uses }, { k: 'unquarantine', ip: formatIp(ip) });
+    return true;
+  }
+
+  enis(): AttachedEni[] {
+    return attachedNow(this.#core);
+  }
+
+  counts(): Totals & { waiting: number } {
+    return { ...countPool(this.#core.state, 4, this.#core.clock.now()), waiting: this.#line.size };
+  }
+
+  /** What the next pod would be told if it found no address; null while one is free. */
+  trouble(): PodwayError | null {
+    if (this.counts().free > this.#line.size) return null;
+    return this.#diagnose(this.#line.size, this.#core.clock.now());
+  }
+
+  snapshot(): PoolSnapshot {
+    return snapshotPool({
+      state: this.#core.state,
+      now: this.#core.clock.now(),
+      nodeName: this.#nodeName,
+      limits: this.#limits,
+      settings: this.#settings,
+      policy: this.#policy,
+      waiting: this.#line
+        .list()
+        .map((each, position) => ({ ...each, cause: this.#diagnose(position, each.since) })),
+      trouble: this.trouble(),
+      cloud: this.#reconciler.status(),
+      enis: this.enis(),
+    });
+  }
+
+  /** Describes now instead of at the next interval; resolves when it has ended. */
+  reconcileNow(): Promise<void> {
+    return this.#reconciler.now();
+  }
+
+  /** Looks at the pool again on the next turn. */
+  kick(): void {
+    this.#kicked = true;
+    this.#wake();
+  }
+
+  #refuseSecond(owner: Owner): void {
+    const held = this.#leases.get(ownerKey(owner));
+    if (!held && !this.#line.has(ownerKey(owner))) return;
+    const has = held ? `holds ${held.ips.map(formatIp).join(', ')}` : 'waits for an address';
+    throw new PodwayError('ATTACHMENT_EXISTS', `${ownerKey(owner)} ${has} already`, {
+      object: owner.containerId,
+      ...(held ? { since: held.at } : {}),
+    });
+  }
+
+  #give(owner: Owner): Lease | null {
+    const now = this.#core.clock.now();
+    const found = nextFree(this.#core.state, 4, now);
+    if (!found) return null;
+    const lease: Lease = { owner, ips: [found.ip], eni: eniRef(found.eni), at: now };
+    commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
+    this.#leases.set(ownerKey(owner), lease);
+    return lease;
+  }
+
+  #diagnose(position: number, waitingSince: number): PodwayError {
+    return diagnose(this.#core.state, {
+      limits: this.#limits,
+      policy: this.#policy,
+      now: this.#core.clock.now(),
+      position,
+      known: this.#core.state.enis.size > 0,
+      waitingSince,
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { clock, signal } = this.#core;
+    while (!signal.aborted) {
+      if (this.#restUntil > clock.now()) {
+        await clock.sleep(this.#restUntil - clock.now(), signal).catch(() => {});
+        continue;
+      }
+      this.#kicked = false;
+      this.#tryStep();
+      const now = clock.now();
+      const until = Math.min(this.#nextWake(now), this.#line.nextDeadline());
+      if (this.#kicked || until <= now) {
+        await new Promise((resolve) => setImmediate(resolve));
+        continue;
+      }
+      const nap = new AbortController();
+      this.#wake = () => nap.abort();
+      const onStop = () => nap.abort();
+      signal.addEventListener('abort', onStop, { once: true });
+      await clock.sleep(Math.min(until - now, LONGEST_NAP), nap.signal).catch(() => {});
+      signal.removeEventListener('abort', onStop);
+      this.#wake = () => {};
+    }
+    this.#line.dissolve(new PodwayError('AGENT_UNREACHABLE', 'the agent is stopping'));
+  }
+
+  #nextWake(now: number): number {
+    const gather = this.#gatherSince === null ? Number.POSITIVE_INFINITY : this.#gatherSince + GATHER;
+    return Math.min(
+      gather,
+      this.#reconciler.dueAt(),
+      this.#cleaner.dueAt(now),
+      nextWake(this.#core.state, { waiting: this.#line.size }, this.#policy, now),
+    );
+  }
+
+  #tryStep(): void {
+    try {
+      this.#step();
+    } catch (error) {
+      this.#rest(error);
+    }
+  }
+
+  /** After what nothing expected (a journal that cannot be written) the loop rests, so that it cannot spin. */
+  #rest(error: unknown): void {
+    if (this.#core.signal.aborted) return;
+    this.#restUntil = this.#core.clock.now() + REST;
+    this.#core.log.error({ error: String(error) }, 'the pool failed unexpectedly and rests');
+  }
+
+  /** One look at the pool: serve, clean, plan, start what is due, answer those who wait in vain. Synchronous. */
+  #step(): void {
+    if (this.#core.signal.aborted) return;
+    const now = this.#core.clock.now();
+    this.#line.serve((owner) => this.#give(owner));
+    this.#background(this.#cleaner.startDue(now));
+    this.#background(this.#reconciler.startDue(now));
+    for (const action of this.#dueActions(now)) this.#background(runAction(this.#core, action));
+    this.#line.refuse(
+      (position, since) => this.#diagnose(position, since),
+      (cause) => this.#lastFailure(cause),
+      this.#settings.lastingWaitMs ?? 5_000,
+    );
+    const { journal } = this.#core;
+    if (journal.compactionDue) journal.compact(liveRecords(this.#core.state, this.#core.identity));
+  }
+
+  #lastFailure(cause: Cause): number {
+    let last = 0;
+    for (const one of this.#core.state.pauses.values())
+      if (one.cause === cause) last = Math.max(last, one.failedAt);
+    return last;
+  }
+
+  #dueActions(now: number): Action[] {
+    const demand = { waiting: this.#line.size };
+    const planned = plan(this.#core.state, demand, this.#limits, this.#policy, now);
+    // A kill may have kept from the journal what EC2 has given: nothing is asked of it before it was looked at once.
+    const hasLooked = this.#reconciler.status().reachable !== null;
+    const actions = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
+    const grows = (action: Action) => action.kind === 'assign' || action.kind === 'create';
+    const hurried =
+      demand.waiting > 0 || countPool(this.#core.state, 4, now).free === 0 || !actions.some(grows);
+    if (hurried) {
+      this.#gatherSince = null;
+      return actions;
+    }
+    this.#gatherSince ??= now;
+    if (now >= this.#gatherSince + GATHER) {
+      this.#gatherSince = null;
+      return actions;
+    }
+    return actions.filter((action) => !grows(action));
+  }
+
+  #background(work: Promise<void> | null): void {
+    if (!work) return;
+    const watched = work
+      .catch((error) => this.#rest(error))
+      .finally(() => {
+        this.#running.delete(watched);
+        this.kick();
+      });
+    this.#running.add(watched);
+  }
+}

@@ -1,0 +1,206 @@
+// Compares the pool with EC2 at an interval, sooner after a surprise, and finds ENIs of ours that nothing attaches.
+// One describe per interval at rest. A failure pauses the cloud and is tried again; it never changes the pool.
+import type { EniDescription, EniId } from '../cloud/port.ts';
+import { describeContext, learnSubnets, leavingEni } from './actions.ts';
+import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
+import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
+import { eniRecord, type PoolRecord } from './records.ts';
+import { isHolding, withEni } from './state.ts';
+
+/** Every so many describes the whole account's ENIs with our tag are looked at. */
+const ORPHAN_EVERY = 10;
+/** After a surprise the next describe comes this soon (ms). */
+const SOON = 500;
+/** ENIs that a describe could say nothing about (a call was out for them) are looked at again after this (ms). */
+const SKIPPED_AGAIN = 15_000;
+
+/** While the node knows no ENI at all it asks EC2 at least this often (ms). */
+const UNKNOWN_AGAIN = 1_500;
+
+export type CloudStatus = {
+  reachable: boolean | null;
+  lastDescribe: number | null;
+  failingSince: number | null;
+};
+
+export class Reconciler {
+  /** Resolves at the end of the first describe, whatever came of it. */
+  readonly first: Promise<void>;
+  #firstDone: () => void = () => {};
+  #nextAt = 0;
+  #rounds = 0;
+  #lookForOrphans = false;
+  /** When somebody asked for a describe since the last one began, or never. */
+  #askedAt = Number.POSITIVE_INFINITY;
+  #running: Promise<void> | null = null;
+  #lastDescribe: number | null = null;
+  #failingSince: number | null = null;
+  readonly #core: Core;
+  readonly #interval: number;
+
+  constructor(core: Core, interval: number) {
+    this.#core = core;
+    this.#interval = interval;
+    this.first = new Promise((resolve) => {
+      this.#firstDone = resolve;
+    });
+  }
+
+  dueAt(): number {
+    return this.#running ? Number.POSITIVE_INFINITY : this.#nextAt;
+  }
+
+  startDue(now: number): Promise<void> | null {
+    if (this.#running || now < this.#nextAt) return null;
+    return this.#start();
+  }
+
+  /** Asks for a describe soon. */
+  soon(orphans = false): void {
+    this.#lookForOrphans ||= orphans;
+    this.#askedAt = Math.min(this.#askedAt, this.#core.clock.now() + SOON);
+    this.#nextAt = Math.min(this.#nextAt, this.#askedAt);
+    this.#core.kick();
+  }
+
+  async now(): Promise<void> {
+    // One that is under way began before the caller asked.
+    await this.#running;
+    await (this.#running ?? this.#start());
+  }
+
+  status(): CloudStatus {
+    const reachable =
+      this.#lastDescribe === null && this.#failingSince === null ? null : this.#failingSince === null;
+    return { reachable, lastDescribe: this.#lastDescribe, failingSince: this.#failingSince };
+  }
+
+  #start(): Promise<void> {
+    this.#running = this.#round().finally(() => {
+      this.#running = null;
+      this.#firstDone();
+    });
+    return this.#running;
+  }
+
+  async #round(): Promise<void> {
+    const { clock, log } = this.#core;
+    const beganAt = clock.now();
+    this.#askedAt = Number.POSITIVE_INFINITY;
+    try {
+      const wait = await this.#describe(beganAt);
+      this.#nextAt = Math.min(clock.now() + wait * (0.9 + this.#core.random() / 5), this.#askedAt);
+      this.#lastDescribe = clock.now();
+      unpause(this.#core, 'cloud');
+      if (this.#failingSince !== null) log.info({ failingSince: this.#failingSince }, 'EC2 answers again');
+      this.#failingSince = null;
+    } catch (thrown) {
+      if (this.#core.signal.aborted) return;
+      const error = pause(this.#core, 'cloud', thrown);
+      const until = Math.max(this.#core.state.pauses.get('cloud')!.until, clock.now() + SOON);
+      // A node that knows no ENI can serve nobody: it asks more often.
+      this.#nextAt = this.#core.state.enis.size > 0 ? until : Math.min(until, clock.now() + UNKNOWN_AGAIN);
+      if (this.#failingSince === null)
+        log.warn({ cause: error.code, error: error.message }, 'cannot describe the ENIs');
+      this.#failingSince ??= beganAt;
+    }
+  }
+
+  /** Describes and folds; answers how long (ms) until the next is due. */
+  async #describe(beganAt: number): Promise<number> {
+    const core = this.#core;
+    const { instanceId, primary } = core.identity;
+    const described = await core.cloud.describeNetworkInterfaces(
+      { kind: 'instance', instanceId },
+      core.signal,
+    );
+    const ours = described.filter((eni) => isOurs(eni, { instanceId, primaryEniId: primary.eniId }));
+    await learnSubnets(
+      core,
+      ours.filter((eni) => !core.state.enis.has(eni.id)).map((eni) => eni.subnetId),
+    );
+    const lookForOrphans = this.#lookForOrphans || this.#rounds % ORPHAN_EVERY === 0;
+    const orphans = lookForOrphans ? await this.#orphans() : [];
+    if (lookForOrphans) this.#lookForOrphans = false;
+    this.#rounds++;
+    const skipped = ours.some((eni) => {
+      const known = core.state.enis.get(eni.id);
+      return known && (core.state.busy.has(eni.id) || known.settledAt >= beganAt);
+    });
+    await this.#fold(described, beganAt);
+    await this.#takeOrphans(orphans);
+    const missing = [...core.state.enis.values()].some(
+      (eni) =>
+        eni.missingSince !== null || [...eni.blocks.values()].some((block) => block.missingSince !== null),
+    );
+    if (missing) return Math.min(this.#interval, (REMOVAL_GAP + 1_000) / 0.9);
+    return skipped || this.#lookForOrphans ? Math.min(this.#interval, SKIPPED_AGAIN) : this.#interval;
+  }
+
+  async #fold(described: readonly EniDescription[], beganAt: number): Promise<void> {
+    const core = this.#core;
+    const before = core.state;
+    const folded = foldDescribe(before, described, describeContext(core, beganAt));
+    const records: PoolRecord[] = [];
+    for (const id of folded.changed) {
+      const eni = folded.state.enis.get(id);
+      records.push(eni ? eniRecord(eni) : { k: 'eni-gone', id, at: beganAt });
+    }
+    const foreign = folded.state.foreign;
+    if (JSON.stringify(foreign) !== JSON.stringify(before.foreign))
+      records.push({ k: 'foreign', enis: foreign });
+    if (folded.state !== before) commit(core, folded.state, ...records);
+    for (const one of folded.observations) {
+      const level = one.held
+        ? 'error'
+        : one.kind === 'eni-found' || one.kind === 'address-found'
+          ? 'debug'
+          : 'warn';
+      core.log[level](
+        { eni: one.eniId, found: one.kind },
+        `EC2 and the pool differ: ${one.kind}: ${describeObservation(one)}`,
+      );
+    }
+    // What is new is told by the setup that the planner asks for; what has left is told here.
+    if (folded.observations.some((one) => /-(missing|gone)$/.test(one.kind))) {
+      await tellListeners(core).catch((error) =>
+        core.log.warn({ error: String(error) }, 'the network of the node lags'),
+      );
+    }
+  }
+
+  async #orphans(): Promise<EniDescription[]> {
+    const { cloud, identity, signal } = this.#core;
+    const tagged = await cloud.describeNetworkInterfaces(
+      { kind: 'tags', tags: { [TAG_INSTANCE]: identity.instanceId } },
+      signal,
+    );
+    const loose = tagged.filter((eni) => eni.attachment === null);
+    await learnSubnets(
+      this.#core,
+      loose.map((eni) => eni.subnetId),
+    );
+    return loose;
+  }
+
+  /** ENIs of ours that hang nowhere and that no creation here knows: made before a crash, and to be deleted. */
+  async #takeOrphans(orphans: readonly EniDescription[]): Promise<void> {
+    const core = this.#core;
+    const known = new Set<EniId | null>([...core.state.creations.values()].map((one) => one.eniId));
+    // A creation that does not know its ENI yet may be about to learn that it is this one.
+    if (known.has(null)) {
+      this.#lookForOrphans = true;
+      return;
+    }
+    for (const described of orphans) {
+      if (known.has(described.id) || core.state.enis.has(described.id)) continue;
+      const eni = leavingEni(core, described);
+      if (isHolding(core.state, eni)) {
+        core.log.error({ eni: eni.id }, 'an ENI whose addresses pods hold was taken from the instance');
+        continue;
+      }
+      commit(core, withEni(core.state, eni), eniRecord(eni));
+      core.log.warn({ eni: eni.id }, 'found an ENI of this node that is attached to nothing; deleting it');
+    }
+  }
+}

@@ -1,0 +1,286 @@
+// The pool's journal records and their replay. Addresses are text in the file, so that an operator can read it.
+// Written before an answer leaves (hold), before a cloud call (intents: a creation, an ENI or block that is leaving)
+// and after it (finalisers: the ENI as it is now). Replay is a fold: records it does not know are skipped, so that an
+// older agent can read a newer file.
+
+import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import type { Journal } from '../base/journal.ts';
+import type { Mac } from '../base/mac.ts';
+import type { NodeIdentity } from '../cloud/imds.ts';
+import type { EniId } from '../cloud/port.ts';
+import {
+  type Block,
+  type Creation,
+  type Eni,
+  emptyPool,
+  type ForeignEni,
+  type Lease,
+  markClean,
+  type OwnerKey,
+  ownerKey,
+  type PoolState,
+  type Use,
+  withEni,
+  withEntry,
+  withoutEni,
+  withoutEntry,
+} from './state.ts';
+
+type EniRefText = {
+  id: EniId;
+  mac: Mac;
+  deviceIndex: number;
+  networkCard: number;
+  subnetCidr: string;
+  primaryIp: string;
+};
+type LeaseText = Omit<Lease, 'ips' | 'eni'> & { ips: string[]; eni: EniRefText };
+type BlockText = { cidr: string; since: number; pinned?: true; leaving?: true };
+type EniText = EniRefText &
+  Pick<
+    Eni,
+    | 'subnetId'
+    | 'groupIds'
+    | 'interfaceType'
+    | 'attachmentId'
+    | 'primary'
+    | 'phase'
+    | 'since'
+    | 'deleteOnTermination'
+  > & {
+    blocks: BlockText[];
+    /** Addresses returned to EC2 lately, with the time. */
+    returned?: [string, number][];
+  };
+type IdentityText = Omit<NodeIdentity, 'primary'> & {
+  primary: Omit<NodeIdentity['primary'], 'ip'> & { ip: string };
+};
+
+export type PoolRecord =
+  | { k: 'node'; identity: IdentityText }
+  | { k: 'eni'; eni: EniText }
+  | { k: 'eni-gone'; id: EniId; at: number }
+  | { k: 'foreign'; enis: readonly ForeignEni[] }
+  | { k: 'creation'; creation: Creation }
+  | { k: 'creation-done'; token: string }
+  /** An assign is on its way; what it brought is found by the next describe when its answer is lost. */
+  | { k: 'assigning'; id: EniId; count: number }
+  | { k: 'hold'; lease: LeaseText }
+  | { k: 'wired'; key: OwnerKey; extra: Record<string, unknown> }
+  | {
+      k: 'release';
+      key: OwnerKey;
+      ips: string[];
+      since: number;
+      until: number;
+      clean?: true;
+      reason?: string;
+    }
+  | { k: 'clean'; ips: string[] }
+  | { k: 'quarantine'; ip: string; since: number; reason: string }
+  | { k: 'unquarantine'; ip: string };
+
+export type PoolJournal = Journal<PoolRecord>;
+
+const refText = (ref: Lease['eni']): EniRefText => ({
+  id: ref.id,
+  mac: ref.mac,
+  deviceIndex: ref.deviceIndex,
+  networkCard: ref.networkCard,
+  subnetCidr: formatCidr(ref.subnetCidr),
+  primaryIp: formatIp(ref.primaryIp),
+});
+const refOf = (text: EniRefText): Lease['eni'] => ({
+  ...text,
+  subnetCidr: parseCidr(text.subnetCidr),
+  primaryIp: parseIp(text.primaryIp),
+});
+
+export const eniRecord = (eni: Eni): PoolRecord => ({
+  k: 'eni',
+  eni: {
+    ...refText(eni),
+    subnetId: eni.subnetId,
+    groupIds: eni.groupIds,
+    interfaceType: eni.interfaceType,
+    attachmentId: eni.attachmentId,
+    primary: eni.primary,
+    phase: eni.phase,
+    since: eni.since,
+    deleteOnTermination: eni.deleteOnTermination,
+    blocks: [...eni.blocks.values()].map((block) => ({
+      cidr: formatCidr(block.cidr),
+      since: block.since,
+      ...(block.pinned ? { pinned: true as const } : {}),
+      ...(block.leaving ? { leaving: true as const } : {}),
+    })),
+    ...(eni.returned.size > 0
+      ? { returned: [...eni.returned].map(([ip, at]): [string, number] => [formatIp(ip), at]) }
+      : {}),
+  },
+});
+
+export const holdRecord = (lease: Lease): PoolRecord => ({
+  k: 'hold',
+  lease: { ...lease, ips: lease.ips.map(formatIp), eni: refText(lease.eni) },
+});
+
+export const nodeRecord = (identity: NodeIdentity): PoolRecord => ({
+  k: 'node',
+  identity: { ...identity, primary: { ...identity.primary, ip: formatIp(identity.primary.ip) } },
+});
+
+export type Replayed = {
+  state: PoolState;
+  leases: Map<OwnerKey, Lease>;
+  identity: NodeIdentity | null;
+  /** Records that could not be applied; each is reported. */
+  refused: string[];
+};
+
+/** Folds the records of a journal into the pool that they describe, as of `now`. */
+export function replayRecords(records: readonly PoolRecord[], now: number): Replayed {
+  const replayed: Replayed = { state: emptyPool, leases: new Map(), identity: null, refused: [] };
+  for (const record of records) {
+    try {
+      applyRecord(replayed, record, now);
+    } catch (error) {
+      replayed.refused.push(`${record.k}: ${(error as Error).message}`);
+    }
+  }
+  return replayed;
+}
+
+function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
+  const { state } = into;
+  switch (record.k) {
+    case 'node':
+      into.identity = {
+        ...record.identity,
+        primary: {
+          ...record.identity.primary,
+          ip: parseIp(record.identity.primary.ip) as NodeIdentity['primary']['ip'],
+        },
+      };
+      return;
+    case 'eni':
+      into.state = withEni(state, eniOf(record.eni, now));
+      return;
+    case 'eni-gone':
+      into.state = withoutEni(state, record.id, record.at);
+      return;
+    case 'foreign':
+      into.state = { ...state, foreign: record.enis };
+      return;
+    case 'creation':
+      into.state = {
+        ...state,
+        creations: withEntry(state.creations, record.creation.token, record.creation),
+      };
+      return;
+    case 'creation-done':
+      into.state = { ...state, creations: withoutEntry(state.creations, record.token) };
+      return;
+    case 'hold': {
+      const lease: Lease = {
+        ...record.lease,
+        ips: record.lease.ips.map(parseIp),
+        eni: refOf(record.lease.eni),
+      };
+      for (const ip of lease.ips) {
+        const use = state.uses.get(ip);
+        if (use?.kind === 'held')
+          throw new Error(`${formatIp(ip)} is held by ${ownerKey(use.lease.owner)} already`);
+      }
+      into.leases.set(ownerKey(lease.owner), lease);
+      into.state = withUses(state, lease.ips, { kind: 'held', lease });
+      return;
+    }
+    case 'wired': {
+      const lease = into.leases.get(record.key);
+      if (!lease) throw new Error(`nobody holds ${record.key}`);
+      const wired = { ...lease, extra: record.extra };
+      into.leases.set(record.key, wired);
+      into.state = withUses(state, wired.ips, { kind: 'held', lease: wired });
+      return;
+    }
+    case 'release':
+      into.leases.delete(record.key);
+      into.state = withUses(state, record.ips.map(parseIp), {
+        kind: 'cooling',
+        since: record.since,
+        until: record.until,
+        clean: record.clean === true,
+      });
+      return;
+    case 'clean':
+      into.state = markClean(state, record.ips.map(parseIp));
+      return;
+    case 'quarantine':
+      into.state = withUses(state, [parseIp(record.ip)], {
+        kind: 'quarantined',
+        since: record.since,
+        reason: record.reason,
+      });
+      return;
+    case 'unquarantine':
+      if (state.uses.get(parseIp(record.ip))?.kind === 'quarantined') {
+        into.state = { ...state, uses: withoutEntry(state.uses, parseIp(record.ip)) };
+      }
+      return;
+    default:
+      return;
+  }
+}
+
+function withUses(state: PoolState, ips: readonly Ip[], use: Use): PoolState {
+  const uses = new Map(state.uses);
+  for (const ip of ips) uses.set(ip, use);
+  return { ...state, uses };
+}
+
+function eniOf(text: EniText, now: number): Eni {
+  const blocks = new Map<Ip, Block>();
+  for (const one of text.blocks) {
+    const cidr: Cidr = parseCidr(one.cidr);
+    blocks.set(cidr.ip, {
+      cidr,
+      since: one.since,
+      pinned: one.pinned === true,
+      pending: true,
+      leaving: one.leaving === true,
+      missingSince: null,
+    });
+  }
+  return {
+    ...text,
+    ...refOf(text),
+    // The node's network is told anew after a restart, before its addresses are given out again.
+    phase: text.phase === 'ready' ? 'attached' : text.phase,
+    settledAt: now,
+    missingSince: null,
+    blocks,
+    returned: new Map((text.returned ?? []).map(([ip, at]) => [parseIp(ip), at])),
+  };
+}
+
+/** The records that say all that is true now: what a compaction writes. */
+export function* liveRecords(state: PoolState, identity: NodeIdentity | null): Generator<PoolRecord> {
+  if (identity) yield nodeRecord(identity);
+  for (const eni of state.enis.values()) yield eniRecord(eni);
+  for (const [id, at] of state.removed) yield { k: 'eni-gone', id, at };
+  if (state.foreign.length > 0) yield { k: 'foreign', enis: state.foreign };
+  for (const creation of state.creations.values()) yield { k: 'creation', creation };
+  const held = new Set<Lease>();
+  for (const [ip, use] of state.uses) {
+    const text = formatIp(ip);
+    if (use.kind === 'held') {
+      if (!held.has(use.lease)) yield holdRecord(use.lease);
+      held.add(use.lease);
+    } else if (use.kind === 'cooling') {
+      const { since, until } = use;
+      const key = '' as OwnerKey;
+      yield { k: 'release', key, ips: [text], since, until, ...(use.clean ? { clean: true as const } : {}) };
+    } else yield { k: 'quarantine', ip: text, since: use.since, reason: use.reason };
+  }
+}

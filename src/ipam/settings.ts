@@ -1,0 +1,26 @@
+// The settings of a node's pool, with their units. Defaults are the agent's; the ones said here are for absent values.
+import type { Ip } from '../base/ip.ts';
+import type { AttachedEni } from './core.ts';
+
+export type PoolSettings = {
+  /** Free addresses to keep. */
+  warm: number;
+  /** A released address is not given again for this long (ms). */
+  cooldownMs: number;
+  /** An idle address beyond the warm target is returned this long (ms) after its cooldown. */
+  idleReleaseMs: number;
+  /** Pods that the node takes; absent: what its type allows. */
+  podLimit?: number;
+  /** Subnets for new ENIs, best first; absent: the primary ENI's. */
+  subnetIds?: readonly string[];
+  /** Between two describes at rest (ms). */
+  reconcileMs?: number;
+  /** How long a pod waits for an address before it gets the cause (ms). */
+  waitMs?: number;
+  /** How long it waits when the cause lasts, such as a full subnet; at a type's limit it does not wait (ms). */
+  lastingWaitMs?: number;
+  /** Removes what is left of an address's last holder (conntrack entries); called during the cooldown. */
+  beforeReuse?: (ip: Ip) => Promise<unknown> | unknown;
+  /** Name of an ENI's link on this node, for the snapshot. */
+  ifnameOf?: (eni: AttachedEni) => string | undefined;
+};

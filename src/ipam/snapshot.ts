@@ -1,0 +1,199 @@
+// The pool as `podway ipam show` prints it (docs: the command line's contract; fields are added, never renamed).
+import type { PodwayError } from '../base/errors.ts';
+import {
+  cidrContains,
+  cidrSize,
+  compareIp,
+  familyOf,
+  formatCidr,
+  formatIp,
+  type Ip,
+  parseIp,
+} from '../base/ip.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
+import type { AttachedEni } from './core.ts';
+import type { PoolPolicy } from './plan.ts';
+import type { CloudStatus } from './reconcile.ts';
+import { type Block, type Eni, isFree, type Owner, type PoolState, type Use } from './state.ts';
+
+export type AddressView = {
+  ip: string;
+  state: 'held' | 'free' | 'cooling' | 'quarantined';
+  containerId?: string;
+  ifname?: string;
+  pod?: string;
+  /** ISO time. */
+  coolingUntil?: string;
+  reason?: string;
+  /** Being returned to EC2, or not listed by the last describe: not given out. */
+  leaving?: true;
+  missing?: true;
+};
+type CauseView = { code: string; message: string; next?: string };
+type CountView = { held: number; free: number; cooling: number };
+export type EniView = {
+  id: string;
+  deviceIndex: number;
+  networkCard: number;
+  mac: string;
+  ifname: string | null;
+  subnetId: string;
+  type: string;
+  trunk: boolean;
+  primaryIp: string;
+  phase: string;
+  addresses: AddressView[];
+  prefixes: ({ cidr: string } & CountView)[];
+  ipv6Prefixes: ({ cidr: string } & CountView)[];
+  branches: never[];
+};
+export type PoolSnapshot = {
+  node: string;
+  instanceId?: string;
+  instanceType: string;
+  family: 'IPv4';
+  limits: { enis: number; ipv4PerEni: number; pods: number };
+  warm: { target: number; cooldownSeconds: number };
+  enis: EniView[];
+  totals: CountView & { quarantined: number };
+  totals6: CountView;
+  /** Held addresses that no ENI of the node has according to EC2, and the like: reported, never deleted. */
+  astray: AddressView[];
+  foreignEnis: { id: string; deviceIndex: number; description: string }[];
+  creating: number;
+  /** Each with what it would be told if it left now. */
+  waiting: { containerId: string; pod?: string; since: string; cause: CauseView }[];
+  trouble: CauseView | null;
+  cloud: CloudStatus;
+};
+
+export type SnapshotContext = {
+  state: PoolState;
+  now: number;
+  nodeName: string;
+  limits: InstanceLimits;
+  settings: { cooldownMs: number; warm: number; ifnameOf?: (eni: AttachedEni) => string | undefined };
+  policy: PoolPolicy;
+  waiting: { owner: Owner; since: number; cause: PodwayError }[];
+  trouble: PodwayError | null;
+  cloud: CloudStatus;
+  enis: AttachedEni[];
+};
+
+export function snapshotPool(context: SnapshotContext): PoolSnapshot {
+  const { state, now, limits, settings, policy, trouble } = context;
+  const totals = { held: 0, free: 0, cooling: 0, quarantined: 0 };
+  const totals6 = { held: 0, free: 0, cooling: 0 };
+  const shown = new Set<Ip>();
+  const enis = [...state.enis.values()]
+    .sort((a, b) => a.networkCard - b.networkCard || a.deviceIndex - b.deviceIndex)
+    .map((eni) => viewEni(context, eni, shown));
+  const astray = [...state.uses]
+    .filter(([ip, use]) => !shown.has(ip) && !isFree(use, now))
+    .map(([ip, use]) => viewAddress(ip, use, now));
+  for (const address of [...enis.flatMap((eni) => eni.addresses), ...astray]) {
+    if (address.ip.includes(':')) {
+      if (address.state !== 'quarantined') totals6[address.state]++;
+    } else totals[address.state]++;
+  }
+  for (const eni of enis) {
+    for (const prefix of eni.prefixes) totals.free += prefix.free;
+    for (const prefix of eni.ipv6Prefixes) totals6.free += prefix.free;
+  }
+  return {
+    node: context.nodeName,
+    instanceType: limits.instanceType,
+    family: 'IPv4',
+    limits: { enis: limits.enis, ipv4PerEni: limits.ipv4PerEni, pods: policy.podLimit },
+    warm: { target: settings.warm, cooldownSeconds: settings.cooldownMs / 1000 },
+    enis,
+    totals,
+    totals6,
+    astray,
+    foreignEnis: state.foreign.map(({ id, deviceIndex, description }) => ({ id, deviceIndex, description })),
+    creating: state.creations.size,
+    waiting: context.waiting.map(({ owner, since, cause }) => ({
+      containerId: owner.containerId,
+      ...(owner.pod ? { pod: `${owner.pod.namespace}/${owner.pod.name}` } : {}),
+      since: new Date(since).toISOString(),
+      cause: viewCause(cause),
+    })),
+    trouble: trouble ? viewCause(trouble) : null,
+    cloud: context.cloud,
+  };
+}
+
+const viewCause = ({ code, message, details }: PodwayError): CauseView => ({
+  code,
+  message,
+  ...(details.next ? { next: details.next } : {}),
+});
+
+function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
+  const { state, now } = context;
+  const attached = context.enis.find((one) => one.id === eni.id);
+  const addresses: AddressView[] = [];
+  const prefixes: { cidr: string; held: number; cooling: number; free: number; family: number }[] = [];
+  for (const block of eni.blocks.values()) {
+    const flags = {
+      ...(block.leaving || eni.phase === 'leaving' ? { leaving: true as const } : {}),
+      ...(block.missingSince !== null || eni.missingSince !== null ? { missing: true as const } : {}),
+    };
+    if (cidrSize(block.cidr) === 1) {
+      shown.add(block.cidr.ip);
+      addresses.push({ ...viewAddress(block.cidr.ip, state.uses.get(block.cidr.ip), now), ...flags });
+      continue;
+    }
+    const inside = [...state.uses].filter(([ip]) => cidrContains(block.cidr, ip));
+    const counts = { held: 0, cooling: 0, quarantined: 0 };
+    for (const [ip, use] of inside) {
+      shown.add(ip);
+      if (isFree(use, now)) continue;
+      counts[use.kind]++;
+      addresses.push({ ...viewAddress(ip, use, now), ...flags });
+    }
+    prefixes.push(viewPrefix(block, counts));
+  }
+  addresses.sort((a, b) => compareIp(parseIp(a.ip), parseIp(b.ip)));
+  const plain = (family: number) =>
+    prefixes.filter((one) => one.family === family).map(({ family: _, ...rest }) => rest);
+  return {
+    id: eni.id,
+    deviceIndex: eni.deviceIndex,
+    networkCard: eni.networkCard,
+    mac: eni.mac,
+    ifname: (attached && context.settings.ifnameOf?.(attached)) ?? null,
+    subnetId: eni.subnetId,
+    type: eni.interfaceType,
+    trunk: eni.interfaceType === 'trunk',
+    primaryIp: formatIp(eni.primaryIp),
+    phase: eni.phase,
+    addresses,
+    prefixes: plain(4),
+    ipv6Prefixes: plain(6),
+    branches: [],
+  };
+}
+
+function viewPrefix(block: Block, counts: { held: number; cooling: number; quarantined: number }) {
+  const { held, cooling, quarantined } = counts;
+  const free = cidrSize(block.cidr) - held - cooling - quarantined;
+  return { cidr: formatCidr(block.cidr), held, cooling, free, family: familyOf(block.cidr.ip) };
+}
+
+function viewAddress(ip: Ip, use: Use | undefined, now: number): AddressView {
+  const text = formatIp(ip);
+  if (use === undefined || isFree(use, now)) return { ip: text, state: 'free' };
+  if (use.kind === 'held') {
+    const { containerId, ifname, pod } = use.lease.owner;
+    return {
+      ip: text,
+      state: 'held',
+      containerId,
+      ifname,
+      ...(pod ? { pod: `${pod.namespace}/${pod.name}` } : {}),
+    };
+  }
+  if (use.kind === 'quarantined') return { ip: text, state: 'quarantined', reason: use.reason };
+  return { ip: text, state: 'cooling', coolingUntil: new Date(use.until).toISOString() };
+}

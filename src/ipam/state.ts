@@ -1,0 +1,338 @@
+// The pool as one immutable value, and the transitions between values. Pure: no clock, no I/O.
+// An ENI holds blocks (what EC2 assigns: an address is a block of one, a prefix a longer one); a use says what an
+// address is doing now or did last. Invariant: an address has one use, so it can have one holder; a held use can be
+// ended by its release alone, never by what the cloud says. An address with no use, or whose cooling is over and
+// whose traces are gone, is free.
+import {
+  addToIp,
+  type Cidr,
+  cidrContains,
+  cidrSize,
+  type Family,
+  familyOf,
+  formatIp,
+  type Ip,
+} from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+import type { EniId } from '../cloud/port.ts';
+
+export type OwnerKey = string & { readonly __ownerKey: unique symbol };
+export type AttachmentId = { network: string; containerId: string; ifname: string };
+export type Owner = AttachmentId & {
+  netns?: string;
+  pod?: { namespace: string; name: string; uid?: string };
+};
+export const ownerKey = (owner: AttachmentId): OwnerKey =>
+  `${owner.network}/${owner.containerId}/${owner.ifname}` as OwnerKey;
+
+/** What a holder must know of the ENI that carries its address. */
+export type EniRef = {
+  id: EniId;
+  mac: Mac;
+  deviceIndex: number;
+  networkCard: number;
+  subnetCidr: Cidr;
+  primaryIp: Ip;
+};
+export type Lease = { owner: Owner; ips: Ip[]; eni: EniRef; at: number; extra?: Record<string, unknown> };
+
+export type Use =
+  | { readonly kind: 'held'; readonly lease: Lease }
+  /** Released at `since`; free from `until` (ms) on, once nothing of the last holder is left (`clean`). */
+  | { readonly kind: 'cooling'; readonly since: number; readonly until: number; readonly clean: boolean }
+  | { readonly kind: 'quarantined'; readonly since: number; readonly reason: string };
+
+export type Block = {
+  readonly cidr: Cidr;
+  /** When it came to the pool. */
+  readonly since: number;
+  /** A public address maps to it: it is given out but never returned to EC2. */
+  readonly pinned: boolean;
+  /** The node's network has not been told of it yet. */
+  readonly pending: boolean;
+  /** Being returned to EC2: it is never given out again. */
+  readonly leaving: boolean;
+  /** Start of the describe that first did not list it, or null. */
+  readonly missingSince: number | null;
+};
+
+export type Eni = EniRef & {
+  readonly subnetId: string;
+  readonly groupIds: readonly string[];
+  readonly interfaceType: string;
+  readonly attachmentId: string | null;
+  readonly deleteOnTermination: boolean;
+  readonly primary: boolean;
+  /** attached: the node's network does not know it yet; ready: its addresses may be given out; leaving: on its way out. */
+  readonly phase: 'attached' | 'ready' | 'leaving';
+  readonly since: number;
+  /** When our last change of it in the cloud ended; describes begun before that say nothing. */
+  readonly settledAt: number;
+  readonly missingSince: number | null;
+  readonly blocks: ReadonlyMap<Ip, Block>;
+  /** Addresses returned to EC2 lately, with the time: a lagging describe must not bring them back. */
+  readonly returned: ReadonlyMap<Ip, number>;
+};
+
+/** An ENI that is being made; it survives a restart, and `token` makes the repeated create find the first. */
+export type Creation = {
+  readonly token: string;
+  readonly subnetId: string;
+  readonly groupIds: readonly string[];
+  readonly networkCard: number;
+  readonly deviceIndex: number;
+  readonly count: number;
+  readonly since: number;
+  readonly eniId: EniId | null;
+};
+
+/** An ENI of somebody else on this instance: it takes a slot. */
+export type ForeignEni = { id: EniId; deviceIndex: number; networkCard: number; description: string };
+
+/** Something that failed lately and is left alone for a while. */
+export type Pause = {
+  readonly cause: import('../base/causes.ts').Cause;
+  readonly message: string;
+  readonly since: number;
+  readonly failedAt: number;
+  readonly failures: number;
+  readonly until: number;
+  /** While a pod waits, one try is due at this time although the pause lasts. */
+  readonly probeAt: number;
+};
+
+export type PoolState = {
+  readonly enis: ReadonlyMap<EniId, Eni>;
+  readonly uses: ReadonlyMap<Ip, Use>;
+  readonly creations: ReadonlyMap<string, Creation>;
+  readonly foreign: readonly ForeignEni[];
+  /** ENIs removed lately, with the time: a lagging describe must not bring them back. */
+  readonly removed: ReadonlyMap<EniId, number>;
+  /** What a call is out for now: an ENI's id or a creation's token, and the addresses that it will bring. */
+  readonly busy: ReadonlyMap<string, number>;
+  /** By what is paused: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
+  readonly pauses: ReadonlyMap<string, Pause>;
+};
+
+export const emptyPool: PoolState = {
+  enis: new Map(),
+  uses: new Map(),
+  creations: new Map(),
+  foreign: [],
+  removed: new Map(),
+  busy: new Map(),
+  pauses: new Map(),
+};
+
+export function withEntry<K, V>(map: ReadonlyMap<K, V>, key: K, value: V): ReadonlyMap<K, V> {
+  return new Map(map).set(key, value);
+}
+export function withoutEntry<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<K, V> {
+  if (!map.has(key)) return map;
+  const next = new Map(map);
+  next.delete(key);
+  return next;
+}
+
+export const isFree = (use: Use | undefined, now: number): boolean =>
+  use === undefined || (use.kind === 'cooling' && use.clean && use.until <= now);
+
+/** True when addresses of the block may be given out. */
+export const isUsable = (eni: Eni, block: Block): boolean =>
+  eni.phase === 'ready' &&
+  eni.missingSince === null &&
+  !block.pending &&
+  !block.leaving &&
+  block.missingSince === null;
+
+/** True when the block will be usable as soon as the node's network has been told of it. */
+const isComing = (eni: Eni, block: Block): boolean =>
+  isUsable({ ...eni, phase: eni.phase === 'attached' ? 'ready' : eni.phase }, { ...block, pending: false });
+
+/** Addresses that a block can still give: an address or prefix, each minus what is used. */
+export function freeInBlock(state: PoolState, block: Block, now: number): number {
+  if (cidrSize(block.cidr) === 1) return isFree(state.uses.get(block.cidr.ip), now) ? 1 : 0;
+  let used = 0;
+  for (const [ip, use] of state.uses) if (cidrContains(block.cidr, ip) && !isFree(use, now)) used++;
+  return cidrSize(block.cidr) - used;
+}
+
+/** True when nobody holds an address of the block and none is cooling or quarantined. */
+export const isIdle = (state: PoolState, block: Block, now: number): boolean =>
+  freeInBlock(state, block, now) === cidrSize(block.cidr);
+
+/** Since when (ms) the block has been idle: its arrival, or the end of its last address's cooldown. */
+export function idleSince(state: PoolState, block: Block): number {
+  let since = block.since;
+  const look = (use: Use | undefined) => {
+    if (use?.kind === 'cooling') since = Math.max(since, use.until);
+  };
+  if (cidrSize(block.cidr) === 1) look(state.uses.get(block.cidr.ip));
+  else for (const [ip, use] of state.uses) if (cidrContains(block.cidr, ip)) look(use);
+  return since;
+}
+
+export type Totals = { held: number; free: number; cooling: number; quarantined: number; incoming: number };
+
+/** Counts one family. `free` is what may be given out now, `incoming` what calls under way will bring. */
+export function countPool(state: PoolState, family: Family, now: number): Totals {
+  const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, incoming: 0 };
+  for (const [ip, use] of state.uses) {
+    if (familyOf(ip) !== family || isFree(use, now)) continue;
+    totals[use.kind]++;
+  }
+  for (const eni of state.enis.values()) {
+    for (const block of eni.blocks.values()) {
+      if (familyOf(block.cidr.ip) !== family) continue;
+      if (isUsable(eni, block)) totals.free += freeInBlock(state, block, now);
+      else if (isComing(eni, block)) totals.incoming += freeInBlock(state, block, now);
+    }
+  }
+  for (const count of state.busy.values()) totals.incoming += count;
+  return totals;
+}
+
+export const eniRef = (eni: Eni): EniRef => ({
+  id: eni.id,
+  mac: eni.mac,
+  deviceIndex: eni.deviceIndex,
+  networkCard: eni.networkCard,
+  subnetCidr: eni.subnetCidr,
+  primaryIp: eni.primaryIp,
+});
+
+/** True when somebody holds an address that the ENI carries, or carried when it was given out. */
+export function isHolding(state: PoolState, eni: Eni): boolean {
+  for (const [ip, use] of state.uses) {
+    if (use.kind !== 'held') continue;
+    if (use.lease.eni.id === eni.id || blockHolding(eni, ip)) return true;
+  }
+  return false;
+}
+
+function blockHolding(eni: Eni, ip: Ip): Block | undefined {
+  const exact = eni.blocks.get(ip);
+  if (exact) return exact;
+  for (const block of eni.blocks.values()) if (cidrContains(block.cidr, ip)) return block;
+  return undefined;
+}
+
+/** Addresses in use on the ENI, whatever the use; an ENI with none can leave. */
+export function usedOn(state: PoolState, eni: Eni, now: number): number {
+  let used = 0;
+  for (const block of eni.blocks.values()) used += cidrSize(block.cidr) - freeInBlock(state, block, now);
+  return used;
+}
+
+/**
+ * The free address that should be given out next: never one of an ENI that stands empty when another can serve (so
+ * that ENIs drain), and among those the one released longest ago; one that was never used counts as longest.
+ */
+export function nextFree(state: PoolState, family: Family, now: number): { eni: Eni; ip: Ip } | null {
+  let best: { eni: Eni; ip: Ip; empty: boolean; since: number } | null = null;
+  for (const eni of state.enis.values()) {
+    const empty = !eni.primary && usedOn(state, eni, now) === 0;
+    if (best && empty && !best.empty) continue;
+    for (const block of eni.blocks.values()) {
+      if (familyOf(block.cidr.ip) !== family || !isUsable(eni, block)) continue;
+      const found = oldestInBlock(state, block, now);
+      if (!found) continue;
+      const better = !best || (best.empty && !empty) || (best.empty === empty && found.since < best.since);
+      if (better) best = { eni, empty, ...found };
+    }
+  }
+  return best;
+}
+
+function oldestInBlock(state: PoolState, block: Block, now: number): { ip: Ip; since: number } | null {
+  let best: { ip: Ip; since: number } | null = null;
+  const size = cidrSize(block.cidr);
+  for (let offset = 0; offset < size; offset++) {
+    const ip = offset === 0 ? block.cidr.ip : addToIp(block.cidr.ip, offset);
+    const use = state.uses.get(ip);
+    if (use === undefined) return { ip, since: 0 };
+    if (isFree(use, now) && use.kind === 'cooling' && (!best || use.since < best.since))
+      best = { ip, since: use.since };
+  }
+  return best;
+}
+
+/** Gives the address to the lease's owner. Throws when it is not free: that would be a second holder. */
+export function hold(state: PoolState, lease: Lease, now: number): PoolState {
+  const uses = new Map(state.uses);
+  for (const ip of lease.ips) {
+    if (!isFree(uses.get(ip), now))
+      throw new Error(`${formatIp(ip)} is ${uses.get(ip)?.kind}, it cannot be given out`);
+    uses.set(ip, { kind: 'held', lease });
+  }
+  return { ...state, uses };
+}
+
+/** Ends a lease; its addresses cool until `until`. */
+export function release(state: PoolState, lease: Lease, now: number, until: number): PoolState {
+  const uses = new Map(state.uses);
+  for (const ip of lease.ips) uses.set(ip, { kind: 'cooling', since: now, until, clean: false });
+  return { ...state, uses };
+}
+
+/** Notes that nothing of the last holder is left of these addresses. */
+export function markClean(state: PoolState, ips: Iterable<Ip>): PoolState {
+  const uses = new Map(state.uses);
+  for (const ip of ips) {
+    const use = uses.get(ip);
+    if (use?.kind === 'cooling') uses.set(ip, { ...use, clean: true });
+  }
+  return { ...state, uses };
+}
+
+export const withEni = (state: PoolState, eni: Eni): PoolState => ({
+  ...state,
+  enis: withEntry(state.enis, eni.id, eni),
+});
+
+/** Forgets an ENI. Uses of its addresses stay: a held one is still held, a cooling one still cools. */
+export const withoutEni = (state: PoolState, id: EniId, now: number): PoolState => ({
+  ...state,
+  enis: withoutEntry(state.enis, id),
+  removed: withEntry(state.removed, id, now),
+  pauses: withoutEntry(state.pauses, `eni:${id}`),
+});
+
+/** Forgets cooled uses of addresses that no ENI has any more: they can only come back from EC2 as new. */
+export function dropStrays(state: PoolState, now: number): PoolState {
+  let uses: Map<Ip, Use> | undefined;
+  for (const [ip, use] of state.uses) {
+    if (!isFree(use, now) || blockOf(state, ip)) continue;
+    uses ??= new Map(state.uses);
+    uses.delete(ip);
+  }
+  return uses ? { ...state, uses } : state;
+}
+
+/** The ENI and block that an address belongs to, if any. */
+export function blockOf(state: PoolState, ip: Ip): { eni: Eni; block: Block } | null {
+  for (const eni of state.enis.values()) {
+    const block = blockHolding(eni, ip);
+    if (block) return { eni, block };
+  }
+  return null;
+}
+
+export const newBlock = (cidr: Cidr, now: number, pinned = false): Block => ({
+  cidr,
+  since: now,
+  pinned,
+  pending: true,
+  leaving: false,
+  missingSince: null,
+});
+
+/** No address cools longer than the setting says now, also when it or the clock has changed since the release. */
+export function shortenCooling(state: PoolState, now: number, cooldownMs: number): PoolState {
+  const uses = new Map(state.uses);
+  for (const [ip, use] of uses) {
+    if (use.kind === 'cooling' && use.until > now + cooldownMs)
+      uses.set(ip, { ...use, until: now + cooldownMs });
+  }
+  return { ...state, uses };
+}
