@@ -1,0 +1,87 @@
+// CHECK: compares what ADD made with the kernel, and says every difference in words. Reads only. Routes and addresses
+// that later plugins of a chain added are none of its business (specs of CNI: CHECK allows them).
+import { formatCidr, formatIp, hostCidr } from '../base/ip.ts';
+import { type Netns, openNetns } from '../kernel/netns.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { POD_GATEWAY } from './desired.ts';
+import { PODS_TABLE, PROTOCOL } from './marks.ts';
+import type { Kernel } from './memory.ts';
+import { eniChain } from './nft.ts';
+import { observeElements } from './observe.ts';
+import type { CheckTarget } from './types.ts';
+import { podRoutes } from './wire.ts';
+
+/** Empty when all is as it should be. */
+export function checkPod(kernel: Kernel, target: CheckTarget): string[] {
+  let netns: Netns;
+  try {
+    netns = openNetns(target.netnsPath);
+  } catch (error) {
+    return [`network namespace: ${(error as Error).message}`, ...checkNode(kernel, target, undefined)];
+  }
+  try {
+    const { wrong, peerIndex } = checkInside(netns, target);
+    return [...wrong, ...checkNode(kernel, target, peerIndex)];
+  } finally {
+    netns.close();
+  }
+}
+
+function checkInside(netns: Netns, target: CheckTarget): { wrong: string[]; peerIndex: number | undefined } {
+  using pod = RtNetlink.open(netns);
+  const link = pod.link(target.ifname);
+  if (!link)
+    return { wrong: [`interface ${target.ifname} is missing in ${target.netnsPath}`], peerIndex: undefined };
+  const wrong: string[] = [];
+  if (!link.up) wrong.push(`interface ${target.ifname} is down`);
+  if (target.mac !== undefined && link.mac !== target.mac) {
+    wrong.push(`interface ${target.ifname} has MAC address ${link.mac}, not ${target.mac}`);
+  }
+  if (target.mtu !== undefined && link.mtu !== target.mtu) {
+    wrong.push(`interface ${target.ifname} has MTU ${link.mtu}, not ${target.mtu}`);
+  }
+  const addresses = pod.addresses(link.index);
+  for (const ip of target.ips) {
+    if (!addresses.some((address) => address.ip === ip))
+      wrong.push(`address ${formatIp(ip)} is missing on ${target.ifname}`);
+  }
+  const routes = pod.routes({ oif: link.index });
+  const wanted = [{ dst: hostCidr(POD_GATEWAY) }, ...podRoutes(target.routes)];
+  for (const { dst } of wanted) {
+    // Not by table: a pod's second interface has its routes in a table of its own.
+    if (!routes.some((route) => formatCidr(route.dst) === formatCidr(dst) && route.type === 'unicast')) {
+      wrong.push(`route ${formatCidr(dst)} by ${target.ifname} is missing`);
+    }
+  }
+  const neighbour = pod.neighbours(link.index).find((entry) => entry.ip === POD_GATEWAY);
+  if (neighbour?.state !== 'permanent')
+    wrong.push(`the permanent neighbour ${formatIp(POD_GATEWAY)} is missing`);
+  return { wrong, peerIndex: link.peerIndex };
+}
+
+function checkNode(kernel: Kernel, target: CheckTarget, peerIndex: number | undefined): string[] {
+  const wrong: string[] = [];
+  const link = kernel.rt.link(target.hostIfname);
+  if (!link) {
+    wrong.push(`host link ${target.hostIfname} is missing`);
+  } else {
+    if (!link.up) wrong.push(`host link ${target.hostIfname} is down`);
+    if (peerIndex !== undefined && peerIndex !== link.index) {
+      wrong.push(`host link ${target.hostIfname} is not the other end of ${target.ifname}`);
+    }
+  }
+  const routes = link
+    ? kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL, oif: link.index })
+    : [];
+  const elements = observeElements(kernel).filter((element) => element.hostIfname === target.hostIfname);
+  for (const ip of target.ips) {
+    if (!routes.some((route) => route.dst.ip === ip)) {
+      wrong.push(`route to ${formatIp(ip)} is missing in table ${PODS_TABLE}`);
+    }
+    const chain = elements.find((element) => element.ip === ip)?.chain;
+    if (chain !== eniChain(target.eni)) {
+      wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${eniChain(target.eni)}`);
+    }
+  }
+  return wrong;
+}

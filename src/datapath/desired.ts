@@ -1,0 +1,152 @@
+// What the kernel should hold for a node: rules, routes, addresses of ENI links. Pure. The nft table is in nft.ts, pods'
+// own routes in podRoute(). Invariant: everything here carries PROTOCOL or lies in a table of ours, so that what is
+// observed under those marks and is not desired here may be deleted.
+import {
+  addToIp,
+  bitsOf,
+  type Cidr,
+  cidrCovers,
+  compareIp,
+  type Family,
+  familyOf,
+  hostCidr,
+  type Ip,
+  type Ipv4,
+} from '../base/ip.ts';
+import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
+import {
+  ENI_MASK,
+  eniTable,
+  isPrimary,
+  PODS_TABLE,
+  PROTOCOL,
+  RULE_ENI,
+  RULE_PODS,
+  RULE_UNHELD,
+  slotKey,
+  UNHELD_TABLE,
+} from './marks.ts';
+import type { Eni, NodeDatapath } from './types.ts';
+
+/** The pods' gateway: link-local, so it costs no address of the VPC and is the same in every pod. */
+export const POD_GATEWAY = 0xa9fe0101 as Ipv4; // 169.254.1.1
+
+type RuleValues = Omit<RuleOp, 'op'>;
+type RouteValues = Omit<RouteOp, 'op'>;
+
+/** The primary ENI; RangeError when the node has none. */
+export function primaryEni(node: Pick<NodeDatapath, 'enis'>): Eni {
+  const eni = node.enis.find(isPrimary);
+  if (!eni) throw new RangeError('a node has a primary ENI (card 0, device 0): none was given');
+  return eni;
+}
+
+/** The subnet's router: its first address, as EC2 reserves it. */
+export const gatewayOf = (eni: Pick<Eni, 'gateway' | 'subnetCidr'>): Ip =>
+  eni.gateway ?? addToIp(eni.subnetCidr.ip, 1);
+
+/** Families that the node's ENIs have addresses of; IPv4 always. */
+export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
+  const has6 = node.enis.some((eni) =>
+    [eni.primaryIp, ...eni.addresses, ...eni.prefixes.map((prefix) => prefix.ip)].some(
+      (ip) => familyOf(ip) === 6,
+    ),
+  );
+  return has6 ? [4, 6] : [4];
+}
+
+/**
+ * Two rules for all pods and one for each secondary ENI, however many pods there are: rules are walked one by one for
+ * every packet, tables are looked up.
+ */
+export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, number>): RuleValues[] {
+  const rules: RuleValues[] = [];
+  for (const family of familiesOf(node)) {
+    const common = { family, protocol: PROTOCOL };
+    const toPods = { ...common, priority: RULE_PODS, table: PODS_TABLE };
+    if (node.judged) {
+      rules.push({ ...toPods, fwmark: node.judged.mark, fwmask: node.judged.mask });
+      // What the node itself sends is not judged on its way in.
+      rules.push({ ...toPods, iifname: 'lo' });
+    } else {
+      rules.push(toPods);
+    }
+    rules.push({ ...common, priority: RULE_UNHELD, table: UNHELD_TABLE });
+    for (const eni of node.enis) {
+      if (isPrimary(eni) || familyOf(eni.primaryIp) !== family) continue;
+      rules.push({
+        ...common,
+        priority: RULE_ENI,
+        fwmark: marks.get(slotKey(eni))!,
+        fwmask: ENI_MASK,
+        table: eniTable(eni),
+      });
+    }
+  }
+  return rules;
+}
+
+/** Prefixes of the list that no other one covers, in order. */
+export function withoutCovered(cidrs: readonly Cidr[]): Cidr[] {
+  const sorted = [...cidrs].sort((a, b) => compareIp(a.ip, b.ip) || a.length - b.length);
+  const kept: Cidr[] = [];
+  for (const cidr of sorted) {
+    if (!kept.some((other) => cidrCovers(other, cidr))) kept.push(cidr);
+  }
+  return kept;
+}
+
+/**
+ * Black holes for everything that our ENIs hold. A pod's route comes first (RULE_PODS before RULE_UNHELD), so a route
+ * that goes leaves a hole behind at the same instant: nothing has to be added when a pod goes.
+ */
+export function unheldCidrs(node: Pick<NodeDatapath, 'enis'>): Cidr[] {
+  const all = node.enis.flatMap((eni) => [...eni.addresses.map(hostCidr), ...eni.prefixes]);
+  return withoutCovered([...all, hostCidr(POD_GATEWAY)]);
+}
+
+const unheldRoute = (dst: Cidr): RouteValues => ({
+  dst,
+  table: UNHELD_TABLE,
+  type: 'blackhole',
+  protocol: PROTOCOL,
+});
+
+/** A secondary ENI's way out: everything by the subnet's router, peers of its own subnet too, as the VPC wants it. */
+function eniRoutes(eni: Eni, oif: number): RouteValues[] {
+  const gateway = gatewayOf(eni);
+  const family = familyOf(gateway);
+  const any: Cidr = family === 4 ? { ip: 0 as Ip, length: 0 } : { ip: 0n as Ip, length: 0 };
+  const common = { table: eniTable(eni), oif, protocol: PROTOCOL };
+  return [
+    { ...common, dst: hostCidr(gateway), scope: 'link' },
+    // onlink: the ENI's own address is a /32, so nothing else says that the router is a neighbour.
+    { ...common, dst: any, gateway, onlink: true, scope: 'universe' },
+  ];
+}
+
+/** All routes of ours but the pods'. `links` has the index of each ENI's link by slot key; others are left out. */
+export function desiredRoutes(node: NodeDatapath, links: ReadonlyMap<string, number>): RouteValues[] {
+  const routes = unheldCidrs(node).map(unheldRoute);
+  for (const eni of node.enis) {
+    const oif = links.get(slotKey(eni));
+    if (!isPrimary(eni) && oif !== undefined) routes.push(...eniRoutes(eni, oif));
+  }
+  return routes;
+}
+
+/** The node's route to a pod. No preferred source: such a route would go when the node's address is renewed. */
+export const podRoute = (ip: Ip, oif: number): RouteValues => ({
+  dst: hostCidr(ip),
+  table: PODS_TABLE,
+  oif,
+  scope: familyOf(ip) === 4 ? 'link' : 'universe',
+  protocol: PROTOCOL,
+});
+
+/** A secondary ENI's own address: a host address, so that the main table gets no second route to the subnet. */
+export const eniAddress = (eni: Eni) => ({
+  ip: eni.primaryIp,
+  length: bitsOf(familyOf(eni.primaryIp)),
+  noPrefixRoute: true,
+});

@@ -1,0 +1,175 @@
+// What to do so that the kernel holds what is desired. Pure: observed and desired values in, operations and words out.
+// Invariant: only what carries our protocol number, or lies in our map, is ever put into a deletion.
+import { familyOf, formatCidr, type Ip } from '../base/ip.ts';
+import type { Address, Route, RouteOp, RtOp, Rule, RuleOp } from '../kernel/rtnetlink.ts';
+import { isOurTable, PROTOCOL } from './marks.ts';
+
+export type Change = { readonly op: RtOp; readonly text: string };
+
+type RuleValues = Omit<RuleOp, 'op'>;
+type RouteValues = Omit<RouteOp, 'op'>;
+
+const ruleText = (rule: {
+  family: number;
+  priority: number;
+  table: number;
+  fwmark?: number | null;
+}): string =>
+  `rule IPv${rule.family} ${rule.priority}${rule.fwmark ? ` mark 0x${rule.fwmark.toString(16)}` : ''} table ${rule.table}`;
+
+const ruleKey = (rule: RuleValues | Rule): string =>
+  JSON.stringify([
+    rule.family,
+    rule.priority,
+    rule.table,
+    rule.fwmark ?? 0,
+    // The kernel fills in all bits when a mark comes without a mask.
+    (rule.fwmark ?? 0) === 0 ? 0 : (rule.fwmask ?? 0xffffffff),
+    rule.iifname ?? '',
+    rule.oifname ?? '',
+    rule.from ? formatCidr(rule.from) : '',
+    rule.to ? formatCidr(rule.to) : '',
+  ]);
+
+/** Additions first: a packet that meets both rules has a way, one that meets none has not. */
+export function diffRules(observed: readonly Rule[], desired: readonly RuleValues[]): Change[] {
+  const ours = observed.filter((rule) => rule.protocol === PROTOCOL && rule.action === 'lookup');
+  const have = new Map<string, Rule[]>();
+  for (const rule of ours) have.set(ruleKey(rule), [...(have.get(ruleKey(rule)) ?? []), rule]);
+  const changes: Change[] = [];
+  for (const rule of desired) {
+    // Two equal rules (somebody restored ours beside ours) count as one and a leftover.
+    if (have.get(ruleKey(rule))?.pop() === undefined) {
+      changes.push({ op: { op: 'rule-add', ...rule }, text: `add ${ruleText(rule)}` });
+    }
+  }
+  for (const rule of [...have.values()].flat()) {
+    changes.push({ op: { op: 'rule-del', ...selectors(rule) }, text: `delete ${ruleText(rule)}` });
+  }
+  return changes;
+}
+
+function selectors(rule: Rule): RuleValues {
+  const { family, priority, table, fwmark, fwmask, iifname, oifname, from, to, protocol } = rule;
+  return {
+    family,
+    priority,
+    table,
+    protocol,
+    ...(fwmark === 0 ? {} : { fwmark, fwmask }),
+    ...(iifname === null ? {} : { iifname }),
+    ...(oifname === null ? {} : { oifname }),
+    ...(from === null ? {} : { from }),
+    ...(to === null ? {} : { to }),
+  };
+}
+
+const routePlace = (route: RouteValues | Route): string =>
+  `${route.table} ${formatCidr(route.dst)} ${route.metric ?? 0}`;
+
+function sameRoute(have: Route, want: RouteValues): boolean {
+  return (
+    have.type === (want.type ?? 'unicast') &&
+    (have.oif ?? 0) === (want.oif ?? blackholeOif(have)) &&
+    (have.gateway ?? null) === (want.gateway ?? null) &&
+    have.onlink === (want.onlink ?? false) &&
+    (have.src ?? null) === (want.src ?? null) &&
+    have.protocol === (want.protocol ?? PROTOCOL) &&
+    (want.scope === undefined ||
+      want.type === 'blackhole' ||
+      familyOf(want.dst.ip) === 6 ||
+      have.scope === want.scope)
+  );
+}
+
+/** IPv6 reports lo as the link of a black hole; IPv4 reports none. */
+const blackholeOif = (have: Route): number => (have.type === 'unicast' ? 0 : (have.oif ?? 0));
+
+/** `observed` is every route with our protocol number; those outside our tables (none of ours makes any) are left. */
+export function diffRoutes(observed: readonly Route[], desired: readonly RouteValues[]): Change[] {
+  const have = new Map<string, Route>();
+  for (const route of observed) {
+    if (route.protocol === PROTOCOL && isOurTable(route.table)) have.set(routePlace(route), route);
+  }
+  const changes: Change[] = [];
+  for (const route of desired) {
+    const place = routePlace(route);
+    const there = have.get(place);
+    have.delete(place);
+    if (there && sameRoute(there, route)) continue;
+    changes.push({
+      op: { op: 'route-replace', ...route },
+      text: `${there ? 'replace' : 'add'} route ${formatCidr(route.dst)} table ${route.table}`,
+    });
+  }
+  for (const route of have.values()) {
+    changes.push({
+      op: {
+        op: 'route-del',
+        dst: route.dst,
+        table: route.table,
+        type: route.type as 'unicast' | 'blackhole',
+        metric: route.metric,
+        protocol: PROTOCOL,
+      },
+      text: `delete route ${formatCidr(route.dst)} table ${route.table}`,
+    });
+  }
+  return changes;
+}
+
+type WantedAddress = { ip: Ip; length: number; noPrefixRoute: boolean };
+
+/**
+ * Addresses of a secondary ENI's link. The link is ours, so every other global address on it goes: an address with a
+ * prefix brings a second route to the subnet into `main`, and a pod's address would keep its packets on the node.
+ */
+export function diffAddresses(
+  index: number,
+  observed: readonly Address[],
+  desired: readonly WantedAddress[],
+): Change[] {
+  const changes: Change[] = [];
+  const key = (address: { ip: Ip; length: number; noPrefixRoute: boolean }) =>
+    `${address.ip} ${address.length} ${address.noPrefixRoute}`;
+  const wanted = new Set(desired.map(key));
+  const have = new Set(observed.map(key));
+  for (const address of observed) {
+    const linkLocal6 = familyOf(address.ip) === 6 && address.scope !== 0;
+    if (linkLocal6 || wanted.has(key(address))) continue;
+    changes.push({
+      op: { op: 'addr-del', index, ip: address.ip, length: address.length },
+      text: `delete address ${formatCidr({ ip: address.ip, length: address.length })} of link ${index}`,
+    });
+  }
+  for (const address of desired) {
+    if (have.has(key(address))) continue;
+    changes.push({
+      op: { op: 'addr-add', index, ...address },
+      text: `add address ${formatCidr({ ip: address.ip, length: address.length })} to link ${index}`,
+    });
+  }
+  return changes;
+}
+
+/** An element of the pods' map: link and address to the chain of an ENI. */
+export type PodElement = { readonly hostIfname: string; readonly ip: Ip; readonly chain: string };
+
+const elementKey = (element: PodElement): string => `${element.hostIfname} ${element.ip}`;
+
+export function diffElements(
+  observed: readonly PodElement[],
+  desired: readonly PodElement[],
+): { remove: PodElement[]; add: PodElement[] } {
+  const have = new Map(observed.map((element) => [elementKey(element), element]));
+  const remove: PodElement[] = [];
+  const add: PodElement[] = [];
+  for (const element of desired) {
+    const there = have.get(elementKey(element));
+    have.delete(elementKey(element));
+    if (there?.chain === element.chain) continue;
+    if (there) remove.push(there);
+    add.push(element);
+  }
+  return { remove: [...remove, ...have.values()], add };
+}

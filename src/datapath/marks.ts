@@ -1,0 +1,102 @@
+// Every number and name by which the datapath's objects are known in a kernel that others use too: mark bits, route
+// tables, rule priorities, link groups, link names. Invariant: whatever Podway makes carries one of these, and nothing
+// without one is ever changed. ARCHITECTURE.md shows the same table to operators.
+import { hash } from 'node:crypto';
+import { localMac, type Mac } from '../base/mac.ts';
+
+/** Protocol number of our routes and rules (rtm_protocol, FRA_PROTOCOL). 0x50 is free in iproute2's rt_protos. */
+export const PROTOCOL = 0x50;
+
+/** Our bits of packet and connection marks: which ENI. The other 25 belong to policy, identity and to others. */
+export const ENI_MASK = 0x7f;
+/** All bits but ours, as nft wants them in `mark & KEEP | value`. */
+export const KEEP_MASK = 0xffffff80;
+/** Connection mark: begun by a pod, leaves the VPC with the node's primary address through the primary ENI. */
+export const CT_SNAT = 0x7f;
+/** Connection mark: came in by the primary ENI to an address of the node; its replies leave by the primary ENI. */
+export const CT_PRIMARY = 0x7e;
+/** ENI marks are 1..0x7d; the largest instance type has 80 ENIs over all its cards. */
+export const MAX_ENI_MARK = 0x7d;
+
+/** Routes to the pods of this node, one per address. */
+export const PODS_TABLE = 0x5000;
+/** Black holes for the addresses of our ENIs; a pod's route in PODS_TABLE comes first. */
+export const UNHELD_TABLE = 0x4fff;
+/** Device indexes per network card that the tables leave room for. */
+const TABLES_PER_CARD = 128;
+/** EC2 has no more cards than this on any type (p5: 32). */
+const MAX_CARDS = 32;
+
+export type EniSlot = { readonly deviceIndex: number; readonly networkCard: number };
+
+/** The primary ENI: its table is `main`, which the operating system writes. */
+export const isPrimary = (eni: EniSlot): boolean => eni.deviceIndex === 0 && eni.networkCard === 0;
+
+/** `card/device`, the ENI's identity inside the datapath: it outlives neither attachment nor boot. */
+export const slotKey = (eni: EniSlot): string => `${eni.networkCard}/${eni.deviceIndex}`;
+
+/** Route table of a secondary ENI. RangeError outside what EC2 has. */
+export function eniTable(eni: EniSlot): number {
+  if (isPrimary(eni)) throw new RangeError('the primary ENI has no table of its own');
+  if (
+    !(
+      eni.deviceIndex >= 0 &&
+      eni.deviceIndex < TABLES_PER_CARD &&
+      eni.networkCard >= 0 &&
+      eni.networkCard < MAX_CARDS
+    )
+  ) {
+    throw new RangeError(
+      `no route table for ENI ${slotKey(eni)} (card 0..${MAX_CARDS - 1}, device 0..${TABLES_PER_CARD - 1})`,
+    );
+  }
+  return PODS_TABLE + eni.deviceIndex + TABLES_PER_CARD * eni.networkCard;
+}
+
+/** True for every route table number that is ours. */
+export const isOurTable = (table: number): boolean =>
+  table >= UNHELD_TABLE && table < PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
+
+// Rules are walked in this order for each packet that is not local: after `local` (0), long before `main` (32766).
+export const RULE_PODS = 512;
+export const RULE_UNHELD = 513;
+export const RULE_ENI = 1024;
+/** Inside a pod with more than one interface: the address's own table. */
+export const RULE_POD_SOURCE = 512;
+
+/** Link group of pods' host links. */
+export const GROUP_PODS = 0x5000;
+/** Groups that cut links are moved to and deleted by, one after another. */
+export const GROUP_CUT = 0x5001;
+const CUT_GROUPS = 16;
+/** Links to a group: deleting fifty at once holds the kernel's rtnl lock for 44 ms, and every ADD waits for it. */
+const LINKS_PER_CUT_GROUP = 32;
+
+/** The group of the n-th link that was cut. */
+export const cutGroup = (n: number): number => GROUP_CUT + (Math.floor(n / LINKS_PER_CUT_GROUP) % CUT_GROUPS);
+export const isCutGroup = (group: number): boolean => group >= GROUP_CUT && group < GROUP_CUT + CUT_GROUPS;
+export const isOurGroup = (group: number): boolean => group === GROUP_PODS || isCutGroup(group);
+
+export const LINK_PREFIX = 'pw';
+export const NFT_TABLE = 'podway';
+
+export type AttachmentKey = {
+  readonly network: string;
+  readonly containerId: string;
+  readonly ifname: string;
+};
+
+/** Name of the attachment's link on the node: `pw` and 12 hex digits, the same at every start. */
+export const hostLinkName = (key: AttachmentKey): string =>
+  // NUL cannot occur in any of the three, so no two attachments join to one text.
+  LINK_PREFIX + hash('sha256', `${key.network}\0${key.containerId}\0${key.ifname}`).slice(0, 12);
+export const isPodLinkName = (name: string): boolean => /^pw[0-9a-f]{12}$/.test(name);
+
+/**
+ * MAC addresses of the two ends, set at creation: a link that is born with an address of its own is left alone by
+ * udev's MACAddressPolicy, which otherwise changes it under the pod's permanent neighbour.
+ */
+export function linkMacs(hostIfname: string): { host: Mac; pod: Mac } {
+  const bytes = hash('sha256', `mac\0${hostIfname}`, 'buffer');
+  return { host: localMac(bytes.subarray(0, 6)), pod: localMac(bytes.subarray(6, 12)) };
+}

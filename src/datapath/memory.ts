@@ -1,0 +1,50 @@
+// What the datapath remembers between calls, and its doors to the kernel. Everything in `Memory` can be read again
+// from the journal (pods) and the kernel (the rest); it is here so that the hot path asks nobody.
+import type { Netns } from '../kernel/netns.ts';
+import type { NfNetlink } from '../kernel/nfnetlink.ts';
+import type { Nft } from '../kernel/nftables.ts';
+import type { RtNetlink } from '../kernel/rtnetlink.ts';
+import type { HeldPod, NodeDatapath } from './types.ts';
+
+export type Log = {
+  debug(values: object, message: string): void;
+  info(values: object, message: string): void;
+  warn(values: object, message: string): void;
+  error(values: object, message: string): void;
+};
+
+export type Kernel = {
+  readonly netns: Netns;
+  readonly rt: RtNetlink;
+  readonly nf: NfNetlink;
+  readonly nft: Nft;
+};
+
+/** `at`: when it was cut, ms, monotonic. */
+export type CutLink = { readonly at: number; readonly group: number };
+
+export type Memory = {
+  node: NodeDatapath | undefined;
+  /** By slot key; secondary ENIs. */
+  marks: ReadonlyMap<string, number>;
+  /** Slot keys whose link, table, rule and chain are in place: their addresses may be given to pods. */
+  ready: Set<string>;
+  /** Pods whose wiring should be there, by host link name. */
+  pods: Map<string, HeldPod>;
+  /** Links that are cut and wait for their deletion, by name. */
+  cut: Map<string, CutLink>;
+  /** Links cut so far: gives each its group. */
+  cutCount: number;
+  /** The nft table as it was when last found right: our text, and the kernel's. */
+  table: { text: string; kernel: string } | undefined;
+};
+
+export const emptyMemory = (): Memory => ({
+  node: undefined,
+  marks: new Map(),
+  ready: new Set(),
+  pods: new Map(),
+  cut: new Map(),
+  cutCount: 0,
+  table: undefined,
+});

@@ -1,0 +1,163 @@
+// The nft table `inet podway` as text, from values. Pure. It sets the ENI bits of packet marks and the connection
+// marks, and does the source NAT; it filters nothing but packets that a pod sends with an address it does not hold.
+// The table's structure changes with the node; the elements of `pods4` change with each pod and are not in the text.
+//
+// Way of a packet from a pod, at priority -90, after whoever does destination NAT (-100), so that the real target is
+// judged: from_pod finds the chain of the ENI by link and source address; that chain asks, in this order, whether the
+// connection has a way already (by_ct), whether it is a new one that leaves the VPC (outside), and else takes the ENI.
+import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
+import { primaryEni, withoutCovered } from './desired.ts';
+import {
+  CT_PRIMARY,
+  CT_SNAT,
+  ENI_MASK,
+  type EniSlot,
+  isPrimary,
+  KEEP_MASK,
+  LINK_PREFIX,
+  NFT_TABLE,
+  slotKey,
+} from './marks.ts';
+import type { Eni, NodeDatapath } from './types.ts';
+
+export const PODS_MAP = 'pods4';
+export const IFNAMSIZ = 16; // linux/if.h
+
+/** Link-local services of the VPC (IMDS, DNS, time) know only the primary ENI's primary address as their caller. */
+const LINK_LOCAL = parseCidr('169.254.0.0/16');
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
+/** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
+export const eniChain = (eni: EniSlot): string => `eni_${slot(eni)}`;
+const useChain = (eni: EniSlot): string => `use_${slot(eni)}`;
+const arriveChain = (eni: EniSlot): string => `arrive_${slot(eni)}`;
+
+const setMark = (value: number): string => `meta mark set meta mark & ${hex(KEEP_MASK)} | ${hex(value)}`;
+const setCtMark = (value: number): string => `ct mark set ct mark & ${hex(KEEP_MASK)} | ${hex(value)}`;
+
+const chain = (name: string, rules: readonly string[]): string =>
+  [`  chain ${name} {`, ...rules.map((rule) => `    ${rule}`), '  }'].join('\n');
+
+/**
+ * Destinations that see the pod's own address. The ENIs' subnets are of the VPC whatever the list says: it comes from
+ * the metadata service, which may be away at the first start.
+ */
+function exemptCidrs(node: NodeDatapath): string[] {
+  const all = [...node.vpcCidrs, ...node.enis.map((eni) => eni.subnetCidr), ...node.excludeSnatCidrs];
+  return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === 4)).map(formatCidr);
+}
+
+export type StructureInput = {
+  node: NodeDatapath;
+  /** By slot key, secondary ENIs. */
+  marks: ReadonlyMap<string, number>;
+  /** Link name of each ENI that has a link, by slot key. */
+  linkNames: ReadonlyMap<string, string>;
+};
+
+/** The chains and sets that should be, without the pods. */
+export function renderTable({ node, marks, linkNames }: StructureInput): string {
+  const enis = [...node.enis].sort((a, b) => a.networkCard - b.networkCard || a.deviceIndex - b.deviceIndex);
+  const primary = primaryEni(node);
+  const secondary = enis.filter((eni) => !isPrimary(eni));
+  const mark = (eni: Eni): number => marks.get(slotKey(eni))!;
+  const vmap = (pairs: readonly string[]): string => `vmap { ${pairs.join(', ')} }`;
+  const exempt = exemptCidrs(node);
+
+  const parts = [
+    exempt.length === 0
+      ? '  set exempt4 { type ipv4_addr; flags interval; }'
+      : `  set exempt4 { type ipv4_addr; flags interval; elements = { ${exempt.join(', ')} }; }`,
+    `  map ${PODS_MAP} { type ifname . ipv4_addr : verdict; }`,
+    ...secondary.map((eni) => chain(useChain(eni), [`${setMark(mark(eni))} accept`])),
+    chain('by_ct', [
+      `ct mark & ${hex(ENI_MASK)} ${vmap([
+        `${hex(CT_SNAT)} : accept`,
+        `${hex(CT_PRIMARY)} : accept`,
+        ...secondary.map((eni) => `${hex(mark(eni))} : goto ${useChain(eni)}`),
+      ])}`,
+    ]),
+    chain('outside', [`${setCtMark(CT_SNAT)} accept`]),
+    ...enis.map((eni) =>
+      chain(eniChain(eni), [
+        `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
+        `ct state new ct direction original ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
+        ...(node.snat === 'none'
+          ? []
+          : ['ct state new ct direction original ip daddr != @exempt4 goto outside']),
+        ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
+      ]),
+    ),
+    chain('from_pod', [`iifname . ip saddr vmap @${PODS_MAP}`, 'drop']),
+    ...enis.map((eni) =>
+      chain(arriveChain(eni), [`fib daddr type local ${setCtMark(isPrimary(eni) ? CT_PRIMARY : mark(eni))}`]),
+    ),
+    chain('arrivals', [
+      'type filter hook prerouting priority -150; policy accept;',
+      ...arrivals(enis, linkNames, vmap),
+    ]),
+    chain('ways', [
+      'type filter hook prerouting priority -90; policy accept;',
+      `iifname "${LINK_PREFIX}*" goto from_pod`,
+      `ct direction reply ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
+    ]),
+    chain('own', [
+      'type route hook output priority -150; policy accept;',
+      ...(secondary.length === 0
+        ? []
+        : [`ip saddr ${vmap(secondary.map((eni) => `${formatIp(eni.primaryIp)} : goto ${useChain(eni)}`))}`]),
+    ]),
+    chain('source', [
+      'type nat hook postrouting priority 100; policy accept;',
+      `oifname "${LINK_PREFIX}*" accept`,
+      `ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} meta nfproto ipv4 snat ip to ${formatIp(primary.primaryIp)}${
+        node.snat === 'random' ? ' fully-random' : ''
+      }`,
+    ]),
+  ];
+  return `table inet ${NFT_TABLE} {\n${parts.join('\n')}\n}\n`;
+}
+
+function arrivals(
+  enis: readonly Eni[],
+  linkNames: ReadonlyMap<string, string>,
+  vmap: (pairs: string[]) => string,
+): string[] {
+  const pairs = enis.flatMap((eni) => {
+    const name = linkNames.get(slotKey(eni));
+    return name === undefined ? [] : [`"${name}" : goto ${arriveChain(eni)}`];
+  });
+  return pairs.length === 0 ? [] : [`ct state new iifname ${vmap(pairs)}`];
+}
+
+/**
+ * One atomic script that makes the table as `table` says and keeps the pods' map: packets meet the old rules or the new
+ * ones. `staleChains` are chains that are there and no longer wanted; no element may name them any more.
+ */
+export function renderUpdate(table: string, staleChains: readonly string[]): string {
+  return [
+    `add table inet ${NFT_TABLE}`,
+    `add set inet ${NFT_TABLE} exempt4 { type ipv4_addr; flags interval; }`,
+    `flush set inet ${NFT_TABLE} exempt4`,
+    `flush table inet ${NFT_TABLE}`,
+    table.trimEnd(),
+    ...staleChains.map((name) => `delete chain inet ${NFT_TABLE} ${name}`),
+    '',
+  ].join('\n');
+}
+
+/** The same from nothing, for a table that was left by something with another layout. */
+export const renderRebuild = (table: string): string =>
+  `add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n${table}`;
+
+/** Key of the pods' map: link name padded to IFNAMSIZ, then the address, as the kernel joins them. */
+export function podKey(hostIfname: string, ip: Ip): Uint8Array {
+  const name = Buffer.from(hostIfname);
+  if (name.length >= IFNAMSIZ) throw new RangeError(`link name "${hostIfname}" has more than 15 bytes`);
+  const address = ipToBytes(ip);
+  const key = new Uint8Array(IFNAMSIZ + address.length);
+  key.set(name);
+  key.set(address, IFNAMSIZ);
+  return key;
+}

@@ -1,0 +1,29 @@
+// Takes everything of ours off the node, and puts the sysctls back. What is ours is known by its marks alone, so this
+// works with an empty memory, after any kill. Idempotent.
+import type { RtOp } from '../kernel/rtnetlink.ts';
+import { diffRoutes, diffRules } from './diff.ts';
+import { GROUP_CUT, isOurGroup, isPodLinkName, NFT_TABLE, PROTOCOL } from './marks.ts';
+import { emptyMemory, type Kernel, type Memory } from './memory.ts';
+import { releaseLeavingLinks } from './sync.ts';
+import type { SysctlRecord } from './sysctls.ts';
+
+export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: SysctlRecord): Promise<void> {
+  releaseLeavingLinks(kernel, { enis: [] }, []);
+  const links = kernel.rt.links();
+  const ops: RtOp[] = [];
+  const hasOurs = new Set<number>();
+  for (const link of links) {
+    if (isPodLinkName(link.name) && isOurGroup(link.group)) {
+      ops.push({ op: 'link-set', index: link.index, up: false, group: GROUP_CUT });
+      hasOurs.add(GROUP_CUT);
+    }
+  }
+  ops.push(...diffRules(kernel.rt.rules(), []).map((change) => change.op));
+  ops.push(...diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), []).map((change) => change.op));
+  // What is gone already is as wanted, and a later call finds what is not.
+  kernel.rt.tryApply(ops);
+  if (hasOurs.size > 0) await kernel.rt.applyAsync([{ op: 'group-del', group: GROUP_CUT }]);
+  await kernel.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n`);
+  sysctls.restore();
+  Object.assign(memory, emptyMemory());
+}

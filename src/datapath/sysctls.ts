@@ -1,0 +1,114 @@
+// Sysctls that the datapath needs, the values they had before, and the way back. Invariant: the old value is on disk
+// before the new one is in the kernel, so a kill in between loses nothing; the record lives under the node's run
+// directory and dies with the boot, as the kernel's values do. Only restore() puts anything back.
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Netns } from '../kernel/netns.ts';
+import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+
+export type WantedSysctl = {
+  readonly key: string;
+  readonly value: string;
+  /** Keys of a protocol that the kernel may lack (IPv6 off): a missing one is no error. */
+  readonly optional?: boolean;
+};
+
+/** Of the namespace as a whole. Turning forwarding on also sets it on every link. */
+export const nodeSysctls: readonly WantedSysctl[] = [{ key: 'net/ipv4/ip_forward', value: '1' }];
+
+/**
+ * Loose reverse path filter on every link that we use: a pod's packets come and go by other links than the main table
+ * says. The kernel takes the larger of `all` and the link's value, so 2 also wins over `all=1`.
+ */
+const loose = (link: string): WantedSysctl => ({ key: `net/ipv4/conf/${link}/rp_filter`, value: '2' });
+const forwarding = (link: string): WantedSysctl => ({ key: `net/ipv4/conf/${link}/forwarding`, value: '1' });
+
+export const primaryLinkSysctls = (link: string): readonly WantedSysctl[] => [loose(link), forwarding(link)];
+
+export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
+  loose(link),
+  forwarding(link),
+  // An ENI speaks ARP for its own address alone: two ENIs of one subnet would answer for each other.
+  { key: `net/ipv4/conf/${link}/arp_ignore`, value: '1' },
+  { key: `net/ipv4/conf/${link}/arp_announce`, value: '2' },
+  // A router advertisement here would bring a second default route into `main`.
+  { key: `net/ipv6/conf/${link}/accept_ra`, value: '0', optional: true },
+];
+
+/**
+ * Not recorded: these go with the link. A pod must not advertise itself as the node's IPv6 router (CVE-2020-10749).
+ * When only judged packets find the pods' table, the source check must look with the packet's mark too, or it finds the
+ * black hole behind and drops what the pod sends.
+ */
+export const podLinkSysctls = (link: string, judged: boolean): readonly WantedSysctl[] => [
+  loose(link),
+  ...(judged ? [{ key: `net/ipv4/conf/${link}/src_valid_mark`, value: '1' }] : []),
+  { key: `net/ipv6/conf/${link}/disable_ipv6`, value: '1', optional: true },
+];
+
+type Entry = { before: string; ours: string };
+
+export type SysctlRecord = {
+  /** Sets what differs; the keys that were changed. */
+  ensure(wanted: readonly WantedSysctl[]): string[];
+  /** Puts back what is still as we set it, forgets all; the keys that were changed. */
+  restore(): string[];
+};
+
+/** `path` absent: the record lives in memory only. */
+export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
+  const entries = new Map<string, Entry>(path === undefined ? [] : readRecord(path));
+
+  const save = () => {
+    if (path === undefined) return;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const aside = `${path}.new`;
+    writeFileSync(aside, JSON.stringify(Object.fromEntries(entries)), { mode: 0o600 });
+    renameSync(aside, path);
+  };
+
+  return {
+    ensure(wanted) {
+      const changed: string[] = [];
+      for (const { key, value, optional } of wanted) {
+        const now = readSysctl(netns, key);
+        if (now === value) continue;
+        if (now === null) {
+          if (optional) continue;
+          throw new Error(`${key} is not there in ${netns.path}: the datapath needs it`);
+        }
+        // The first value we met is the operator's; one that somebody set since then is drift.
+        if (!entries.has(key)) {
+          entries.set(key, { before: now, ours: value });
+          save();
+        }
+        writeSysctl(netns, key, value);
+        changed.push(key);
+      }
+      return changed;
+    },
+    restore() {
+      const changed: string[] = [];
+      // Latest first: a link's own value was set after the namespace's, which overwrites it.
+      for (const [key, { before, ours }] of [...entries].reverse()) {
+        if (readSysctl(netns, key) === ours) {
+          writeSysctl(netns, key, before);
+          changed.push(key);
+        }
+      }
+      entries.clear();
+      if (path !== undefined) rmSync(path, { force: true });
+      return changed;
+    },
+  };
+}
+
+function readRecord(path: string): [string, Entry][] {
+  try {
+    return Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Record<string, Entry>);
+  } catch (error) {
+    // Written aside and renamed: it is there whole or not at all.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

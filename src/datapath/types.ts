@@ -1,0 +1,113 @@
+// The datapath's inputs and answers as plain values. Addresses of both families are values of one type (base/ip):
+// what carries only IPv4 today says so where it renders, never in these types.
+import type { Cidr, Ip } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+import type { Netns } from '../kernel/netns.ts';
+import type { AttachmentKey, EniSlot } from './marks.ts';
+
+/** `node`: to the node's primary address; `random`: the same with random ports; `none`: pods keep their own. */
+export type SnatMode = 'node' | 'random' | 'none';
+
+/** An attached ENI of ours, as the cloud describes it. */
+export type Eni = EniSlot & {
+  readonly id: string;
+  readonly mac: Mac;
+  readonly primaryIp: Ip;
+  readonly subnetCidr: Cidr;
+  /** The subnet's router; the first address after the network address by default. */
+  readonly gateway?: Ip;
+  /** Every secondary address that the ENI holds: held by a pod, free, or cooling. */
+  readonly addresses: readonly Ip[];
+  readonly prefixes: readonly Cidr[];
+};
+
+/** A pod that is wired: what the journal knows of it. */
+export type HeldPod = {
+  readonly hostIfname: string;
+  readonly ips: readonly Ip[];
+  readonly eni: EniSlot;
+};
+
+/** All that should be true on the node. */
+export type NodeDatapath = {
+  readonly enis: readonly Eni[];
+  readonly vpcCidrs: readonly Cidr[];
+  readonly snat: SnatMode;
+  /** Destinations outside the VPC that see the pod's own address. */
+  readonly excludeSnatCidrs: readonly Cidr[];
+  /** MTU of secondary ENIs, bytes; 9001 inside a VPC. */
+  readonly eniMtu: number;
+  readonly pods: readonly HeldPod[];
+  /**
+   * With policy enforced: the mark that the policy table sets on packets it has judged. Only those reach pods then,
+   * so that a deleted policy table closes the node's pods instead of opening them.
+   */
+  readonly judged?: { readonly mark: number; readonly mask: number };
+};
+
+export type PodRoute = {
+  readonly dst: Cidr;
+  /** The pod's own gateway when absent. */
+  readonly gateway?: Ip;
+  readonly mtu?: number;
+  readonly advmss?: number;
+  readonly priority?: number;
+  readonly table?: number;
+  readonly scope?: 'universe' | 'link' | 'host';
+};
+
+export type PodWiring = {
+  readonly containerId: string;
+  readonly ifname: string;
+  readonly netns: Netns;
+  readonly netnsPath: string;
+  readonly ips: readonly Ip[];
+  readonly eni: EniSlot;
+  /** Bytes, both ends of the pair. */
+  readonly mtu: number;
+  /** The pod's end; one derived from the host link's name when absent. */
+  readonly mac?: Mac;
+  /** Routes in the pod; a default route per family when absent. */
+  readonly routes?: readonly PodRoute[];
+  /** hostLinkName() of the attachment. */
+  readonly hostIfname: string;
+};
+
+export type WiredPod = {
+  readonly hostIfname: string;
+  readonly hostIfindex: number;
+  readonly hostMac: Mac;
+  readonly podIfindex: number;
+  readonly podMac: Mac;
+  readonly mtu: number;
+  readonly ips: readonly Ip[];
+  /** One per family in `ips`. */
+  readonly gateways: readonly Ip[];
+  readonly routes: readonly PodRoute[];
+};
+
+/** What DEL knows: the name, and addresses when the journal has them. */
+export type CutTarget = { readonly hostIfname: string; readonly ips?: readonly Ip[] };
+
+/** What CHECK compares the kernel with. */
+export type CheckTarget = {
+  readonly hostIfname: string;
+  readonly ifname: string;
+  readonly netnsPath: string;
+  readonly ips: readonly Ip[];
+  readonly eni: EniSlot;
+  /** From the ADD's result; not compared when absent. */
+  readonly mac?: Mac;
+  readonly mtu?: number;
+  readonly routes?: readonly PodRoute[];
+};
+
+/** What a sync found and did, for the log and for `ipam check`. */
+export type SyncReport = {
+  /** One line for each thing that differed and was put right. */
+  readonly changes: readonly string[];
+  /** Held pods whose link is gone: the journal says held, the kernel has nothing. */
+  readonly missingPods: readonly string[];
+};
+
+export type { AttachmentKey, EniSlot };

@@ -1,0 +1,293 @@
+// The hot paths: wire a pod, cut a pod. Synchronous, about a millisecond and far less; netlink batches and map elements
+// only. Invariant: wirePod leaves all of a pod or nothing; cutPod leaves a pod that can neither send nor receive.
+// Fails with PodwayError (INVALID_NETNS for what is wrong with the sandbox) or the kernel's own error.
+import { statSync } from 'node:fs';
+import { PodwayError } from '../base/errors.ts';
+import { type Cidr, familyOf, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import { MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
+import { writeSysctl } from '../kernel/sysctl.ts';
+import { POD_GATEWAY, podRoute } from './desired.ts';
+import {
+  cutGroup,
+  GROUP_PODS,
+  isCutGroup,
+  linkMacs,
+  NFT_TABLE,
+  PODS_TABLE,
+  PROTOCOL,
+  RULE_POD_SOURCE,
+  slotKey,
+} from './marks.ts';
+import type { Kernel, Memory } from './memory.ts';
+import { eniChain, PODS_MAP, podKey } from './nft.ts';
+import { podLinkSysctls } from './sysctls.ts';
+import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
+
+const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr };
+
+/** The pod's routes as they will be. */
+export const podRoutes = (routes: readonly PodRoute[] | undefined): readonly PodRoute[] =>
+  routes ?? [DEFAULT_ROUTE];
+
+const elementOp = (op: 'add' | 'del', hostIfname: string, ip: Ip, eni: EniSlot) =>
+  ({
+    op,
+    family: 'inet',
+    table: NFT_TABLE,
+    set: PODS_MAP,
+    key: podKey(hostIfname, ip),
+    ...(op === 'add' ? { verdict: { kind: 'goto', chain: eniChain(eni) } as const } : {}),
+  }) as const;
+
+export const elementAdd = (hostIfname: string, ip: Ip, eni: EniSlot) => elementOp('add', hostIfname, ip, eni);
+export const elementDel = (hostIfname: string, ip: Ip) =>
+  elementOp('del', hostIfname, ip, { deviceIndex: 0, networkCard: 0 });
+
+export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod {
+  refuseBadSandbox(kernel, memory, w);
+  const macs = linkMacs(w.hostIfname);
+  const podMac = w.mac ?? macs.pod;
+  createPair(kernel, memory, w, macs.host, podMac);
+  try {
+    const link = kernel.rt.link(w.hostIfname);
+    if (!link) throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`);
+    for (const { key, value, optional } of podLinkSysctls(w.hostIfname, memory.node?.judged !== undefined)) {
+      try {
+        writeSysctl(kernel.netns, key, value);
+      } catch (error) {
+        if (!optional) throw error;
+      }
+    }
+    // The node's end goes up first: the pod's end then finds its carrier at once, not after a kernel work item.
+    kernel.rt.apply([
+      { op: 'link-set', index: link.index, up: true },
+      ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
+    ]);
+    configurePod(w, link.peerIndex, macs.host);
+    addElements(kernel, w);
+    memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
+    return {
+      hostIfname: w.hostIfname,
+      hostIfindex: link.index,
+      hostMac: macs.host,
+      podIfindex: link.peerIndex,
+      podMac,
+      mtu: w.mtu,
+      ips: w.ips,
+      gateways: [POD_GATEWAY],
+      routes: podRoutes(w.routes),
+    };
+  } catch (error) {
+    undo(kernel, memory, w);
+    throw error;
+  }
+}
+
+function refuseBadSandbox(kernel: Kernel, memory: Memory, w: PodWiring): void {
+  if (!memory.ready.has(slotKey(w.eni))) {
+    throw new PodwayError(
+      'INTERNAL',
+      `ENI ${slotKey(w.eni)} is not set up on this node, so no pod can use it`,
+    );
+  }
+  const six = w.ips.find((ip) => familyOf(ip) === 6);
+  if (six !== undefined)
+    throw new PodwayError('INTERNAL', `${formatIp(six)}: pods have no IPv6 addresses yet`);
+  if (w.netns.inode === kernel.netns.inode) {
+    throw new PodwayError('INVALID_NETNS', `${w.netnsPath} is the node's own network namespace`, {
+      object: w.netnsPath,
+    });
+  }
+  // The open descriptor keeps a namespace alive that has lost its name, and its pod with it.
+  let inode: bigint | undefined;
+  try {
+    inode = statSync(w.netnsPath, { bigint: true }).ino;
+  } catch {
+    inode = undefined;
+  }
+  if (inode !== w.netns.inode) {
+    throw new PodwayError('INVALID_NETNS', `${w.netnsPath} vanished during ADD`, { object: w.netnsPath });
+  }
+}
+
+function createPair(
+  kernel: Kernel,
+  memory: Memory,
+  w: PodWiring,
+  hostMac: WiredPod['hostMac'],
+  podMac: WiredPod['podMac'],
+): void {
+  const create: RtOp = {
+    op: 'veth-add',
+    name: w.hostIfname,
+    mac: hostMac,
+    mtu: w.mtu,
+    group: GROUP_PODS,
+    peer: { name: w.ifname, mac: podMac, mtu: w.mtu, netns: w.netns },
+  };
+  try {
+    kernel.rt.apply([create]);
+    return;
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error;
+    if (error.code === 'EADDRNOTAVAIL') {
+      throw new PodwayError(
+        'INVALID_CONFIG',
+        `${podMac} cannot be the MAC address of a link`,
+        {},
+        { cause: error },
+      );
+    }
+    if (error.code !== 'EEXIST') throw error;
+    if (!clearTheWay(kernel, memory, w)) {
+      throw new PodwayError(
+        'INVALID_NETNS',
+        `${w.netnsPath} has an interface ${w.ifname} already`,
+        { object: w.ifname },
+        { cause: error },
+      );
+    }
+  }
+  kernel.rt.apply([create]);
+}
+
+/** Deletes links of ours that are on their way out and hold one of the two names. False: somebody else's is there. */
+function clearTheWay(kernel: Kernel, memory: Memory, w: PodWiring): boolean {
+  const own = kernel.rt.link(w.hostIfname);
+  if (own) {
+    if (own.up && memory.pods.has(w.hostIfname)) {
+      throw new PodwayError(
+        'ATTACHMENT_EXISTS',
+        `${w.ifname} of container ${w.containerId} is wired already (${w.hostIfname})`,
+      );
+    }
+    // Left by a kill between creation and answer, or cut and not yet deleted.
+    kernel.rt.tryApply([{ op: 'link-del', index: own.index }]);
+    memory.cut.delete(w.hostIfname);
+    return true;
+  }
+  using pod = RtNetlink.open(w.netns);
+  const peerIndex = pod.link(w.ifname)?.peerIndex ?? 0;
+  const peer = peerIndex === 0 ? null : kernel.rt.link(peerIndex);
+  if (!peer || !isCutGroup(peer.group) || !memory.cut.has(peer.name)) return false;
+  kernel.rt.tryApply([{ op: 'link-del', index: peer.index }]);
+  memory.cut.delete(peer.name);
+  return true;
+}
+
+function routeOp(route: PodRoute, oif: number): RtOp {
+  const gateway = route.gateway ?? (route.scope === 'link' ? undefined : POD_GATEWAY);
+  return {
+    op: 'route-add',
+    dst: route.dst,
+    table: route.table ?? MAIN_TABLE,
+    oif,
+    protocol: PROTOCOL,
+    ...(gateway === undefined ? {} : { gateway, onlink: true }),
+    ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
+    ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
+    ...(route.priority === undefined ? {} : { metric: route.priority }),
+    ...(route.scope === undefined ? {} : { scope: route.scope }),
+  };
+}
+
+/** One batch inside the pod: link up, address, gateway with its permanent neighbour, routes. */
+function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac']): void {
+  using pod = RtNetlink.open(w.netns);
+  const toGateway = { dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const;
+  const ops: RtOp[] = [
+    { op: 'link-set', index, up: true },
+    { op: 'neigh-replace', index, ip: POD_GATEWAY, mac: hostMac, state: 'permanent' },
+    ...w.ips.map((ip) => ({ op: 'addr-add', index, ip, length: 32 }) as const),
+  ];
+  const routes: RtOp[] = [
+    { op: 'route-add', table: MAIN_TABLE, ...toGateway },
+    ...podRoutes(w.routes).map((route) => routeOp(route, index)),
+  ];
+  let isSecond = false;
+  pod.tryApply([...ops, ...routes]).forEach((error, place) => {
+    if (!error) return;
+    if (place < ops.length || error.code !== 'EEXIST') throw error;
+    isSecond = true;
+  });
+  if (!isSecond) return;
+  // Another interface has the main table's routes, and keeps them: this one's address gets a table of its own.
+  const table = PODS_TABLE + index;
+  pod.apply([
+    { op: 'route-replace', table, ...toGateway },
+    {
+      op: 'route-replace',
+      dst: DEFAULT_ROUTE.dst,
+      table,
+      gateway: POD_GATEWAY,
+      oif: index,
+      onlink: true,
+      protocol: PROTOCOL,
+    },
+    ...w.ips.map(
+      (ip) =>
+        ({
+          op: 'rule-add',
+          family: 4,
+          priority: RULE_POD_SOURCE,
+          from: hostCidr(ip),
+          table,
+          protocol: PROTOCOL,
+        }) as const,
+    ),
+  ]);
+}
+
+function addElements(kernel: Kernel, w: PodWiring): void {
+  try {
+    kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'EEXIST') throw error;
+    // Left by a kill in the middle of an earlier ADD of this attachment.
+    dropElements(kernel, w.hostIfname, w.ips);
+    kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));
+  }
+}
+
+/** One by one: a batch with one that is gone already would delete none. */
+function dropElements(kernel: Kernel, hostIfname: string, ips: readonly Ip[]): void {
+  for (const ip of ips) {
+    try {
+      kernel.nf.elements([elementDel(hostIfname, ip)]);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ENOENT') throw error;
+    }
+  }
+}
+
+function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
+  memory.pods.delete(w.hostIfname);
+  dropElements(kernel, w.hostIfname, w.ips);
+  // With the link go its peer, its addresses and all routes by it.
+  kernel.rt.tryApply([{ op: 'link-del', name: w.hostIfname }]);
+}
+
+/**
+ * First part of DEL. Setting the link down takes the routes by it away in the same call; the black holes behind them
+ * take over. Idempotent, and needs nothing but the name.
+ */
+export function cutPod(kernel: Kernel, memory: Memory, target: CutTarget, now: number): void {
+  const { hostIfname } = target;
+  const ips = memory.pods.get(hostIfname)?.ips ?? target.ips ?? routedIps(kernel, hostIfname);
+  memory.pods.delete(hostIfname);
+  const group = cutGroup(memory.cutCount);
+  const [missing] = kernel.rt.tryApply([{ op: 'link-set', name: hostIfname, up: false, group }]);
+  dropElements(kernel, hostIfname, ips);
+  if (missing === null) {
+    memory.cut.set(hostIfname, { at: now, group });
+    memory.cutCount++;
+  } else if (missing?.code !== 'ENODEV') throw missing;
+}
+
+function routedIps(kernel: Kernel, hostIfname: string): Ip[] {
+  const link = kernel.rt.link(hostIfname);
+  if (!link) return [];
+  return kernel.rt
+    .routes({ table: PODS_TABLE, protocol: PROTOCOL, oif: link.index })
+    .map((route) => route.dst.ip);
+}
