@@ -1,0 +1,282 @@
+// What the verbs do on this node: ADD, DEL, CHECK and GC of attachments, over the pool and the datapath.
+// Invariant: one operation at a time per container id and interface name; an ADD that fails, or that nobody waits for any
+// more, leaves neither address, link, route nor element; DEL succeeds for what is not there.
+import { statSync } from 'node:fs';
+import { PodwayError } from '../base/errors.ts';
+import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import type { CniRequest, Result, Route } from '../cni/types.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { hostLinkName } from '../datapath/marks.ts';
+import type { PodRoute } from '../datapath/types.ts';
+import type { AddressPool } from '../ipam/pool.ts';
+import type { Lease, Owner } from '../ipam/state.ts';
+import { type Netns, openNetns } from '../kernel/netns.ts';
+import { KeyedLock } from './keyed-lock.ts';
+
+type Of<V extends CniRequest['verb']> = Extract<CniRequest, { verb: V }>;
+
+export type AttachmentsOptions = {
+  pool: AddressPool;
+  datapath: Datapath;
+  ownNetns: Netns;
+  /** Bytes, when neither the config nor a setting says otherwise. */
+  defaultMtu: number;
+};
+
+const DEFAULT_ROUTE: PodRoute = { dst: parseCidr('0.0.0.0/0') };
+/** CNI 1.1 gives a route's scope as the kernel's number (linux/rtnetlink.h). */
+const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 253: 'link', 254: 'host' };
+
+export class Attachments {
+  readonly #o: AttachmentsOptions;
+  readonly #locks = new KeyedLock();
+
+  constructor(options: AttachmentsOptions) {
+    this.#o = options;
+  }
+
+  /** Throws ATTACHMENT_EXISTS, INVALID_NETNS, UNSUPPORTED_FIELD, or the pool's cause when there is no address. */
+  add(request: Of<'ADD'>, signal: AbortSignal): Promise<Result> {
+    return this.#locks.run(keyOf(request), async () => {
+      using netns = this.#sandbox(request.netns);
+      const { wishes } = request.conf;
+      if (wishes.ips) {
+        throw new PodwayError(
+          'UNSUPPORTED_FIELD',
+          `ips ${wishes.ips.join(', ')}: addresses cannot be chosen by the caller`,
+          {
+            object: 'ips',
+          },
+        );
+      }
+      const owner = ownerOf(request);
+      this.#refuseHeld(owner);
+      const routes = podRoutes(wishes.defaultRoute, wishes.routes);
+      const lease = this.#o.pool.tryAcquire(owner) ?? (await this.#o.pool.acquire(owner, signal));
+      try {
+        const wired = this.#o.datapath.wirePod({
+          containerId: request.containerId,
+          ifname: request.ifname,
+          netns,
+          netnsPath: request.netns,
+          ips: lease.ips,
+          eni: lease.eni,
+          mtu: wishes.mtu ?? this.#o.defaultMtu,
+          routes,
+          hostIfname: hostLinkName(owner),
+          ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
+        });
+        signal.throwIfAborted();
+        return resultOf(request, wired, routes);
+      } catch (error) {
+        this.#drop(lease, 'add-failed');
+        throw error;
+      }
+    });
+  }
+
+  /** Idempotent. Needs neither the namespace nor prevResult; touches nothing of a newer attachment. */
+  del(request: Pick<Of<'DEL'>, 'containerId' | 'ifname'> & { network: string }): Promise<void> {
+    return this.#locks.run(keyOf(request), () => this.#delHeld(request));
+  }
+
+  /** Throws INTERNAL naming everything that is not as ADD left it. */
+  check(request: Of<'CHECK'>): Promise<void> {
+    return this.#locks.run(keyOf(request), () => {
+      const key = { network: request.conf.name, containerId: request.containerId, ifname: request.ifname };
+      const lease = this.#o.pool.find(key);
+      if (!lease) {
+        throw new PodwayError(
+          'INTERNAL',
+          `${request.ifname} of container ${request.containerId} has no address on this node`,
+          {
+            object: `${request.containerId}/${request.ifname}`,
+          },
+        );
+      }
+      const own = request.prevResult.interfaces.find(
+        (link) => link.name === request.ifname && link.sandbox !== undefined,
+      );
+      const wrong = this.#o.datapath.checkPod({
+        hostIfname: hostLinkName(key),
+        ifname: request.ifname,
+        netnsPath: request.netns,
+        ips: lease.ips,
+        eni: lease.eni,
+        ...(own?.mac === undefined ? {} : { mac: own.mac.toLowerCase() as never }),
+        ...(own?.mtu === undefined ? {} : { mtu: own.mtu }),
+        routes: podRoutes(request.conf.wishes.defaultRoute, request.conf.wishes.routes),
+      });
+      if (wrong.length > 0) {
+        throw new PodwayError(
+          'INTERNAL',
+          `${request.ifname} of container ${request.containerId}: ${wrong.join('; ')}`,
+          {
+            object: `${request.containerId}/${request.ifname}`,
+          },
+        );
+      }
+    });
+  }
+
+  /** Removes every attachment of the network that the list lacks and that was there before the call. */
+  async gc(request: Of<'GC'>, now: number): Promise<void> {
+    const valid = new Set(request.valid.map(keyOf));
+    const stale = this.#o.pool
+      .held()
+      .filter(
+        (lease) =>
+          lease.owner.network === request.conf.name && lease.at <= now && !valid.has(keyOf(lease.owner)),
+      );
+    const failures: string[] = [];
+    for (const { owner, at } of stale) {
+      try {
+        await this.#locks.run(keyOf(owner), () => {
+          if (this.#o.pool.find(owner)?.at === at) this.#delHeld(owner);
+        });
+      } catch (error) {
+        failures.push(`${owner.containerId}/${owner.ifname}: ${(error as Error).message}`);
+      }
+    }
+    if (failures.length > 0)
+      throw new PodwayError('INTERNAL', `GC of ${request.conf.name}: ${failures.join('; ')}`);
+  }
+
+  /** Releases what has no sandbox any more: its host link went with the namespace and no DEL came. */
+  async releaseVanished(missingHostLinks: ReadonlySet<string>): Promise<Lease[]> {
+    const released: Lease[] = [];
+    for (const lease of this.#o.pool.held()) {
+      if (!missingHostLinks.has(hostLinkName(lease.owner)) || sandboxExists(lease.owner.netns)) continue;
+      await this.#locks.run(keyOf(lease.owner), () => {
+        if (this.#o.pool.find(lease.owner)?.at !== lease.at) return;
+        this.#delHeld(lease.owner);
+        released.push(lease);
+      });
+    }
+    return released;
+  }
+
+  #sandbox(path: string): Netns {
+    let netns: Netns;
+    try {
+      netns = openNetns(path);
+    } catch (error) {
+      throw new PodwayError(
+        'INVALID_NETNS',
+        `${path} is not a network namespace: ${(error as Error).message}`,
+        { object: path },
+        { cause: error },
+      );
+    }
+    if (netns.inode !== this.#o.ownNetns.inode) return netns;
+    netns.close();
+    throw new PodwayError('INVALID_NETNS', `${path} is the node's own network namespace`, { object: path });
+  }
+
+  #refuseHeld(owner: Owner): void {
+    const held = this.#o.pool.find(owner);
+    if (!held) return;
+    throw new PodwayError(
+      'ATTACHMENT_EXISTS',
+      `${owner.ifname} of container ${owner.containerId} holds ${held.ips.map(formatIp).join(', ')} already`,
+      { object: `${owner.containerId}/${owner.ifname}`, since: held.at },
+    );
+  }
+
+  #delHeld(key: { network: string; containerId: string; ifname: string }): void {
+    // An interface name is one in a container, so what it holds goes even when the config was renamed since its ADD.
+    const leases = this.#o.pool.findByContainer(key.containerId, key.ifname);
+    if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: hostLinkName(key) });
+    for (const lease of leases) {
+      this.#o.datapath.cutPod({ hostIfname: hostLinkName(lease.owner), ips: lease.ips });
+      this.#o.pool.release(lease.owner, 'del');
+    }
+    // The answer does not wait for the links: they go together, within 100 ms, off the main thread.
+    void this.#o.datapath.reapLinks();
+  }
+
+  #drop(lease: Lease, reason: string): void {
+    this.#o.datapath.cutPod({ hostIfname: hostLinkName(lease.owner), ips: lease.ips });
+    this.#o.pool.release(lease.owner, reason);
+    void this.#o.datapath.reapLinks();
+  }
+}
+
+const keyOf = (key: { containerId: string; ifname: string }): string => `${key.containerId}/${key.ifname}`;
+
+function sandboxExists(path: string | undefined): boolean {
+  if (path === undefined) return false;
+  try {
+    statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const ownerOf = (request: Of<'ADD'>): Owner => ({
+  network: request.conf.name,
+  containerId: request.containerId,
+  ifname: request.ifname,
+  netns: request.netns,
+  ...(request.pod ? { pod: request.pod } : {}),
+});
+
+function podRoutes(defaultRoute: boolean, wished: readonly Route[]): PodRoute[] {
+  const own = wished.map((route): PodRoute => {
+    const dst: Cidr = parseCidr(route.dst);
+    const scope = route.scope === undefined ? undefined : scopes[route.scope];
+    if (route.scope !== undefined && !scope) {
+      throw new PodwayError(
+        'INVALID_CONFIG',
+        `route ${route.dst} has scope ${route.scope}, not 0, 253 or 254`,
+        { object: 'routes' },
+      );
+    }
+    return {
+      dst,
+      ...(route.gw === undefined ? {} : { gateway: parseIp(route.gw) }),
+      ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
+      ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
+      ...(route.priority === undefined ? {} : { priority: route.priority }),
+      ...(route.table === undefined ? {} : { table: route.table }),
+      ...(scope === undefined ? {} : { scope }),
+    };
+  });
+  const hasDefault = own.some((route) => route.dst.length === 0 && (route.table ?? 254) === 254);
+  return defaultRoute && !hasDefault ? [DEFAULT_ROUTE, ...own] : own;
+}
+
+type Wired = ReturnType<Datapath['wirePod']>;
+
+/** The result of ADD: what came before in the chain, and behind it the node's end, the pod's end and its addresses. */
+function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[]): Result {
+  const before = request.conf.prevResult ?? { interfaces: [], ips: [], routes: [], dns: {} };
+  const place = before.interfaces.length + 1;
+  const gateway = wired.gateways[0];
+  const length = (ip: Ip) => (typeof ip === 'number' ? 32 : 128);
+  const asWished = new Map(request.conf.wishes.routes.map((route) => [route.dst, route] as const));
+  return {
+    interfaces: [
+      ...before.interfaces,
+      { name: wired.hostIfname, mac: wired.hostMac, mtu: wired.mtu },
+      { name: request.ifname, mac: wired.podMac, mtu: wired.mtu, sandbox: request.netns },
+    ],
+    ips: [
+      ...before.ips,
+      ...wired.ips.map((ip) => ({
+        address: `${formatIp(ip)}/${length(ip)}`,
+        interface: place,
+        ...(gateway === undefined ? {} : { gateway: formatIp(gateway) }),
+      })),
+    ],
+    routes: [
+      ...before.routes,
+      ...routes.map((route): Route => {
+        const dst = `${formatIp(route.dst.ip)}/${route.dst.length}`;
+        return asWished.get(dst) ?? { dst, ...(gateway === undefined ? {} : { gw: formatIp(gateway) }) };
+      }),
+    ],
+    dns: Object.keys(request.conf.wishes.dns).length > 0 ? request.conf.wishes.dns : before.dns,
+  };
+}

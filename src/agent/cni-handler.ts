@@ -1,0 +1,89 @@
+// From a call on the plugin's socket to its answer: decode, do, render; every failure becomes a CNI error document.
+import { asPodwayError, type PodwayError } from '../base/errors.ts';
+import { renderError } from '../cni/errors.ts';
+import { decodeRequest, versionOfStdin } from '../cni/request.ts';
+import { renderResult } from '../cni/result.ts';
+import type { CniRequest } from '../cni/types.ts';
+import { SUPPORTED_VERSIONS } from '../cni/versions.ts';
+import type { CniCall } from '../cni/wire.ts';
+import type { Attachments } from './attachments.ts';
+import type { CniAnswer } from './cni-server.ts';
+import type { Faults } from './faults.ts';
+import type { AgentMetrics } from './metrics.ts';
+
+export type HandlerOptions = {
+  /** Waits a moment while the agent starts; throws AGENT_STARTING when that takes longer. */
+  attachments: () => Attachments | Promise<Attachments>;
+  metrics: AgentMetrics;
+  now: () => number;
+  /** Null when ADD can be served, else the STATUS error. */
+  status: () => PodwayError | null;
+  /** An ADD has come (1) or is answered (-1). */
+  onAdd: (delta: 1 | -1) => void;
+  faults?: Faults;
+  onFailure: (verb: string, error: PodwayError, request: CniRequest | null) => void;
+};
+
+async function serve(o: HandlerOptions, request: CniRequest, signal: AbortSignal): Promise<string> {
+  switch (request.verb) {
+    case 'ADD': {
+      o.onAdd(1);
+      try {
+        const attachments = await o.attachments();
+        const result = await attachments.add(request, signal);
+        return JSON.stringify(renderResult(result, request.conf.cniVersion));
+      } finally {
+        o.onAdd(-1);
+      }
+    }
+    case 'DEL': {
+      const attachments = await o.attachments();
+      const { containerId, ifname } = request;
+      await attachments.del({ network: request.conf.name, containerId, ifname });
+      return '';
+    }
+    case 'CHECK':
+      await (await o.attachments()).check(request);
+      return '';
+    case 'GC':
+      await (await o.attachments()).gc(request, o.now());
+      return '';
+    case 'STATUS': {
+      const error = o.status();
+      if (error) throw error;
+      return '';
+    }
+    case 'VERSION':
+      return JSON.stringify({ cniVersion: request.cniVersion, supportedVersions: SUPPORTED_VERSIONS });
+  }
+}
+
+export function createCniHandler(o: HandlerOptions) {
+  return async (call: CniCall, signal: AbortSignal): Promise<CniAnswer> => {
+    const started = performance.now();
+    let verb = 'none';
+    let request: CniRequest | null = null;
+    o.metrics.inFlight.inc();
+    try {
+      request = decodeRequest(call.env, call.stdin);
+      verb = request.verb;
+      o.faults?.begin(verb);
+      o.faults?.boundary('request:decoded');
+      const stdout = await serve(o, request, signal);
+      o.faults?.boundary('answer:before');
+      // Behind the write of the answer, which follows this function's return.
+      if (o.faults) setImmediate(() => o.faults?.boundary('answer:after'));
+      o.metrics.requests.inc({ verb, result: 'ok' });
+      return { exit: 0, stdout };
+    } catch (thrown) {
+      const error = asPodwayError(thrown);
+      o.metrics.requests.inc({ verb, result: error.code });
+      o.onFailure(verb, error, request);
+      const version = request && 'conf' in request ? request.conf.cniVersion : versionOfStdin(call.stdin);
+      return { exit: 1, stdout: JSON.stringify(renderError(version, error)) };
+    } finally {
+      o.metrics.inFlight.dec();
+      o.metrics.latency.observe({ verb }, (performance.now() - started) / 1000);
+    }
+  };
+}

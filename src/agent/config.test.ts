@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PodwayError } from '../base/errors.ts';
+import { parseAgentConfig } from './config.ts';
+
+const least = { nodeName: 'node-1', runDir: '/run/podway' };
+
+test('defaults', () => {
+  const config = parseAgentConfig(least);
+  assert.deepEqual(config.settings, {
+    warm: 5,
+    cooldownMs: 30_000,
+    idleReleaseMs: 60_000,
+    snat: 'node',
+    excludeSnatCidrs: [],
+  });
+  assert.equal(config.metricsPort, undefined);
+});
+
+const refused: [string, unknown, RegExp][] = [
+  ['not an object', [], /whole file/],
+  ['no node name', { runDir: '/run/podway' }, /nodeName is undefined, and must be given/],
+  ['no run directory', { nodeName: 'n' }, /runDir/],
+  ['empty text', { ...least, kubeconfig: '' }, /kubeconfig is ""/],
+  ['port', { ...least, metricsPort: 70_000 }, /metricsPort is 70000, not a whole number from 1 to 65535/],
+  ['negative warm', { ...least, settings: { warm: -1 } }, /warm is -1/],
+  ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
+  ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],
+  ['podMtu', { ...least, settings: { podMtu: 100 } }, /podMtu is 100/],
+  ['CIDR with host bits', { ...least, settings: { excludeSnatCidrs: ['10.0.0.1/8'] } }, /10\.0\.0\.1\/8/],
+];
+for (const [name, source, message] of refused) {
+  test(`refuses: ${name}`, () => {
+    assert.throws(() => parseAgentConfig(source), message);
+    if (name !== 'CIDR with host bits') {
+      assert.throws(
+        () => parseAgentConfig(source),
+        (error) => error instanceof PodwayError && error.code === 'INVALID_CONFIG',
+      );
+    }
+  });
+}

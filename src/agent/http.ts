@@ -1,0 +1,67 @@
+// The agent's HTTP faces: introspection on a unix socket that only the owner may open, and the three public paths
+// (/metrics, /healthz, /readyz) on a TCP port of the node. Read-only, bounded in connections and header time.
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { asPodwayError } from '../base/errors.ts';
+
+export type Answer = { status: number; contentType: string; body: string };
+export type Routes = Record<string, () => Answer | Promise<Answer>>;
+
+/** Scrapers and the CLI need a handful; more is a leak or an attack. */
+const MAX_CONNECTIONS = 64;
+
+export const json = (value: unknown, status = 200): Answer => ({
+  status,
+  contentType: 'application/json',
+  body: `${JSON.stringify(value)}\n`,
+});
+export const plain = (body: string, status = 200, contentType = 'text/plain; charset=utf-8'): Answer => ({
+  status,
+  contentType,
+  body,
+});
+
+function serve(routes: Routes): Server {
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
+    let result: Answer;
+    try {
+      const route = routes[new URL(request.url ?? '/', 'http://agent').pathname];
+      if (request.method !== 'GET') result = plain('only GET\n', 405);
+      else if (route) result = await route();
+      else result = json({ paths: Object.keys(routes) }, 404);
+    } catch (error) {
+      const { code, message, details } = asPodwayError(error);
+      result = json({ error: { code, message, next: details.next } }, 500);
+    }
+    response.writeHead(result.status, { 'content-type': result.contentType });
+    response.end(result.body);
+  };
+  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000 }, (request, response) => {
+    void answer(request, response);
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  return server;
+}
+
+/** Serves `routes` on a unix socket of mode 0600. */
+export function serveUnix(path: string, routes: Routes): Promise<Server> {
+  rmSync(path, { force: true });
+  const server = serve(routes);
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    const umask = process.umask(0o177);
+    server.listen(path, () => {
+      chmodSync(path, 0o600);
+      resolve(server);
+    });
+    process.umask(umask);
+  });
+}
+
+export function serveTcp(port: number, routes: Routes): Promise<Server> {
+  const server = serve(routes);
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, () => resolve(server));
+  });
+}

@@ -1,0 +1,73 @@
+// The agent's metrics, one registry per agent so that tests can run several. Names are podway_…, seconds and bytes.
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+const LATENCY_SECONDS = [
+  0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+
+export type AgentMetrics = ReturnType<typeof createMetrics>;
+
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  return {
+    registry,
+    requests: new Counter({
+      name: 'podway_cni_requests_total',
+      help: 'CNI requests by verb and result (ok or the cause).',
+      labelNames: ['verb', 'result'] as const,
+      registers,
+    }),
+    latency: new Histogram({
+      name: 'podway_cni_request_seconds',
+      help: 'Time from request to answer, inside the agent.',
+      labelNames: ['verb'] as const,
+      buckets: LATENCY_SECONDS,
+      registers,
+    }),
+    addresses: new Gauge({
+      name: 'podway_pool_addresses',
+      help: 'Addresses of the node by state.',
+      labelNames: ['state', 'family'] as const,
+      registers,
+    }),
+    enis: new Gauge({ name: 'podway_pool_enis', help: 'ENIs attached to the node.', registers }),
+    waiting: new Gauge({
+      name: 'podway_pool_waiting_pods',
+      help: 'ADDs that wait for an address.',
+      registers,
+    }),
+    ec2Calls: new Counter({
+      name: 'podway_ec2_calls_total',
+      help: 'EC2 calls by action and result (ok or the EC2 code).',
+      labelNames: ['action', 'result'] as const,
+      registers,
+    }),
+    ec2Latency: new Histogram({
+      name: 'podway_ec2_call_seconds',
+      help: 'EC2 call latency by action.',
+      labelNames: ['action'] as const,
+      buckets: LATENCY_SECONDS,
+      registers,
+    }),
+    queue: new Gauge({
+      name: 'podway_del_queue_entries',
+      help: 'DELs queued on disk by the plugin.',
+      registers,
+    }),
+    inFlight: new Gauge({ name: 'podway_cni_in_flight', help: 'CNI requests being served.', registers }),
+    repairs: new Counter({
+      name: 'podway_datapath_repairs_total',
+      help: 'Kernel objects of ours that others changed and that were put back.',
+      registers,
+    }),
+    memory: new Gauge({
+      name: 'podway_process_resident_bytes',
+      help: 'Resident memory of the agent process.',
+      registers,
+      collect() {
+        this.set(process.memoryUsage.rss());
+      },
+    }),
+  };
+}

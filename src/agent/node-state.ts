@@ -1,0 +1,100 @@
+// What should be true in the node's kernel, put together from the pool, IMDS and the settings, and handed to the
+// datapath. The VPC's CIDRs are kept in a file under the run directory, so that a restart needs no IMDS to route right.
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { type Cidr, formatCidr, parseCidr } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+import type { Imds } from '../cloud/imds.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { hostLinkName } from '../datapath/marks.ts';
+import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
+import type { Log } from '../ipam/core.ts';
+import type { AddressPool } from '../ipam/pool.ts';
+import type { Netns } from '../kernel/netns.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
+import type { AgentSettings } from './config.ts';
+
+export type NodeStateOptions = {
+  pool: AddressPool;
+  imds: Imds;
+  datapath: Datapath;
+  netns: Netns;
+  settings: AgentSettings;
+  /** Bytes. */
+  eniMtu: number;
+  file: string;
+  log: Log;
+};
+
+export class NodeState {
+  readonly #o: NodeStateOptions;
+  #vpcCidrs: Cidr[] = [];
+
+  constructor(options: NodeStateOptions) {
+    this.#o = options;
+    try {
+      this.#vpcCidrs = (JSON.parse(readFileSync(options.file, 'utf8')) as string[]).map((text) =>
+        parseCidr(text),
+      );
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        options.log.warn({ error: (error as Error).message }, 'the kept VPC CIDRs are unreadable');
+    }
+  }
+
+  /** From an earlier run, or from IMDS. */
+  get knowsVpc(): boolean {
+    return this.#vpcCidrs.length > 0;
+  }
+
+  /** Asks IMDS for the VPC's CIDRs; what was known stays when it does not answer. */
+  async learnVpc(signal: AbortSignal): Promise<void> {
+    try {
+      const found = await this.#o.imds.vpcCidrs(this.#o.pool.identity.primary.mac, signal);
+      const before = this.#vpcCidrs.map(formatCidr).join();
+      const after = found.map(formatCidr).join();
+      if (found.length === 0 || before === after) return;
+      this.#vpcCidrs = found;
+      const aside = `${this.#o.file}.new`;
+      writeFileSync(aside, JSON.stringify(found.map(formatCidr)), { mode: 0o600 });
+      renameSync(aside, this.#o.file);
+    } catch (error) {
+      if (!signal.aborted)
+        this.#o.log.warn({ error: (error as Error).message }, 'IMDS does not say the CIDRs of the VPC');
+    }
+  }
+
+  sync(): Promise<SyncReport> {
+    return this.#o.datapath.syncNode(this.desired());
+  }
+
+  desired(): NodeDatapath {
+    const { pool, settings, eniMtu } = this.#o;
+    return {
+      enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, subnetCidr, blocks }) => ({
+        id,
+        mac,
+        deviceIndex,
+        networkCard,
+        primaryIp,
+        subnetCidr,
+        addresses: blocks.filter(isHost).map((block) => block.ip),
+        prefixes: blocks.filter((block) => !isHost(block)),
+      })),
+      vpcCidrs: this.#vpcCidrs,
+      snat: settings.snat,
+      excludeSnatCidrs: settings.excludeSnatCidrs,
+      eniMtu,
+      pods: pool
+        .held()
+        .map((lease) => ({ hostIfname: hostLinkName(lease.owner), ips: lease.ips, eni: lease.eni })),
+    };
+  }
+
+  /** Name of the ENI's link on this node. */
+  ifnameOf(mac: Mac): string | undefined {
+    using rt = RtNetlink.open(this.#o.netns);
+    return rt.links().find((link) => link.mac === mac && !link.name.startsWith('pw'))?.name;
+  }
+}
+
+const isHost = (cidr: Cidr): boolean => cidr.length === (typeof cidr.ip === 'number' ? 32 : 128);
