@@ -1,0 +1,127 @@
+// Attaching and detaching interfaces, within the limits of the instance's type. Two things change, each in its time:
+// the interface's status (`in-use` from the start of an attach to the end of its detach) and the attachment's.
+// Fails with AttachmentLimitExceeded, InvalidNetworkInterface.InUse, IncorrectState, OperationNotPermitted.
+import { type Context, later, need, newId } from '../context.ts';
+import { conflict, Ec2Error, invalidValue, notFound, required, resourceWords } from '../errors.ts';
+import { cardLimit, limitsOf } from '../limits.ts';
+import type { Attachment, Instance, NetworkInterface, VpcState } from '../model.ts';
+import type { Meanings } from './types.ts';
+
+export const interfacesOf = (state: VpcState, instanceId: string): NetworkInterface[] =>
+  Object.values(state.networkInterfaces)
+    .filter((eni) => eni.attachment?.instanceId === instanceId)
+    .sort(
+      (a, b) =>
+        a.attachment!.networkCardIndex - b.attachment!.networkCardIndex ||
+        a.attachment!.deviceIndex - b.attachment!.deviceIndex,
+    );
+
+export type Place = { deviceIndex: number; card: number; deleteOnTermination: boolean; latency: number };
+
+/** Hangs an interface on an instance: `attaching`, then `attached` after `latency`. */
+export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, place: Place): Attachment {
+  const { deviceIndex, card } = place;
+  const limits = limitsOf(instance.instanceType)!;
+  if (!Number.isInteger(deviceIndex) || deviceIndex < 0)
+    throw invalidValue(`Invalid value '${deviceIndex}' for deviceIndex.`);
+  if (!limits.networkCards.some((c) => c.index === card)) {
+    throw invalidValue(
+      `Network card index ${card} is not supported by ${instance.instanceType}, which has ${limits.networkCards.length} network card(s)`,
+    );
+  }
+  const onCard = interfacesOf(ctx.draft.state, instance.id).filter(
+    (e) => e.attachment?.networkCardIndex === card,
+  );
+  if (onCard.some((e) => e.attachment?.deviceIndex === deviceIndex)) {
+    throw invalidValue(
+      `Instance '${instance.id}' already has an interface attached at device index '${deviceIndex}'.`,
+    );
+  }
+  if (onCard.length >= cardLimit(limits, card)) {
+    throw new Ec2Error(
+      'AttachmentLimitExceeded',
+      `Interface count ${onCard.length + 1} exceeds the limit for ${instance.instanceType}`,
+    );
+  }
+  const slots = eni.privateIps.length + eni.ipv4Prefixes.length;
+  if (slots > limits.ipv4PerENI) {
+    throw new Ec2Error(
+      'PrivateIpAddressLimitExceeded',
+      `Number of private addresses will exceed limit. (${eni.id} has ${slots}, the limit of ${instance.instanceType} is ${limits.ipv4PerENI})`,
+    );
+  }
+  const attachment: Attachment = {
+    id: newId(ctx, 'eni-attach'),
+    instanceId: instance.id,
+    deviceIndex,
+    networkCardIndex: card,
+    status: 'attaching',
+    deleteOnTermination: place.deleteOnTermination,
+    attachTime: ctx.now,
+  };
+  // An attach ends the wait for `available`: the interface is in use from now on.
+  ctx.draft.remove('transitions', `interface-available:${eni.id}`);
+  ctx.draft.put('networkInterfaces', eni.id, { ...eni, status: 'in-use', attachment });
+  later(ctx, 'attached', eni.id, place.latency);
+  return attachment;
+}
+
+export const attachmentActions: Meanings<'AttachNetworkInterface' | 'DetachNetworkInterface'> = {
+  AttachNetworkInterface: (ctx, input) => {
+    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const instance = need(ctx, 'instances', required(input.InstanceId, 'instanceId'));
+    const deviceIndex = required(input.DeviceIndex, 'deviceIndex');
+    if (eni.attachment) throw new Ec2Error('InvalidNetworkInterface.InUse', `Interface: [${eni.id}] in use.`);
+    if (instance.state !== 'running' && instance.state !== 'stopped') {
+      throw new Ec2Error(
+        'IncorrectState',
+        `Instance '${instance.id}' is not 'running' or 'stopped' (it is '${instance.state}')`,
+      );
+    }
+    if (eni.zone !== instance.zone) {
+      throw conflict(
+        `You may not attach a network interface to an instance if they are not in the same availability zone (${eni.zone}, ${instance.zone})`,
+      );
+    }
+    if (eni.vpcId !== instance.vpcId) {
+      throw conflict(`The interface ${eni.id} and the instance ${instance.id} are in different VPCs`);
+    }
+    const card = input.NetworkCardIndex ?? 0;
+    const latency = ctx.latencies.attach;
+    const attachment = attach(ctx, eni, instance, { deviceIndex, card, deleteOnTermination: false, latency });
+    return { AttachmentId: attachment.id, NetworkCardIndex: card };
+  },
+
+  DetachNetworkInterface: (ctx, input) => {
+    const id = required(input.AttachmentId, 'attachmentId');
+    const eni = Object.values(ctx.draft.state.networkInterfaces).find((e) => e.attachment?.id === id);
+    const attachment = eni?.attachment;
+    if (!eni || !attachment) throw notFound(resourceWords.attachment, [id]);
+    const instance = ctx.draft.state.instances[attachment.instanceId];
+    if (
+      attachment.deviceIndex === 0 &&
+      attachment.networkCardIndex === 0 &&
+      instance?.state !== 'terminated'
+    ) {
+      throw new Ec2Error(
+        'OperationNotPermitted',
+        'The network interface at device index 0 and networkCard index 0 cannot be detached.',
+      );
+    }
+    if (attachment.status === 'attaching' && !input.Force) {
+      throw new Ec2Error(
+        'IncorrectState',
+        `The attachment '${id}' is 'attaching'; it can be detached when it is 'attached'.`,
+      );
+    }
+    if (attachment.status !== 'detaching') {
+      ctx.draft.remove('transitions', `attached:${eni.id}`);
+      ctx.draft.put('networkInterfaces', eni.id, {
+        ...eni,
+        attachment: { ...attachment, status: 'detaching' },
+      });
+      later(ctx, 'detached', eni.id, ctx.latencies.detach);
+    }
+    return {};
+  },
+};

@@ -1,0 +1,33 @@
+// All meanings in one table, by action.
+import { accountActions } from './account.ts';
+import { attachmentActions } from './attachments.ts';
+import { elasticIpActions } from './elastic-ips.ts';
+import { gatewayActions } from './gateways.ts';
+import { groupActions } from './groups.ts';
+import { instanceActions } from './instances.ts';
+import { interfaceActions } from './interfaces.ts';
+import { launchActions } from './launch.ts';
+import { privateAddressActions } from './private-addresses.ts';
+import { routeActions } from './routes.ts';
+import { subnetActions } from './subnets.ts';
+import { tagActions } from './tags.ts';
+import type { ActionName, Meanings } from './types.ts';
+import { vpcActions } from './vpcs.ts';
+
+export const meanings: Meanings<ActionName> = {
+  ...accountActions,
+  ...attachmentActions,
+  ...elasticIpActions,
+  ...gatewayActions,
+  ...groupActions,
+  ...instanceActions,
+  ...interfaceActions,
+  ...launchActions,
+  ...privateAddressActions,
+  ...routeActions,
+  ...subnetActions,
+  ...tagActions,
+  ...vpcActions,
+};
+
+export const hasMeaning = (action: string): action is ActionName => Object.hasOwn(meanings, action);

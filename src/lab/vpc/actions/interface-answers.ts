@@ -1,0 +1,166 @@
+// How an interface looks in answers, to DescribeNetworkInterfaces and inside DescribeInstances, and EC2's DNS names.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import type { NetworkInterface, PublicAddress, VpcState } from '../model.ts';
+import { zoneId } from './account.ts';
+import { tagList } from './tags.ts';
+
+export const privateDnsName = (state: VpcState, ip: string): string =>
+  `ip-${ip.replaceAll('.', '-')}.${state.region === 'us-east-1' ? 'ec2' : `${state.region}.compute`}.internal`;
+
+/** Empty without DNS hostnames in the VPC, as EC2 prints it. */
+export const publicDnsName = (state: VpcState, vpcId: string, ip: string): string =>
+  state.vpcs[vpcId]?.enableDnsHostnames
+    ? `ec2-${ip.replaceAll('.', '-')}.${state.region === 'us-east-1' ? 'compute-1' : `${state.region}.compute`}.amazonaws.com`
+    : '';
+
+export const publicAddressOf = (
+  state: VpcState,
+  eniId: string,
+  privateIp: string | undefined,
+): PublicAddress | undefined =>
+  Object.values(state.publicAddresses).find(
+    (a) => a.networkInterfaceId === eniId && a.privateIp === privateIp,
+  );
+
+export const groupIdentifiers = (state: VpcState, ids: readonly string[]): ec2.GroupIdentifier[] =>
+  ids.map((id) => ({ GroupId: id, GroupName: state.securityGroups[id]?.name ?? '' }));
+
+function association(
+  state: VpcState,
+  eni: NetworkInterface,
+  ip: string | undefined,
+): ec2.NetworkInterfaceAssociation | undefined {
+  const address = publicAddressOf(state, eni.id, ip);
+  if (!address) return undefined;
+  return {
+    PublicIp: address.publicIp,
+    PublicDnsName: publicDnsName(state, eni.vpcId, address.publicIp),
+    IpOwnerId: address.allocationId ? state.accountId : 'amazon',
+    ...(address.allocationId ? { AllocationId: address.allocationId } : {}),
+    ...(address.associationId ? { AssociationId: address.associationId } : {}),
+  };
+}
+
+function privateAddresses(state: VpcState, eni: NetworkInterface): ec2.NetworkInterfacePrivateIpAddress[] {
+  return eni.privateIps.map((ip, i) => {
+    const with_ = association(state, eni, ip);
+    return {
+      Primary: i === 0,
+      PrivateIpAddress: ip,
+      PrivateDnsName: privateDnsName(state, ip),
+      ...(with_ ? { Association: with_ } : {}),
+    };
+  });
+}
+
+export function attachmentAnswer(
+  state: VpcState,
+  eni: NetworkInterface,
+): ec2.NetworkInterfaceAttachment | undefined {
+  const { attachment } = eni;
+  if (!attachment) return undefined;
+  return {
+    AttachmentId: attachment.id,
+    InstanceId: attachment.instanceId,
+    InstanceOwnerId: state.accountId,
+    DeviceIndex: attachment.deviceIndex,
+    NetworkCardIndex: attachment.networkCardIndex,
+    Status: attachment.status,
+    AttachTime: new Date(attachment.attachTime),
+    DeleteOnTermination: attachment.deleteOnTermination,
+  };
+}
+
+export function connectionTracking(eni: NetworkInterface): ec2.ConnectionTrackingConfiguration | undefined {
+  const set = eni.connectionTracking;
+  if (!set) return undefined;
+  return {
+    ...(set.tcpEstablishedTimeout === undefined ? {} : { TcpEstablishedTimeout: set.tcpEstablishedTimeout }),
+    ...(set.udpStreamTimeout === undefined ? {} : { UdpStreamTimeout: set.udpStreamTimeout }),
+    ...(set.udpTimeout === undefined ? {} : { UdpTimeout: set.udpTimeout }),
+  };
+}
+
+/** EC2 says `pending` for an interface in the making, though the SDK's list of states leaves it out. */
+const statusAnswer = (eni: NetworkInterface): ec2.NetworkInterfaceStatus =>
+  eni.status as ec2.NetworkInterfaceStatus;
+
+export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.NetworkInterface {
+  const primary = eni.privateIps[0];
+  const publicSide = association(state, eni, primary);
+  const attachment = attachmentAnswer(state, eni);
+  const tracking = connectionTracking(eni);
+  return {
+    NetworkInterfaceId: eni.id,
+    SubnetId: eni.subnetId,
+    VpcId: eni.vpcId,
+    AvailabilityZone: eni.zone,
+    AvailabilityZoneId: zoneId(state, eni.zone),
+    Description: eni.description,
+    OwnerId: state.accountId,
+    RequesterId: eni.requesterId,
+    RequesterManaged: false,
+    Status: statusAnswer(eni),
+    MacAddress: eni.mac,
+    PrivateIpAddress: primary,
+    ...(primary === undefined ? {} : { PrivateDnsName: privateDnsName(state, primary) }),
+    SourceDestCheck: eni.sourceDestCheck,
+    Groups: groupIdentifiers(state, eni.groupIds),
+    InterfaceType: eni.interfaceType,
+    ...(attachment ? { Attachment: attachment } : {}),
+    ...(publicSide ? { Association: publicSide } : {}),
+    ...(tracking ? { ConnectionTrackingConfiguration: tracking } : {}),
+    PrivateIpAddresses: privateAddresses(state, eni),
+    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip })),
+    ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
+    ...(eni.ipv6Prefixes.length ? { Ipv6Prefixes: eni.ipv6Prefixes.map((p) => ({ Ipv6Prefix: p })) } : {}),
+    TagSet: tagList(eni.tags),
+  };
+}
+
+/** The same interface as DescribeInstances prints it. */
+export function instanceInterfaceAnswer(
+  state: VpcState,
+  eni: NetworkInterface,
+): ec2.InstanceNetworkInterface {
+  const whole = interfaceAnswer(state, eni);
+  const short = (a: ec2.NetworkInterfaceAssociation): ec2.InstanceNetworkInterfaceAssociation => ({
+    IpOwnerId: a.IpOwnerId,
+    PublicDnsName: a.PublicDnsName,
+    PublicIp: a.PublicIp,
+  });
+  const { attachment } = eni;
+  return {
+    NetworkInterfaceId: eni.id,
+    SubnetId: eni.subnetId,
+    VpcId: eni.vpcId,
+    Description: eni.description,
+    OwnerId: state.accountId,
+    Status: statusAnswer(eni),
+    MacAddress: eni.mac,
+    PrivateIpAddress: whole.PrivateIpAddress,
+    PrivateDnsName: whole.PrivateDnsName,
+    SourceDestCheck: eni.sourceDestCheck,
+    Groups: whole.Groups,
+    InterfaceType: eni.interfaceType,
+    ...(whole.Association ? { Association: short(whole.Association) } : {}),
+    ...(attachment
+      ? {
+          Attachment: {
+            AttachmentId: attachment.id,
+            DeviceIndex: attachment.deviceIndex,
+            NetworkCardIndex: attachment.networkCardIndex,
+            Status: attachment.status,
+            AttachTime: new Date(attachment.attachTime),
+            DeleteOnTermination: attachment.deleteOnTermination,
+          },
+        }
+      : {}),
+    PrivateIpAddresses: (whole.PrivateIpAddresses ?? []).map(({ Association: a, ...rest }) => ({
+      ...rest,
+      ...(a ? { Association: short(a) } : {}),
+    })),
+    Ipv6Addresses: [],
+    ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
+  };
+}

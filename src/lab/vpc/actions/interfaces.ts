@@ -1,0 +1,362 @@
+// Elastic network interfaces: create, describe, delete, and their attributes. An interface keeps its primary address
+// for life. Fails with the codes an allocator meets: InsufficientFreeAddressesInSubnet, InvalidParameterValue for a
+// delete while in use, InvalidNetworkInterfaceID.NotFound, InvalidGroup.NotFound.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import { localMac } from '../../../base/mac.ts';
+import { claimAddresses, claimPrefixes, takeAddresses, takePrefixes } from '../addresses.ts';
+import { type Context, later, need, newId, wordsOf } from '../context.ts';
+import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
+import type { NetworkInterface, Subnet } from '../model.ts';
+import { select } from '../select.ts';
+import { zoneId } from './account.ts';
+import { dropAssociations } from './elastic-ips.ts';
+import {
+  attachmentAnswer,
+  groupIdentifiers,
+  interfaceAnswer,
+  privateDnsName,
+  publicAddressOf,
+} from './interface-answers.ts';
+import { refuse } from './refuse.ts';
+import { tagsOnCreate } from './tags.ts';
+import type { Meanings } from './types.ts';
+
+/** More than the largest type takes; an interface that is not attached has no type to limit it. */
+const MAX_ADDRESSES = 256;
+const MAX_GROUPS = 5;
+
+export type NewInterface = {
+  subnet: Subnet;
+  description?: string | undefined;
+  groups?: string[] | undefined;
+  primaryIp?: string | undefined;
+  secondaryIps?: string[];
+  secondaryCount?: number | undefined;
+  prefixes?: string[];
+  prefixCount?: number | undefined;
+  clientToken?: string | undefined;
+  tracking?: ec2.ConnectionTrackingSpecificationRequest | undefined;
+  tags?: Record<string, string>;
+};
+
+/** The groups of an interface: those asked for, all of the VPC, else the VPC's default group. */
+export function interfaceGroups(ctx: Context, vpcId: string, asked: string[] | undefined): string[] {
+  const groups = Object.values(ctx.draft.state.securityGroups);
+  if (!asked?.length) return groups.filter((g) => g.vpcId === vpcId && g.name === 'default').map((g) => g.id);
+  const ids = [...new Set(asked)];
+  for (const id of ids) {
+    const group = need(ctx, 'securityGroups', id);
+    if (group.vpcId !== vpcId) {
+      throw new Ec2Error(
+        'InvalidGroup.NotFound',
+        `The security group '${id}' does not exist in VPC '${vpcId}'`,
+      );
+    }
+  }
+  if (ids.length > MAX_GROUPS) {
+    throw new Ec2Error(
+      'SecurityGroupsPerInterfaceLimitExceeded',
+      `${ids.length} groups, the limit is ${MAX_GROUPS}`,
+    );
+  }
+  return ids;
+}
+
+/** Puts a new interface into the draft: `pending`, then `available` after its latency. */
+export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterface {
+  const { subnet, secondaryIps = [], secondaryCount = 0, prefixes = [], prefixCount = 0 } = asked;
+  if (secondaryIps.length && secondaryCount) {
+    throw conflict(
+      'You cannot specify both private IP addresses and a count of secondary private IP addresses',
+    );
+  }
+  if (
+    !Number.isInteger(secondaryCount) ||
+    secondaryCount < 0 ||
+    !Number.isInteger(prefixCount) ||
+    prefixCount < 0
+  ) {
+    throw invalidValue('The count of addresses or prefixes must be a number from 0');
+  }
+  const slots = 1 + secondaryIps.length + secondaryCount + prefixes.length + prefixCount;
+  if (slots > MAX_ADDRESSES) {
+    throw new Ec2Error(
+      'PrivateIpAddressLimitExceeded',
+      `Number of private addresses will exceed limit. (${slots} asked for, the limit is ${MAX_ADDRESSES})`,
+    );
+  }
+  const named = [...(asked.primaryIp === undefined ? [] : [asked.primaryIp]), ...secondaryIps];
+  if (new Set(named).size !== named.length) throw invalidValue(`Duplicate private IP address in the request`);
+  const claimed = claimAddresses(ctx, subnet, named);
+  const claimedPrefixes = claimPrefixes(ctx, subnet, prefixes);
+  const eni: NetworkInterface = {
+    id: newId(ctx, 'eni'),
+    mac: newMac(ctx),
+    vpcId: subnet.vpcId,
+    subnetId: subnet.id,
+    zone: subnet.zone,
+    description: asked.description ?? '',
+    interfaceType: 'interface',
+    status: 'pending',
+    sourceDestCheck: true,
+    groupIds: interfaceGroups(ctx, subnet.vpcId, asked.groups),
+    privateIps: claimed,
+    ipv6Addresses: [],
+    ipv4Prefixes: claimedPrefixes,
+    ipv6Prefixes: [],
+    requesterId: ctx.caller.userId,
+    ...(asked.clientToken === undefined ? {} : { clientToken: asked.clientToken }),
+    ...(asked.tracking ? { connectionTracking: trackingOf(asked.tracking) } : {}),
+    createTime: ctx.now,
+    tags: asked.tags ?? {},
+  };
+  // What was named is held first, then blocks, then single addresses around them.
+  ctx.draft.put('networkInterfaces', eni.id, eni);
+  const blocks: NetworkInterface = {
+    ...eni,
+    ipv4Prefixes: [...claimedPrefixes, ...takePrefixes(ctx, subnet, prefixCount)],
+  };
+  ctx.draft.put('networkInterfaces', eni.id, blocks);
+  const chosen = takeAddresses(ctx, subnet, secondaryCount + (asked.primaryIp === undefined ? 1 : 0));
+  const primary = asked.primaryIp === undefined ? chosen.slice(0, 1) : claimed.slice(0, 1);
+  const others = asked.primaryIp === undefined ? claimed : claimed.slice(1);
+  const whole = {
+    ...blocks,
+    privateIps: [...primary, ...others, ...chosen.slice(asked.primaryIp === undefined ? 1 : 0)],
+  };
+  ctx.draft.put('networkInterfaces', eni.id, whole);
+  later(ctx, 'interface-available', eni.id, ctx.latencies.createInterface);
+  return whole;
+}
+
+function newMac(ctx: Context): string {
+  const taken = new Set(Object.values(ctx.draft.state.networkInterfaces).map((eni) => eni.mac));
+  for (;;) {
+    const mac = localMac(Uint8Array.of(0x02, ...ctx.random(5)));
+    if (!taken.has(mac)) return mac;
+  }
+}
+
+const trackingOf = (
+  asked: ec2.ConnectionTrackingSpecificationRequest,
+): NonNullable<NetworkInterface['connectionTracking']> => ({
+  ...(asked.TcpEstablishedTimeout === undefined
+    ? {}
+    : { tcpEstablishedTimeout: asked.TcpEstablishedTimeout }),
+  ...(asked.UdpStreamTimeout === undefined ? {} : { udpStreamTimeout: asked.UdpStreamTimeout }),
+  ...(asked.UdpTimeout === undefined ? {} : { udpTimeout: asked.UdpTimeout }),
+});
+
+/** The primary and the other addresses of a PrivateIpAddresses list beside a single PrivateIpAddress. */
+export function namedAddresses(
+  single: string | undefined,
+  list: readonly ec2.PrivateIpAddressSpecification[] | undefined,
+): { primaryIp?: string; secondaryIps: string[] } {
+  const primaries = (list ?? [])
+    .filter((a) => a.Primary)
+    .map((a) => required(a.PrivateIpAddress, 'privateIpAddress'));
+  if (primaries.length + (single === undefined ? 0 : 1) > 1) {
+    throw conflict('Only one primary private IP address can be specified');
+  }
+  const primaryIp = single ?? primaries[0];
+  const secondaryIps = (list ?? [])
+    .filter((a) => !a.Primary)
+    .map((a) => required(a.PrivateIpAddress, 'privateIpAddress'));
+  return { ...(primaryIp === undefined ? {} : { primaryIp }), secondaryIps };
+}
+
+/** Removes an interface that is not attached, with what hung on it. */
+export function removeInterface(ctx: Context, eni: NetworkInterface): void {
+  dropAssociations(ctx, eni.id, eni.privateIps);
+  for (const transition of Object.values(ctx.draft.state.transitions)) {
+    if (transition.objectId === eni.id) ctx.draft.remove('transitions', transition.id);
+  }
+  ctx.draft.remove('networkInterfaces', eni.id);
+}
+
+export const interfaceActions: Meanings<
+  | 'CreateNetworkInterface'
+  | 'DescribeNetworkInterfaces'
+  | 'DeleteNetworkInterface'
+  | 'DescribeNetworkInterfaceAttribute'
+  | 'ModifyNetworkInterfaceAttribute'
+  | 'ResetNetworkInterfaceAttribute'
+> = {
+  CreateNetworkInterface: (ctx, input) => {
+    refuse('CreateNetworkInterface', input, [
+      'Ipv6AddressCount',
+      'Ipv6Addresses',
+      'Ipv6PrefixCount',
+      'Ipv6Prefixes',
+      'EnablePrimaryIpv6',
+    ]);
+    const type = input.InterfaceType as string | undefined;
+    if (type !== undefined && type !== 'interface') {
+      throw new Ec2Error(
+        'UnsupportedOperation',
+        `CreateNetworkInterface with InterfaceType ${type} has no meaning in this VPC.`,
+      );
+    }
+    const eni = makeInterface(ctx, {
+      subnet: need(ctx, 'subnets', required(input.SubnetId, 'subnetId')),
+      description: input.Description,
+      groups: input.Groups,
+      ...namedAddresses(input.PrivateIpAddress, input.PrivateIpAddresses),
+      secondaryCount: input.SecondaryPrivateIpAddressCount,
+      prefixes: (input.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
+      prefixCount: input.Ipv4PrefixCount,
+      clientToken: input.ClientToken,
+      tracking: input.ConnectionTrackingSpecification,
+      tags: tagsOnCreate(input.TagSpecifications, 'network-interface'),
+    });
+    return {
+      NetworkInterface: interfaceAnswer(ctx.draft.state, eni),
+      ...(input.ClientToken === undefined ? {} : { ClientToken: input.ClientToken }),
+    };
+  },
+
+  DescribeNetworkInterfaces: (ctx, input) => {
+    const { state } = ctx.draft;
+    if (input.NetworkInterfaceIds?.length && input.MaxResults !== undefined) {
+      throw conflict('The parameter NetworkInterfaceIds cannot be used with the parameter MaxResults');
+    }
+    const publicOf = (eni: NetworkInterface) =>
+      eni.privateIps.flatMap((ip) => publicAddressOf(state, eni.id, ip) ?? []);
+    const { items, nextToken } = select<NetworkInterface>(
+      {
+        items: Object.values(state.networkInterfaces),
+        idOf: (eni) => eni.id,
+        tagsOf: (eni) => eni.tags,
+        words: wordsOf('networkInterfaces'),
+        filters: {
+          'network-interface-id': (eni) => eni.id,
+          'subnet-id': (eni) => eni.subnetId,
+          'vpc-id': (eni) => eni.vpcId,
+          'availability-zone': (eni) => eni.zone,
+          'availability-zone-id': (eni) => zoneId(state, eni.zone),
+          status: (eni) => eni.status,
+          description: (eni) => eni.description,
+          'mac-address': (eni) => eni.mac,
+          'owner-id': () => state.accountId,
+          'requester-id': (eni) => eni.requesterId,
+          'requester-managed': () => false,
+          'interface-type': (eni) => eni.interfaceType,
+          'source-dest-check': (eni) => eni.sourceDestCheck,
+          'group-id': (eni) => eni.groupIds,
+          'group-name': (eni) => eni.groupIds.map((id) => state.securityGroups[id]?.name),
+          'private-ip-address': (eni) => eni.privateIps[0],
+          'private-dns-name': (eni) => eni.privateIps.slice(0, 1).map((ip) => privateDnsName(state, ip)),
+          'addresses.private-ip-address': (eni) => eni.privateIps,
+          'addresses.primary': (eni) => eni.privateIps.map((_, i) => i === 0),
+          'addresses.association.public-ip': (eni) => publicOf(eni).map((a) => a.publicIp),
+          'addresses.association.owner-id': (eni) =>
+            publicOf(eni).map((a) => (a.allocationId ? state.accountId : 'amazon')),
+          'association.public-ip': (eni) => publicAddressOf(state, eni.id, eni.privateIps[0])?.publicIp,
+          'association.allocation-id': (eni) => publicOf(eni).map((a) => a.allocationId),
+          'association.association-id': (eni) => publicOf(eni).map((a) => a.associationId),
+          'association.ip-owner-id': (eni) =>
+            publicOf(eni).map((a) => (a.allocationId ? state.accountId : 'amazon')),
+          'attachment.attachment-id': (eni) => eni.attachment?.id,
+          'attachment.attach-time': (eni) =>
+            eni.attachment ? new Date(eni.attachment.attachTime).toISOString() : undefined,
+          'attachment.instance-id': (eni) => eni.attachment?.instanceId,
+          'attachment.instance-owner-id': (eni) => (eni.attachment ? state.accountId : undefined),
+          'attachment.device-index': (eni) => eni.attachment?.deviceIndex,
+          'attachment.network-card-index': (eni) => eni.attachment?.networkCardIndex,
+          'attachment.status': (eni) => eni.attachment?.status ?? 'detached',
+          'attachment.delete-on-termination': (eni) => eni.attachment?.deleteOnTermination,
+          'ipv6-addresses.ipv6-address': (eni) => eni.ipv6Addresses,
+          'operator.managed': () => false,
+        },
+      },
+      { ...input, ids: input.NetworkInterfaceIds },
+    );
+    return {
+      NetworkInterfaces: items.map((eni) => interfaceAnswer(state, eni)),
+      ...(nextToken ? { NextToken: nextToken } : {}),
+    };
+  },
+
+  DeleteNetworkInterface: (ctx, input) => {
+    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    if (eni.attachment) throw invalidValue(`Network interface '${eni.id}' is currently in use.`);
+    removeInterface(ctx, eni);
+    return {};
+  },
+
+  DescribeNetworkInterfaceAttribute: (ctx, input) => {
+    const { state } = ctx.draft;
+    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const attachment = attachmentAnswer(state, eni);
+    switch (required(input.Attribute, 'attribute')) {
+      case 'description':
+        return { NetworkInterfaceId: eni.id, Description: { Value: eni.description } };
+      case 'groupSet':
+        return { NetworkInterfaceId: eni.id, Groups: groupIdentifiers(state, eni.groupIds) };
+      case 'sourceDestCheck':
+        return { NetworkInterfaceId: eni.id, SourceDestCheck: { Value: eni.sourceDestCheck } };
+      case 'attachment':
+        return { NetworkInterfaceId: eni.id, ...(attachment ? { Attachment: attachment } : {}) };
+      default:
+        throw invalidValue(
+          `Value (${input.Attribute}) for parameter attribute is invalid. Unknown attribute.`,
+        );
+    }
+  },
+
+  ModifyNetworkInterfaceAttribute: (ctx, input) => {
+    refuse('ModifyNetworkInterfaceAttribute', input, [
+      'EnaSrdSpecification',
+      'EnablePrimaryIpv6',
+      'AssociatePublicIpAddress',
+      'AssociatedSubnetIds',
+    ]);
+    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const {
+      Description,
+      SourceDestCheck,
+      Groups,
+      Attachment,
+      ConnectionTrackingSpecification: tracking,
+    } = input;
+    const asked = [Description, SourceDestCheck, Groups, Attachment, tracking].filter(
+      (value) => value !== undefined,
+    );
+    if (asked.length !== 1) {
+      throw conflict(
+        asked.length === 0 ? 'No attributes specified.' : 'Fields for multiple attribute types specified',
+      );
+    }
+    const changed = { ...eni };
+    if (Description) changed.description = Description.Value ?? '';
+    if (SourceDestCheck?.Value !== undefined) changed.sourceDestCheck = SourceDestCheck.Value;
+    if (Groups)
+      changed.groupIds = interfaceGroups(
+        ctx,
+        eni.vpcId,
+        required(Groups.length ? Groups : undefined, 'groupSet'),
+      );
+    if (tracking) changed.connectionTracking = { ...eni.connectionTracking, ...trackingOf(tracking) };
+    if (Attachment) {
+      if (
+        !eni.attachment ||
+        (Attachment.AttachmentId !== undefined && Attachment.AttachmentId !== eni.attachment.id)
+      ) {
+        throw new Ec2Error(
+          'InvalidAttachmentID.NotFound',
+          `The attachment '${Attachment.AttachmentId ?? ''}' does not exist for interface '${eni.id}'`,
+        );
+      }
+      const deleteOnTermination = Attachment.DeleteOnTermination ?? eni.attachment.deleteOnTermination;
+      changed.attachment = { ...eni.attachment, deleteOnTermination };
+    }
+    ctx.draft.put('networkInterfaces', eni.id, changed);
+    return {};
+  },
+
+  ResetNetworkInterfaceAttribute: (ctx, input) => {
+    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    ctx.draft.put('networkInterfaces', eni.id, { ...eni, sourceDestCheck: true });
+    return {};
+  },
+};

@@ -1,0 +1,316 @@
+// Route tables, their routes and their associations with subnets. The local routes of the VPC's CIDRs are always there.
+// A route whose target is gone stays, as a black hole. Fails with RouteAlreadyExists, InvalidRoute.NotFound,
+// Resource.AlreadyAssociated, DependencyViolation.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import { formatCidr, parseCidr } from '../../../base/ip.ts';
+import { type Context, need, newId, wordsOf } from '../context.ts';
+import { Ec2Error, invalidValue, required } from '../errors.ts';
+import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
+import { select } from '../select.ts';
+import { interfacesOf } from './attachments.ts';
+import { refuse } from './refuse.ts';
+import { tagList, tagsOnCreate } from './tags.ts';
+import type { Meanings } from './types.ts';
+
+/** `active`, or `blackhole` when the target cannot take packets. */
+export function routeState(state: VpcState, vpcId: string, target: RouteTarget): 'active' | 'blackhole' {
+  switch (target.kind) {
+    case 'local':
+      return 'active';
+    case 'internet-gateway':
+      return state.internetGateways[target.id]?.vpcId === vpcId ? 'active' : 'blackhole';
+    case 'network-interface': {
+      const attachment = state.networkInterfaces[target.id]?.attachment;
+      return attachment && state.instances[attachment.instanceId]?.state === 'running'
+        ? 'active'
+        : 'blackhole';
+    }
+  }
+}
+
+function routeAnswer(state: VpcState, table: RouteTable, route: Route): ec2.Route {
+  const { target } = route;
+  const answer: ec2.Route = {
+    DestinationCidrBlock: route.destination,
+    State: routeState(state, table.vpcId, target),
+    Origin: target.kind === 'local' ? 'CreateRouteTable' : 'CreateRoute',
+  };
+  if (target.kind === 'local') return { ...answer, GatewayId: 'local' };
+  if (target.kind === 'internet-gateway') return { ...answer, GatewayId: target.id };
+  const attachment = state.networkInterfaces[target.id]?.attachment;
+  return {
+    ...answer,
+    NetworkInterfaceId: target.id,
+    ...(attachment ? { InstanceId: attachment.instanceId, InstanceOwnerId: state.accountId } : {}),
+  };
+}
+
+const tableAnswer = (state: VpcState, table: RouteTable): ec2.RouteTable => ({
+  RouteTableId: table.id,
+  VpcId: table.vpcId,
+  OwnerId: state.accountId,
+  Routes: table.routes.map((route) => routeAnswer(state, table, route)),
+  Associations: table.associations.map((association) => ({
+    RouteTableAssociationId: association.id,
+    RouteTableId: table.id,
+    Main: association.main,
+    ...(association.subnetId === undefined ? {} : { SubnetId: association.subnetId }),
+    AssociationState: { State: 'associated' },
+  })),
+  PropagatingVgws: [],
+  Tags: tagList(table.tags),
+});
+
+type RouteRequest = ec2.CreateRouteRequest & ec2.ReplaceRouteRequest;
+
+function readDestination(text: string | undefined): string {
+  try {
+    const cidr = parseCidr(required(text, 'destinationCidrBlock'), { mask: true });
+    if (typeof cidr.ip !== 'number') throw new Error('not IPv4');
+    return formatCidr(cidr);
+  } catch (error) {
+    if (error instanceof Ec2Error) throw error;
+    throw invalidValue(
+      `Value (${text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block.`,
+    );
+  }
+}
+
+function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): RouteTarget {
+  refuse('A route', input, [
+    'DestinationIpv6CidrBlock',
+    'DestinationPrefixListId',
+    'EgressOnlyInternetGatewayId',
+    'NatGatewayId',
+    'TransitGatewayId',
+    'LocalGatewayId',
+    'CarrierGatewayId',
+    'VpcPeeringConnectionId',
+    'CoreNetworkArn',
+    'VpcEndpointId',
+  ]);
+  const given = [input.GatewayId, input.NetworkInterfaceId, input.InstanceId].filter(
+    (id) => id !== undefined,
+  );
+  if (given.length !== 1)
+    throw new Ec2Error(
+      'InvalidParameterCombination',
+      'The request must contain exactly one target of the route',
+    );
+  if (input.GatewayId !== undefined) {
+    if (input.GatewayId === 'local' && input.LocalTarget !== false) return { kind: 'local' };
+    const gateway = ctx.draft.state.internetGateways[input.GatewayId];
+    if (!gateway)
+      throw new Ec2Error('InvalidGatewayID.NotFound', `The gateway ID '${input.GatewayId}' does not exist`);
+    if (gateway.vpcId !== table.vpcId) {
+      throw invalidValue(
+        `route table ${table.id} and network gateway ${gateway.id} belong to different networks`,
+      );
+    }
+    return { kind: 'internet-gateway', id: gateway.id };
+  }
+  const eni =
+    input.NetworkInterfaceId !== undefined
+      ? need(ctx, 'networkInterfaces', input.NetworkInterfaceId)
+      : onlyInterface(ctx, input.InstanceId!);
+  if (eni.vpcId !== table.vpcId)
+    throw invalidValue(`route table ${table.id} and interface ${eni.id} belong to different networks`);
+  return { kind: 'network-interface', id: eni.id };
+}
+
+function onlyInterface(ctx: Context, instanceId: string) {
+  const instance = need(ctx, 'instances', instanceId);
+  const enis = interfacesOf(ctx.draft.state, instance.id);
+  if (enis.length !== 1) {
+    throw new Ec2Error(
+      'InvalidInstanceID',
+      `There are ${enis.length} interfaces attached to instance '${instance.id}'. Please specify an interface ID for the operation instead.`,
+    );
+  }
+  return enis[0]!;
+}
+
+const isLocalOfVpc = (ctx: Context, table: RouteTable, destination: string): boolean =>
+  ctx.draft.state.vpcs[table.vpcId]?.cidrs.some((c) => c.cidr === destination) ?? false;
+
+function associationById(
+  ctx: Context,
+  id: string,
+): { table: RouteTable; association: RouteTable['associations'][number] } {
+  for (const table of Object.values(ctx.draft.state.routeTables)) {
+    const association = table.associations.find((a) => a.id === id);
+    if (association) return { table, association };
+  }
+  throw new Ec2Error('InvalidAssociationID.NotFound', `The association ID '${id}' does not exist`);
+}
+
+const setAssociations = (
+  ctx: Context,
+  table: RouteTable,
+  change: (a: RouteTable['associations']) => RouteTable['associations'],
+): void => ctx.draft.put('routeTables', table.id, { ...table, associations: change(table.associations) });
+
+export const routeActions: Meanings<
+  | 'CreateRouteTable'
+  | 'DescribeRouteTables'
+  | 'DeleteRouteTable'
+  | 'CreateRoute'
+  | 'ReplaceRoute'
+  | 'DeleteRoute'
+  | 'AssociateRouteTable'
+  | 'DisassociateRouteTable'
+  | 'ReplaceRouteTableAssociation'
+> = {
+  CreateRouteTable: (ctx, input) => {
+    const vpc = need(ctx, 'vpcs', required(input.VpcId, 'vpcId'));
+    const table: RouteTable = {
+      id: newId(ctx, 'rtb'),
+      vpcId: vpc.id,
+      routes: vpc.cidrs.map((c) => ({ destination: c.cidr, target: { kind: 'local' } })),
+      associations: [],
+      tags: tagsOnCreate(input.TagSpecifications, 'route-table'),
+    };
+    ctx.draft.put('routeTables', table.id, table);
+    return {
+      RouteTable: tableAnswer(ctx.draft.state, table),
+      ...(input.ClientToken === undefined ? {} : { ClientToken: input.ClientToken }),
+    };
+  },
+
+  DescribeRouteTables: (ctx, input) => {
+    const { state } = ctx.draft;
+    const { items, nextToken } = select<RouteTable>(
+      {
+        items: Object.values(state.routeTables),
+        idOf: (table) => table.id,
+        tagsOf: (table) => table.tags,
+        words: wordsOf('routeTables'),
+        filters: {
+          'route-table-id': (table) => table.id,
+          'vpc-id': (table) => table.vpcId,
+          'owner-id': () => state.accountId,
+          'association.main': (table) => table.associations.map((a) => a.main),
+          'association.subnet-id': (table) => table.associations.map((a) => a.subnetId),
+          'association.route-table-association-id': (table) => table.associations.map((a) => a.id),
+          'association.route-table-id': (table) => (table.associations.length ? table.id : undefined),
+          'route.destination-cidr-block': (table) => table.routes.map((r) => r.destination),
+          'route.gateway-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).GatewayId),
+          'route.instance-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).InstanceId),
+          'route.origin': (table) => table.routes.map((r) => routeAnswer(state, table, r).Origin),
+          'route.state': (table) => table.routes.map((r) => routeAnswer(state, table, r).State),
+        },
+      },
+      { ...input, ids: input.RouteTableIds },
+    );
+    return {
+      RouteTables: items.map((t) => tableAnswer(state, t)),
+      ...(nextToken ? { NextToken: nextToken } : {}),
+    };
+  },
+
+  DeleteRouteTable: (ctx, input) => {
+    const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    if (table.associations.length > 0) {
+      throw new Ec2Error(
+        'DependencyViolation',
+        `The routeTable '${table.id}' has dependencies and cannot be deleted.`,
+      );
+    }
+    ctx.draft.remove('routeTables', table.id);
+    return {};
+  },
+
+  CreateRoute: (ctx, input) => {
+    const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    const destination = readDestination(input.DestinationCidrBlock);
+    const target = readTarget(ctx, table, input as RouteRequest);
+    const there = table.routes.find((route) => route.destination === destination);
+    if (there) {
+      const same = JSON.stringify(there.target) === JSON.stringify(target);
+      // The same route again is no error to EC2.
+      if (same) return { Return: true };
+      throw new Ec2Error('RouteAlreadyExists', `The route identified by ${destination} already exists.`);
+    }
+    ctx.draft.put('routeTables', table.id, { ...table, routes: [...table.routes, { destination, target }] });
+    return { Return: true };
+  },
+
+  ReplaceRoute: (ctx, input) => {
+    const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    const destination = readDestination(input.DestinationCidrBlock);
+    const target: RouteTarget = input.LocalTarget
+      ? { kind: 'local' }
+      : readTarget(ctx, table, input as RouteRequest);
+    if (!table.routes.some((route) => route.destination === destination)) {
+      throw invalidValue(
+        `There is no route defined for '${destination}' in the route table. Use CreateRoute instead.`,
+      );
+    }
+    if (target.kind === 'local' && !isLocalOfVpc(ctx, table, destination)) {
+      throw invalidValue(`A local target is only for a CIDR of the VPC, not ${destination}`);
+    }
+    const routes = table.routes.map((route) =>
+      route.destination === destination ? { destination, target } : route,
+    );
+    ctx.draft.put('routeTables', table.id, { ...table, routes });
+    return {};
+  },
+
+  DeleteRoute: (ctx, input) => {
+    const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    const destination = readDestination(input.DestinationCidrBlock);
+    const route = table.routes.find((r) => r.destination === destination);
+    if (!route) {
+      throw new Ec2Error(
+        'InvalidRoute.NotFound',
+        `no route with destination-cidr-block ${destination} in route table ${table.id}`,
+      );
+    }
+    if (isLocalOfVpc(ctx, table, destination)) {
+      throw invalidValue(`cannot remove local route ${destination} in route table ${table.id}`);
+    }
+    ctx.draft.put('routeTables', table.id, { ...table, routes: table.routes.filter((r) => r !== route) });
+    return {};
+  },
+
+  AssociateRouteTable: (ctx, input) => {
+    const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
+    if (subnet.vpcId !== table.vpcId) {
+      throw invalidValue(`Route table ${table.id} and subnet ${subnet.id} belong to different networks`);
+    }
+    for (const other of Object.values(ctx.draft.state.routeTables)) {
+      const there = other.associations.find((a) => a.subnetId === subnet.id);
+      if (!there) continue;
+      if (other.id === table.id)
+        return { AssociationId: there.id, AssociationState: { State: 'associated' } };
+      throw new Ec2Error(
+        'Resource.AlreadyAssociated',
+        `the specified association for route table ${table.id} conflicts with an existing association`,
+      );
+    }
+    const id = newId(ctx, 'rtbassoc');
+    setAssociations(ctx, table, (all) => [...all, { id, subnetId: subnet.id, main: false }]);
+    return { AssociationId: id, AssociationState: { State: 'associated' } };
+  },
+
+  DisassociateRouteTable: (ctx, input) => {
+    const { table, association } = associationById(ctx, required(input.AssociationId, 'associationId'));
+    if (association.main) {
+      throw invalidValue(`cannot disassociate the main route table association ${association.id}`);
+    }
+    setAssociations(ctx, table, (all) => all.filter((a) => a !== association));
+    return {};
+  },
+
+  ReplaceRouteTableAssociation: (ctx, input) => {
+    const { table, association } = associationById(ctx, required(input.AssociationId, 'associationId'));
+    const target = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
+    if (target.vpcId !== table.vpcId)
+      throw invalidValue(`Route tables ${table.id} and ${target.id} belong to different networks`);
+    const id = newId(ctx, 'rtbassoc');
+    setAssociations(ctx, table, (all) => all.filter((a) => a !== association));
+    setAssociations(ctx, need(ctx, 'routeTables', target.id), (all) => [...all, { ...association, id }]);
+    return { NewAssociationId: id, AssociationState: { State: 'associated' } };
+  },
+};

@@ -1,0 +1,143 @@
+// Subnets: one block of the VPC in one zone. AvailableIpAddressCount is computed from the interfaces.
+// Fails with InvalidSubnet.Range, InvalidSubnet.Conflict, DependencyViolation.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import { cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
+import { availableAddresses } from '../addresses.ts';
+import { type Context, need, newId, wordsOf } from '../context.ts';
+import { Ec2Error, required } from '../errors.ts';
+import type { Subnet } from '../model.ts';
+import { select } from '../select.ts';
+import { zoneId, zoneOf } from './account.ts';
+import { tagList, tagsOnCreate } from './tags.ts';
+import type { Meanings } from './types.ts';
+import { readBlock } from './vpcs.ts';
+
+function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
+  const { state } = ctx.draft;
+  return {
+    SubnetId: subnet.id,
+    SubnetArn: `arn:aws:ec2:${state.region}:${state.accountId}:subnet/${subnet.id}`,
+    VpcId: subnet.vpcId,
+    OwnerId: state.accountId,
+    State: 'available',
+    CidrBlock: subnet.cidr,
+    Ipv6CidrBlockAssociationSet: [],
+    AvailableIpAddressCount: availableAddresses(state, subnet),
+    AvailabilityZone: subnet.zone,
+    AvailabilityZoneId: zoneId(state, subnet.zone),
+    DefaultForAz: false,
+    MapPublicIpOnLaunch: subnet.mapPublicIpOnLaunch,
+    MapCustomerOwnedIpOnLaunch: false,
+    AssignIpv6AddressOnCreation: false,
+    EnableDns64: false,
+    Ipv6Native: false,
+    PrivateDnsNameOptionsOnLaunch: {
+      HostnameType: 'ip-name',
+      EnableResourceNameDnsARecord: false,
+      EnableResourceNameDnsAAAARecord: false,
+    },
+    Tags: tagList(subnet.tags),
+  };
+}
+
+export const subnetActions: Meanings<
+  'CreateSubnet' | 'DescribeSubnets' | 'DeleteSubnet' | 'ModifySubnetAttribute'
+> = {
+  CreateSubnet: (ctx, input) => {
+    const { state } = ctx.draft;
+    const vpc = need(ctx, 'vpcs', required(input.VpcId, 'vpcId'));
+    const block = readBlock(required(input.CidrBlock, 'cidrBlock'), 'InvalidSubnet.Range');
+    const cidr = formatCidr(block);
+    if (!vpc.cidrs.some((c) => cidrCovers(parseCidr(c.cidr), block))) {
+      throw new Ec2Error('InvalidSubnet.Range', `The CIDR '${cidr}' is invalid.`);
+    }
+    if (
+      Object.values(state.subnets).some((s) => s.vpcId === vpc.id && cidrsOverlap(parseCidr(s.cidr), block))
+    ) {
+      throw new Ec2Error('InvalidSubnet.Conflict', `The CIDR '${cidr}' conflicts with another subnet`);
+    }
+    const subnet: Subnet = {
+      id: newId(ctx, 'subnet'),
+      vpcId: vpc.id,
+      cidr,
+      zone:
+        input.AvailabilityZone === undefined && input.AvailabilityZoneId === undefined
+          ? state.zones[0]!
+          : zoneOf(ctx, input.AvailabilityZone, input.AvailabilityZoneId),
+      mapPublicIpOnLaunch: false,
+      tags: tagsOnCreate(input.TagSpecifications, 'subnet'),
+    };
+    ctx.draft.put('subnets', subnet.id, subnet);
+    return { Subnet: subnetAnswer(ctx, subnet) };
+  },
+
+  DescribeSubnets: (ctx, input) => {
+    const { state } = ctx.draft;
+    const { items, nextToken } = select<Subnet>(
+      {
+        items: Object.values(state.subnets),
+        idOf: (subnet) => subnet.id,
+        tagsOf: (subnet) => subnet.tags,
+        words: wordsOf('subnets'),
+        filters: {
+          'subnet-id': (subnet) => subnet.id,
+          'subnet-arn': (subnet) => subnetAnswer(ctx, subnet).SubnetArn,
+          'vpc-id': (subnet) => subnet.vpcId,
+          'availability-zone': (subnet) => subnet.zone,
+          availabilityZone: (subnet) => subnet.zone,
+          'availability-zone-id': (subnet) => zoneId(state, subnet.zone),
+          availabilityZoneId: (subnet) => zoneId(state, subnet.zone),
+          'available-ip-address-count': (subnet) => availableAddresses(state, subnet),
+          'cidr-block': (subnet) => subnet.cidr,
+          cidr: (subnet) => subnet.cidr,
+          cidrBlock: (subnet) => subnet.cidr,
+          'default-for-az': () => false,
+          'map-public-ip-on-launch': (subnet) => subnet.mapPublicIpOnLaunch,
+          'owner-id': () => state.accountId,
+          state: () => 'available',
+          'ipv6-native': () => false,
+        },
+      },
+      { ...input, ids: input.SubnetIds },
+    );
+    return {
+      Subnets: items.map((s) => subnetAnswer(ctx, s)),
+      ...(nextToken ? { NextToken: nextToken } : {}),
+    };
+  },
+
+  DeleteSubnet: (ctx, input) => {
+    const { state } = ctx.draft;
+    const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
+    if (Object.values(state.networkInterfaces).some((eni) => eni.subnetId === subnet.id)) {
+      throw new Ec2Error(
+        'DependencyViolation',
+        `The subnet '${subnet.id}' has dependencies and cannot be deleted.`,
+      );
+    }
+    for (const table of Object.values(state.routeTables)) {
+      if (table.associations.some((a) => a.subnetId === subnet.id)) {
+        const associations = table.associations.filter((a) => a.subnetId !== subnet.id);
+        ctx.draft.put('routeTables', table.id, { ...table, associations });
+      }
+    }
+    ctx.draft.remove('subnets', subnet.id);
+    return {};
+  },
+
+  ModifySubnetAttribute: (ctx, input) => {
+    const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
+    const { SubnetId: _, ...asked } = input;
+    for (const [name, value] of Object.entries(asked)) {
+      if (value !== undefined && name !== 'MapPublicIpOnLaunch') {
+        throw new Ec2Error(
+          'UnsupportedOperation',
+          `ModifySubnetAttribute of ${name} has no meaning in this VPC.`,
+        );
+      }
+    }
+    const map = input.MapPublicIpOnLaunch?.Value;
+    if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
+    return {};
+  },
+};

@@ -1,0 +1,105 @@
+// Every action that has a meaning, with the SDK's own types of its input and answer: one line per action.
+import type * as ec2 from '@aws-sdk/client-ec2';
+import type { Context } from '../context.ts';
+
+export type ActionTypes = {
+  AllocateAddress: [ec2.AllocateAddressRequest, ec2.AllocateAddressResult];
+  AssignPrivateIpAddresses: [ec2.AssignPrivateIpAddressesRequest, ec2.AssignPrivateIpAddressesResult];
+  AssociateAddress: [ec2.AssociateAddressRequest, ec2.AssociateAddressResult];
+  AssociateRouteTable: [ec2.AssociateRouteTableRequest, ec2.AssociateRouteTableResult];
+  AssociateVpcCidrBlock: [ec2.AssociateVpcCidrBlockRequest, ec2.AssociateVpcCidrBlockResult];
+  AttachInternetGateway: [ec2.AttachInternetGatewayRequest, Nothing];
+  AttachNetworkInterface: [ec2.AttachNetworkInterfaceRequest, ec2.AttachNetworkInterfaceResult];
+  AuthorizeSecurityGroupEgress: [
+    ec2.AuthorizeSecurityGroupEgressRequest,
+    ec2.AuthorizeSecurityGroupEgressResult,
+  ];
+  AuthorizeSecurityGroupIngress: [
+    ec2.AuthorizeSecurityGroupIngressRequest,
+    ec2.AuthorizeSecurityGroupIngressResult,
+  ];
+  CreateInternetGateway: [ec2.CreateInternetGatewayRequest, ec2.CreateInternetGatewayResult];
+  CreateNetworkInterface: [ec2.CreateNetworkInterfaceRequest, ec2.CreateNetworkInterfaceResult];
+  CreateRoute: [ec2.CreateRouteRequest, ec2.CreateRouteResult];
+  CreateRouteTable: [ec2.CreateRouteTableRequest, ec2.CreateRouteTableResult];
+  CreateSecurityGroup: [ec2.CreateSecurityGroupRequest, ec2.CreateSecurityGroupResult];
+  CreateSubnet: [ec2.CreateSubnetRequest, ec2.CreateSubnetResult];
+  CreateTags: [ec2.CreateTagsRequest, Nothing];
+  CreateVpc: [ec2.CreateVpcRequest, ec2.CreateVpcResult];
+  DeleteInternetGateway: [ec2.DeleteInternetGatewayRequest, Nothing];
+  DeleteNetworkInterface: [ec2.DeleteNetworkInterfaceRequest, Nothing];
+  DeleteRoute: [ec2.DeleteRouteRequest, Nothing];
+  DeleteRouteTable: [ec2.DeleteRouteTableRequest, Nothing];
+  DeleteSecurityGroup: [ec2.DeleteSecurityGroupRequest, ec2.DeleteSecurityGroupResult];
+  DeleteSubnet: [ec2.DeleteSubnetRequest, Nothing];
+  DeleteTags: [ec2.DeleteTagsRequest, Nothing];
+  DeleteVpc: [ec2.DeleteVpcRequest, Nothing];
+  DescribeAccountAttributes: [ec2.DescribeAccountAttributesRequest, ec2.DescribeAccountAttributesResult];
+  DescribeAddresses: [ec2.DescribeAddressesRequest, ec2.DescribeAddressesResult];
+  DescribeAvailabilityZones: [ec2.DescribeAvailabilityZonesRequest, ec2.DescribeAvailabilityZonesResult];
+  DescribeInstanceAttribute: [ec2.DescribeInstanceAttributeRequest, ec2.InstanceAttribute];
+  DescribeInstanceStatus: [ec2.DescribeInstanceStatusRequest, ec2.DescribeInstanceStatusResult];
+  DescribeInstanceTypes: [ec2.DescribeInstanceTypesRequest, ec2.DescribeInstanceTypesResult];
+  DescribeInstances: [ec2.DescribeInstancesRequest, ec2.DescribeInstancesResult];
+  DescribeInternetGateways: [ec2.DescribeInternetGatewaysRequest, ec2.DescribeInternetGatewaysResult];
+  DescribeNetworkInterfaceAttribute: [
+    ec2.DescribeNetworkInterfaceAttributeRequest,
+    ec2.DescribeNetworkInterfaceAttributeResult,
+  ];
+  DescribeNetworkInterfaces: [ec2.DescribeNetworkInterfacesRequest, ec2.DescribeNetworkInterfacesResult];
+  DescribeRegions: [ec2.DescribeRegionsRequest, ec2.DescribeRegionsResult];
+  DescribeRouteTables: [ec2.DescribeRouteTablesRequest, ec2.DescribeRouteTablesResult];
+  DescribeSecurityGroupRules: [ec2.DescribeSecurityGroupRulesRequest, ec2.DescribeSecurityGroupRulesResult];
+  DescribeSecurityGroups: [ec2.DescribeSecurityGroupsRequest, ec2.DescribeSecurityGroupsResult];
+  DescribeSubnets: [ec2.DescribeSubnetsRequest, ec2.DescribeSubnetsResult];
+  DescribeTags: [ec2.DescribeTagsRequest, ec2.DescribeTagsResult];
+  DescribeVpcAttribute: [ec2.DescribeVpcAttributeRequest, ec2.DescribeVpcAttributeResult];
+  DescribeVpcs: [ec2.DescribeVpcsRequest, ec2.DescribeVpcsResult];
+  DetachInternetGateway: [ec2.DetachInternetGatewayRequest, Nothing];
+  DetachNetworkInterface: [ec2.DetachNetworkInterfaceRequest, Nothing];
+  DisassociateAddress: [ec2.DisassociateAddressRequest, Nothing];
+  DisassociateRouteTable: [ec2.DisassociateRouteTableRequest, Nothing];
+  DisassociateVpcCidrBlock: [ec2.DisassociateVpcCidrBlockRequest, ec2.DisassociateVpcCidrBlockResult];
+  ModifyInstanceAttribute: [ec2.ModifyInstanceAttributeRequest, Nothing];
+  ModifyInstanceMetadataOptions: [
+    ec2.ModifyInstanceMetadataOptionsRequest,
+    ec2.ModifyInstanceMetadataOptionsResult,
+  ];
+  ModifyNetworkInterfaceAttribute: [ec2.ModifyNetworkInterfaceAttributeRequest, Nothing];
+  ModifySecurityGroupRules: [ec2.ModifySecurityGroupRulesRequest, ec2.ModifySecurityGroupRulesResult];
+  ModifySubnetAttribute: [ec2.ModifySubnetAttributeRequest, Nothing];
+  ModifyVpcAttribute: [ec2.ModifyVpcAttributeRequest, Nothing];
+  RebootInstances: [ec2.RebootInstancesRequest, Nothing];
+  ReleaseAddress: [ec2.ReleaseAddressRequest, Nothing];
+  ReplaceRoute: [ec2.ReplaceRouteRequest, Nothing];
+  ReplaceRouteTableAssociation: [
+    ec2.ReplaceRouteTableAssociationRequest,
+    ec2.ReplaceRouteTableAssociationResult,
+  ];
+  ResetNetworkInterfaceAttribute: [ec2.ResetNetworkInterfaceAttributeRequest, Nothing];
+  RevokeSecurityGroupEgress: [ec2.RevokeSecurityGroupEgressRequest, ec2.RevokeSecurityGroupEgressResult];
+  RevokeSecurityGroupIngress: [ec2.RevokeSecurityGroupIngressRequest, ec2.RevokeSecurityGroupIngressResult];
+  RunInstances: [ec2.RunInstancesRequest & LabLaunch, ec2.Reservation];
+  StartInstances: [ec2.StartInstancesRequest, ec2.StartInstancesResult];
+  StopInstances: [ec2.StopInstancesRequest, ec2.StopInstancesResult];
+  TerminateInstances: [ec2.TerminateInstancesRequest, ec2.TerminateInstancesResult];
+  UnassignPrivateIpAddresses: [ec2.UnassignPrivateIpAddressesRequest, Nothing];
+  UpdateSecurityGroupRuleDescriptionsEgress: [
+    ec2.UpdateSecurityGroupRuleDescriptionsEgressRequest,
+    ec2.UpdateSecurityGroupRuleDescriptionsEgressResult,
+  ];
+  UpdateSecurityGroupRuleDescriptionsIngress: [
+    ec2.UpdateSecurityGroupRuleDescriptionsIngressRequest,
+    ec2.UpdateSecurityGroupRuleDescriptionsIngressResult,
+  ];
+};
+type Nothing = Record<string, never>;
+/** What only in-process callers can say: the wire has no name for it. */
+export type LabLaunch = { LabAgent?: 'podway' | 'none' };
+
+export type ActionName = keyof ActionTypes;
+export type Input<A extends ActionName> = ActionTypes[A][0];
+export type Answer<A extends ActionName> = ActionTypes[A][1];
+/** A meaning: changes the draft, returns the answer, throws Ec2Error. No clock, no I/O. */
+export type Meaning<A extends ActionName> = (ctx: Context, input: Input<A>) => Answer<A>;
+export type Meanings<A extends ActionName> = { [K in A]: Meaning<K> };

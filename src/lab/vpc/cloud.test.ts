@@ -1,0 +1,67 @@
+// The allocator's own client against this VPC, as an instance: identity and credentials from IMDS, calls over HTTP.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatIp } from '../../base/ip.ts';
+import { defaultCredentials } from '../../cloud/credentials.ts';
+import { createEc2Cloud } from '../../cloud/ec2.ts';
+import { createImds } from '../../cloud/imds.ts';
+import { listen, REGION, smallShape, testVpc } from './testing.ts';
+
+test('an instance finds itself, grows by an interface and gives it back', async () => {
+  await using lab = testVpc();
+  const { vpc } = lab;
+  const { instanceId, subnetId } = await smallShape(vpc);
+  await using api = await listen((request, response) => void vpc.ec2Handler(request, response));
+  await using metadata = await listen((request, response) =>
+    vpc.imdsHandler(request, response, { instanceId }),
+  );
+  const imds = createImds({ endpoint: metadata.url });
+  const me = await imds.identity();
+  const state = vpc.state();
+  assert.equal(me.instanceId, instanceId);
+  assert.equal(me.region, REGION);
+  const primary = state.networkInterfaces[me.primary.eniId]!;
+  assert.deepEqual([me.primary.mac, formatIp(me.primary.ip)], [primary.mac, primary.privateIps[0]]);
+  assert.equal((await imds.vpcCidrs(me.primary.mac)).length, 1);
+
+  const cloud = createEc2Cloud({
+    region: REGION,
+    endpoint: api.url,
+    credentials: defaultCredentials({ imds, env: {} }),
+  });
+  const made = await cloud.createNetworkInterface({
+    subnetId,
+    groupIds: primary.groupIds,
+    description: 'pods',
+    secondaryCount: 4,
+    tags: { cluster: 'x' },
+    clientToken: 'token-1',
+  });
+  assert.equal(made.addresses.length, 5);
+  const attachmentId = await cloud.attachNetworkInterface({
+    eniId: made.id,
+    instanceId,
+    deviceIndex: 1,
+    networkCard: 0,
+  });
+  await cloud.setDeleteOnTermination(made.id, attachmentId);
+  const ips = await cloud.assignPrivateIps(made.id, 5);
+  assert.equal(ips.length, 5);
+  await assert.rejects(cloud.assignPrivateIps(made.id, 1), { code: 'ADDRESS_LIMIT' });
+  const [seen] = await cloud.describeNetworkInterfaces({ kind: 'ids', ids: [made.id] });
+  assert.deepEqual(
+    [seen!.attachment!.deleteOnTermination, seen!.addresses.length, seen!.tags['cluster']],
+    [true, 10, 'x'],
+  );
+  assert.equal((await cloud.describeNetworkInterfaces({ kind: 'instance', instanceId })).length, 2);
+  assert.deepEqual(
+    (await cloud.describeInstance(instanceId)).eniIds.sort(),
+    [me.primary.eniId, made.id].sort(),
+  );
+  assert.equal((await cloud.describeInstanceType('m5.large')).ipv4PerEni, 10);
+  assert.equal((await cloud.describeSubnets([subnetId]))[0]!.availableIps, 251 - 11);
+  await cloud.unassignPrivateIps(made.id, ips);
+  await cloud.detachNetworkInterface(attachmentId);
+  await cloud.deleteNetworkInterface(made.id);
+  await assert.rejects(cloud.describeNetworkInterfaces({ kind: 'ids', ids: [made.id] }), /does not exist/);
+});

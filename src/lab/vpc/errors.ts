@@ -1,0 +1,116 @@
+// Ec2Error: a failure in EC2's own words. `code` is one of EC2's codes, `message` names the object and the limit.
+// The wire layer prints it as EC2's error XML; in-process callers of act() catch it as it is.
+
+/** HTTP status by code, for the codes that do not answer 400. Source: EC2 API reference, "Error codes". */
+const STATUS: Record<string, number> = {
+  AuthFailure: 401,
+  SignatureDoesNotMatch: 403,
+  UnauthorizedOperation: 403,
+  DryRunOperation: 412,
+  RequestEntityTooLarge: 413,
+  InternalError: 500,
+  RequestLimitExceeded: 503,
+  Unavailable: 503,
+};
+
+export class Ec2Error extends Error {
+  override name = 'Ec2Error';
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get status(): number {
+    return STATUS[this.code] ?? 400;
+  }
+}
+
+/** Words of one kind of resource as EC2's errors use them. */
+export type ResourceWords = { prefix: string; notFound: string; malformed: string; noun: string };
+
+export const resourceWords = {
+  vpc: {
+    prefix: 'vpc',
+    notFound: 'InvalidVpcID.NotFound',
+    malformed: 'InvalidVpcId.Malformed',
+    noun: 'vpc ID',
+  },
+  subnet: {
+    prefix: 'subnet',
+    notFound: 'InvalidSubnetID.NotFound',
+    malformed: 'InvalidSubnetId.Malformed',
+    noun: 'subnet ID',
+  },
+  routeTable: {
+    prefix: 'rtb',
+    notFound: 'InvalidRouteTableID.NotFound',
+    malformed: 'InvalidRouteTableId.Malformed',
+    noun: 'routeTable ID',
+  },
+  internetGateway: {
+    prefix: 'igw',
+    notFound: 'InvalidInternetGatewayID.NotFound',
+    malformed: 'InvalidInternetGatewayId.Malformed',
+    noun: 'internetGateway ID',
+  },
+  allocation: {
+    prefix: 'eipalloc',
+    notFound: 'InvalidAllocationID.NotFound',
+    malformed: 'InvalidAllocationId.Malformed',
+    noun: 'allocation ID',
+  },
+  securityGroup: {
+    prefix: 'sg',
+    notFound: 'InvalidGroup.NotFound',
+    malformed: 'InvalidGroupId.Malformed',
+    noun: 'security group',
+  },
+  securityGroupRule: {
+    prefix: 'sgr',
+    notFound: 'InvalidSecurityGroupRuleId.NotFound',
+    malformed: 'InvalidSecurityGroupRuleId.Malformed',
+    noun: 'security group rule ID',
+  },
+  networkInterface: {
+    prefix: 'eni',
+    notFound: 'InvalidNetworkInterfaceID.NotFound',
+    malformed: 'InvalidNetworkInterfaceId.Malformed',
+    noun: 'networkInterface ID',
+  },
+  attachment: {
+    prefix: 'eni-attach',
+    notFound: 'InvalidAttachmentID.NotFound',
+    malformed: 'InvalidAttachmentId.Malformed',
+    noun: 'attachment ID',
+  },
+  instance: {
+    prefix: 'i',
+    notFound: 'InvalidInstanceID.NotFound',
+    malformed: 'InvalidInstanceID.Malformed',
+    noun: 'instance ID',
+  },
+} as const satisfies Record<string, ResourceWords>;
+
+/** Malformed or not found, for one id or several; several stand in one pair of quotes, as EC2 prints them. */
+export function notFound(words: ResourceWords, ids: readonly string[]): Ec2Error {
+  const malformed = ids.find((id) => !new RegExp(`^${words.prefix}-[0-9a-f]{8}([0-9a-f]{9})?$`).test(id));
+  if (malformed !== undefined) return new Ec2Error(words.malformed, `Invalid id: "${malformed}"`);
+  const many = ids.length > 1;
+  return new Ec2Error(
+    words.notFound,
+    `The ${words.noun}${many ? 's' : ''} '${ids.join(', ')}' ${many ? 'do' : 'does'} not exist`,
+  );
+}
+
+export const invalidValue = (message: string): Ec2Error => new Ec2Error('InvalidParameterValue', message);
+export const missing = (parameter: string): Ec2Error =>
+  new Ec2Error('MissingParameter', `The request must contain the parameter ${parameter}`);
+export const conflict = (message: string): Ec2Error => new Ec2Error('InvalidParameterCombination', message);
+
+/** The value of a parameter that EC2 demands. */
+export function required<T>(value: T | undefined | null, parameter: string): T {
+  if (value === undefined || value === null || value === '') throw missing(parameter);
+  return value;
+}

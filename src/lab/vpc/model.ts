@@ -1,0 +1,168 @@
+// The VPC as a plain value: what EC2's answers, IMDS and the fabric are all computed from.
+// Owns no behaviour. Every object is JSON (addresses are text here: this is EC2's own vocabulary), so that a state is
+// stored, compared and printed as it is. Times are milliseconds since 1970.
+
+export type Tags = Record<string, string>;
+
+export type Vpc = {
+  id: string;
+  cidrs: { cidr: string; associationId: string }[];
+  isDefault: boolean;
+  /** EC2's VPC attributes; true and false when absent, as EC2 makes a VPC. */
+  enableDnsSupport?: boolean;
+  enableDnsHostnames?: boolean;
+  tags: Tags;
+};
+
+export type Subnet = {
+  id: string;
+  vpcId: string;
+  cidr: string;
+  zone: string;
+  mapPublicIpOnLaunch: boolean;
+  /** Where the search for a free address goes on, so that a freed one is not given again at once. */
+  nextOffset?: number;
+  tags: Tags;
+};
+
+export type RouteTarget =
+  | { kind: 'local' }
+  | { kind: 'internet-gateway'; id: string }
+  | { kind: 'network-interface'; id: string };
+export type Route = { destination: string; target: RouteTarget };
+export type RouteTable = {
+  id: string;
+  vpcId: string;
+  routes: Route[];
+  associations: { id: string; subnetId?: string; main: boolean }[];
+  tags: Tags;
+};
+
+export type InternetGateway = { id: string; vpcId?: string; tags: Tags };
+
+/** A public address, `allocationId` absent for one that came with an instance. */
+export type PublicAddress = {
+  publicIp: string;
+  allocationId?: string;
+  associationId?: string;
+  networkInterfaceId?: string;
+  privateIp?: string;
+  tags: Tags;
+};
+
+export type SecurityGroupRule = {
+  id: string;
+  direction: 'ingress' | 'egress';
+  /** "-1" for all, else a number or tcp|udp|icmp|icmpv6 as EC2 prints it. */
+  protocol: string;
+  fromPort?: number;
+  toPort?: number;
+  peer: { kind: 'cidr'; cidr: string } | { kind: 'group'; groupId: string };
+  description?: string;
+  tags?: Tags;
+};
+export type SecurityGroup = {
+  id: string;
+  vpcId: string;
+  name: string;
+  description: string;
+  rules: SecurityGroupRule[];
+  tags: Tags;
+};
+
+export type AttachmentStatus = 'attaching' | 'attached' | 'detaching';
+export type Attachment = {
+  id: string;
+  instanceId: string;
+  deviceIndex: number;
+  networkCardIndex: number;
+  status: AttachmentStatus;
+  deleteOnTermination: boolean;
+  attachTime: number;
+};
+
+export type NetworkInterface = {
+  id: string;
+  mac: string;
+  vpcId: string;
+  subnetId: string;
+  zone: string;
+  description: string;
+  interfaceType: 'interface';
+  /** `pending` while being made, `in-use` from the start of an attach to the end of its detach. */
+  status: 'pending' | 'available' | 'in-use';
+  sourceDestCheck: boolean;
+  groupIds: string[];
+  /** First is primary, and never changes. */
+  privateIps: string[];
+  ipv6Addresses: string[];
+  ipv4Prefixes: string[];
+  ipv6Prefixes: string[];
+  attachment?: Attachment;
+  /** Identity that made it, as EC2's RequesterId. */
+  requesterId: string;
+  clientToken?: string;
+  /** EC2's ConnectionTrackingConfiguration, seconds; only what was set. */
+  connectionTracking?: { tcpEstablishedTimeout?: number; udpStreamTimeout?: number; udpTimeout?: number };
+  createTime: number;
+  tags: Tags;
+};
+
+export type InstanceState = 'pending' | 'running' | 'stopping' | 'stopped' | 'shutting-down' | 'terminated';
+export type Instance = {
+  id: string;
+  /** Name in the lab: the Name tag, else the id. Also its namespace's name after the lab's prefix. */
+  name: string;
+  instanceType: string;
+  state: InstanceState;
+  imageId: string;
+  subnetId: string;
+  vpcId: string;
+  zone: string;
+  launchTime: number;
+  hopLimit: number;
+  httpTokens: 'required' | 'optional';
+  httpEndpoint: 'enabled' | 'disabled';
+  reservationId: string;
+  clientToken?: string;
+  /** `podway`: the lab runs an agent there; `none`: a bare instance. */
+  agent: 'podway' | 'none';
+  terminatedAt?: number;
+  /** Of the last RebootInstances. */
+  rebootedAt?: number;
+  disableApiTermination?: boolean;
+  /** Launched with a public address: each start gives the primary interface one, a new one after each stop. */
+  publicIpOnStart?: boolean;
+  /** Base64, as RunInstances took it. */
+  userData?: string;
+  keyName?: string;
+  tags: Tags;
+};
+
+export type VpcState = {
+  region: string;
+  accountId: string;
+  zones: string[];
+  vpcs: Record<string, Vpc>;
+  subnets: Record<string, Subnet>;
+  routeTables: Record<string, RouteTable>;
+  internetGateways: Record<string, InternetGateway>;
+  publicAddresses: Record<string, PublicAddress>;
+  securityGroups: Record<string, SecurityGroup>;
+  networkInterfaces: Record<string, NetworkInterface>;
+  instances: Record<string, Instance>;
+};
+
+export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
+  region,
+  accountId: '123456789012',
+  zones,
+  vpcs: {},
+  subnets: {},
+  routeTables: {},
+  internetGateways: {},
+  publicAddresses: {},
+  securityGroups: {},
+  networkInterfaces: {},
+  instances: {},
+});

@@ -1,0 +1,292 @@
+// The VPC as a running thing: takes an action, lets its meaning change a draft, stores it, tells the fabric, answers.
+// One action is decided and stored at a time (both are synchronous); what waits is only the telling. State is on disk
+// before anybody hears of it. Fails with Ec2Error; a fabric that does not follow makes the answer an InternalError.
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { parseCidr } from '../../base/ip.ts';
+import { hasMeaning, meanings } from './actions/index.ts';
+import type { ActionName, Answer, Input } from './actions/types.ts';
+import { authorize } from './authorize.ts';
+import {
+  type Caller,
+  type Context,
+  Draft,
+  type LabState,
+  type Latencies,
+  noLatency,
+  realisticLatency,
+} from './context.ts';
+import { Ec2Error } from './errors.ts';
+import { createImds, type ImdsCaller } from './imds.ts';
+import { type KeyRing, type Keys, openKeyRing } from './keys.ts';
+import type { Instance, VpcState } from './model.ts';
+import { nextDue, settle } from './settle.ts';
+import { type StoredToken, VpcStore } from './store.ts';
+import { TokenBook } from './tokens.ts';
+import { createEc2Handler } from './wire/http.ts';
+
+export type VpcSettings = {
+  /** `none`: changes are done when the action answers. `realistic`: they take AWS's seconds. Or each one in ms. */
+  ec2Latency: 'none' | 'realistic' | Latencies;
+  /** Where public addresses come from; by default the block that RFC 2544 keeps off the Internet. */
+  publicPool: string;
+  roleName: string;
+  /** What an instance's role may do: action names, `Describe*` for all that begin so, or `all`. */
+  roleActions: 'all' | readonly string[];
+  /** Milliseconds that an instance's credentials last. */
+  roleCredentialsMs: number;
+};
+
+export const defaultSettings: VpcSettings = {
+  ec2Latency: 'none',
+  publicPool: '198.18.0.0/15',
+  roleName: 'podway-node',
+  // What a node's CNI needs (the managed policy AmazonEKS_CNI_Policy and its IPv6 twin), and reading.
+  roleActions: [
+    'Describe*',
+    'AssignPrivateIpAddresses',
+    'UnassignPrivateIpAddresses',
+    'AssignIpv6Addresses',
+    'UnassignIpv6Addresses',
+    'CreateNetworkInterface',
+    'AttachNetworkInterface',
+    'DetachNetworkInterface',
+    'DeleteNetworkInterface',
+    'ModifyNetworkInterfaceAttribute',
+    'CreateTags',
+  ],
+  roleCredentialsMs: 6 * 3_600_000,
+};
+
+/** `before` is absent for a new instance, `after` for one that is no longer shown. A reboot changes `rebootedAt`. */
+export type InstanceChange = { before?: Instance; after?: Instance };
+export type ActionCall = { action: string; input: object; caller: Caller; now: number };
+/** Wraps every action: throttling, faults and metrics go here. */
+export type ActionDecorator = (call: ActionCall, next: () => Promise<object>) => Promise<object>;
+export type VpcLog = { warn(fields: object, text: string): void; error(fields: object, text: string): void };
+
+export type VpcOptions = {
+  dir: string;
+  region: string;
+  zones: string[];
+  settings?: Partial<VpcSettings>;
+  clock?: Clock;
+  log?: VpcLog;
+  decorators?: readonly ActionDecorator[];
+};
+
+export type VpcService = {
+  state(): VpcState;
+  /** May be changed at any time; the next action sees it. */
+  readonly settings: VpcSettings;
+  keys(): Keys;
+  /** An action in the process, by the SDK's input; the lab's own key is the caller unless another is given. */
+  act<A extends ActionName>(action: A, input: Input<A>, caller?: Caller): Promise<Answer<A>>;
+  /** The same for an action known only by name. */
+  actByName(action: string, input: object, caller: Caller): Promise<object>;
+  ec2Handler(request: IncomingMessage, response: ServerResponse): Promise<void>;
+  imdsHandler(request: IncomingMessage, response: ServerResponse, caller: ImdsCaller): void;
+  /** Called with each new state and awaited before an action answers. */
+  onChange(callback: (state: VpcState) => Promise<void> | void): void;
+  /**
+   * Called with each instance that changed its state, and awaited: before onChange for one that stops, reboots or goes,
+   * after it for one that comes or starts.
+   */
+  onInstanceChange(callback: (change: InstanceChange) => Promise<void> | void): void;
+  close(): void;
+};
+
+export function openVpc(options: VpcOptions): VpcService {
+  mkdirSync(options.dir, { recursive: true, mode: 0o700 });
+  return new Service(options);
+}
+
+class Service implements VpcService {
+  readonly settings: VpcSettings;
+  readonly #clock: Clock;
+  readonly #log: VpcLog;
+  readonly #store: VpcStore;
+  readonly #ring: KeyRing;
+  readonly #tokens: TokenBook;
+  readonly #decorators: readonly ActionDecorator[];
+  readonly #changeCallbacks: ((state: VpcState) => Promise<void> | void)[] = [];
+  readonly #instanceCallbacks: ((change: InstanceChange) => Promise<void> | void)[] = [];
+  readonly #stop = new AbortController();
+  #state: LabState;
+  #wake = new AbortController();
+  readonly ec2Handler: VpcService['ec2Handler'];
+  readonly imdsHandler: VpcService['imdsHandler'];
+
+  constructor(options: VpcOptions) {
+    this.settings = { ...defaultSettings, ...options.settings };
+    this.#clock = options.clock ?? systemClock;
+    this.#log = options.log ?? { warn: () => {}, error: () => {} };
+    this.#decorators = options.decorators ?? [];
+    this.#store = new VpcStore(join(options.dir, 'vpc.sqlite'));
+    this.#state = this.#store.load(options.region, options.zones);
+    this.#tokens = new TokenBook(this.#store.tokens());
+    this.#ring = openKeyRing(join(options.dir, 'keys.json'), this.#state.accountId, this.settings.roleName);
+    this.ec2Handler = createEc2Handler({
+      region: () => this.#state.region,
+      now: () => this.#clock.now(),
+      resolve: (key, token) => this.#ring.resolve(key, token, this.#clock.now(), (id) => this.#isAlive(id)),
+      supports: (action) => {
+        if (!hasMeaning(action)) throw unsupported(action);
+      },
+      act: (action, input, caller) => this.actByName(action, input, caller),
+      log: this.#log,
+    });
+    this.imdsHandler = createImds({
+      state: () => this.#state,
+      now: () => this.#clock.now(),
+      roleName: () => this.settings.roleName,
+      sign: (text) => this.#ring.sign(text),
+      credentials: (id) => this.#ring.roleCredentials(id, this.settings.roleCredentialsMs, this.#clock.now()),
+    });
+    void this.#comeTrueInTime();
+  }
+
+  state(): VpcState {
+    return this.#state;
+  }
+
+  keys(): Keys {
+    return this.#ring.keys;
+  }
+
+  onChange(callback: (state: VpcState) => Promise<void> | void): void {
+    this.#changeCallbacks.push(callback);
+  }
+
+  onInstanceChange(callback: (change: InstanceChange) => Promise<void> | void): void {
+    this.#instanceCallbacks.push(callback);
+  }
+
+  async act<A extends ActionName>(action: A, input: Input<A>, caller?: Caller): Promise<Answer<A>> {
+    // Each meaning answers with its own action's type; the table is checked by that.
+    return (await this.actByName(action, input, caller ?? this.#admin())) as Answer<A>;
+  }
+
+  actByName(action: string, input: object, caller: Caller): Promise<object> {
+    const call: ActionCall = { action, input, caller, now: this.#clock.now() };
+    const run = (i: number): Promise<object> => {
+      const decorator = this.#decorators[i];
+      return decorator ? decorator(call, () => run(i + 1)) : this.#run(call);
+    };
+    return run(0);
+  }
+
+  close(): void {
+    this.#stop.abort();
+    this.#wake.abort();
+    this.#store.close();
+  }
+
+  async #run({ action, input, caller }: ActionCall): Promise<object> {
+    if (this.#stop.signal.aborted) throw new Ec2Error('Unavailable', 'The lab is going down.');
+    if (!hasMeaning(action)) throw unsupported(action);
+    authorize(caller, action, this.settings.roleActions);
+    const now = this.#clock.now();
+    const before = this.#state;
+    const draft = new Draft(before);
+    const ctx = this.#context(draft, caller, now);
+    settle(ctx);
+    const { answer, token } = this.#tokens.answer(action, input, caller, now, () =>
+      // The table holds each action's meaning under its name; input was decoded or typed for that name.
+      (meanings[action] as (ctx: Context, input: object) => object)(ctx, input),
+    );
+    if ((input as { DryRun?: boolean }).DryRun) {
+      throw new Ec2Error('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.');
+    }
+    // What takes no time is true when the action answers.
+    settle(ctx);
+    await this.#commit(draft, token);
+    return answer;
+  }
+
+  async #commit(draft: Draft, token?: StoredToken): Promise<void> {
+    const { before } = draft;
+    this.#store.save(draft, token, token ? this.#tokens.keep(token) : []);
+    this.#state = draft.state;
+    if (draft.changed.size === 0) return;
+    if (draft.changed.has('transitions')) this.#wake.abort();
+    await this.#tell(before, draft.state);
+  }
+
+  async #tell(before: LabState, after: LabState): Promise<void> {
+    const changes = instanceChanges(before, after);
+    // Who stops hears it while the links are still there; who starts, when they are.
+    await this.#tellOf(changes.filter((change) => !isUp(change)));
+    // The newest state, not this action's: a later one may have been stored meanwhile.
+    await Promise.all(this.#changeCallbacks.map(async (callback) => callback(this.#state)));
+    await this.#tellOf(changes.filter(isUp));
+  }
+
+  async #tellOf(changes: readonly InstanceChange[]): Promise<void> {
+    for (const change of changes) for (const callback of this.#instanceCallbacks) await callback(change);
+  }
+
+  #context(draft: Draft, caller: Caller, now: number): Context {
+    const { ec2Latency, publicPool } = this.settings;
+    const latencies =
+      ec2Latency === 'none' ? noLatency : ec2Latency === 'realistic' ? realisticLatency : ec2Latency;
+    return {
+      draft,
+      caller,
+      now,
+      latencies,
+      publicPool: parseCidr(publicPool),
+      random: (bytes) => randomBytes(bytes),
+    };
+  }
+
+  #admin(): Caller {
+    return this.#ring.resolve(this.#ring.keys.accessKeyId, undefined, this.#clock.now(), () => true).caller;
+  }
+
+  #isAlive(instanceId: string): boolean {
+    const instance = this.#state.instances[instanceId];
+    return instance !== undefined && instance.state !== 'terminated';
+  }
+
+  /** Waits for the next transition that is due, or for a change of what is due; ends with close(). */
+  async #comeTrueInTime(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      this.#wake = new AbortController();
+      const due = nextDue(this.#state);
+      // With nothing due, wait for the wake alone: an hour is the time after which terminated instances go.
+      const wait = due === undefined ? 3_600_000 : Math.max(0, due - this.#clock.now());
+      await this.#clock.sleep(wait, this.#wake.signal).catch(() => {});
+      if (this.#stop.signal.aborted) return;
+      try {
+        const draft = new Draft(this.#state);
+        settle(this.#context(draft, this.#admin(), this.#clock.now()));
+        await this.#commit(draft);
+      } catch (error) {
+        this.#log.error({ err: error }, 'a change that was due failed');
+        await this.#clock.sleep(1000, this.#stop.signal).catch(() => {});
+      }
+    }
+  }
+}
+
+const isUp = ({ before, after }: InstanceChange): boolean =>
+  (after?.state === 'pending' || after?.state === 'running') && before?.rebootedAt === after.rebootedAt;
+
+const unsupported = (action: string): Ec2Error =>
+  new Ec2Error('UnsupportedOperation', `The action ${action} has no meaning in this VPC yet.`);
+
+function instanceChanges(before: LabState, after: LabState): InstanceChange[] {
+  if (before.instances === after.instances) return [];
+  const changes: InstanceChange[] = [];
+  for (const id of new Set([...Object.keys(before.instances), ...Object.keys(after.instances)])) {
+    const old = before.instances[id];
+    const now = after.instances[id];
+    if (old?.state === now?.state && old?.rebootedAt === now?.rebootedAt) continue;
+    changes.push({ ...(old ? { before: old } : {}), ...(now ? { after: now } : {}) });
+  }
+  return changes;
+}
