@@ -1,0 +1,59 @@
+// Names and fixed numbers of the fabric, in one place: namespaces, links, addresses that every lab has, mark bits.
+// A name is a pure function of an object's id, so that a restarted process finds what the last one made.
+import { parseCidr, parseIp } from '../../base/ip.ts';
+import type { Mac } from '../../base/mac.ts';
+
+export const ROUTER = 'vpc';
+export const INTERNET = 'internet';
+
+/** Bytes: the VPC's links, and everything beyond the internet gateway (as on AWS). */
+export const VPC_MTU = 9001;
+export const INTERNET_MTU = 1500;
+
+/** The router's address in every subnet has this hardware address: each subnet is a layer-2 domain of its own. */
+export const ROUTER_MAC = '02:50:64:00:00:01' as Mac;
+
+/** Router's link to the internet, and the addresses at its two ends. */
+export const GATEWAY_LINK = 'igw';
+export const INTERNET_LINK = 'eth0';
+export const INTERNET_HOST = parseIp('203.0.113.10');
+export const INTERNET_ROUTER = parseIp('203.0.113.1');
+export const INTERNET_LENGTH = 24;
+
+export const IMDS_ADDRESS = parseIp('169.254.169.254');
+export const EC2_ADDRESS = parseIp('169.254.169.10');
+export const KUBE_ADDRESS = parseIp('169.254.169.11');
+/**
+ * What arrives for IMDS is sent on to this port at IMDS_CALLERS + number of the port (interface index) that it came
+ * in by: the address that the server finds itself called by names the caller. Class E: nobody's VPC has it.
+ */
+export const IMDS_PORT = 8169;
+export const IMDS_CALLERS = parseCidr('240.0.0.0/4');
+
+/** Route table of a subnet: this plus the interface index of its bridge. */
+export const TABLE_BASE = 0x5000;
+export const RULE_PRIORITY = 1000;
+
+/** Conntrack mark bits, in the router's namespace alone: gates whose rule makes AWS not track the flow. */
+export const EGRESS_UNTRACKED = 0x1;
+export const INGRESS_UNTRACKED = 0x2;
+
+export const NFT_TABLE = 'podway-fabric';
+
+export const netnsName = (lab: string, where: string): string => `podway-${lab}-${where}`;
+
+/** `sn-` and 12 hex digits of the id, within the kernel's 15 characters. */
+export const bridgeName = (subnetId: string): string => `sn-${tail(subnetId)}`;
+export const portName = (eniId: string): string => `eni${tail(eniId)}`;
+const tail = (id: string): string => id.slice(id.indexOf('-') + 1).slice(-12);
+
+/** Name of an ENI's link in its instance. Cards beyond the first have numbers of their own, 128 for each. */
+export const guestLinkName = (networkCard: number, deviceIndex: number): string =>
+  `eth${networkCard * 128 + deviceIndex}`;
+
+/** Can an instance's name be the name of its namespace beside the fabric's own and the pods'? */
+export const isPlainName = (name: string): boolean =>
+  /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name) &&
+  name !== ROUTER &&
+  name !== INTERNET &&
+  !name.startsWith('pod-');
