@@ -1,0 +1,145 @@
+// The HTTP side: who calls, what they ask for, and answers within bounds. Every failure is a Status object.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import type { Discovery } from './discovery.ts';
+import * as errors from './errors.ts';
+import type { Kinds } from './kinds.ts';
+import { baseType, parseJson, parseYaml } from './negotiate.ts';
+import type { OpenApi } from './openapi.ts';
+import type { ReadBody, Reply } from './options.ts';
+import type { Pki, User } from './pki.ts';
+import { decodeProtobuf, PROTOBUF } from './protobuf.ts';
+import { type Rest, targetOf } from './rest.ts';
+
+/** As kube-apiserver: three mebibytes in one object. */
+export const MAX_BODY = 3 * 1024 * 1024;
+/** Requests being worked on at once, watches not counted. */
+const MAX_INFLIGHT = 400;
+
+export type HttpParts = { kinds: Kinds; rest: Rest; pki: Pki; discovery: Discovery; openApi: OpenApi };
+
+export function createHandler(
+  parts: HttpParts,
+): (request: IncomingMessage, response: ServerResponse) => void {
+  let inflight = 0;
+  return (request, response) => {
+    const reply: Reply = (code, body, contentType = 'application/json') => {
+      if (response.headersSent) return;
+      const finish = (text: string) => {
+        response.writeHead(code, {
+          'content-type': contentType,
+          'content-length': Buffer.byteLength(text),
+          'cache-control': 'no-cache, private',
+        });
+        response.end(request.method === 'HEAD' ? undefined : text);
+      };
+      if (contentType !== 'application/yaml') return finish(body);
+      import('yaml').then(
+        (yaml) => finish(yaml.stringify(JSON.parse(body))),
+        (error: unknown) => refuse(response, error),
+      );
+    };
+    inflight++;
+    response.once('close', () => inflight--);
+    if (inflight > MAX_INFLIGHT + parts.rest.streams.size) {
+      return refuse(response, errors.tooManyRequests('too many requests at once, please try again later'));
+    }
+    answer(parts, request, response, reply).catch((error: unknown) => refuse(response, error));
+  };
+}
+
+function refuse(response: ServerResponse, error: unknown): void {
+  const known =
+    error instanceof errors.ApiError
+      ? error
+      : new errors.ApiError(
+          500,
+          'InternalError',
+          `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`,
+        );
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  const text = JSON.stringify(known.status());
+  const retry = known.details?.retryAfterSeconds;
+  response.writeHead(known.code, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-cache, private',
+    ...(retry === undefined ? {} : { 'retry-after': String(retry) }),
+    // The rest of a body that was refused is not worth reading.
+    ...(known.code === 413 || known.code === 401 ? { connection: 'close' } : {}),
+  });
+  response.end(text);
+}
+
+export function callerOf(pki: Pki, request: IncomingMessage): User | null {
+  const header = request.headers.authorization;
+  if (header !== undefined) {
+    const token = /^Bearer ([A-Za-z0-9\-._~+/]+=*)$/i.exec(header)?.[1];
+    return token === undefined ? null : pki.userOfToken(token);
+  }
+  return pki.userOfSocket(request.socket as TLSSocket);
+}
+
+async function answer(
+  parts: HttpParts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  reply: Reply,
+): Promise<void> {
+  const user = callerOf(parts.pki, request);
+  if (user === null) throw errors.unauthorized();
+  const url = request.url?.startsWith('/') ? URL.parse(`https://api${request.url}`) : null;
+  if (url === null) throw errors.badRequest('the URL of the request does not parse');
+  const segments = segmentsOf(url.pathname);
+  const read: ReadBody = (types) => readBody(request, types);
+
+  const [root, ...path] = segments;
+  if (root === 'api' && path.length >= 2) {
+    const target = targetOf(parts.kinds, '', path[0]!, path.slice(1));
+    if (target !== null) return parts.rest.answer(request, response, target, url.searchParams, read, reply);
+  } else if (root === 'apis' && path.length >= 3) {
+    const target = targetOf(parts.kinds, path[0]!, path[1]!, path.slice(2));
+    if (target !== null) return parts.rest.answer(request, response, target, url.searchParams, read, reply);
+    if (await parts.discovery.review(path, user, request, read, reply)) return;
+  }
+  if (request.method === 'GET' || request.method === 'HEAD') {
+    if (parts.discovery.answer(segments, request, response, reply)) return;
+    if (parts.openApi.answer(segments, request, reply)) return;
+  }
+  throw errors.noSuchPath();
+}
+
+function segmentsOf(pathname: string): string[] {
+  try {
+    const parts = pathname.split('/').slice(1).map(decodeURIComponent);
+    return parts.at(-1) === '' ? parts.slice(0, -1) : parts;
+  } catch {
+    throw errors.badRequest('the URL of the request does not parse');
+  }
+}
+
+async function readBody(
+  request: IncomingMessage,
+  types: readonly string[],
+): Promise<{ value: unknown; type: string }> {
+  // Clients that name no type send JSON, as kube-apiserver takes it.
+  const type = baseType(request.headers['content-type']) || 'application/json';
+  const protobuf = type === PROTOBUF && types.includes('application/json');
+  if (!types.includes(type) && !protobuf) throw errors.unsupportedMediaType(types);
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY) throw errors.tooLarge(MAX_BODY);
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) throw errors.tooLarge(MAX_BODY);
+    chunks.push(chunk);
+  }
+  if (protobuf) return { value: decodeProtobuf(Buffer.concat(chunks)), type };
+  const text = Buffer.concat(chunks).toString('utf8');
+  if (text.trim() === '') throw errors.badRequest('the request has no body');
+  const value = type.endsWith('yaml') && !/^\s*\{/.test(text) ? await parseYaml(text) : parseJson(text);
+  return { value, type };
+}

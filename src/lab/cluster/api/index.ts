@@ -1,0 +1,127 @@
+// The embedded Kubernetes API of a lab: opens its store and keys, serves HTTPS requests and callers in the process.
+// Invariants: what was answered survives kill -9; one resourceVersion counter that only grows; nobody unknown gets in.
+// Must never import the agent. Entry: openKubeApi.
+
+import { mkdirSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import { join } from 'node:path';
+import { namespaces } from '../../../kube/resources.ts';
+import { builtinKinds } from './builtin.ts';
+import { Discovery } from './discovery.ts';
+import { createHandler } from './http.ts';
+import { Kinds } from './kinds.ts';
+import { Lifecycle } from './lifecycle.ts';
+import { OpenApi } from './openapi.ts';
+import { Pki } from './pki.ts';
+import { Rest } from './rest.ts';
+import { Storage } from './storage.ts';
+import { Store } from './store.ts';
+import { Verbs } from './verbs.ts';
+
+export { ApiError } from './errors.ts';
+export type { Frozen, Selectors, Store, StoreEvent } from './store.ts';
+
+/** Connections of one server; a watch holds one for as long as it lasts. */
+export const MAX_CONNECTIONS = 2500;
+
+export type KubeApiOptions = {
+  /** Holds kube.sqlite and kube-pki.json; made 0700 when missing. */
+  dir: string;
+  /** Names and addresses by which clients reach the API. */
+  names: readonly string[];
+  now?: () => number;
+  /** Range of cluster addresses of services. */
+  serviceCidr?: string;
+};
+
+export type KubeApi = {
+  readonly handler: (request: IncomingMessage, response: ServerResponse) => void;
+  readonly store: Store;
+  /** PEM; what https.createServer takes. */
+  readonly tls: { key: string; cert: string; ca: string };
+  /** An HTTPS server with the API's certificate and bounds, not yet listening. Make as many as there are addresses. */
+  createServer(): Server;
+  /** A kubeconfig (JSON, which is YAML) with the user's token, the same at every call. `server`: https://HOST:PORT */
+  kubeconfig(options: { server: string; user: string; groups?: readonly string[] }): string;
+  clientCertificate(user: string, groups?: readonly string[]): Promise<{ key: string; cert: string }>;
+  /** Ends watches, closes the servers that it made and the store. */
+  close(): Promise<void>;
+};
+
+export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
+  const now = options.now ?? Date.now;
+  mkdirSync(options.dir, { recursive: true, mode: 0o700 });
+  const pki = await Pki.open(join(options.dir, 'kube-pki.json'), options.names, Date.now());
+  const storage = new Storage(join(options.dir, 'kube.sqlite'));
+  const kinds = new Kinds();
+  for (const kind of builtinKinds()) kinds.add(kind);
+  const verbs = new Verbs(storage, now, options.serviceCidr ?? '172.20.0.0/16');
+  const rest = new Rest(verbs);
+  const lifecycle = new Lifecycle(verbs, kinds, (collection) => rest.streams.endOf(collection));
+  const store = new Store(kinds, rest);
+  lifecycle.resume();
+  for (const name of ['default', 'kube-system', 'kube-public', 'kube-node-lease']) {
+    if (store.find(namespaces, name) === null) store.create(namespaces, { metadata: { name } });
+  }
+  const handler = createHandler({
+    kinds,
+    rest,
+    pki,
+    discovery: new Discovery(kinds),
+    openApi: new OpenApi(kinds),
+  });
+  const servers = new Set<Server>();
+
+  return {
+    handler,
+    store,
+    tls: pki.tls,
+    createServer() {
+      const server = createServer(
+        { ...pki.tls, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2' },
+        handler,
+      );
+      server.maxConnections = MAX_CONNECTIONS;
+      server.headersTimeout = 15_000;
+      server.requestTimeout = 60_000;
+      server.keepAliveTimeout = 90_000;
+      servers.add(server);
+      server.once('close', () => servers.delete(server));
+      return server;
+    },
+    kubeconfig({ server, user, groups = ['system:masters'] }) {
+      const token = pki.tokenOf(user, groups);
+      const name = 'podway';
+      return `${JSON.stringify(
+        {
+          apiVersion: 'v1',
+          kind: 'Config',
+          clusters: [{ name, cluster: { server, 'certificate-authority-data': base64(pki.tls.ca) } }],
+          users: [{ name: user, user: { token } }],
+          contexts: [{ name, context: { cluster: name, user, namespace: 'default' } }],
+          'current-context': name,
+        },
+        null,
+        2,
+      )}\n`;
+    },
+    clientCertificate: (user, groups = ['system:masters']) => pki.clientCertificate(user, groups, Date.now()),
+    async close() {
+      rest.streams.close();
+      await Promise.all(
+        [...servers].map((server) => {
+          const closed = new Promise<void>((resolve) => {
+            if (server.listening) server.close(() => resolve());
+            else resolve();
+          });
+          server.closeAllConnections();
+          return closed;
+        }),
+      );
+      storage.close();
+    },
+  };
+}
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');

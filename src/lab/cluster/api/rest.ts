@@ -1,0 +1,299 @@
+// One resource request, decoded: from a path, query and body to a verb and its answer.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import * as errors from './errors.ts';
+import type { Any, Kinds, Served } from './kinds.ts';
+import { fromStored } from './kinds.ts';
+import { Lists } from './lists.ts';
+import { type Answer, negotiate } from './negotiate.ts';
+import {
+  contentTypeOf,
+  deleteOptions,
+  includeOf,
+  isTrue,
+  numberOf,
+  objectOf,
+  PATCH_TYPES,
+  type ReadBody,
+  type Reply,
+  selectors,
+  type Target,
+  WRITE_TYPES,
+  writeOptions,
+} from './options.ts';
+import { applyMerge, type Json, jsonPatch, mergePatch, strategicMergePatch } from './patch.ts';
+import { selectionOf } from './selection.ts';
+import type { Stored } from './storage.ts';
+import { Streams } from './streams.ts';
+import { subresource } from './subresources.ts';
+import { type IncludeObject, listJson, listMeta, objectJson, partial, renderTable } from './table.ts';
+import type { UpdateOptions, Verbs } from './verbs.ts';
+import { watchStart } from './watch.ts';
+
+/** `rest`: path segments after the group and version. Null when they name nothing that is served. */
+export function targetOf(
+  kinds: Kinds,
+  group: string,
+  version: string,
+  rest: readonly string[],
+): Target | null {
+  let namespace = '';
+  let segments = rest;
+  if (rest[0] === 'namespaces' && rest.length >= 3 && rest[2] !== 'status' && rest[2] !== 'finalize') {
+    namespace = rest[1]!;
+    segments = rest.slice(2);
+  }
+  const [plural, name, sub, ...more] = segments;
+  if (plural === undefined || more.length > 0 || name === '' || sub === '') return null;
+  const served = kinds.find(group, version, plural);
+  if (served === undefined) return null;
+  if (namespace !== '' && !served.kind.namespaced) return null;
+  return { served, namespace, name, subresource: sub };
+}
+
+export class Rest {
+  readonly verbs: Verbs;
+  readonly lists = new Lists();
+  readonly streams: Streams;
+
+  constructor(verbs: Verbs) {
+    this.verbs = verbs;
+    this.streams = new Streams(() => verbs.storage.version, verbs.now);
+  }
+
+  async answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: Target,
+    query: URLSearchParams,
+    body: ReadBody,
+    reply: Reply,
+  ): Promise<void> {
+    const { served, namespace, name } = target;
+    const method = request.method ?? 'GET';
+    const accept = negotiate(request.headers.accept, ['table', 'partial']);
+    const include = includeOf(query);
+    const show = (code: number, stored: Stored) =>
+      reply(code, this.oneJson(served, stored, accept.as, include), contentTypeOf(accept));
+    if (target.subresource !== undefined && target.subresource !== 'status') {
+      return subresource(this.verbs, target, method, query, body, reply);
+    }
+    const status = target.subresource === 'status';
+    if (status && !served.kind.status) throw errors.noSuchPath();
+    if (name === undefined) return this.collection(request, response, target, query, body, reply, accept);
+    if (served.kind.namespaced && namespace === '') throw errors.noSuchPath();
+
+    switch (method) {
+      case 'GET':
+      case 'HEAD':
+        if (isTrue(query.get('watch'))) return this.watch(response, target, query, accept);
+        return show(200, this.verbs.get(served.kind, namespace, name));
+      case 'PUT': {
+        const { value } = await body(WRITE_TYPES);
+        return show(
+          200,
+          this.verbs.update(served, namespace, name, objectOf(value), writeOptions(query, response, status)),
+        );
+      }
+      case 'PATCH': {
+        const { value, type } = await body(PATCH_TYPES);
+        if (type === 'application/apply-patch+yaml' && !query.get('fieldManager')) {
+          const options = { group: 'meta.k8s.io', plural: '', kind: 'PatchOptions' };
+          throw errors.invalid(options, '', [errors.required('fieldManager', 'is required for apply patch')]);
+        }
+        const { stored, created } = this.patch(
+          served,
+          namespace,
+          name,
+          type,
+          value as Json,
+          writeOptions(query, response, status),
+        );
+        return show(created ? 201 : 200, stored);
+      }
+      case 'DELETE': {
+        if (status) throw errors.methodNotAllowed();
+        const options = await deleteOptions(request, query, body);
+        const { stored, gone } = this.verbs.delete(served.kind, namespace, name, options);
+        if (!gone || accept.as === 'table') return show(200, stored);
+        // kube-apiserver answers the pod itself, and a Status for most other kinds.
+        if (served.kind.grace) return show(200, stored);
+        return reply(200, JSON.stringify(deletedStatus(served, stored)), contentTypeOf(accept));
+      }
+      default:
+        throw errors.methodNotAllowed();
+    }
+  }
+
+  private async collection(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: Target,
+    query: URLSearchParams,
+    body: ReadBody,
+    reply: Reply,
+    accept: Answer,
+  ): Promise<void> {
+    const { served, namespace } = target;
+    switch (request.method) {
+      case 'GET':
+      case 'HEAD': {
+        if (isTrue(query.get('watch'))) return this.watch(response, target, query, accept);
+        const page = this.page(target, query);
+        return reply(200, this.listText(served, page, accept, includeOf(query)), contentTypeOf(accept));
+      }
+      case 'POST': {
+        if (served.kind.namespaced && namespace === '') throw errors.methodNotAllowed();
+        const { value } = await body(WRITE_TYPES);
+        const stored = this.verbs.create(
+          served,
+          namespace,
+          objectOf(value),
+          writeOptions(query, response, false),
+        );
+        return reply(201, this.oneJson(served, stored, accept.as, includeOf(query)), contentTypeOf(accept));
+      }
+      case 'DELETE': {
+        if (served.kind.namespaced && namespace === '') throw errors.methodNotAllowed();
+        const options = await deleteOptions(request, query, body);
+        const page = this.page(target, query);
+        for (const { namespace: where, name } of page.items) {
+          try {
+            this.verbs.delete(served.kind, where, name, options);
+          } catch (error) {
+            if (!(error instanceof errors.ApiError) || error.code !== 404) throw error;
+          }
+        }
+        return reply(200, this.listText(served, page, accept, includeOf(query)), contentTypeOf(accept));
+      }
+      default:
+        throw errors.methodNotAllowed();
+    }
+  }
+
+  private page({ served, namespace }: Target, query: URLSearchParams) {
+    const { verbs } = this;
+    const limit = numberOf(query, 'limit');
+    return this.lists.list(
+      verbs.collection(served.kind),
+      verbs.storage.version,
+      selectionOf(served.kind, selectors(query, namespace)),
+      {
+        limit,
+        continue: query.get('continue') ?? undefined,
+        resourceVersion: query.get('resourceVersion') ?? undefined,
+        resourceVersionMatch: query.get('resourceVersionMatch') ?? undefined,
+      },
+      verbs.now(),
+    );
+  }
+
+  private watch(response: ServerResponse, target: Target, query: URLSearchParams, accept: Answer): void {
+    const { served, namespace, name } = target;
+    const initial = query.get('sendInitialEvents');
+    this.streams.serve(response, {
+      served,
+      collection: this.verbs.collection(served.kind),
+      selection: selectionOf(served.kind, { ...selectors(query, namespace), name }),
+      start: watchStart({
+        resourceVersion: query.get('resourceVersion') ?? undefined,
+        resourceVersionMatch: query.get('resourceVersionMatch') ?? undefined,
+        sendInitialEvents: initial === null ? undefined : isTrue(initial),
+      }),
+      bookmarks: isTrue(query.get('allowWatchBookmarks')),
+      timeoutSeconds: numberOf(query, 'timeoutSeconds') ?? 0,
+      as: accept.as,
+      include: includeOf(query),
+    });
+  }
+
+  patch(
+    served: Served,
+    namespace: string,
+    name: string,
+    type: string,
+    patch: Json,
+    options: UpdateOptions,
+  ): { stored: Stored; created: boolean } {
+    const { verbs } = this;
+    if (type === 'application/apply-patch+yaml') {
+      const applied = objectOf(patch);
+      applied.metadata ??= {};
+      if (applied.metadata.name !== undefined && applied.metadata.name !== name) {
+        throw errors.badRequest(
+          `metadata.name (${applied.metadata.name}) does not match the name on the URL (${name})`,
+        );
+      }
+      applied.metadata.name = name;
+      if (verbs.find(served.kind, namespace, name) === undefined) {
+        if (options.subresource !== undefined) throw errors.notFound(served.kind, name);
+        return { stored: verbs.create(served, namespace, applied, options), created: true };
+      }
+      return {
+        stored: verbs.modify(
+          served,
+          namespace,
+          name,
+          options,
+          (object) => applyMerge(object as Json, applied as Json) as Any,
+        ),
+        created: false,
+      };
+    }
+    if (type === 'application/strategic-merge-patch+json' && served.kind.custom) {
+      throw errors.unsupportedMediaType(PATCH_TYPES.filter((t) => t !== type));
+    }
+    const stored = verbs.modify(served, namespace, name, options, (object) => {
+      const patched =
+        type === 'application/json-patch+json'
+          ? jsonPatch(object as Json, patch)
+          : type === 'application/merge-patch+json'
+            ? mergePatch(object as Json, objectOf(patch) as Json)
+            : strategicMergePatch(object as Json, patch);
+      return objectOf(patched);
+    });
+    return { stored, created: false };
+  }
+
+  private oneJson(served: Served, stored: Stored, as: Answer['as'], include: IncludeObject): string {
+    if (as === 'table') {
+      const meta = { resourceVersion: String(stored.version) };
+      return JSON.stringify(renderTable(served, [stored], meta, include, this.verbs.now()));
+    }
+    if (as === 'partial') return JSON.stringify(partial(fromStored(served, stored.object as Any)));
+    return objectJson(served, stored);
+  }
+
+  private listText(
+    served: Served,
+    page: ReturnType<Lists['list']>,
+    accept: Answer,
+    include: IncludeObject,
+  ): string {
+    if (accept.as === 'table') {
+      return JSON.stringify(renderTable(served, page.items, listMeta(page), include, this.verbs.now()));
+    }
+    if (accept.as === 'partial') {
+      const items = page.items.map((stored) => partial(fromStored(served, stored.object as Any)));
+      return JSON.stringify({
+        kind: 'PartialObjectMetadataList',
+        apiVersion: 'meta.k8s.io/v1',
+        metadata: listMeta(page),
+        items,
+      });
+    }
+    return listJson(served, page);
+  }
+}
+
+const deletedStatus = ({ kind }: Served, stored: Stored) => ({
+  kind: 'Status',
+  apiVersion: 'v1',
+  metadata: {},
+  status: 'Success',
+  details: {
+    name: stored.name,
+    ...(kind.group === '' ? {} : { group: kind.group }),
+    kind: kind.plural,
+    uid: stored.object.metadata.uid,
+  },
+});

@@ -1,0 +1,188 @@
+// One instance that runs Podway: its folder, its agent as a supervised process in its namespace, its pod runner, its
+// Node object whose readiness follows the CNI chain's STATUS. Starts when the instance runs, ends when it stops.
+import { rmSync } from 'node:fs';
+import type { Logger } from 'pino';
+import type { Pod } from '../../../kube/types.ts';
+import { type LabPaths, type NodePaths, netnsPath } from '../../daemon/paths.ts';
+import { endAll, processesInNamespaces } from '../../daemon/processes.ts';
+import type { Settings } from '../../shape/settings.ts';
+import type { PodNetwork } from './network.ts';
+import { emptyRunDir, type NodeFilesInput, writeNodeFiles } from './node-files.ts';
+import { type NodeFacts, nodeObject, nodeStatus } from './node-object.ts';
+import type { PodFailure } from './pod-status.ts';
+import { PodRunner } from './runner.ts';
+import { openSandboxJournal } from './sandbox-journal.ts';
+import type { ClusterStore } from './store.ts';
+import { Supervisor } from './supervisor.ts';
+
+/** As kubelet polls its runtime. */
+const STATUS_EVERY_MS = 5000;
+/** While the node is not ready, or its agent has just changed. */
+const STATUS_SOON_MS = 100;
+const STATUS_SLOW_MS = 1000;
+const FAST_POLLS = 50;
+
+export type LabNodeDeps = {
+  lab: string;
+  paths: LabPaths;
+  store: ClusterStore;
+  log: Logger;
+  settings: Settings;
+  /** Command of the agent, config file excluded. */
+  agentCommand: string[];
+  podServer: string;
+  shim: string;
+  ec2Endpoint: string;
+  kubeconfigFor(node: string): string;
+  networkFor(paths: NodePaths, nodeNetns: string): PodNetwork;
+  now(): number;
+};
+
+export class LabNode {
+  readonly name: string;
+  readonly instanceId: string;
+  readonly paths: NodePaths;
+  readonly runner: PodRunner;
+  readonly #deps: LabNodeDeps;
+  readonly #agent: Supervisor;
+  readonly #network: PodNetwork;
+  #facts: NodeFacts;
+  #timer: NodeJS.Timeout | undefined;
+  #polls = 0;
+  #stopped = false;
+  #failure: PodFailure | undefined = {
+    cause: 'AGENT_STARTING',
+    text: 'the agent of the node is starting',
+    transient: true,
+  };
+
+  constructor(deps: LabNodeDeps, facts: NodeFacts) {
+    this.#deps = deps;
+    this.#facts = facts;
+    this.name = facts.instance.name;
+    this.instanceId = facts.instance.id;
+    this.paths = deps.paths.node(this.name);
+    const netns = deps.paths.netns(this.name);
+    this.#network = deps.networkFor(this.paths, netns);
+    this.#agent = new Supervisor(
+      {
+        netnsPath: netnsPath(netns),
+        command: [...deps.agentCommand, '--config', this.paths.agentConfig],
+        pidFile: this.paths.agentPid,
+        logFile: this.paths.agentLog,
+      },
+      () => this.#pollSoon(),
+    );
+    this.runner = new PodRunner({
+      lab: deps.lab,
+      node: this.name,
+      nodeNetns: netns,
+      hostIp: facts.internalIp,
+      network: this.#network,
+      journal: openSandboxJournal(deps.paths.pods),
+      podServer: deps.podServer,
+      store: deps.store,
+      log: deps.log,
+      now: deps.now,
+    });
+  }
+
+  get ready(): boolean {
+    return this.#failure === undefined;
+  }
+
+  get failure(): PodFailure | undefined {
+    return this.#failure;
+  }
+
+  async start(pods: Pod[]): Promise<void> {
+    const { settings, ec2Endpoint, shim } = this.#deps;
+    const input: NodeFilesInput = {
+      nodeName: this.name,
+      paths: this.paths,
+      settings,
+      region: this.#facts.region,
+      ec2Endpoint,
+      kubeconfig: this.#deps.kubeconfigFor(this.name),
+      shim,
+    };
+    writeNodeFiles(input);
+    await this.#deps.store.putNode(nodeObject(this.#facts));
+    this.#agent.start();
+    // An agent that outlived the last daemon serves: the node never stopped being ready.
+    if (this.#agent.adopted) this.#failure = await this.#askStatus();
+    await this.#writeStatus();
+    this.runner.start(pods);
+  }
+
+  /** The daemon ends and the node goes on. */
+  detach(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#agent.detach();
+    this.runner.detach();
+  }
+
+  /** The instance stopped: nothing of it runs on and its /run is empty, as after a reboot. */
+  async stop(): Promise<void> {
+    this.detach();
+    await this.#agent.stop();
+    await this.runner.stopNode();
+    await endAll(processesInNamespaces([netnsPath(this.#deps.paths.netns(this.name))]), 0);
+    emptyRunDir(this.paths);
+    this.#failure = { cause: 'NODE_STOPPED', text: 'the instance is stopped', transient: true };
+    await this.#writeStatus();
+  }
+
+  /** The instance is gone for good. */
+  async remove(): Promise<void> {
+    await this.stop();
+    await this.#deps.store.removeNode(this.name);
+    // Nobody would ever end them: they go with their node, as the pod garbage collector has it.
+    const pods = this.#deps.store.pods().filter((pod) => pod.spec.nodeName === this.name);
+    await Promise.all(pods.map((pod) => this.#deps.store.removePod(pod)));
+    for (const pod of pods) rmSync(this.#deps.paths.pod(pod.metadata.uid!), { recursive: true, force: true });
+    rmSync(this.paths.root, { recursive: true, force: true });
+  }
+
+  async restartAgent(): Promise<void> {
+    await this.#agent.stop();
+    this.#agent.start();
+  }
+
+  #pollSoon(): void {
+    this.#polls = 0;
+    clearTimeout(this.#timer);
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#poll(), STATUS_SOON_MS);
+  }
+
+  async #poll(): Promise<void> {
+    const before = JSON.stringify(this.#failure);
+    this.#failure = await this.#askStatus();
+    if (this.#stopped) return;
+    if (JSON.stringify(this.#failure) !== before) {
+      await this.#writeStatus().catch((error: unknown) =>
+        this.#deps.log.warn({ err: error, node: this.name }, 'node status not written'),
+      );
+    }
+    this.#polls += 1;
+    const pause = this.ready ? STATUS_EVERY_MS : this.#polls < FAST_POLLS ? STATUS_SOON_MS : STATUS_SLOW_MS;
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#poll(), pause);
+  }
+
+  async #askStatus(): Promise<PodFailure | undefined> {
+    try {
+      return await this.#network.status();
+    } catch (error) {
+      return { cause: 'INTERNAL', text: (error as Error).message, transient: true };
+    }
+  }
+
+  async #writeStatus(): Promise<void> {
+    const known = this.#deps.store.nodes().find((node) => node.metadata.name === this.name);
+    await this.#deps.store.setNodeStatus(
+      this.name,
+      nodeStatus(this.#facts, known?.status, this.#deps.now(), this.#failure),
+    );
+  }
+}

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Pod } from '../../../kube/types.ts';
+import { podMessage, podView } from '../../daemon/view.ts';
+import { nodeStoppedStatus, sandboxStatus, waitingStatus } from './pod-status.ts';
+import type { SandboxRecord } from './sandbox-journal.ts';
+
+const pod: Pod = {
+  metadata: { name: 'web', namespace: 'default', uid: 'u' },
+  spec: { nodeName: 'node-1', containers: [{ name: 'main', image: 'i' }] },
+};
+const sandbox: SandboxRecord = {
+  containerId: 'c'.repeat(64),
+  podUid: 'u',
+  namespace: 'default',
+  name: 'web',
+  node: 'node-1',
+  hostNetwork: false,
+  netns: 'podway-x-pod-cccccccccccc',
+  state: 'made',
+  ips: ['10.0.0.6'],
+  restarts: 0,
+  restartPolicy: 'Always',
+};
+const inputs = { pod, hostIp: '10.0.0.4', now: 1_700_000_000_000 };
+const running: SandboxRecord = { ...sandbox, process: { pid: 1, startTime: '1' }, startedAt: inputs.now };
+const conditionOf = (status: ReturnType<typeof waitingStatus>, type: string) =>
+  status.conditions?.find((each) => each.type === type);
+
+test('a running pod is ready and has its addresses', () => {
+  const status = sandboxStatus(inputs, running);
+  assert.equal(status.phase, 'Running');
+  assert.deepEqual(
+    [status.podIP, status.podIPs, status.hostIP],
+    ['10.0.0.6', [{ ip: '10.0.0.6' }], '10.0.0.4'],
+  );
+  assert.equal(conditionOf(status, 'Ready')?.status, 'True');
+  assert.equal(podMessage({ ...pod, status }), undefined);
+});
+
+test('a pod that waits for an address says why', () => {
+  const status = waitingStatus(inputs, {
+    cause: 'ADDRESS_LIMIT',
+    text: 'eni-1 holds 9 of 9',
+    transient: false,
+  });
+  assert.equal(status.phase, 'Pending');
+  assert.deepEqual(podMessage({ ...pod, status }), { code: 'ADDRESS_LIMIT', text: 'eni-1 holds 9 of 9' });
+  assert.deepEqual(status.containerStatuses?.[0]?.state?.waiting, {
+    reason: 'ADDRESS_LIMIT',
+    message: 'eni-1 holds 9 of 9',
+  });
+  assert.equal(podMessage({ ...pod, status: waitingStatus(inputs) }), undefined);
+});
+
+test('how a process ended becomes the phase by the restart policy', () => {
+  const exit = (code: number) => ({ code, at: inputs.now });
+  const cases: [SandboxRecord['restartPolicy'], number, string, string | undefined][] = [
+    ['Never', 0, 'Succeeded', undefined],
+    ['Never', 3, 'Failed', 'EXITED'],
+    ['OnFailure', 0, 'Succeeded', undefined],
+    ['OnFailure', 3, 'Running', 'CRASH_LOOP'],
+    ['Always', 0, 'Running', 'CRASH_LOOP'],
+  ];
+  for (const [restartPolicy, code, phase, message] of cases) {
+    const status = sandboxStatus(inputs, { ...sandbox, restartPolicy, exit: exit(code) });
+    assert.equal(status.phase, phase, `${restartPolicy} ${code}`);
+    assert.equal(podMessage({ ...pod, status })?.code, message, `${restartPolicy} ${code}`);
+  }
+});
+
+test('a condition keeps its time while it does not change', () => {
+  const first = sandboxStatus(inputs, running);
+  const later = sandboxStatus(
+    { ...inputs, pod: { ...pod, status: first }, now: inputs.now + 60_000 },
+    running,
+  );
+  assert.equal(
+    conditionOf(later, 'Ready')?.lastTransitionTime,
+    conditionOf(first, 'Ready')?.lastTransitionTime,
+  );
+  const ended = sandboxStatus(
+    { ...inputs, pod: { ...pod, status: first }, now: inputs.now + 60_000 },
+    { ...sandbox, restartPolicy: 'Never', exit: { code: 1, at: inputs.now } },
+  );
+  assert.notEqual(
+    conditionOf(ended, 'Ready')?.lastTransitionTime,
+    conditionOf(first, 'Ready')?.lastTransitionTime,
+  );
+});
+
+test('a pod of a stopped node has failed and has no address', () => {
+  const status = nodeStoppedStatus({
+    pod: { ...pod, status: sandboxStatus(inputs, running) },
+    now: inputs.now,
+  });
+  assert.deepEqual([status.phase, status.podIP, status.podIPs], ['Failed', undefined, undefined]);
+  assert.equal(conditionOf(status, 'Ready')?.status, 'False');
+});
+
+test('a pod shows its namespace only when it has one of its own making', () => {
+  assert.equal(podView(pod, { ...sandbox, state: 'making' }).netns, '');
+  assert.equal(podView(pod, sandbox).netnsPath, '/run/netns/podway-x-pod-cccccccccccc');
+});

@@ -1,0 +1,142 @@
+// The status of a pod as pure functions of what its runner knows. Times are RFC 3339 to the second, as Kubernetes writes
+// them; a condition keeps its transition time while it does not change.
+import type { Condition, ContainerState, Pod, PodPhase, PodStatus } from '../../../kube/types.ts';
+import type { SandboxRecord } from './sandbox-journal.ts';
+
+export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+/** Why a pod has no network yet. `cause` is a name of base/causes or one of a foreign plugin. */
+export type PodFailure = { cause: string; text: string; transient: boolean };
+
+export function condition(
+  before: Condition[] | undefined,
+  now: number,
+  next: Omit<Condition, 'lastTransitionTime'>,
+): Condition {
+  const old = before?.find((each) => each.type === next.type);
+  const since =
+    old?.status === next.status && old.lastTransitionTime ? old.lastTransitionTime : kubeTime(now);
+  return { ...next, lastTransitionTime: since };
+}
+
+type Inputs = { pod: Pod; hostIp: string; now: number };
+
+/** A pod whose sandbox is being made, or failed to be. */
+export function waitingStatus({ pod, hostIp, now }: Inputs, failure?: PodFailure): PodStatus {
+  const reason = failure?.cause ?? 'ContainerCreating';
+  const message = failure === undefined ? {} : { message: failure.text };
+  return assemble({ pod, hostIp, now }, 'Pending', [], false, { waiting: { reason, ...message } }, failure);
+}
+
+/** A pod whose sandbox stands; the process runs, waits for its restart, or ended for good. */
+export function sandboxStatus(inputs: Inputs, sandbox: SandboxRecord): PodStatus {
+  const { exit } = sandbox;
+  if (sandbox.process !== undefined) {
+    const startedAt = kubeTime(sandbox.startedAt ?? inputs.now);
+    return assemble(inputs, 'Running', sandbox.ips, true, { running: { startedAt } }, undefined, sandbox);
+  }
+  if (exit !== undefined && isFinal(sandbox)) {
+    const phase = exit.code === 0 ? 'Succeeded' : 'Failed';
+    return assemble(inputs, phase, sandbox.ips, false, { terminated: terminated(exit) }, undefined, sandbox);
+  }
+  const waiting =
+    exit === undefined
+      ? { reason: 'ContainerCreating' }
+      : { reason: 'CrashLoopBackOff', message: `exit code ${exit.code}` };
+  return assemble(
+    inputs,
+    exit === undefined ? 'Pending' : 'Running',
+    sandbox.ips,
+    false,
+    { waiting },
+    undefined,
+    sandbox,
+  );
+}
+
+/** True when the pod's restart policy leaves its ended process ended. */
+export function isFinal(sandbox: SandboxRecord): boolean {
+  if (sandbox.exit === undefined) return false;
+  return (
+    sandbox.restartPolicy === 'Never' || (sandbox.restartPolicy === 'OnFailure' && sandbox.exit.code === 0)
+  );
+}
+
+/** A pod that its node took with it: stopped, as by a graceful node shutdown. */
+export function nodeStoppedStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
+  const before = pod.status?.conditions;
+  const { podIP: _ip, podIPs: _ips, ...status } = pod.status ?? {};
+  return {
+    ...status,
+    phase: 'Failed',
+    reason: 'Terminated',
+    message: `node ${pod.spec.nodeName ?? ''} was stopped`,
+    conditions: (before ?? []).map((each) =>
+      each.type === 'PodScheduled' || each.type === 'Initialized'
+        ? each
+        : condition(before, now, { ...each, status: 'False', reason: 'Terminated' }),
+    ),
+    containerStatuses: (status.containerStatuses ?? []).map((each) => ({
+      ...each,
+      ready: false,
+      started: false,
+      state: { terminated: { exitCode: 137, reason: 'NodeStopped', finishedAt: kubeTime(now) } },
+    })),
+  };
+}
+
+const terminated = (exit: NonNullable<SandboxRecord['exit']>) => ({
+  exitCode: exit.code,
+  ...(exit.signal === undefined ? {} : { signal: exit.signal }),
+  reason: exit.code === 0 ? 'Completed' : 'Error',
+  ...(exit.startedAt === undefined ? {} : { startedAt: kubeTime(exit.startedAt) }),
+  finishedAt: kubeTime(exit.at),
+});
+
+function assemble(
+  inputs: Inputs,
+  phase: PodPhase,
+  ips: string[],
+  ready: boolean,
+  state: ContainerState,
+  failure?: PodFailure,
+  sandbox?: SandboxRecord,
+): PodStatus {
+  const { pod, hostIp, now } = inputs;
+  const before = pod.status?.conditions;
+  const ended = phase === 'Succeeded' || phase === 'Failed';
+  const say = (type: string, yes: boolean, why: { reason?: string; message?: string } = {}) =>
+    condition(before, now, { type, status: yes ? 'True' : 'False', ...why });
+  const why = ended
+    ? { reason: phase === 'Succeeded' ? 'PodCompleted' : 'PodFailed' }
+    : failure === undefined
+      ? {}
+      : { reason: failure.cause, message: failure.text };
+  const notReady = ready ? {} : ended ? why : { reason: 'ContainersNotReady' };
+  return {
+    phase,
+    conditions: [
+      say('PodReadyToStartContainers', ips.length > 0 && !ended, ips.length > 0 && !ended ? {} : why),
+      say('Initialized', true),
+      say('Ready', ready, notReady),
+      say('ContainersReady', ready, notReady),
+      say('PodScheduled', true),
+    ],
+    hostIP: hostIp,
+    hostIPs: [{ ip: hostIp }],
+    ...(ips.length === 0 ? {} : { podIP: ips[0]!, podIPs: ips.map((ip) => ({ ip })) }),
+    startTime: pod.status?.startTime ?? kubeTime(now),
+    qosClass: 'BestEffort',
+    containerStatuses: pod.spec.containers.map((container) => ({
+      name: container.name,
+      ready,
+      started: ready,
+      restartCount: sandbox?.restarts ?? 0,
+      image: container.image ?? '',
+      imageID: '',
+      ...(sandbox === undefined ? {} : { containerID: `podway://${sandbox.containerId}` }),
+      state,
+      lastState: sandbox?.exit !== undefined && !ended ? { terminated: terminated(sandbox.exit) } : {},
+    })),
+  };
+}

@@ -1,0 +1,165 @@
+// One sandbox: its namespace, its attachment by the CNI chain, its process. Each step is recorded before it is done and
+// each is undone by `endSandbox`, whatever part of it exists: it is the only way down, also after a kill -9.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, rmSync } from 'node:fs';
+import { createNetns, deleteNetns, openNetns } from '../../../kernel/netns.ts';
+import { RtNetlink } from '../../../kernel/rtnetlink.ts';
+import type { Pod } from '../../../kube/types.ts';
+import { netnsPath } from '../../daemon/paths.ts';
+import { endAll, endProcess, identify, processesInNamespaces } from '../../daemon/processes.ts';
+import type { PodNetwork } from './network.ts';
+import type { SandboxJournal, SandboxRecord } from './sandbox-journal.ts';
+
+export type SandboxDeps = {
+  lab: string;
+  node: string;
+  /** Namespace of the node, for pods on the host network. */
+  nodeNetns: string;
+  hostIp: string;
+  network: PodNetwork;
+  journal: SandboxJournal;
+  /** The built-in server, run for a pod that names no command. */
+  podServer: string;
+  now(): number;
+};
+
+const DEFAULT_GRACE_S = 30;
+
+export function newRecord(deps: SandboxDeps, pod: Pod): SandboxRecord {
+  const containerId = randomBytes(32).toString('hex');
+  const hostNetwork = pod.spec.hostNetwork === true;
+  return {
+    containerId,
+    podUid: pod.metadata.uid!,
+    namespace: pod.metadata.namespace ?? 'default',
+    name: pod.metadata.name!,
+    node: deps.node,
+    hostNetwork,
+    netns: hostNetwork ? deps.nodeNetns : `podway-${deps.lab}-pod-${containerId.slice(0, 12)}`,
+    state: 'making',
+    ips: [],
+    restarts: 0,
+    restartPolicy: pod.spec.restartPolicy ?? 'Always',
+  };
+}
+
+/** Namespace, loopback, CNI chain. Throws NetworkFailure; the caller ends the sandbox then. */
+export async function makeSandbox(
+  deps: SandboxDeps,
+  record: SandboxRecord,
+  pod: Pod,
+  signal: AbortSignal,
+): Promise<void> {
+  deps.journal.save(record);
+  if (record.hostNetwork) record.ips = [deps.hostIp];
+  else {
+    createNetns(record.netns);
+    setLoopbackUp(record.netns);
+    const { ips } = await deps.network.add(
+      { containerId: record.containerId, netnsPath: netnsPath(record.netns), pod },
+      signal,
+    );
+    record.ips = ips;
+  }
+  record.state = 'made';
+  deps.journal.save(record);
+}
+
+function setLoopbackUp(name: string): void {
+  using netns = openNetns(netnsPath(name));
+  using netlink = RtNetlink.open(netns);
+  netlink.apply([{ op: 'link-set', name: 'lo', up: true }]);
+}
+
+export type Exit = { code: number; signal?: number };
+
+/** Starts the pod's command in the sandbox; `onExit` is called once, unless this process dies first. */
+export function startProcess(
+  deps: SandboxDeps,
+  record: SandboxRecord,
+  pod: Pod,
+  onExit: (exit: Exit) => void,
+): void {
+  const container = pod.spec.containers[0]!;
+  const given = [...(container.command ?? []), ...(container.args ?? [])];
+  const command = given.length > 0 ? given : [deps.podServer, '--name', record.name];
+  const log = openSync(deps.journal.logFile(record.podUid), 'a', 0o600);
+  const environment = Object.fromEntries((container.env ?? []).map(({ name, value }) => [name, value ?? '']));
+  try {
+    const child = spawn('nsenter', [`--net=${netnsPath(record.netns)}`, '--', ...command], {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: {
+        PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+        HOME: '/root',
+        POD_NAME: record.name,
+        POD_NAMESPACE: record.namespace,
+        POD_IP: record.ips[0] ?? '',
+        ...environment,
+      },
+    });
+    child.once('error', () => onExit({ code: 127 }));
+    child.once('exit', (code, signal) =>
+      onExit(
+        code === null
+          ? { code: 128 + (SIGNALS[signal ?? ''] ?? 9), signal: SIGNALS[signal ?? ''] ?? 9 }
+          : { code },
+      ),
+    );
+    const id = child.pid === undefined ? undefined : identify(child.pid);
+    if (id) record.process = id;
+    record.startedAt = deps.now();
+    deps.journal.save(record);
+  } finally {
+    closeSync(log);
+  }
+}
+
+const SIGNALS: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGABRT: 6,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGPIPE: 13,
+  SIGTERM: 15,
+};
+
+export async function stopProcess(record: SandboxRecord, graceSeconds = DEFAULT_GRACE_S): Promise<void> {
+  if (record.process) await endProcess(record.process, graceSeconds * 1000);
+  delete record.process;
+}
+
+/** Ends what there is of a sandbox. Throws when DEL fails: the record stays and the caller tries again. */
+export async function endSandbox(
+  deps: SandboxDeps,
+  record: SandboxRecord,
+  graceSeconds?: number,
+): Promise<void> {
+  if (record.state !== 'ending') {
+    record.state = 'ending';
+    deps.journal.save(record);
+  }
+  await stopProcess(record, graceSeconds);
+  if (record.hostNetwork) return;
+  await endAll(processesInNamespaces([netnsPath(record.netns)]), 0);
+  const { containerId, namespace, name, podUid: uid } = record;
+  await deps.network.del({ containerId, netnsPath: netnsPath(record.netns), namespace, name, uid });
+  dropNamespace(record.netns);
+}
+
+/** The sandbox of a node that lost its memory, as after a reboot: no DEL, for there is nobody to answer it. */
+export async function dropSandbox(record: SandboxRecord): Promise<void> {
+  if (record.process) await endProcess(record.process, 0);
+  if (record.hostNetwork) return;
+  await endAll(processesInNamespaces([netnsPath(record.netns)]), 0);
+  dropNamespace(record.netns);
+}
+
+function dropNamespace(name: string): void {
+  deleteNetns(name);
+  rmSync(netnsPath(name), { force: true });
+}

@@ -1,0 +1,31 @@
+// A plain scheduler: a pod with no node goes to the ready node with most free pod slots. Pure choice, one small loop.
+import type { Node, Pod } from '../../../kube/types.ts';
+
+export type Placement = { kind: 'node'; name: string } | { kind: 'none'; reason: string };
+
+const active = (pod: Pod): boolean => pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed';
+const isReady = (node: Node): boolean =>
+  node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') === true;
+
+/** Chooses by readiness, nodeSelector and free pod slots; ties go to the first name. */
+export function placePod(pod: Pod, nodes: Node[], pods: Pod[]): Placement {
+  const wanted = Object.entries(pod.spec.nodeSelector ?? {});
+  const fitting = nodes.filter((node) =>
+    wanted.every(([key, value]) => node.metadata.labels?.[key] === value),
+  );
+  const usable = fitting.filter((node) => isReady(node) && node.spec?.unschedulable !== true);
+  const free = (node: Node): number => {
+    const limit = Number(node.status?.allocatable?.['pods'] ?? 0);
+    return limit - pods.filter((other) => other.spec.nodeName === node.metadata.name && active(other)).length;
+  };
+  const ranked = usable
+    .map((node) => ({ name: node.metadata.name!, free: free(node) }))
+    .filter((each) => each.free > 0)
+    .sort((a, b) => b.free - a.free || (a.name < b.name ? -1 : 1));
+  if (ranked[0]) return { kind: 'node', name: ranked[0].name };
+  const full = usable.length;
+  const reason =
+    `0 of ${nodes.length} nodes take the pod: ${nodes.length - fitting.length} do not match its node selector, ` +
+    `${fitting.length - full} are not ready, ${full} hold all the pods of their instance type`;
+  return { kind: 'none', reason };
+}
