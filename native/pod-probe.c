@@ -1,0 +1,268 @@
+// pod-probe: one question over real packets, asked in the namespace it is started in; the answer is one line of JSON.
+//   pod-probe tcp ADDRESS PORT [COUNT [STREAM_MS]]   what pod-server answers; round trips of a line; echoed stream
+//   pod-probe udp ADDRESS PORT                       what pod-server answers to a datagram
+//   pod-probe ping ADDRESS [COUNT]                   ICMP echo
+//   pod-probe imds ADDRESS PATH                      IMDSv2: a token, then the path with it
+// Exit 0 with {"answer":…}, else 1 with {"error":…}. Every wait is bounded by TIMEOUT_MS.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TIMEOUT_MS = 3000, MAX_COUNT = 1000, MAX_ANSWER = 4096, CHUNK = 65536 };
+
+static double now_us(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static void print_text(const char *text) {
+	putchar('"');
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+		if (c == '"' || c == '\\') printf("\\%c", c);
+		else if (c < 0x20 || c == 0x7f) printf("\\u%04x", c);
+		else putchar(c);
+	}
+	putchar('"');
+}
+
+static void fail(const char *what, int error) {
+	char text[256];
+	snprintf(text, sizeof text, error ? "%s: %s" : "%s", what, strerror(error));
+	printf("{\"error\":");
+	print_text(text);
+	printf("}\n");
+	exit(1);
+}
+
+static void wait_for(int fd, short events, const char *what) {
+	struct pollfd p = {.fd = fd, .events = events};
+	int ready;
+	while ((ready = poll(&p, 1, TIMEOUT_MS)) < 0 && errno == EINTR) {}
+	if (ready == 0) fail(what, ETIMEDOUT);
+	if (ready < 0) fail(what, errno);
+}
+
+static struct sockaddr_in address_of(const char *text, const char *port) {
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	if (inet_pton(AF_INET, text, &to.sin_addr) != 1) fail("not an IPv4 address", 0);
+	to.sin_port = htons((unsigned short)atoi(port));
+	return to;
+}
+
+static int connect_to(struct sockaddr_in to) {
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (fd < 0) fail("socket", errno);
+	int on = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) fail("connect", errno);
+	wait_for(fd, POLLOUT, "connect");
+	int error = 0;
+	socklen_t size = sizeof error;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (error) fail("connect", error);
+	return fd;
+}
+
+static void send_all(int fd, const char *bytes, size_t length) {
+	while (length > 0) {
+		ssize_t sent = send(fd, bytes, length, MSG_NOSIGNAL);
+		if (sent < 0 && errno == EAGAIN) wait_for(fd, POLLOUT, "send");
+		else if (sent < 0) fail("send", errno);
+		else bytes += sent, length -= (size_t)sent;
+	}
+}
+
+static size_t receive_some(int fd, char *into, size_t room) {
+	for (;;) {
+		ssize_t got = recv(fd, into, room, 0);
+		if (got >= 0) return (size_t)got;
+		if (errno != EAGAIN) fail("receive", errno);
+		wait_for(fd, POLLIN, "receive");
+	}
+}
+
+/** One line, without its end. */
+static void receive_line(int fd, char *into, size_t room) {
+	size_t length = 0;
+	while (length + 1 < room) {
+		size_t got = receive_some(fd, into + length, 1);
+		if (got == 0) fail("the peer closed the connection", 0);
+		if (into[length] == '\n') break;
+		length++;
+	}
+	into[length] = 0;
+}
+
+static int by_value(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void print_times(double *times, int count) {
+	qsort(times, (size_t)count, sizeof *times, by_value);
+	printf(",\"rttUs\":{\"min\":%.1f,\"p50\":%.1f,\"p99\":%.1f}", times[0], times[count / 2], times[(count * 99) / 100]);
+}
+
+static int count_of(const char *text) {
+	int count = atoi(text);
+	return count < 1 ? 1 : count > MAX_COUNT ? MAX_COUNT : count;
+}
+
+/** Sends and reads back for `ms`; bytes that came back and the time that took. */
+static void stream(int fd, int ms) {
+	static char out[CHUNK], in[CHUNK];
+	memset(out, 'x', sizeof out);
+	out[sizeof out - 1] = '\n';
+	double start = now_us(), end = start + ms * 1e3, last = start;
+	size_t offset = 0;
+	long long sent = 0, echoed = 0;
+	while (now_us() < end || echoed < sent) {
+		int more = now_us() < end;
+		struct pollfd p = {.fd = fd, .events = (short)(POLLIN | (more ? POLLOUT : 0))};
+		if (poll(&p, 1, TIMEOUT_MS) <= 0) break;
+		if (p.revents & POLLIN) {
+			ssize_t got = recv(fd, in, sizeof in, 0);
+			if (got == 0) break;
+			if (got > 0) echoed += got, last = now_us();
+		}
+		if (more && (p.revents & POLLOUT)) {
+			ssize_t put = send(fd, out + offset, sizeof out - offset, MSG_NOSIGNAL);
+			if (put > 0) sent += put, offset = (offset + (size_t)put) % sizeof out;
+		}
+		if (p.revents & (POLLERR | POLLHUP)) break;
+	}
+	printf(",\"streamBytes\":%lld,\"streamUs\":%.0f", echoed, last - start);
+}
+
+static void tcp(int argc, char **argv) {
+	double start = now_us();
+	int fd = connect_to(address_of(argv[2], argv[3]));
+	double connected = now_us();
+	char answer[MAX_ANSWER];
+	send_all(fd, "probe\n", 6);
+	receive_line(fd, answer, sizeof answer);
+	int count = argc > 4 ? count_of(argv[4]) : 0;
+	double times[MAX_COUNT];
+	char line[64];
+	for (int i = 0; i < count; i++) {
+		double began = now_us();
+		send_all(fd, "0123456789abcdef\n", 17);
+		receive_line(fd, line, sizeof line);
+		times[i] = now_us() - began;
+	}
+	printf("{\"answer\":");
+	print_text(answer);
+	printf(",\"connectUs\":%.0f", connected - start);
+	if (count > 0) print_times(times, count);
+	if (argc > 5) stream(fd, atoi(argv[5]));
+	printf("}\n");
+}
+
+static void udp(char **argv) {
+	struct sockaddr_in to = address_of(argv[2], argv[3]);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0) fail("connect", errno);
+	char answer[MAX_ANSWER];
+	double start = now_us();
+	if (send(fd, "probe\n", 6, 0) < 0) fail("send", errno);
+	size_t got = receive_some(fd, answer, sizeof answer - 1);
+	double time = now_us() - start;
+	while (got > 0 && answer[got - 1] == '\n') got--;
+	answer[got] = 0;
+	printf("{\"answer\":");
+	print_text(answer);
+	print_times(&time, 1);
+	printf("}\n");
+}
+
+static unsigned short checksum(const void *bytes, size_t length) {
+	const unsigned short *words = bytes;
+	unsigned sum = 0;
+	for (; length > 1; length -= 2) sum += *words++;
+	while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+	return (unsigned short)~sum;
+}
+
+static void ping(int argc, char **argv) {
+	struct sockaddr_in to = address_of(argv[2], "0");
+	int fd = socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP);
+	if (fd < 0) fail("raw socket", errno);
+	int count = argc > 3 ? count_of(argv[3]) : 1;
+	unsigned short id = htons((unsigned short)getpid());
+	double times[MAX_COUNT];
+	unsigned ttl = 0;
+	for (int i = 0; i < count; i++) {
+		struct { struct icmphdr head; char body[56]; } echo = {.head = {.type = ICMP_ECHO, .un.echo = {.id = id, .sequence = htons((unsigned short)i)}}};
+		echo.head.checksum = checksum(&echo, sizeof echo);
+		double start = now_us();
+		if (sendto(fd, &echo, sizeof echo, 0, (struct sockaddr *)&to, sizeof to) < 0) fail("send", errno);
+		for (;;) {
+			char packet[1500];
+			size_t got = receive_some(fd, packet, sizeof packet);
+			struct iphdr *ip = (struct iphdr *)packet;
+			struct icmphdr *icmp = (struct icmphdr *)(packet + ip->ihl * 4);
+			if (now_us() - start > TIMEOUT_MS * 1e3) fail("echo", ETIMEDOUT);
+			if (got < (size_t)ip->ihl * 4 + sizeof *icmp || ip->saddr != to.sin_addr.s_addr) continue;
+			if (icmp->type != ICMP_ECHOREPLY || icmp->un.echo.id != id || icmp->un.echo.sequence != htons((unsigned short)i)) continue;
+			ttl = ip->ttl;
+			break;
+		}
+		times[i] = now_us() - start;
+	}
+	printf("{\"answer\":\"reply from %s\",\"ttl\":%u", argv[2], ttl);
+	print_times(times, count);
+	printf("}\n");
+}
+
+/** Reads an HTTP/1.1 answer until the peer closes; the body, or failure when the status is not 200. */
+static void ask(const char *address, const char *request, char *body, size_t room) {
+	char text[MAX_ANSWER];
+	int fd = connect_to(address_of(address, "80"));
+	send_all(fd, request, strlen(request));
+	size_t length = 0, got;
+	while (length + 1 < sizeof text && (got = receive_some(fd, text + length, sizeof text - 1 - length)) > 0) length += got;
+	text[length] = 0;
+	close(fd);
+	char *start = strstr(text, "\r\n\r\n");
+	if (!start || strncmp(text, "HTTP/1.1 200", 12) != 0) {
+		text[strcspn(text, "\r\n")] = 0;
+		fail(length ? text : "no answer", 0);
+	}
+	snprintf(body, room, "%s", start + 4);
+}
+
+static void imds(char **argv) {
+	char token[1024], request[2048], answer[MAX_ANSWER];
+	double start = now_us();
+	ask(argv[2], "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nConnection: close\r\nContent-Length: 0\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n", token, sizeof token);
+	snprintf(request, sizeof request, "GET %.512s HTTP/1.1\r\nHost: imds\r\nConnection: close\r\nX-aws-ec2-metadata-token: %.1000s\r\n\r\n", argv[3], token);
+	ask(argv[2], request, answer, sizeof answer);
+	double time = now_us() - start;
+	printf("{\"answer\":");
+	print_text(answer);
+	print_times(&time, 1);
+	printf("}\n");
+}
+
+int main(int argc, char **argv) {
+	const char *what = argc > 1 ? argv[1] : "";
+	if (!strcmp(what, "tcp") && argc >= 4) tcp(argc, argv);
+	else if (!strcmp(what, "udp") && argc == 4) udp(argv);
+	else if (!strcmp(what, "ping") && argc >= 3) ping(argc, argv);
+	else if (!strcmp(what, "imds") && argc == 4) imds(argv);
+	else fail("usage: pod-probe tcp ADDRESS PORT [COUNT [STREAM_MS]] | udp ADDRESS PORT | ping ADDRESS [COUNT] | imds ADDRESS PATH", 0);
+	return 0;
+}

@@ -1,0 +1,316 @@
+// The connectivity test: what to ask is planned from the lab's status as values, each question is put by pod-probe in the
+// namespace that it comes from, and the answer tells whose address the other side saw. Pods that are lacking for a
+// question are made for the test and removed after it.
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { addToIp, formatIp, parseCidr } from '../../base/ip.ts';
+import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
+import { INTERNET_HOST } from '../shape/shape.ts';
+import { LabError } from './errors.ts';
+import { closedGate, type Flow } from './gates.ts';
+import type { Emit } from './http.ts';
+import type { OpenLab } from './lab.ts';
+import { type LabPaths, netnsPath } from './paths.ts';
+import { BUILT_IN_IMAGE, deletePods, runPod } from './pods.ts';
+import type { Check, InstanceView, LabStatus, NodeView, PodView } from './protocol.ts';
+
+const PROBE_TIMEOUT_MS = 10_000;
+const POD_TIMEOUT_MS = 30_000;
+const ROUND_TRIPS = 200;
+const STREAM_MS = 250;
+const TEMPORARY = 'connectivity';
+
+export type Question = {
+  name: string;
+  from: string;
+  to: string;
+  /** Path of the namespace that asks. */
+  netnsPath: string;
+  args: string[];
+  /** The exact answer. */
+  expected: string;
+  flow?: Flow;
+  /** Log of an instance that must tell of this address. */
+  log?: { file: string; address: string };
+};
+
+type Places = {
+  pods: PodView[];
+  nodes: NodeView[];
+  db: InstanceView | undefined;
+  gatewayOf(node: NodeView): string;
+  instanceLog(name: string): string;
+  internetNetns: string;
+};
+
+/** Every question that the lab's parts allow; pure. */
+export function planQuestions({ pods, nodes, db, gatewayOf, instanceLog }: Places): Question[] {
+  const questions: Question[] = [];
+  const on = (node: NodeView | undefined) => pods.filter((pod) => pod.node === node?.name);
+  const [first, second] = nodes.filter((node) => on(node).length > 0);
+  if (!first) return [];
+  const [a, b] = on(first);
+  const far = on(second)[0];
+  const port = String(SERVER_PORT);
+  const tcp = (
+    name: string,
+    from: PodView | InstanceView,
+    to: PodView | InstanceView,
+    more: string[] = [],
+  ): Question => ({
+    name,
+    from: from.name,
+    to: to.name,
+    netnsPath: from.netnsPath,
+    args: ['tcp', to.ips[0]!, port, ...more],
+    expected: `${to.name} ${from.ips[0]}`,
+    flow: { from: from.ips[0]!, to: to.ips[0]!, protocol: 'tcp', port: SERVER_PORT },
+  });
+  const measured = [String(ROUND_TRIPS), String(STREAM_MS)];
+  if (a && b) questions.push(tcp('pod-to-pod-same-node', a, b, measured));
+  if (a && far) questions.push(tcp('pod-to-pod-across-nodes', a, far, measured));
+  if (a && far)
+    questions.push({
+      ...tcp('pod-to-pod-udp', a, far),
+      args: ['udp', far.ips[0]!, port],
+      flow: { from: a.ips[0]!, to: far.ips[0]!, protocol: 'udp', port: SERVER_PORT },
+    });
+  if (a) questions.push(tcp('node-to-own-pod', first, a));
+  if (a && second) questions.push(tcp('node-to-pod-across-nodes', second, a));
+  if (a && b && far) questions.push(tcp('two-pods-same-port', far, a), tcp('two-pods-same-port', far, b));
+  if (a && db) {
+    const file = instanceLog(db.name);
+    questions.push({
+      ...tcp('pod-to-instance', a, db, [String(ROUND_TRIPS)]),
+      log: { file, address: a.ips[0]! },
+    });
+    if (far) questions.push({ ...tcp('pod-to-instance', far, db), log: { file, address: far.ips[0]! } });
+    questions.push(tcp('instance-to-pod', db, a));
+  }
+  if (a) {
+    const gateway = gatewayOf(first);
+    questions.push({
+      name: 'pod-to-router',
+      from: a.name,
+      to: `router ${gateway}`,
+      netnsPath: a.netnsPath,
+      args: ['ping', gateway, '10'],
+      expected: `reply from ${gateway}`,
+    });
+    const seen = first.publicIps[0];
+    if (seen) {
+      questions.push({
+        name: 'pod-to-internet',
+        from: a.name,
+        to: `internet ${INTERNET_HOST}`,
+        netnsPath: a.netnsPath,
+        args: ['tcp', INTERNET_HOST, port, String(ROUND_TRIPS)],
+        expected: `internet ${seen}`,
+      });
+    }
+    const imds = (from: PodView | NodeView) => ({
+      name: from === first ? 'node-to-imds' : 'pod-to-imds',
+      from: from.name,
+      to: 'IMDS',
+      netnsPath: from.netnsPath,
+      args: ['imds', '169.254.169.254', '/latest/meta-data/instance-id'],
+      expected: first.instanceId,
+    });
+    questions.push(imds(first), imds(a));
+  }
+  return questions;
+}
+
+export async function testConnectivity(
+  lab: OpenLab,
+  status: LabStatus,
+  paths: LabPaths,
+  signal: AbortSignal,
+  emit: Emit,
+): Promise<{ checks: Check[] }> {
+  const nodes = status.nodes.filter((node) => node.ready);
+  if (nodes.length === 0) throw new LabError('NO_READY_NODE', 'no node is ready', 'podway node list');
+  const { pods, temporary } = await enoughPods(lab, nodes, signal, (text) =>
+    emit({ kind: 'progress', text }),
+  );
+  try {
+    const db = status.instances.find((each) => each.name === 'db' && each.state === 'running');
+    const questions = planQuestions({
+      pods,
+      nodes,
+      db,
+      gatewayOf: (node) => gatewayOf(status, lab, node),
+      instanceLog: (name) => join(paths.instance(name), 'log'),
+      internetNetns: netnsPath(paths.netns('internet')),
+    });
+    const checks: Check[] = [];
+    for (const question of questions) {
+      if (signal.aborted) break;
+      emit({ kind: 'progress', text: `${question.name}: ${question.from} -> ${question.to}` });
+      const check = await ask(lab, question);
+      emit({ kind: 'item', item: check });
+      checks.push(check);
+    }
+    return { checks };
+  } finally {
+    if (temporary.length > 0)
+      await deletePods(
+        lab,
+        { namespace: 'default', names: temporary, timeoutMs: POD_TIMEOUT_MS },
+        new AbortController().signal,
+      );
+  }
+}
+
+function gatewayOf(status: LabStatus, lab: OpenLab, node: NodeView): string {
+  const subnetId = lab.vpc.state().instances[node.instanceId]?.subnetId;
+  const cidr = status.vpcs.flatMap((vpc) => vpc.subnets).find((subnet) => subnet.id === subnetId)!.cidr;
+  return formatIp(addToIp(parseCidr(cidr).ip, 1));
+}
+
+/** Two servers on the first node, one on the second: what runs is used, what lacks is made. */
+async function enoughPods(
+  lab: OpenLab,
+  nodes: NodeView[],
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<{ pods: PodView[]; temporary: string[] }> {
+  const servers = (): PodView[] =>
+    lab.store.pods().flatMap((pod) => {
+      const sandbox = lab.cluster.sandboxOf(pod);
+      const serves =
+        pod.spec.containers[0]?.image === BUILT_IN_IMAGE &&
+        pod.status?.phase === 'Running' &&
+        !pod.spec.hostNetwork;
+      if (!serves || sandbox?.state !== 'made' || pod.metadata.deletionTimestamp) return [];
+      return [
+        {
+          namespace: pod.metadata.namespace!,
+          name: pod.metadata.name!,
+          node: sandbox.node,
+          ips: sandbox.ips,
+          phase: 'Running',
+          netns: sandbox.netns,
+          netnsPath: netnsPath(sandbox.netns),
+        },
+      ];
+    });
+  const present = servers();
+  const count = (node: NodeView) => present.filter((pod) => pod.node === node.name).length;
+  // The node with most pods asks, so that as few as possible are made.
+  const [first, second] = [...nodes].sort((x, y) => count(y) - count(x));
+  const lacking = [
+    ...Array.from({ length: Math.max(0, 2 - count(first!)) }, () => first!.name),
+    ...(second && count(second) === 0 ? [second.name] : []),
+  ];
+  const temporary = lacking.map((_, index) => `${TEMPORARY}-${index + 1}`);
+  await deletePods(lab, { namespace: 'default', names: temporary, timeoutMs: POD_TIMEOUT_MS }, signal);
+  await Promise.all(
+    lacking.map((node, index) =>
+      runPod(
+        lab,
+        {
+          namespace: 'default',
+          name: temporary[index]!,
+          node,
+          labels: { app: TEMPORARY },
+          command: [],
+          timeoutMs: POD_TIMEOUT_MS,
+          wait: true,
+        },
+        signal,
+        say,
+      ),
+    ),
+  );
+  const pods = servers();
+  nodes.sort(
+    (x, y) =>
+      pods.filter((pod) => pod.node === y.name).length - pods.filter((pod) => pod.node === x.name).length,
+  );
+  return { pods, temporary };
+}
+
+type Answer = {
+  answer?: string;
+  error?: string;
+  connectUs?: number;
+  rttUs?: { min: number; p50: number; p99: number };
+  streamBytes?: number;
+  streamUs?: number;
+};
+
+async function ask(lab: OpenLab, question: Question): Promise<Check> {
+  const began = performance.now();
+  let answer = await probe(lab.programs.probe, question);
+  // A server that has just been started may not listen yet.
+  for (let tries = 0; tries < 20 && answer.error?.includes('refused'); tries += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    answer = await probe(lab.programs.probe, question);
+  }
+  const ms = Math.round((performance.now() - began) * 10) / 10;
+  const answered = answer.answer === question.expected;
+  const logged = !question.log || logTells(question.log);
+  const gate = answer.error && question.flow ? closedGate(lab.vpc.state(), question.flow) : undefined;
+  const observed = answer.error ? `${answer.error}${gate ? `; ${gate}` : ''}` : (answer.answer ?? 'nothing');
+  return {
+    name: question.name,
+    from: question.from,
+    to: question.to,
+    expected: question.expected,
+    observed:
+      answered && !logged
+        ? `${observed}, and its log does not tell of ${question.log!.address}`
+        : answered
+          ? `${observed}${figuresText(answer)}`
+          : observed,
+    ok: answered && logged,
+    ms,
+    figures: figuresOf(answer),
+  };
+}
+
+function probe(program: string, question: Question): Promise<Answer> {
+  return new Promise((resolve) => {
+    execFile(
+      'nsenter',
+      [`--net=${question.netnsPath}`, '--', program, ...question.args],
+      { timeout: PROBE_TIMEOUT_MS },
+      (error, stdout) => {
+        try {
+          resolve(JSON.parse(stdout) as Answer);
+        } catch {
+          resolve({ error: error?.message ?? 'no answer' });
+        }
+      },
+    );
+  });
+}
+
+function logTells({ file, address }: { file: string; address: string }): boolean {
+  try {
+    return readFileSync(file, 'utf8').includes(` ${address}:`);
+  } catch {
+    return false;
+  }
+}
+
+function figuresOf(answer: Answer): Record<string, number> {
+  const { rttUs, streamBytes, streamUs, connectUs } = answer;
+  return {
+    ...(connectUs === undefined ? {} : { connectMicroseconds: connectUs }),
+    ...(rttUs ? { rttP50Microseconds: rttUs.p50, rttP99Microseconds: rttUs.p99 } : {}),
+    ...(streamBytes && streamUs ? { echoedMegabitsPerSecond: Math.round((streamBytes * 8) / streamUs) } : {}),
+  };
+}
+
+function figuresText(answer: Answer): string {
+  const figures = figuresOf(answer);
+  const parts: string[] = [];
+  if (figures['rttP50Microseconds'] !== undefined)
+    parts.push(`round trip ${figures['rttP50Microseconds']} µs`);
+  if (figures['echoedMegabitsPerSecond'] !== undefined)
+    parts.push(`${(figures['echoedMegabitsPerSecond'] / 1000).toFixed(1)} Gbit/s each way`);
+  return parts.length > 0 ? ` (${parts.join(', ')})` : '';
+}

@@ -1,0 +1,151 @@
+// Where the lab's servers listen: EC2 and Kubernetes inside the lab on fixed link-local addresses of the router and on
+// the host on stable loopback ports, IMDS on the router alone. Each server is bounded in connections and in time.
+import http from 'node:http';
+import type { Server, Socket } from 'node:net';
+import type { Logger } from 'pino';
+import { setSocketTtl } from '../../kernel/sockets.ts';
+import type { KubeApi } from '../cluster/api/index.ts';
+import type { Fabric } from '../fabric/index.ts';
+import type { VpcService } from '../vpc/index.ts';
+import { LabError } from './errors.ts';
+
+export const IN_LAB = {
+  ec2Address: '169.254.169.10',
+  ec2Endpoint: 'http://169.254.169.10',
+  kubeAddress: '169.254.169.11',
+  kubeEndpoint: 'https://169.254.169.11:443',
+} as const;
+
+/** Linux' own (net.ipv4.ip_default_ttl). */
+const USUAL_TTL = 64;
+/** Connections of one server; beyond it the kernel makes callers wait. */
+const MAX_CONNECTIONS = 512;
+/** After a kill -9 the port may still be with a dying process for a moment. */
+const BIND_TRIES = 20;
+const BIND_PAUSE_MS = 100;
+
+export type EndpointParts = {
+  vpc: VpcService;
+  kube: KubeApi;
+  fabric: Fabric;
+  ports: { ec2: number; kube: number };
+  log: Logger;
+};
+
+export class Endpoints {
+  readonly #parts: EndpointParts;
+  readonly #servers: Server[] = [];
+
+  constructor(parts: EndpointParts) {
+    this.#parts = parts;
+  }
+
+  async open(): Promise<void> {
+    const { vpc, kube, fabric, ports } = this.#parts;
+    await Promise.all([
+      this.#onHost(this.#ec2(), ports.ec2),
+      this.#onHost(kube.createServer(), ports.kube),
+      this.#inLab(this.#ec2(), fabric.listen(IN_LAB.ec2Address, 80)),
+      this.#inLab(kube.createServer(), fabric.listen(IN_LAB.kubeAddress, 443)),
+    ]);
+    await this.#inLab(this.#imds(vpc, fabric), fabric.listenImds());
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(
+      this.#servers.map((server) => {
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        (server as http.Server).closeAllConnections?.();
+        return closed;
+      }),
+    );
+  }
+
+  #ec2(): http.Server {
+    const { vpc, log } = this.#parts;
+    return serving(log, async (request, response) => vpc.ec2Handler(request, response));
+  }
+
+  /** The caller is the instance that the packets came from; who is nobody's gets no answer. */
+  #imds(vpc: VpcService, fabric: Fabric): http.Server {
+    const { log } = this.#parts;
+    return serving(log, async (request, response) => {
+      const { socket } = request;
+      const from = fabric.instanceOf(socket.localAddress ?? '0.0.0.0');
+      if (!from) return void socket.destroy();
+      const beforeAnswer = ({ token, hopLimit }: { token: boolean; hopLimit: number }) =>
+        setTtl(socket, token ? hopLimit : USUAL_TTL);
+      await vpc.imdsHandler(request, response, { instanceId: from.instanceId, beforeAnswer });
+    });
+  }
+
+  async #onHost(server: Server, port: number): Promise<void> {
+    this.#servers.push(server);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await listen(server, () => server.listen(port, '127.0.0.1'));
+        return;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || attempt >= BIND_TRIES) {
+          throw new LabError(
+            'PORT_TAKEN',
+            `port 127.0.0.1:${port} of the lab is taken by another process`,
+            `end what listens there (ss -ltnp "sport = ${port}"), or podway lab down`,
+            { cause: error },
+          );
+        }
+        await new Promise((resolve) => setTimeout(resolve, BIND_PAUSE_MS));
+      }
+    }
+  }
+
+  async #inLab(server: Server, fd: number): Promise<void> {
+    this.#servers.push(server);
+    await listen(server, () => server.listen({ fd }));
+  }
+}
+
+type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => Promise<void>;
+
+/** A bounded server; a request whose answer fails is logged and dropped, and harms no other. */
+function serving(log: Logger, answer: Answer): http.Server {
+  const server = http.createServer((request, response) => {
+    answer(request, response).catch((error: unknown) => {
+      log.error({ err: error }, 'a request could not be answered');
+      response.destroy();
+    });
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  server.headersTimeout = 15_000;
+  server.requestTimeout = 60_000;
+  server.keepAliveTimeout = 60_000;
+  return server;
+}
+
+/** libuv's descriptor of a connection; Node has no API for IP_TTL of TCP. */
+function setTtl(socket: Socket, ttl: number): void {
+  const { fd } = (socket as unknown as { _handle?: { fd: number } })._handle ?? {};
+  if (fd !== undefined && fd >= 0) setSocketTtl(fd, ttl);
+}
+
+function listen(server: Server, begin: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error) => reject(error);
+    server.once('error', failed);
+    server.once('listening', () => {
+      server.off('error', failed);
+      resolve();
+    });
+    begin();
+  });
+}
+
+/** A loopback port that is free now. */
+export async function freePort(): Promise<number> {
+  const { createServer } = await import('node:net');
+  const server = createServer();
+  await listen(server, () => server.listen(0, '127.0.0.1'));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,190 @@
+// `ipam show` and `ipam check`: each node's agent tells its own over its introspection socket; what only the lab sees
+// from outside (an address on two nodes, a sandbox without pod, a pod without sandbox) is compared here.
+
+import { existsSync } from 'node:fs';
+import http from 'node:http';
+import type { Pod } from '../../kube/types.ts';
+import type { LabNode } from '../cluster/nodes/lab-node.ts';
+import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
+import { LabError } from './errors.ts';
+import type { OpenLab } from './lab.ts';
+import { netnsPath } from './paths.ts';
+import type { Difference, IpamCheck, IpamNode } from './protocol.ts';
+
+const TIMEOUT_MS = 15_000;
+
+/** GET on a node's introspection socket. Throws LabError AGENT_UNREACHABLE. */
+function askAgent<T>(node: LabNode, path: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const unreachable = (cause: Error) =>
+      reject(
+        new LabError(
+          'AGENT_UNREACHABLE',
+          `the agent of ${node.name} does not answer: ${cause.message}`,
+          `podway lab logs ${node.name}`,
+          { cause },
+        ),
+      );
+    const request = http.get({ socketPath: node.paths.apiSocket, path, timeout: TIMEOUT_MS }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.once('error', unreachable);
+      response.once('end', () => {
+        try {
+          const value = JSON.parse(Buffer.concat(chunks).toString()) as T & {
+            error?: { code: string; message: string; next: string };
+          };
+          if (response.statusCode === 200) return resolve(value);
+          const {
+            code = 'AGENT_UNREACHABLE',
+            message = `HTTP ${response.statusCode}`,
+            next = `podway lab logs ${node.name}`,
+          } = value.error ?? {};
+          reject(new LabError(code, `${node.name}: ${message}`, next));
+        } catch (error) {
+          unreachable(error as Error);
+        }
+      });
+    });
+    request.once('timeout', () => request.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    request.once('error', unreachable);
+  });
+}
+
+function nodesOf(lab: OpenLab, name?: string): LabNode[] {
+  const nodes = lab.cluster.nodes().sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+  if (name === undefined) return nodes;
+  const node = nodes.find((each) => each.name === name);
+  if (!node) throw new LabError('NO_SUCH_NODE', `there is no running node ${name}`, 'podway node list');
+  return [node];
+}
+
+export async function showIpam(lab: OpenLab, name?: string): Promise<IpamNode[]> {
+  const shown = await Promise.all(nodesOf(lab, name).map((node) => askAgent<IpamNode>(node, '/v1/ipam')));
+  return shown.map((node) => ({
+    ...node,
+    enis: node.enis.map((eni) => ({ ...eni, addresses: eni.addresses.map((each) => withPod(lab, each)) })),
+  }));
+}
+
+/** Why a pod that is in the middle of its ADD waits for an address, in the words of its node's pool. */
+export async function waitingCause(
+  lab: OpenLab,
+  pod: Pod,
+): Promise<{ code: string; text: string } | undefined> {
+  const node = lab.cluster.nodes().find((each) => each.name === pod.spec.nodeName);
+  if (!node) return undefined;
+  const name = `${pod.metadata.namespace}/${pod.metadata.name}`;
+  try {
+    const { waiting } = await askAgent<{ waiting: Waiting[] }>(node, '/v1/ipam');
+    const cause = waiting.find((each) => each.pod === name)?.cause;
+    return cause && { code: cause.code, text: cause.message };
+  } catch (error) {
+    if (error instanceof LabError) return { code: error.code, text: error.message };
+    throw error;
+  }
+}
+
+type Waiting = { pod?: string; cause: { code: string; message: string } };
+
+/** An agent that was killed before it heard of the pod's name knows only the container: the lab knows both. */
+function withPod(lab: OpenLab, address: IpamNode['enis'][number]['addresses'][number]) {
+  if (address.pod || !address.containerId) return address;
+  const pod = lab.store
+    .pods()
+    .find((each) => lab.cluster.sandboxOf(each)?.containerId === address.containerId);
+  return pod ? { ...address, pod: `${pod.metadata.namespace}/${pod.metadata.name}` } : address;
+}
+
+export async function checkIpam(lab: OpenLab): Promise<IpamCheck> {
+  const nodes = nodesOf(lab);
+  const told = await Promise.all(
+    nodes.map((node) => askAgent<{ differences: Difference[] } | Difference[]>(node, '/v1/check')),
+  );
+  const differences = told.flatMap((each, index) =>
+    (Array.isArray(each) ? each : each.differences).map((one) => ({
+      ...one,
+      object: `${nodes[index]!.name}: ${one.object}`,
+    })),
+  );
+  const shown = await Promise.all(nodes.map((node) => askAgent<IpamNode>(node, '/v1/ipam')));
+  const sandboxes = lab.store.pods().map((pod) => ({ pod, sandbox: lab.cluster.sandboxOf(pod) }));
+  differences.push(...compareWithApi(shown, sandboxes), ...heldTwice(shown), ...lostNamespaces(sandboxes));
+  return { ok: differences.length === 0, differences };
+}
+
+type Sandboxes = { pod: Pod; sandbox: SandboxRecord | undefined }[];
+
+/** What agents hold against what the API's running pods say that they have. Pods in the middle of a change are left out. */
+export function compareWithApi(shown: IpamNode[], sandboxes: Sandboxes): Difference[] {
+  const differences: Difference[] = [];
+  const held = new Map<string, { node: string; containerId: string | undefined }>();
+  for (const node of shown) {
+    for (const address of node.enis.flatMap((eni) => eni.addresses)) {
+      if (address.state === 'held')
+        held.set(address.ip, { node: node.node, containerId: address.containerId });
+    }
+  }
+  const settled = sandboxes.filter(
+    ({ pod, sandbox }) => sandbox?.state === 'made' && !sandbox.hostNetwork && pod.status?.podIP,
+  );
+  for (const { pod, sandbox } of settled) {
+    const object = `pod ${pod.metadata.namespace}/${pod.metadata.name}`;
+    for (const { ip } of pod.status?.podIPs ?? []) {
+      const holder = held.get(ip);
+      if (!holder) differences.push({ kind: 'not-held', object, journal: 'not held', api: ip });
+      else if (holder.containerId !== sandbox!.containerId)
+        differences.push({
+          kind: 'held-by-other',
+          object,
+          journal: holder.containerId ?? '?',
+          api: sandbox!.containerId,
+        });
+    }
+  }
+  const known = new Set(sandboxes.flatMap(({ sandbox }) => sandbox?.containerId ?? []));
+  const busy = new Set(
+    sandboxes
+      .filter(({ sandbox }) => sandbox && sandbox.state !== 'made')
+      .map(({ sandbox }) => sandbox!.containerId),
+  );
+  for (const [ip, { node, containerId }] of held) {
+    // Attachments made without the API (cnitool, `podway cni add`) have no pod and are nobody's leak.
+    const pod = shown
+      .flatMap((each) => each.enis.flatMap((eni) => eni.addresses))
+      .find((each) => each.ip === ip)?.pod;
+    if (pod && containerId && !known.has(containerId) && !busy.has(containerId)) {
+      differences.push({
+        kind: 'no-pod',
+        object: `${node}: ${ip}`,
+        journal: containerId,
+        api: `no pod ${pod} with it`,
+      });
+    }
+  }
+  return differences;
+}
+
+function heldTwice(shown: IpamNode[]): Difference[] {
+  const owners = new Map<string, string[]>();
+  for (const node of shown) {
+    for (const address of node.enis.flatMap((eni) => eni.addresses)) {
+      if (address.state === 'held')
+        owners.set(address.ip, [...(owners.get(address.ip) ?? []), `${node.node} ${address.containerId}`]);
+    }
+  }
+  return [...owners]
+    .filter(([, by]) => by.length > 1)
+    .map(([ip, by]) => ({ kind: 'held-twice', object: ip, journal: by }));
+}
+
+function lostNamespaces(sandboxes: Sandboxes): Difference[] {
+  return sandboxes
+    .filter(({ sandbox }) => sandbox?.state === 'made' && !existsSync(netnsPath(sandbox.netns)))
+    .map(({ pod, sandbox }) => ({
+      kind: 'no-namespace',
+      object: `pod ${pod.metadata.namespace}/${pod.metadata.name}`,
+      kernel: `no ${sandbox!.netns}`,
+      api: pod.status?.podIP ?? '',
+    }));
+}

@@ -1,0 +1,135 @@
+// One lab, opened: the VPC's service, the Kubernetes API, the fabric and the cluster, wired together, with their
+// endpoints. Opening is the same at the first start and after a kill -9: every part reads what it left and converges.
+import type { Logger } from 'pino';
+import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
+import { buildProgram } from '../../cni/programs.ts';
+import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
+import { Cluster } from '../cluster/nodes/cluster.ts';
+import type { ClusterStore } from '../cluster/nodes/store.ts';
+import { createFabric, type Fabric } from '../fabric/index.ts';
+import { type Act, buildShape } from '../shape/build.ts';
+import { readSettings } from '../shape/settings.ts';
+import { podLimitOf } from '../shape/types.ts';
+import { openVpc, type VpcService } from '../vpc/index.ts';
+import type { VpcState } from '../vpc/model.ts';
+import { coalesced } from './coalesce.ts';
+import { Endpoints, IN_LAB } from './endpoints.ts';
+import { writeFileAtomic } from './files.ts';
+import { nodeCommand, packageRoot, programsDir } from './parts.ts';
+import type { LabPaths } from './paths.ts';
+import { podNetwork } from './pod-network.ts';
+import type { LabRecord } from './record.ts';
+import { clusterStore } from './store.ts';
+
+export type OpenLab = {
+  record: LabRecord;
+  vpc: VpcService;
+  kube: KubeApi;
+  fabric: Fabric;
+  cluster: Cluster;
+  store: ClusterStore;
+  programs: { shim: string; podServer: string; probe: string };
+  /** Brings the VPC to the record's shape, keeping what is there. */
+  build(progress: (text: string) => void): Promise<void>;
+  /** Lets go of everything; nodes, pods and packets go on. */
+  close(): Promise<void>;
+};
+
+export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): Promise<OpenLab> {
+  const settings = readSettings(record.shape.settings);
+  const build = (name: 'podway-cni' | 'pod-server' | 'pod-probe') =>
+    buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then((built) => built.path);
+  const [shim, podServer, probe, vpc, kube] = await Promise.all([
+    build('podway-cni'),
+    build('pod-server'),
+    build('pod-probe'),
+    openVpc({
+      dir: paths.root,
+      region: record.shape.region,
+      zones: record.shape.zones,
+      settings: { ec2Latency: settings.ec2Latency },
+      log,
+    }),
+    openKubeApi({
+      dir: paths.root,
+      names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
+    }),
+  ]);
+  const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
+  await fabric.apply(vpc.state());
+
+  const endpoints = new Endpoints({ vpc, kube, fabric, ports: record.ports, log });
+  await endpoints.open();
+  writeFileAtomic(
+    paths.kubeconfig,
+    kube.kubeconfig({ server: `https://127.0.0.1:${record.ports.kube}`, user: 'podway-admin' }),
+  );
+
+  const store = clusterStore(kube);
+  const cluster = new Cluster({
+    lab: paths.lab,
+    paths,
+    store,
+    log,
+    settings,
+    agentCommand: nodeCommand('agent/main', AGENT_NODE_FLAGS),
+    podServer,
+    shim,
+    ec2Endpoint: IN_LAB.ec2Endpoint,
+    kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
+    networkFor: podNetwork,
+    podLimit: podLimitOf,
+    now: Date.now,
+  });
+  await cluster.leave(vpc.state());
+  await cluster.settle(vpc.state());
+  cluster.serve('internet');
+  cluster.start();
+  cluster.sweepFolders();
+
+  const follow = coalesced(async () => {
+    const reboots = [...rebooting];
+    rebooting.clear();
+    const off = withStopped(vpc.state(), reboots);
+    await cluster.leave(off);
+    // A reboot is a moment in which the instance does not run: its namespace and all in it is new afterwards.
+    if (reboots.length > 0) await fabric.apply(off);
+    await fabric.apply(vpc.state());
+    await cluster.settle(vpc.state());
+  });
+  const rebooting = new Set<string>();
+  vpc.onInstanceChange(({ before, after }) => {
+    if (before?.state === 'running' && after?.state === 'running') rebooting.add(after.id);
+  });
+  vpc.onChange(follow);
+
+  const act: Act = (action, input) =>
+    vpc.act(action as never, input as never) as Promise<Record<string, unknown>>;
+  return {
+    record,
+    vpc,
+    kube,
+    fabric,
+    cluster,
+    store,
+    programs: { shim, podServer, probe },
+    build: (progress) => buildShape(record.shape, { act, state: () => vpc.state(), progress }),
+    async close() {
+      cluster.detach();
+      await endpoints.close();
+      await kube.close();
+      vpc.close();
+      await fabric.close();
+    },
+  };
+}
+
+function withStopped(state: VpcState, ids: string[]): VpcState {
+  if (ids.length === 0) return state;
+  const instances = { ...state.instances };
+  for (const id of ids) {
+    const instance = instances[id];
+    if (instance) instances[id] = { ...instance, state: 'stopped' };
+  }
+  return { ...state, instances };
+}

@@ -1,0 +1,127 @@
+// The node runner's network: the CNI chain of the node's conf dir, called as a container runtime does: in the node's
+// namespace, with containerd's arguments, with what the pod offers as capabilities, with the node's own result cache.
+import { existsSync } from 'node:fs';
+import { CniError } from '../../cni/errors.ts';
+import {
+  addNetworkList,
+  delNetworkList,
+  ListError,
+  loadNetworkList,
+  type NetworkList,
+  type RuntimeOptions,
+  statusNetworkList,
+} from '../../cni/runtime/index.ts';
+import type { JsonObject } from '../../cni/types.ts';
+import { openNetns, withNetns } from '../../kernel/netns.ts';
+import type { Pod } from '../../kube/types.ts';
+import { NetworkFailure, type PodNetwork } from '../cluster/nodes/network.ts';
+import type { PodFailure } from '../cluster/nodes/pod-status.ts';
+import { type NodePaths, netnsPath } from './paths.ts';
+
+const IFNAME = 'eth0';
+/** STATUS is to answer at once (specs: 100 ms); a node whose plugin takes this long is not ready. */
+const STATUS_TIMEOUT_MS = 5000;
+
+export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
+  const options = (): RuntimeOptions => ({
+    binDirs: [paths.cniBinDir],
+    cacheDir: paths.cniCacheDir,
+    enter: (start) => {
+      using netns = openNetns(netnsPath(nodeNetns));
+      return withNetns(netns, start);
+    },
+  });
+  const list = (): NetworkList => loadNetworkList(paths.cniConfDir);
+
+  return {
+    add: ({ containerId, netnsPath: netns, pod }, signal) =>
+      typed(async () => {
+        const { result } = await addNetworkList(list(), {
+          ...options(),
+          ...(signal ? { signal } : {}),
+          containerId,
+          netns,
+          ifname: IFNAME,
+          args: podArgs(
+            pod.metadata.namespace ?? 'default',
+            pod.metadata.name!,
+            pod.metadata.uid!,
+            containerId,
+          ),
+          capabilityArgs: capabilitiesOf(pod),
+        });
+        return { ips: result.ips.map((each) => each.address.split('/')[0]!) };
+      }),
+    del: ({ containerId, netnsPath: netns, namespace, name, uid }) =>
+      typed(async () => {
+        // The node's namespace is gone: so is everything of the node that DEL could undo.
+        if (!existsSync(netnsPath(nodeNetns))) return;
+        const args = podArgs(namespace, name, uid, containerId);
+        await delNetworkList(list(), {
+          ...options(),
+          containerId,
+          netns: existsSync(netns) ? netns : '',
+          ifname: IFNAME,
+          args,
+          asAdded: true,
+        });
+      }),
+    status: async () => {
+      try {
+        await statusNetworkList(list(), { ...options(), timeoutMs: STATUS_TIMEOUT_MS });
+        return undefined;
+      } catch (error) {
+        return failureOf(error);
+      }
+    },
+  };
+}
+
+const podArgs = (namespace: string, name: string, uid: string, containerId: string) =>
+  [
+    ['IgnoreUnknown', '1'],
+    ['K8S_POD_NAMESPACE', namespace],
+    ['K8S_POD_NAME', name],
+    ['K8S_POD_INFRA_CONTAINER_ID', containerId],
+    ['K8S_POD_UID', uid],
+  ] as const;
+
+/** What containerd offers (specs: go-cni): host ports, bandwidth of the annotations, the annotations themselves. */
+function capabilitiesOf(pod: Pod): JsonObject {
+  const portMappings = pod.spec.containers.flatMap((container) =>
+    (container.ports ?? [])
+      .filter((port) => port.hostPort !== undefined && port.hostPort > 0)
+      .map((port) => ({
+        hostPort: port.hostPort!,
+        containerPort: port.containerPort,
+        protocol: (port.protocol ?? 'TCP').toLowerCase(),
+        hostIP: '',
+      })),
+  );
+  const annotations = pod.metadata.annotations ?? {};
+  return {
+    ...(portMappings.length > 0 ? { portMappings } : {}),
+    ...(Object.keys(annotations).length > 0 ? { 'io.kubernetes.cri.pod-annotations': annotations } : {}),
+  };
+}
+
+async function typed<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new NetworkFailure(failureOf(error), { cause: error });
+  }
+}
+
+/** 11 is CNI's "try again later"; every other number lasts until somebody acts. */
+const TRY_AGAIN = 11;
+
+export function failureOf(error: unknown): PodFailure {
+  if (error instanceof CniError) {
+    const named = /^([A-Z][A-Z0-9_]+): (.*)$/s.exec(error.msg);
+    const cause = named?.[1] ?? `CNI_${error.code}`;
+    return { cause, text: named?.[2] ?? error.msg, transient: error.code === TRY_AGAIN };
+  }
+  if (error instanceof ListError) return { cause: 'INVALID_CONFIG', text: error.message, transient: false };
+  return { cause: 'INTERNAL', text: error instanceof Error ? error.message : String(error), transient: true };
+}

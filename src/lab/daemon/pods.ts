@@ -1,0 +1,185 @@
+// `pod run` and `pod delete`: objects of the API made and removed, and the wait for what the node runner makes of them.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Cause, causes } from '../../base/causes.ts';
+import type { Pod } from '../../kube/types.ts';
+import { ApiError } from '../cluster/api/index.ts';
+import { LabError } from './errors.ts';
+import { waitingCause } from './ipam.ts';
+import type { OpenLab } from './lab.ts';
+import type { RunPodRequest } from './protocol.ts';
+import { podMessage } from './view.ts';
+import { until } from './wait.ts';
+
+export const BUILT_IN_IMAGE = 'podway/pod-server';
+export const COMMAND_IMAGE = 'podway/command';
+const DEMO_PODS = 4;
+const DEMO_TIMEOUT_MS = 60_000;
+
+export function podObject(
+  request: Pick<RunPodRequest, 'name' | 'namespace' | 'labels' | 'command' | 'node'>,
+): Pod {
+  const command = request.command.length > 0;
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: request.name, namespace: request.namespace, labels: request.labels },
+    spec: {
+      ...(request.node === undefined ? {} : { nodeName: request.node }),
+      // A command that ends is done; the server is to be there always.
+      restartPolicy: command ? 'Never' : 'Always',
+      containers: [
+        {
+          name: 'main',
+          image: command ? COMMAND_IMAGE : BUILT_IN_IMAGE,
+          ...(command ? { command: request.command } : { ports: [{ containerPort: 8080 }] }),
+        },
+      ],
+    },
+  };
+}
+
+export async function runPod(
+  lab: OpenLab,
+  request: RunPodRequest,
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<{ namespace: string; name: string }> {
+  const { namespace, name, node } = request;
+  if (node !== undefined && !lab.store.nodes().some((each) => each.metadata.name === node)) {
+    throw new LabError('NO_SUCH_NODE', `there is no node ${node}`, 'podway node list');
+  }
+  let created: Pod;
+  try {
+    created = await lab.store.createPod(podObject(request));
+  } catch (error) {
+    throw refusal(error, namespace, name);
+  }
+  if (!request.wait) return { namespace, name };
+  await waitForPod(lab, created, request.timeoutMs, signal, say);
+  return { namespace, name };
+}
+
+function refusal(error: unknown, namespace: string, name: string): unknown {
+  if (!(error instanceof ApiError)) return error;
+  if (error.reason === 'AlreadyExists')
+    return new LabError(
+      'POD_EXISTS',
+      `pod ${name} exists in namespace ${namespace}`,
+      `podway pod delete ${name}, or take another name`,
+    );
+  if (error.code === 404)
+    return new LabError(
+      'NO_SUCH_NAMESPACE',
+      `there is no namespace ${namespace}`,
+      `kubectl create namespace ${namespace}`,
+    );
+  return new LabError('POD_REFUSED', error.message, 'change what the message names');
+}
+
+/** Resolves when the pod runs or has succeeded. Throws LabError with its cause: known and lasting, or time over. */
+async function waitForPod(
+  lab: OpenLab,
+  created: Pod,
+  timeoutMs: number,
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<void> {
+  const { namespace = 'default', name = '' } = created.metadata;
+  const uid = created.metadata.uid;
+  let before = '';
+  const look = (): 'running' | LabError | undefined => {
+    const pod = lab.store.pod(namespace, name);
+    if (pod?.metadata.uid !== uid || !pod)
+      return new LabError('POD_GONE', `pod ${name} was deleted while it was waited for`, 'podway pod list');
+    const phase = pod.status?.phase;
+    if (phase === 'Running' || phase === 'Succeeded') return 'running';
+    const message = podMessage(pod);
+    if (phase === 'Failed')
+      return new LabError(
+        message?.code ?? 'POD_FAILED',
+        `pod ${name} failed: ${message?.text ?? ''}`,
+        `podway pod logs ${name}`,
+      );
+    const text = message ? `${message.code}: ${message.text}` : 'waiting';
+    if (text !== before) say(text);
+    before = text;
+    return message && isLasting(message.code) ? failure(lab, name, message) : undefined;
+  };
+  const found = await until(lab.store, look, timeoutMs, signal);
+  if (found === 'running') return;
+  if (found) throw found;
+  const pod = lab.store.pod(namespace, name);
+  const message = pod ? (podMessage(pod) ?? (await waitingCause(lab, pod))) : undefined;
+  if (message) throw failure(lab, name, message);
+  throw new LabError(
+    'TIMEOUT',
+    `pod ${name} is not Running after ${timeoutMs / 1000} s`,
+    `podway pod list; it stays Pending and is tried again`,
+  );
+}
+
+function failure(lab: OpenLab, name: string, { code, text }: { code: string; text: string }): LabError {
+  const row = Object.hasOwn(causes, code) ? causes[code as Cause] : undefined;
+  return new LabError(
+    code,
+    `pod ${name}: ${text}`,
+    row?.next ??
+      (code === 'UNSCHEDULABLE'
+        ? 'podway node list'
+        : `podway explain ${code}; podway lab logs NODE --lab ${lab.record.name}`),
+  );
+}
+
+/** UNSCHEDULABLE lasts until nodes or pods change, which the scheduler sees; a foreign plugin's 11 was made transient. */
+const isLasting = (code: string): boolean =>
+  Object.hasOwn(causes, code)
+    ? !causes[code as Cause].transient && code !== 'INTERNAL' && code !== 'IO_FAILURE'
+    : false;
+
+type DeleteRequest = { namespace: string; names: string[]; timeoutMs: number };
+
+/** Returns when the pods are gone from the API, which the node runner does last: after DEL. */
+export async function deletePods(
+  lab: OpenLab,
+  { namespace, names, timeoutMs }: DeleteRequest,
+  signal: AbortSignal,
+): Promise<{ deleted: string[] }> {
+  const present = names.flatMap((name) => lab.store.pod(namespace, name) ?? []);
+  await Promise.all(present.map((pod) => lab.store.deletePod(namespace, pod.metadata.name!)));
+  const inApi = () =>
+    present.filter((pod) => lab.store.pod(namespace, pod.metadata.name!)?.metadata.uid === pod.metadata.uid);
+  const left = () => [...inApi(), ...present.filter((pod) => lab.cluster.hasSandbox(pod.metadata.uid!))];
+  const end = performance.now() + timeoutMs;
+  await until(lab.store, () => (inApi().length === 0 ? true : undefined), timeoutMs, signal);
+  // A pod that had ended, or was forced away, leaves the API before its sandbox is gone: no event tells of that end.
+  while (left().length > 0 && performance.now() < end && !signal.aborted) await sleep(5);
+  const stuck = left()[0];
+  if (stuck) {
+    throw new LabError(
+      'TIMEOUT',
+      `pod ${stuck.metadata.name} is not gone after ${timeoutMs / 1000} s`,
+      `podway lab logs ${stuck.spec.nodeName ?? 'NODE'}; its deletion goes on`,
+    );
+  }
+  return { deleted: present.map((pod) => pod.metadata.name!) };
+}
+
+/** Makes the demo's pods that are missing, replaces ended ones, and waits until all run. */
+export async function runDemoPods(lab: OpenLab, say: (text: string) => void): Promise<void> {
+  const signal = new AbortController().signal;
+  say('starting the demo pods');
+  await Promise.all(
+    Array.from({ length: DEMO_PODS }, async (_, index) => {
+      const name = `demo-${index + 1}`;
+      const known = lab.store.pod('default', name);
+      const ended = known?.status?.phase === 'Failed' || known?.status?.phase === 'Succeeded';
+      if (ended)
+        await deletePods(lab, { namespace: 'default', names: [name], timeoutMs: DEMO_TIMEOUT_MS }, signal);
+      if (!known || ended)
+        await lab.store.createPod(
+          podObject({ name, namespace: 'default', labels: { app: 'demo' }, command: [] }),
+        );
+      await waitForPod(lab, lab.store.pod('default', name)!, DEMO_TIMEOUT_MS, signal, () => {});
+    }),
+  );
+}

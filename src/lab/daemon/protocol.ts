@@ -1,0 +1,119 @@
+// What goes over the control socket: the shapes of CLI.md's JSON and of the requests. Fields are added, never renamed.
+import type { Shape, ShapeFlags } from '../shape/shape.ts';
+
+export type UpRequest = {
+  demo: boolean;
+  flags: ShapeFlags /** From lab.yaml; instead of flags. */;
+  shape?: Shape;
+};
+
+export type PodMessage = { code: string; text: string };
+export type PodView = {
+  namespace: string;
+  name: string;
+  node: string;
+  ips: string[];
+  phase: string;
+  netns: string;
+  netnsPath: string;
+  message?: PodMessage;
+};
+export type SubnetView = {
+  id: string;
+  name: string;
+  zone: string;
+  cidr: string;
+  availableIpAddressCount: number;
+};
+export type VpcView = { id: string; name: string; cidrs: string[]; subnets: SubnetView[] };
+export type InstanceView = {
+  name: string;
+  instanceId: string;
+  instanceType: string;
+  state: string;
+  ips: string[];
+  publicIps: string[];
+  netns: string;
+  netnsPath: string;
+};
+export type NodeView = InstanceView & {
+  ready: boolean;
+  zone: string;
+  cniConfDir: string;
+  cniBinDir: string;
+  agentSocket: string;
+  message?: PodMessage;
+};
+export type LabStatus = {
+  name: string;
+  state: string;
+  ec2Endpoint: string;
+  kubernetesEndpoint: string;
+  kubeconfig: string;
+  region: string;
+  settings: Record<string, string>;
+  vpcs: VpcView[];
+  nodes: NodeView[];
+  instances: InstanceView[];
+  pods: PodView[];
+};
+export type UpResult = { already: boolean; ms: number; status: LabStatus };
+
+export type RunPodRequest = {
+  namespace: string;
+  name: string;
+  node?: string;
+  labels: Record<string, string>;
+  command: string[];
+  timeoutMs: number;
+  wait: boolean;
+};
+
+export type Check = {
+  name: string;
+  from: string;
+  to: string;
+  expected: string;
+  observed: string;
+  ok: boolean;
+  ms: number;
+  figures?: Record<string, number>;
+};
+export type Difference = {
+  kind: string;
+  object: string;
+  journal?: unknown;
+  kernel?: unknown;
+  cloud?: unknown;
+  api?: unknown;
+};
+export type IpamCheck = { ok: boolean; differences: Difference[] };
+
+export type IpamAddress = {
+  ip: string;
+  state: 'held' | 'free' | 'cooling';
+  containerId?: string;
+  pod?: string;
+  coolingUntil?: string;
+};
+export type IpamEni = {
+  id: string;
+  deviceIndex: number;
+  networkCard: number;
+  mac: string;
+  ifname: string;
+  subnetId: string;
+  type: string;
+  trunk: boolean;
+  primaryIp: string;
+  addresses: IpamAddress[];
+};
+export type IpamNode = {
+  node: string;
+  instanceType: string;
+  family: string;
+  limits: { enis: number; ipv4PerEni: number; pods: number };
+  warm: { target: number; cooldownSeconds: number };
+  enis: IpamEni[];
+  totals: { held: number; free: number; cooling: number };
+};

@@ -1,0 +1,139 @@
+// The lab as `lab status` shows it, from the VPC's state and the API's objects: pure.
+
+import { cidrSize, parseCidr } from '../../base/ip.ts';
+import type { Node, Pod } from '../../kube/types.ts';
+import { isNode } from '../cluster/nodes/cluster.ts';
+import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
+import { placesOf } from '../fabric/plan.ts';
+import type { Instance, VpcState } from '../vpc/model.ts';
+import type { LabPaths } from './paths.ts';
+import { netnsPath } from './paths.ts';
+import type { InstanceView, NodeView, PodMessage, PodView, VpcView } from './protocol.ts';
+
+/** First four and last address of a subnet are the VPC's (Amazon VPC User Guide, "Subnet sizing"). */
+const RESERVED = 5;
+
+export function podView(pod: Pod, sandbox: SandboxRecord | undefined): PodView {
+  const ips = (pod.status?.podIPs ?? []).map((each) => each.ip);
+  const netns = sandbox?.state === 'made' ? sandbox.netns : '';
+  const message = podMessage(pod);
+  return {
+    namespace: pod.metadata.namespace ?? 'default',
+    name: pod.metadata.name ?? '',
+    node: pod.spec.nodeName ?? '',
+    ips,
+    phase: pod.status?.phase ?? 'Pending',
+    netns,
+    netnsPath: netns === '' ? '' : netnsPath(netns),
+    ...(message === undefined ? {} : { message }),
+  };
+}
+
+/** Why a pod is not Running, in the words of its conditions and its container. */
+export function podMessage(pod: Pod): PodMessage | undefined {
+  const { status } = pod;
+  if (!status || status.phase === 'Succeeded') return undefined;
+  const conditions = status.conditions ?? [];
+  const unscheduled = conditions.find((each) => each.type === 'PodScheduled' && each.status === 'False');
+  if (unscheduled) return { code: 'UNSCHEDULABLE', text: unscheduled.message ?? '' };
+  if (status.phase === 'Failed' && status.reason) return { code: status.reason, text: status.message ?? '' };
+  const sandbox = conditions.find(
+    (each) => each.type === 'PodReadyToStartContainers' && each.status === 'False',
+  );
+  if (status.phase === 'Pending' && sandbox?.reason)
+    return { code: sandbox.reason, text: sandbox.message ?? '' };
+  const state = status.containerStatuses?.[0]?.state;
+  if (status.phase === 'Failed' && state?.terminated)
+    return { code: 'EXITED', text: `exit code ${state.terminated.exitCode}` };
+  if (state?.waiting?.reason === 'CrashLoopBackOff')
+    return { code: 'CRASH_LOOP', text: state.waiting.message ?? '' };
+  return undefined;
+}
+
+export function instanceView(
+  state: VpcState,
+  instance: Instance,
+  name: string,
+  paths: LabPaths,
+): InstanceView {
+  const primary = Object.values(state.networkInterfaces).find(
+    (eni) => eni.attachment?.instanceId === instance.id && eni.attachment.deviceIndex === 0,
+  );
+  const publicIps = Object.values(state.publicAddresses)
+    .filter(
+      (each) =>
+        each.networkInterfaceId !== undefined &&
+        each.networkInterfaceId === primary?.id &&
+        each.privateIp === primary?.privateIps[0],
+    )
+    .map((each) => each.publicIp);
+  const netns = paths.netns(name);
+  return {
+    name,
+    instanceId: instance.id,
+    instanceType: instance.instanceType,
+    state: instance.state,
+    ips: isNode(instance) ? (primary?.privateIps.slice(0, 1) ?? []) : (primary?.privateIps ?? []),
+    publicIps,
+    netns,
+    netnsPath: netnsPath(netns),
+  };
+}
+
+export function nodeView(
+  base: InstanceView,
+  zone: string,
+  paths: LabPaths,
+  node: Node | undefined,
+): NodeView {
+  const dirs = paths.node(base.name);
+  const ready = node?.status?.conditions?.find((each) => each.type === 'Ready');
+  const [, code, text] = /^([A-Z][A-Z0-9_]*): (.*)$/s.exec(ready?.message ?? '') ?? [];
+  return {
+    ...base,
+    zone,
+    ready: ready?.status === 'True',
+    cniConfDir: dirs.cniConfDir,
+    cniBinDir: dirs.cniBinDir,
+    agentSocket: dirs.agentSocket,
+    ...(ready?.status === 'True'
+      ? {}
+      : {
+          message: { code: code ?? 'NOT_READY', text: text ?? ready?.message ?? `instance is ${base.state}` },
+        }),
+  };
+}
+
+export function vpcViews(state: VpcState): VpcView[] {
+  return Object.values(state.vpcs).map((vpc) => ({
+    id: vpc.id,
+    name: vpc.tags['Name'] ?? '',
+    cidrs: vpc.cidrs.map((each) => each.cidr),
+    subnets: Object.values(state.subnets)
+      .filter((subnet) => subnet.vpcId === vpc.id)
+      .map((subnet) => ({
+        id: subnet.id,
+        name: subnet.tags['Name'] ?? '',
+        zone: subnet.zone,
+        cidr: subnet.cidr,
+        availableIpAddressCount: available(state, subnet.id, subnet.cidr),
+      })),
+  }));
+}
+
+function available(state: VpcState, subnetId: string, cidr: string): number {
+  let used = RESERVED;
+  for (const eni of Object.values(state.networkInterfaces)) {
+    if (eni.subnetId !== subnetId) continue;
+    used += eni.privateIps.length;
+    for (const prefix of eni.ipv4Prefixes) used += cidrSize(parseCidr(prefix));
+  }
+  return cidrSize(parseCidr(cidr)) - used;
+}
+
+export function living(state: VpcState): { instance: Instance; name: string }[] {
+  const places = placesOf(state);
+  return Object.values(state.instances)
+    .filter((instance) => instance.state !== 'terminated' && instance.state !== 'shutting-down')
+    .map((instance) => ({ instance, name: places.get(instance.id) ?? instance.name }));
+}

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { openVpc } from '../vpc/index.ts';
+import { type Act, buildShape, findInstance, findSubnet } from './build.ts';
+import { defaultShape, type Shape, withDemo } from './shape.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'podway-shape-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+const made: string[] = [];
+
+function vpcFor(shape: Shape) {
+  const vpc = openVpc({ dir: join(dir, String(made.push(dir))), region: shape.region, zones: shape.zones });
+  after(() => vpc.close());
+  const calls: string[] = [];
+  const act: Act = (action, input) => {
+    calls.push(action);
+    return vpc.act(action as never, input as never) as Promise<Record<string, unknown>>;
+  };
+  const deps = { act, state: () => vpc.state(), progress: () => {} };
+  return { vpc, calls, act, build: (wanted = shape) => buildShape(wanted, deps) };
+}
+
+test('building twice makes everything once', async () => {
+  const { vpc, calls, build } = vpcFor(withDemo(defaultShape()));
+  await build();
+  const before = JSON.stringify(vpc.state());
+  calls.length = 0;
+  await build();
+  assert.deepEqual(calls, []);
+  assert.equal(JSON.stringify(vpc.state()), before);
+  const node = findInstance(vpc.state(), 'node-2')!;
+  assert.equal(node.agent, 'podway');
+  assert.equal(node.subnetId, findSubnet(vpc.state(), 'subnet-b')?.id);
+  assert.equal(findInstance(vpc.state(), 'db')?.agent, 'none');
+});
+
+test('a build that was cut off at any call goes on where it was', async () => {
+  const whole = vpcFor(defaultShape());
+  await whole.build();
+  for (let cut = 0; cut < whole.calls.length; cut += 1) {
+    const { vpc, calls, build } = vpcFor(defaultShape());
+    const shape = defaultShape();
+    let left = cut;
+    const failing: Act = async (action, input) => {
+      if (left-- === 0) throw new Error('cut off');
+      return (await vpc.act(action as never, input as never)) as Record<string, unknown>;
+    };
+    await assert.rejects(
+      buildShape(shape, { act: failing, state: () => vpc.state(), progress: () => {} }),
+      /cut off/,
+    );
+    await build();
+    calls.length = 0;
+    await build();
+    assert.deepEqual(calls, [], `cut at call ${cut}`);
+    const state = vpc.state();
+    assert.equal(Object.keys(state.instances).length, 2);
+    const group = Object.values(state.securityGroups).find((each) => each.name === 'nodes')!;
+    assert.deepEqual(group.rules.map((rule) => [rule.direction, rule.peer.kind]).sort(), [
+      ['egress', 'cidr'],
+      ['ingress', 'group'],
+    ]);
+  }
+});
+
+test('a rule that the user took away stays away', async () => {
+  const { vpc, act, build } = vpcFor(defaultShape());
+  await build();
+  const group = Object.values(vpc.state().securityGroups).find((each) => each.name === 'nodes')!;
+  const rule = group.rules.find((each) => each.direction === 'ingress')!;
+  await act('RevokeSecurityGroupIngress', { GroupId: group.id, SecurityGroupRuleIds: [rule.id] });
+  await build();
+  assert.equal(
+    vpc.state().securityGroups[group.id]?.rules.filter((each) => each.direction === 'ingress').length,
+    0,
+  );
+});
+
+test('a route by an instance turns its source/destination check off', async () => {
+  const shape = withDemo(defaultShape());
+  shape.vpcs[0]!.routeTables = [
+    {
+      name: 't',
+      routes: [
+        { to: '0.0.0.0/0', via: 'internet' },
+        { to: '192.168.0.0/16', via: 'db' },
+      ],
+    },
+  ];
+  shape.vpcs[0]!.subnets[1]!.routeTable = 't';
+  const { vpc, build } = vpcFor(shape);
+  await build();
+  const table = Object.values(vpc.state().routeTables).find((each) => each.tags['Name'] === 't')!;
+  const target = table.routes.find((route) => route.destination === '192.168.0.0/16')!.target;
+  assert.equal(target.kind, 'network-interface');
+  const eni = vpc.state().networkInterfaces[(target as { id: string }).id]!;
+  assert.equal(eni.sourceDestCheck, false);
+});

@@ -1,0 +1,164 @@
+// The settings of a lab: one table is the source for `--set`, for lab.yaml and for the help text. Values are kept as the
+// user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
+import { LabError } from '../daemon/errors.ts';
+
+export type SettingKey =
+  | 'cooldown'
+  | 'ec2Latency'
+  | 'snat'
+  | 'excludeSnatCidrs'
+  | 'podMtu'
+  | 'warm'
+  | 'idleRelease';
+export type SettingTexts = Partial<Record<SettingKey, string>>;
+
+export type Settings = {
+  /** Milliseconds before a released address is given again. */
+  cooldownMs: number;
+  ec2Latency: 'none' | 'realistic';
+  snat: 'node' | 'none' | 'random';
+  excludeSnatCidrs: string[];
+  /** Bytes; the ENI's own MTU when absent. */
+  podMtu?: number;
+  /** Free addresses that a node keeps. */
+  warm: number;
+  /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
+  idleReleaseMs: number;
+};
+
+type Row = { example: string; fallback: string; meaning: string; read(text: string): unknown };
+
+const DAY_MS = 86_400_000;
+const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, '': 1000 };
+
+/** "30s", "500ms", "2m", "1h"; a bare number is seconds. Milliseconds, or undefined when it is none of these. */
+export function parseDuration(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text.trim());
+  if (!match) return undefined;
+  return Math.round(Number(match[1]) * UNITS[match[2]!]!);
+}
+
+const duration = (text: string): number => {
+  const ms = parseDuration(text);
+  if (ms === undefined || ms > DAY_MS) throw new TypeError('is a duration from 0s to 24h, as 30s or 500ms');
+  return ms;
+};
+const oneOf =
+  (...words: string[]) =>
+  (text: string) => {
+    if (!words.includes(text)) throw new TypeError(`is one of ${words.join(', ')}`);
+    return text;
+  };
+const whole = (min: number, max: number) => (text: string) => {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < min || value > max)
+    throw new TypeError(`is a whole number from ${min} to ${max}`);
+  return value;
+};
+const cidrs = (text: string): string[] => {
+  const parts = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+  for (const part of parts) {
+    if (!/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(part))
+      throw new TypeError('is a list of CIDRs with commas between them');
+  }
+  return parts;
+};
+
+export const settingRows: Record<SettingKey, Row> = {
+  cooldown: {
+    example: '30s',
+    fallback: '30s',
+    meaning: 'rest of a released address before it is given again',
+    read: duration,
+  },
+  ec2Latency: {
+    example: 'none|realistic',
+    fallback: 'none',
+    meaning: 'how long EC2 takes to attach and detach',
+    read: oneOf('none', 'realistic'),
+  },
+  snat: {
+    example: 'node|none|random',
+    fallback: 'node',
+    meaning: 'source address of pods outside the VPC',
+    read: oneOf('node', 'none', 'random'),
+  },
+  excludeSnatCidrs: {
+    example: '192.168.0.0/16,…',
+    fallback: '',
+    meaning: 'destinations outside the VPC that see the pod itself',
+    read: cidrs,
+  },
+  podMtu: { example: '9001', fallback: "the ENI's", meaning: 'MTU of pods in bytes', read: whole(576, 9001) },
+  warm: { example: '5', fallback: '5', meaning: 'free addresses that a node keeps', read: whole(0, 10_000) },
+  idleRelease: {
+    example: '60s',
+    fallback: '60s',
+    meaning: 'idle time, after cooldown, before an address goes back',
+    read: duration,
+  },
+};
+
+export const isSettingKey = (key: string): key is SettingKey => Object.hasOwn(settingRows, key);
+
+/** Throws LabError with the rule when the text is no value for the key. */
+export function checkSetting(key: string, text: string): SettingKey {
+  if (!isSettingKey(key)) {
+    throw new LabError(
+      'BAD_SETTING',
+      `there is no setting "${key}"`,
+      `settings: ${Object.keys(settingRows).join(', ')}`,
+      { exit: 2 },
+    );
+  }
+  try {
+    settingRows[key].read(text);
+  } catch (error) {
+    throw new LabError(
+      'BAD_SETTING',
+      `setting ${key} ${(error as Error).message}, not "${text}"`,
+      'podway lab up --help lists the settings',
+      { exit: 2 },
+    );
+  }
+  return key;
+}
+
+/** `--set KEY=VALUE` arguments as texts. */
+export function parseSettingArguments(args: string[]): SettingTexts {
+  const texts: SettingTexts = {};
+  for (const arg of args) {
+    const at = arg.indexOf('=');
+    if (at < 1)
+      throw new LabError('BAD_SETTING', `"${arg}" is not KEY=VALUE`, 'for example --set cooldown=30s', {
+        exit: 2,
+      });
+    const text = arg.slice(at + 1);
+    texts[checkSetting(arg.slice(0, at), text)] = text;
+  }
+  return texts;
+}
+
+export function readSettings(texts: SettingTexts): Settings {
+  const read = <T>(key: SettingKey) => settingRows[key].read(texts[key] ?? settingRows[key].fallback) as T;
+  return {
+    cooldownMs: read('cooldown'),
+    ec2Latency: read('ec2Latency'),
+    snat: read('snat'),
+    excludeSnatCidrs: read('excludeSnatCidrs'),
+    warm: read('warm'),
+    idleReleaseMs: read('idleRelease'),
+    ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),
+  };
+}
+
+export function settingsHelp(): string {
+  const rows = Object.entries(settingRows).map(
+    ([key, row]) =>
+      `  ${`${key}=${row.example}`.padEnd(32)} ${row.meaning} (default ${row.fallback || 'none'})`,
+  );
+  return rows.join('\n');
+}

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseSettingArguments, readSettings } from './settings.ts';
+import { defaultShape, flagDifferences, shapeDifferences, withDemo } from './shape.ts';
+
+test('the default shape has nodes round robin over two subnets', () => {
+  const shape = defaultShape({ nodes: 3 });
+  assert.deepEqual(
+    shape.instances.map((each) => [each.name, each.type, each.subnet]),
+    [
+      ['node-1', 'm5.large', 'subnet-a'],
+      ['node-2', 'm5.large', 'subnet-b'],
+      ['node-3', 'm5.large', 'subnet-a'],
+    ],
+  );
+  assert.deepEqual(
+    shape.vpcs[0]?.subnets.map((each) => each.cidr),
+    ['10.0.0.0/19', '10.0.32.0/19'],
+  );
+});
+
+test('what a flag does not ask for is no difference', () => {
+  const present = defaultShape({ nodes: 3, settings: { cooldown: '5s' } });
+  assert.deepEqual(flagDifferences(present, {}), []);
+  assert.deepEqual(flagDifferences(present, { nodes: 3, settings: { cooldown: '5000ms' } }), []);
+  assert.deepEqual(flagDifferences(withDemo(present), { nodes: 3 }), []);
+});
+
+test('a difference names both sides', () => {
+  const present = defaultShape();
+  const cases: [Parameters<typeof flagDifferences>[1], RegExp][] = [
+    [{ nodes: 4 }, /2 nodes, asked for 4/],
+    [{ instanceType: 'm5.xlarge' }, /node-1 is m5.large, asked for m5.xlarge/],
+    [{ settings: { warm: '9' } }, /setting warm is 5 \(default\), asked for 9/],
+  ];
+  for (const [flags, says] of cases) assert.match(flagDifferences(present, flags).join(), says);
+});
+
+test('a whole shape is compared in whole, its demo left out', () => {
+  const present = withDemo(defaultShape());
+  assert.deepEqual(shapeDifferences(present, defaultShape()), []);
+  const other = defaultShape();
+  other.vpcs[0]!.cidrs = ['10.1.0.0/16'];
+  assert.match(
+    shapeDifferences(present, other).join(),
+    /CIDRs is \["10.0.0.0\/16"\], asked for \["10.1.0.0\/16"\]/,
+  );
+});
+
+test('settings: texts to values, and refusals that state the rule', () => {
+  assert.equal(readSettings(parseSettingArguments(['cooldown=500ms'])).cooldownMs, 500);
+  assert.equal(readSettings({}).warm, 5);
+  assert.equal(readSettings({}).podMtu, undefined);
+  const refused: [string, RegExp][] = [
+    ['cooldown', /not KEY=VALUE/],
+    ['cooldown=soon', /duration/],
+    ['podMtu=90000', /576 to 9001/],
+    ['snat=yes', /node, none, random/],
+    ['colour=red', /no setting "colour"/],
+  ];
+  for (const [argument, says] of refused) {
+    assert.throws(
+      () => parseSettingArguments([argument]),
+      (error: Error & { exit?: number }) => says.test(error.message) && error.exit === 2,
+    );
+  }
+});

@@ -1,0 +1,187 @@
+// The shape of a lab as a value: VPCs, subnets, route tables, security groups, instances, settings. Pods are not shape.
+// Built from flags (`defaultShape`) or from lab.yaml (yaml.ts), recorded in the lab's folder, compared here.
+import { readSettings, type SettingTexts, settingRows } from './settings.ts';
+
+export type RouteShape = { to: string /** `internet`, or the name of an instance. */; via: string };
+export type RouteTableShape = { name: string; routes: RouteShape[] };
+export type RuleShape = {
+  protocol: 'all' | 'tcp' | 'udp' | 'icmp';
+  fromPort?: number;
+  toPort?: number;
+  /** A CIDR, or the name of a security group of the same VPC. */
+  peer: string;
+};
+export type SecurityGroupShape = { name: string; ingress: RuleShape[]; egress: RuleShape[] };
+export type SubnetShape = { name: string; cidr: string; zone: string; routeTable?: string };
+export type VpcShape = {
+  name: string;
+  cidrs: string[];
+  subnets: SubnetShape[];
+  routeTables: RouteTableShape[];
+  securityGroups: SecurityGroupShape[];
+};
+export type InstanceShape = {
+  name: string;
+  type: string;
+  subnet: string;
+  agent: 'podway' | 'none';
+  publicAddress: boolean;
+  securityGroups: string[];
+  /** True: the pods' built-in server runs on it. */
+  serve: boolean;
+};
+export type Shape = {
+  region: string;
+  zones: string[];
+  vpcs: VpcShape[];
+  instances: InstanceShape[];
+  settings: SettingTexts;
+};
+
+export const MAX_NODES = 50;
+export const INTERNET_HOST = '203.0.113.10';
+export const DEFAULT_TYPE = 'm5.large';
+export const DB_TYPE = 't3.small';
+
+export type ShapeFlags = { nodes?: number; instanceType?: string; demo?: boolean; settings?: SettingTexts };
+
+/** Two subnets in two zones, nodes round robin over them, and `db` for the demo. */
+export function defaultShape(flags: ShapeFlags = {}): Shape {
+  const subnets: SubnetShape[] = [
+    { name: 'subnet-a', cidr: '10.0.0.0/19', zone: 'us-west-2a' },
+    { name: 'subnet-b', cidr: '10.0.32.0/19', zone: 'us-west-2b' },
+  ];
+  const nodes = Array.from({ length: flags.nodes ?? 2 }, (_, index) =>
+    nodeInstance(
+      `node-${index + 1}`,
+      flags.instanceType ?? DEFAULT_TYPE,
+      subnets[index % subnets.length]!.name,
+    ),
+  );
+  return {
+    region: 'us-west-2',
+    zones: ['us-west-2a', 'us-west-2b'],
+    vpcs: [
+      {
+        name: 'vpc',
+        cidrs: ['10.0.0.0/16'],
+        subnets,
+        routeTables: [],
+        securityGroups: [
+          {
+            name: 'nodes',
+            ingress: [{ protocol: 'all', peer: 'nodes' }],
+            egress: [{ protocol: 'all', peer: '0.0.0.0/0' }],
+          },
+        ],
+      },
+    ],
+    instances: flags.demo ? [...nodes, demoInstance()] : nodes,
+    settings: flags.settings ?? {},
+  };
+}
+
+const nodeInstance = (name: string, type: string, subnet: string): InstanceShape => ({
+  name,
+  type,
+  subnet,
+  agent: 'podway',
+  publicAddress: true,
+  securityGroups: ['nodes'],
+  serve: false,
+});
+const demoInstance = (): InstanceShape => ({
+  name: 'db',
+  type: DB_TYPE,
+  subnet: 'subnet-a',
+  agent: 'none',
+  publicAddress: false,
+  securityGroups: ['nodes'],
+  serve: true,
+});
+
+/** `db` joins the first subnet and the first node's groups of any shape that lacks an instance of its name. */
+export function withDemo(shape: Shape): Shape {
+  if (shape.instances.some((instance) => instance.name === 'db')) return shape;
+  const first = shape.instances.find((instance) => instance.agent === 'podway') ?? shape.instances[0];
+  const subnet = first?.subnet ?? shape.vpcs[0]!.subnets[0]!.name;
+  const db = { ...demoInstance(), subnet, securityGroups: first?.securityGroups ?? [] };
+  return { ...shape, instances: [...shape.instances, db] };
+}
+
+/** What flags ask for that the lab is not, one sentence each; a flag that is not given asks for nothing. */
+export function flagDifferences(present: Shape, flags: ShapeFlags): string[] {
+  const differences: string[] = [];
+  const nodes = present.instances.filter((instance) => instance.agent === 'podway');
+  if (flags.nodes !== undefined && flags.nodes !== nodes.length) {
+    differences.push(`the lab has ${nodes.length} nodes, asked for ${flags.nodes}`);
+  }
+  const other =
+    flags.instanceType === undefined ? undefined : nodes.find((node) => node.type !== flags.instanceType);
+  if (other) differences.push(`${other.name} is ${other.type}, asked for ${flags.instanceType}`);
+  compareSettings(present.settings, { ...present.settings, ...flags.settings }, differences);
+  return differences;
+}
+
+function compareSettings(is: SettingTexts, asked: SettingTexts, out: string[]): void {
+  const [now, wanted] = [readSettings(is), readSettings(asked)] as Record<string, unknown>[];
+  for (const key of new Set([...Object.keys(is), ...Object.keys(asked)]) as Set<keyof SettingTexts>) {
+    const field = settingField(key);
+    if (JSON.stringify(now?.[field]) === JSON.stringify(wanted?.[field])) continue;
+    out.push(
+      `setting ${key} is ${is[key] ?? `${settingRows[key].fallback} (default)`}, asked for ${asked[key] ?? `${settingRows[key].fallback} (default)`}`,
+    );
+  }
+}
+
+const settingField = (key: keyof SettingTexts): string =>
+  key === 'cooldown' || key === 'idleRelease' ? `${key}Ms` : key;
+
+/** What of `wanted`, a whole shape, differs from `present`. Demo parts that are present and not wanted are no difference. */
+export function shapeDifferences(present: Shape, wanted: Shape): string[] {
+  const differences: string[] = [];
+  const compare = (what: string, is: unknown, asked: unknown) => {
+    if (JSON.stringify(is) !== JSON.stringify(asked))
+      differences.push(`${what} is ${show(is)}, asked for ${show(asked)}`);
+  };
+  compare('the region', present.region, wanted.region);
+  const byName = <T extends { name: string }>(list: T[]) => new Map(list.map((item) => [item.name, item]));
+  named('VPC', byName(present.vpcs), byName(wanted.vpcs), differences, (is, asked) => {
+    compare(`VPC ${is.name}: CIDRs`, is.cidrs, asked.cidrs);
+    named('subnet', byName(is.subnets), byName(asked.subnets), differences, (a, b) => {
+      compare(`subnet ${a.name}`, `${a.cidr} in ${a.zone}`, `${b.cidr} in ${b.zone}`);
+    });
+  });
+  const nodes = (shape: Shape) => shape.instances.filter((instance) => instance.agent === 'podway').length;
+  if (nodes(present) !== nodes(wanted)) compare('the number of nodes', nodes(present), nodes(wanted));
+  else {
+    const kept = present.instances.filter(
+      (instance) => !instance.serve || wanted.instances.some((other) => other.name === instance.name),
+    );
+    named('instance', byName(kept), byName(wanted.instances), differences, (is, asked) => {
+      compare(`instance ${is.name}: type`, is.type, asked.type);
+      compare(`instance ${is.name}: subnet`, is.subnet, asked.subnet);
+      compare(`instance ${is.name}: agent`, is.agent, asked.agent);
+    });
+  }
+  compareSettings(present.settings, wanted.settings, differences);
+  return differences;
+}
+
+function named<T>(
+  what: string,
+  is: Map<string, T>,
+  asked: Map<string, T>,
+  out: string[],
+  both: (is: T, asked: T) => void,
+): void {
+  for (const [name, value] of asked) {
+    const present = is.get(name);
+    if (present === undefined) out.push(`${what} ${name} is not there, asked for`);
+    else both(present, value);
+  }
+  for (const name of is.keys()) if (!asked.has(name)) out.push(`${what} ${name} is there, not asked for`);
+}
+
+const show = (value: unknown): string =>
+  typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing');

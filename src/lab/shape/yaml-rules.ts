@@ -1,0 +1,251 @@
+// What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
+// their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
+import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
+import { checkSetting, type SettingTexts } from './settings.ts';
+import {
+  DEFAULT_TYPE,
+  type InstanceShape,
+  MAX_NODES,
+  type RouteTableShape,
+  type RuleShape,
+  type SecurityGroupShape,
+  type Shape,
+  type SubnetShape,
+  type VpcShape,
+} from './shape.ts';
+import { instanceTypeExists } from './types.ts';
+import { type Reader, readYaml } from './yaml.ts';
+
+// Bounds: a shape is one machine's.
+const MAX_VPCS = 5;
+const MAX_SUBNETS = 40;
+const MAX_LIST = 100;
+
+// 40 characters keep `podway-<lab>-<where>` a usable file name; names become namespaces' names.
+const NAME = {
+  pattern: /^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$/,
+  says: 'not a name of small letters, digits, dots and dashes (at most 40)',
+};
+const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
+const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
+const RESERVED = ['vpc', 'internet', 'pod'];
+
+export function parseLabYaml(text: string, file: string): Shape {
+  const top = readYaml(text, file).map(['region', 'zones', 'vpcs', 'instances', 'settings']);
+  const region = top.region.textOr('us-west-2', REGION);
+  const zones = top.zones.list(MAX_LIST).map((zone) => inRegion(zone, region));
+  const taken: Cidr[] = [];
+  const vpcs = top.vpcs.list(MAX_VPCS).map((vpc) => readVpc(vpc, region, taken));
+  if (vpcs.length === 0) throw top.vpcs.fail('is missing: a lab has at least one VPC');
+  unique(
+    top.vpcs,
+    vpcs.map((vpc) => vpc.name),
+    'VPC',
+  );
+  unique(
+    top.vpcs,
+    vpcs.flatMap((vpc) => vpc.subnets.map((subnet) => subnet.name)),
+    'subnet',
+  );
+  for (const subnet of vpcs.flatMap((vpc) => vpc.subnets))
+    if (!zones.includes(subnet.zone)) zones.push(subnet.zone);
+  const instances = top.instances.list(MAX_NODES).map((instance) => readInstance(instance, vpcs));
+  unique(
+    top.instances,
+    instances.map((instance) => instance.name),
+    'instance',
+  );
+  checkRouteTargets(top.vpcs, vpcs, instances);
+  return { region, zones: zones.sort(), vpcs, instances, settings: readSettingTexts(top.settings) };
+}
+
+function inRegion(reader: Reader, region: string): string {
+  return reader.text({ pattern: new RegExp(`^${region}[a-z]$`), says: `not a zone of ${region}` });
+}
+
+function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
+  const keys = reader.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']);
+  const cidrs = keys.cidrs.list(5).map((cidr) => readCidr(cidr, 16, 28));
+  if (cidrs.length === 0) throw keys.cidrs.fail('is missing: a VPC has at least one CIDR');
+  for (const [index, cidr] of cidrs.entries()) {
+    const other = taken.find((each) => cidrsOverlap(each, cidr));
+    if (other)
+      throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which overlaps ${formatCidr(other)}`);
+    taken.push(cidr);
+  }
+  const routeTables = keys.routeTables.list(MAX_LIST).map(readRouteTable);
+  unique(
+    keys.routeTables,
+    routeTables.map((table) => table.name),
+    'route table',
+  );
+  const subnets: SubnetShape[] = [];
+  for (const subnet of keys.subnets.list(MAX_SUBNETS))
+    subnets.push(readSubnet(subnet, region, cidrs, subnets, routeTables));
+  if (subnets.length === 0) throw keys.subnets.fail('is missing: a VPC has at least one subnet');
+  const groupNames = keys.securityGroups
+    .list(MAX_LIST)
+    .map((group) => group.map(['name', 'ingress', 'egress']).name.text(NAME));
+  unique(keys.securityGroups, groupNames, 'security group');
+  const securityGroups = keys.securityGroups.list(MAX_LIST).map((group) => readGroup(group, groupNames));
+  return {
+    name: keys.name.textOr('vpc', NAME),
+    cidrs: cidrs.map(formatCidr),
+    subnets,
+    routeTables,
+    securityGroups,
+  };
+}
+
+function readCidr(reader: Reader, min: number, max: number): Cidr {
+  const text = reader.text();
+  let cidr: Cidr;
+  try {
+    cidr = parseCidr(text);
+  } catch (error) {
+    throw reader.fail(`is "${text}": ${(error as Error).message}`);
+  }
+  if (typeof cidr.ip !== 'number') throw reader.fail(`is "${text}", not an IPv4 CIDR`);
+  if (cidr.length < min || cidr.length > max)
+    throw reader.fail(`is ${text}, a prefix length from /${min} to /${max} is asked for`);
+  return cidr;
+}
+
+function readSubnet(
+  reader: Reader,
+  region: string,
+  vpcCidrs: Cidr[],
+  earlier: SubnetShape[],
+  tables: RouteTableShape[],
+): SubnetShape {
+  const keys = reader.map(['name', 'cidr', 'zone', 'routeTable']);
+  const name = keys.name.text(NAME);
+  const cidr = readCidr(keys.cidr, 16, 28);
+  if (!vpcCidrs.some((outer) => cidrCovers(outer, cidr))) {
+    throw keys.cidr.fail(`is ${formatCidr(cidr)}, outside the VPC's ${vpcCidrs.map(formatCidr).join(', ')}`);
+  }
+  const other = earlier.find((subnet) => cidrsOverlap(parseCidr(subnet.cidr), cidr));
+  if (other) throw keys.cidr.fail(`is ${formatCidr(cidr)}, which overlaps subnet ${other.name}`);
+  const zone = inRegion(keys.zone, region);
+  if (keys.routeTable.absent) return { name, cidr: formatCidr(cidr), zone };
+  const routeTable = keys.routeTable.text(NAME);
+  if (!tables.some((table) => table.name === routeTable))
+    throw keys.routeTable.fail(`is "${routeTable}", which no routeTables entry names`);
+  return { name, cidr: formatCidr(cidr), zone, routeTable };
+}
+
+function readRouteTable(reader: Reader): RouteTableShape {
+  const keys = reader.map(['name', 'routes']);
+  const routes = keys.routes.list(MAX_LIST).map((route) => {
+    const { to, via } = route.map(['to', 'via']);
+    return { to: formatCidr(readCidr(to, 0, 32)), via: via.text(NAME) };
+  });
+  return { name: keys.name.text(NAME), routes };
+}
+
+function checkRouteTargets(reader: Reader, vpcs: VpcShape[], instances: InstanceShape[]): void {
+  for (const [index, vpc] of vpcs.entries()) {
+    for (const [number, table] of vpc.routeTables.entries()) {
+      for (const [position, route] of table.routes.entries()) {
+        if (route.via === 'internet' || instances.some((instance) => instance.name === route.via)) continue;
+        const tables = reader
+          .list(MAX_VPCS)
+          [index]!.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']).routeTables;
+        const routes = tables.list(MAX_LIST)[number]!.map(['name', 'routes']).routes.list(MAX_LIST);
+        throw routes[position]!.map(['to', 'via']).via.fail(
+          `is "${route.via}", neither internet nor an instance`,
+        );
+      }
+    }
+  }
+}
+
+function readGroup(reader: Reader, groups: string[]): SecurityGroupShape {
+  const keys = reader.map(['name', 'ingress', 'egress']);
+  const ingress = keys.ingress.list(MAX_LIST).map((rule) => readRule(rule, 'from', groups));
+  const egress = keys.egress.absent
+    ? [{ protocol: 'all' as const, peer: '0.0.0.0/0' }]
+    : keys.egress.list(MAX_LIST).map((rule) => readRule(rule, 'to', groups));
+  return { name: keys.name.text(NAME), ingress, egress };
+}
+
+function readRule(reader: Reader, side: 'from' | 'to', groups: string[]): RuleShape {
+  const keys = reader.map([side, 'protocol', 'ports']);
+  const protocol = keys.protocol.oneOf(['all', 'tcp', 'udp', 'icmp'], 'all');
+  const peerText = keys[side].text();
+  const peer = groups.includes(peerText)
+    ? peerText
+    : peerText.includes('/')
+      ? formatCidr(readCidr(keys[side], 0, 32))
+      : undefined;
+  if (peer === undefined)
+    throw keys[side].fail(`is "${peerText}", neither a CIDR nor a security group of this VPC`);
+  if (keys.ports.absent) return { protocol, peer };
+  if (protocol !== 'tcp' && protocol !== 'udp')
+    throw keys.ports.fail(`are given for protocol ${protocol}, only tcp and udp have ports`);
+  const ports = keys.ports.text({
+    pattern: /^\d{1,5}(-\d{1,5})?$/,
+    says: 'not a port or a range, as 80 or 8000-8100',
+  });
+  const [from, to] = ports.split('-').map(Number) as [number, number | undefined];
+  if (from > 65535 || (to ?? from) > 65535 || (to ?? from) < from)
+    throw keys.ports.fail(`is "${ports}", not within 0-65535 in order`);
+  return { protocol, peer, fromPort: from, toPort: to ?? from };
+}
+
+function readInstance(reader: Reader, vpcs: VpcShape[]): InstanceShape {
+  const keys = reader.map(['name', 'type', 'subnet', 'agent', 'publicAddress', 'securityGroups', 'serve']);
+  const name = keys.name.text(NAME);
+  if (RESERVED.includes(name) || name.startsWith('pod-'))
+    throw keys.name.fail(`is "${name}", a name that the lab uses itself`);
+  const subnet = keys.subnet.text(NAME);
+  const vpc = vpcs.find((each) => each.subnets.some((other) => other.name === subnet));
+  if (vpc === undefined) throw keys.subnet.fail(`is "${subnet}", which no VPC has`);
+  const securityGroups = keys.securityGroups.list(5).map((group) => {
+    const text = group.text(NAME);
+    if (!vpc.securityGroups.some((other) => other.name === text))
+      throw group.fail(`is "${text}", which VPC ${vpc.name} does not have`);
+    return text;
+  });
+  const type = keys.type.textOr(DEFAULT_TYPE, TYPE);
+  if (!instanceTypeExists(type)) throw keys.type.fail(`is "${type}", which is no instance type`);
+  const agent = keys.agent.oneOf(['podway', 'none'] as const, 'podway');
+  return {
+    name,
+    type,
+    subnet,
+    agent,
+    publicAddress: keys.publicAddress.flag(agent === 'podway'),
+    securityGroups,
+    serve: keys.serve.flag(false),
+  };
+}
+
+function readSettingTexts(reader: Reader): SettingTexts {
+  const texts: SettingTexts = {};
+  for (const [key, value] of reader.entries()) {
+    const text = key === 'excludeSnatCidrs' && !value.absent ? listText(value) : value.text();
+    try {
+      texts[checkSetting(key, text)] = text;
+    } catch (error) {
+      throw value.fail(`: ${(error as Error).message}`);
+    }
+  }
+  return texts;
+}
+
+const listText = (reader: Reader): string => {
+  try {
+    return reader
+      .list(MAX_LIST)
+      .map((item) => item.text())
+      .join(',');
+  } catch {
+    return reader.text();
+  }
+};
+
+function unique(reader: Reader, names: string[], what: string): void {
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw reader.fail(`name the ${what} "${twice}" twice`);
+}

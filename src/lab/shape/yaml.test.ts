@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { packageRoot } from '../daemon/parts.ts';
+import { defaultShape, shapeDifferences } from './shape.ts';
+import { parseLabYaml } from './yaml-rules.ts';
+
+const examples = join(packageRoot, 'examples');
+const good = `region: us-west-2
+vpcs:
+  - name: v
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - { name: a, cidr: 10.0.0.0/24, zone: us-west-2a, routeTable: t }
+    routeTables:
+      - name: t
+        routes:
+          - { to: 0.0.0.0/0, via: internet }
+    securityGroups:
+      - name: g
+        ingress:
+          - { from: 0.0.0.0/0, protocol: tcp, ports: 80-90 }
+instances:
+  - { name: n, type: m5.large, subnet: a, securityGroups: [g] }
+settings:
+  cooldown: 1s
+`;
+
+test('every example is a shape', () => {
+  for (const file of readdirSync(examples).filter((name) => name.endsWith('.yaml')))
+    assert.ok(parseLabYaml(readFileSync(join(examples, file), 'utf8'), file).vpcs.length > 0, file);
+});
+
+test('the default example is the default shape', () => {
+  const shape = parseLabYaml(readFileSync(join(examples, 'default.yaml'), 'utf8'), 'default.yaml');
+  assert.deepEqual(shapeDifferences(defaultShape(), shape), []);
+  assert.deepEqual(shape.vpcs, defaultShape().vpcs);
+  assert.deepEqual(shape.instances, defaultShape().instances);
+});
+
+test('a group rule with ports', () => {
+  assert.deepEqual(parseLabYaml(good, 'f').vpcs[0]?.securityGroups[0]?.ingress, [
+    { protocol: 'tcp', peer: '0.0.0.0/0', fromPort: 80, toPort: 90 },
+  ]);
+});
+
+const cases: [string, string, string, RegExp][] = [
+  ['an unknown key', 'instances:', 'machines:', /^f:15: has an unknown key "machines"/],
+  ['no YAML', 'cidrs: [10.0.0.0/16]', 'cidrs: [10.0.0.0/16', /^f:\d+: /],
+  [
+    'a CIDR that is none',
+    '10.0.0.0/24',
+    '10.0.0.256/24',
+    /^f:6: vpcs\[0\].subnets\[0\].cidr is "10.0.0.256\/24"/,
+  ],
+  ['host bits in a CIDR', '10.0.0.0/24', '10.0.0.1/24', /^f:6: /],
+  ['a subnet outside of its VPC', '10.0.0.0/24', '10.1.0.0/24', /^f:6: .*outside the VPC's 10.0.0.0\/16/],
+  ['a subnet that is too small', '10.0.0.0/24', '10.0.0.0/29', /^f:6: .*\/16 to \/28/],
+  ['a zone of another region', 'us-west-2a', 'us-east-1a', /^f:6: .*not a zone of us-west-2/],
+  ['a route table that is not there', 'routeTable: t', 'routeTable: u', /^f:6: .*no routeTables entry names/],
+  ['a route to nobody', 'via: internet', 'via: nobody', /^f:10: .*neither internet nor an instance/],
+  ['a rule for nobody', 'from: 0.0.0.0/0', 'from: friends', /^f:14: .*neither a CIDR nor a security group/],
+  ['ports of icmp', 'protocol: tcp', 'protocol: icmp', /^f:14: .*only tcp and udp have ports/],
+  ['ports out of order', '80-90', '90-80', /^f:14: /],
+  ['a subnet that is not there', 'subnet: a', 'subnet: z', /^f:16: .*which no VPC has/],
+  ['a group that is not there', '[g]', '[h]', /^f:16: .*which VPC v does not have/],
+  ['a name of the lab itself', 'name: n,', 'name: vpc,', /^f:16: .*the lab uses itself/],
+  ['a type that is not there', 'm5.large', 'm5.tiny', /^f:16: .*no instance type/],
+  ['a bad setting', 'cooldown: 1s', 'cooldown: soon', /^f:18: .*duration/],
+];
+for (const [what, from, to, says] of cases) {
+  test(`refused with line and reason: ${what}`, () => {
+    assert.ok(good.includes(from));
+    assert.throws(
+      () => parseLabYaml(good.replace(from, to), 'f'),
+      (error: Error) => {
+        assert.match(error.message, says);
+        return true;
+      },
+    );
+  });
+}
