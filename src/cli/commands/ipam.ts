@@ -1,0 +1,66 @@
+// podway ipam show|check: who holds which address, and whether journal, kernel, cloud and API agree on it.
+import type { Command } from 'commander';
+import { LabError } from '../../lab/daemon/errors.ts';
+import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
+import { act, type Common, command, withLab, withOutput } from '../command.ts';
+import { ExitCode } from '../errors.ts';
+import { openLab } from '../labs.ts';
+import { print, printJson, table } from '../output.ts';
+import { ipamText } from '../views.ts';
+
+export function ipamCommand(): Command {
+  const show = withOutput(
+    withLab(
+      command('show', 'ENIs and addresses of the nodes', [
+        'podway ipam show',
+        'podway ipam show --node node-1 -o json',
+      ]),
+    ),
+  )
+    .option('--node <node>', 'only this node')
+    .action(
+      act(async (options: Common & { node?: string }) => {
+        const { control } = await openLab(options);
+        const query = options.node === undefined ? '' : `?node=${encodeURIComponent(options.node)}`;
+        const nodes = await control.call<IpamNode[]>('GET', `/v1/ipam${query}`);
+        if (options.output === 'json') printJson(nodes);
+        else print(ipamText(nodes));
+      }),
+    );
+  const check = withOutput(
+    withLab(
+      command('check', 'compare journal, kernel, cloud and API; differences are exit 1', [
+        'podway ipam check',
+      ]),
+    ),
+  ).action(
+    act(async (options: Common) => {
+      const { control, lab } = await openLab(options);
+      const result = await control.call<IpamCheck>('GET', '/v1/ipam/check');
+      if (options.output === 'json') printJson(result);
+      if (result.ok) return void (options.output === 'json' || print('journal, kernel, cloud and API agree'));
+      if (options.output === 'json') throw new ExitCode(1);
+      const say = (value: unknown) =>
+        value === undefined ? '-' : typeof value === 'string' ? value : JSON.stringify(value);
+      print(
+        table(
+          ['KIND', 'OBJECT', 'JOURNAL', 'KERNEL', 'CLOUD', 'API'],
+          result.differences.map((each) => [
+            each.kind,
+            each.object,
+            say(each.journal),
+            say(each.kernel),
+            say(each.cloud),
+            say(each.api),
+          ]),
+        ),
+      );
+      throw new LabError(
+        'IPAM_DIFFERENCES',
+        `lab ${lab} has ${result.differences.length} differences between journal, kernel, cloud and API`,
+        'podway lab logs NODE tells what the agent does about them',
+      );
+    }),
+  );
+  return command('ipam', 'addresses', ['podway ipam show']).addCommand(show).addCommand(check);
+}

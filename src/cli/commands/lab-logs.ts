@@ -1,0 +1,39 @@
+// podway lab logs WHERE: what a node's agent, an instance's server, the internet host or the lab itself wrote.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { LabError } from '../../lab/daemon/errors.ts';
+import { act, type Common, command, withLab } from '../command.ts';
+import { openLab } from '../labs.ts';
+
+export function labLogsCommand(): Command {
+  return withLab(
+    command('logs', 'the log of a node (its agent), a plain instance, `internet` or `vpc` (the lab itself)', [
+      'podway lab logs node-1',
+      'podway lab logs db --follow',
+    ]),
+  )
+    .argument('<where>', 'a node, an instance, internet or vpc')
+    .option('-f, --follow', 'go on as it grows')
+    .action(
+      act(async (where: string, options: Common & { follow?: boolean }) => {
+        const { lab, paths } = await openLab(options);
+        if (!existsSync(paths.root))
+          throw new LabError('LAB_NOT_UP', `lab ${lab} is not up`, `podway lab up --lab ${lab}`);
+        if (!/^[a-z0-9][a-z0-9._-]*$/i.test(where)) throw noLog(lab, where);
+        const candidates =
+          where === 'vpc' ? [paths.log] : [paths.node(where).agentLog, join(paths.instance(where), 'log')];
+        const file = candidates.find((each) => existsSync(each));
+        if (file === undefined) throw noLog(lab, where);
+        const { tail } = await import('../tail.ts');
+        await tail(file, options.follow === true);
+      }),
+    );
+}
+
+const noLog = (lab: string, where: string): LabError =>
+  new LabError(
+    'NO_SUCH_PLACE',
+    `lab ${lab} has no log of "${where}"`,
+    `WHERE is a node, an instance that serves, internet or vpc; podway lab status --lab ${lab} lists them`,
+  );

@@ -1,0 +1,117 @@
+// podway lab up: starts or goes on with a lab; returns when its nodes are Ready.
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { Command } from 'commander';
+import { labPaths } from '../../lab/daemon/paths.ts';
+import type { Check, UpRequest, UpResult } from '../../lab/daemon/protocol.ts';
+import { parseSettingArguments, settingsHelp } from '../../lab/shape/settings.ts';
+import { MAX_NODES } from '../../lab/shape/shape.ts';
+import {
+  act,
+  type Common,
+  collect,
+  command,
+  wholeNumber,
+  withLab,
+  withOutput,
+  withQuiet,
+} from '../command.ts';
+import { ExitCode, usageError } from '../errors.ts';
+import { controlOf, namedLab, needRoot } from '../labs.ts';
+import { print, printJson, progress } from '../output.ts';
+import { failedChecks, labSummary } from '../views.ts';
+
+type Options = Common & {
+  nodes?: number;
+  instanceType?: string;
+  demo?: boolean;
+  file?: string;
+  set?: string[];
+};
+
+export function labUpCommand(): Command {
+  const made = command('up', 'start a lab, or go on with one; returns when its nodes are Ready', [
+    'podway lab up --demo',
+    'podway lab up --nodes 3 --instance-type m5.xlarge',
+    'podway lab up -f examples/two-tiers.yaml',
+    'podway lab up --lab other --set cooldown=0s --set ec2Latency=realistic',
+  ])
+    .option(
+      '--nodes <k>',
+      'nodes, round robin over the subnets (default 2)',
+      wholeNumber('--nodes', 1, MAX_NODES),
+    )
+    .option('--instance-type <type>', 'instance type of the nodes (default m5.large)')
+    .option('--demo', 'a plain instance `db`, four pods, and the connectivity test')
+    .option('-f, --file <lab.yaml>', 'the shape from a file')
+    .option('--set <key=value>', 'a setting, see below', collect)
+    .addHelpText('after', `\nSettings:\n${settingsHelp()}`);
+  return withQuiet(withOutput(withLab(made))).action(act(up));
+}
+
+async function up(options: Options): Promise<number> {
+  const lab = namedLab(options) ?? 'default';
+  const request = await upRequest(options);
+  needRoot();
+  const { checkMachine } = await import('../doctor/checks.ts');
+  await checkMachine();
+  const { startDaemon } = await import('../../lab/daemon/start.ts');
+  const shown = progress(options);
+  const control = controlOf(lab);
+  let result: UpResult;
+  let checks: Check[] = [];
+  try {
+    shown.say(`lab ${lab}: starting`);
+    await startDaemon(labPaths(lab));
+    result = await control.follow<UpResult>('POST', '/v1/up', request, (line) => {
+      if (line.kind === 'progress') shown.say(`lab ${lab}: ${line.text}`);
+    });
+    if (options.demo) {
+      ({ checks } = await control.follow<{ checks: Check[] }>('POST', '/v1/connectivity', {}, (line) => {
+        if (line.kind === 'item') shown.say(`checked ${(line.item as Check).name}`);
+      }));
+    }
+  } finally {
+    shown.done();
+  }
+  const failed = checks.filter((check) => !check.ok);
+  if (options.output === 'json') printJson({ ...result, ...(options.demo ? { checks } : {}) });
+  else if (!options.quiet) print(labSummary(lab, result, checks));
+  if (failed.length === 0) return 0;
+  throw options.output === 'json' ? new ExitCode(1) : failedChecks(failed);
+}
+
+async function upRequest(options: Options): Promise<UpRequest> {
+  const settings = parseSettingArguments(options.set ?? []);
+  const demo = options.demo === true;
+  if (options.instanceType !== undefined) {
+    const { instanceTypeExists } = await import('../../lab/shape/types.ts');
+    if (!instanceTypeExists(options.instanceType))
+      throw usageError(`there is no instance type "${options.instanceType}"`, 'for example m5.large');
+  }
+  if (options.file === undefined) {
+    return {
+      demo,
+      flags: {
+        settings,
+        ...(options.nodes === undefined ? {} : { nodes: options.nodes }),
+        ...(options.instanceType === undefined ? {} : { instanceType: options.instanceType }),
+      },
+    };
+  }
+  if (options.nodes !== undefined || options.instanceType !== undefined) {
+    throw usageError('--file says which nodes there are', 'leave --nodes and --instance-type away');
+  }
+  let text: string;
+  try {
+    text = readFileSync(options.file, 'utf8');
+  } catch (error) {
+    throw usageError(
+      `${options.file} cannot be read: ${(error as Error).message}`,
+      'name a lab.yaml; examples/ holds some',
+    );
+  }
+  const { parseLabYaml } = await import('../../lab/shape/yaml-rules.ts');
+  const shape = parseLabYaml(text, basename(options.file));
+  return { demo, flags: {}, shape: { ...shape, settings: { ...shape.settings, ...settings } } };
+}

@@ -1,0 +1,124 @@
+// What this machine must have for a lab. `machineRows` is the whole table for `podway doctor`; `checkMachine` fails with
+// the first thing that is missing, in one sentence, before a lab is started.
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { LabError } from '../../lab/daemon/errors.ts';
+import { programsDir } from '../../lab/daemon/parts.ts';
+
+export type Row = { name: string; state: 'ok' | 'missing' | 'note'; detail: string; next: string };
+
+/** Nftables' set verdict maps, tcx and netlink strictness that the lab relies on are all there from 6.1 (Debian 12). */
+const OLDEST_KERNEL = [5, 15];
+
+const ok = (name: string, detail: string): Row => ({ name, state: 'ok', detail, next: '' });
+const missing = (name: string, detail: string, next: string): Row => ({
+  name,
+  state: 'missing',
+  detail,
+  next,
+});
+const note = (name: string, detail: string, next: string): Row => ({ name, state: 'note', detail, next });
+
+export function findProgram(name: string): string | undefined {
+  for (const dir of (process.env['PATH'] ?? '').split(delimiter)) {
+    const file = join(dir, name);
+    try {
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {
+      // The next folder.
+    }
+  }
+  return undefined;
+}
+
+function program(name: string, what: string, debianPackage: string): Row {
+  const file = findProgram(name);
+  return file
+    ? ok(name, file)
+    : missing(name, `${name} is not installed: ${what}`, `apt-get install ${debianPackage}`);
+}
+
+function quickRows(): Row[] {
+  const rows: Row[] = [];
+  rows.push(
+    process.platform === 'linux'
+      ? ok('linux', release())
+      : missing(
+          'linux',
+          `this is ${process.platform}, Podway runs on Linux`,
+          'use a Linux machine or virtual machine',
+        ),
+  );
+  rows.push(
+    process.getuid?.() === 0
+      ? ok('root', 'uid 0')
+      : missing('root', `uid ${process.getuid?.()}: namespaces and links need root`, 'run it with sudo'),
+  );
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const [wantMajor, wantMinor] = OLDEST_KERNEL as [number, number];
+  const recent = major > wantMajor || (major === wantMajor && minor >= wantMinor);
+  rows.push(
+    recent
+      ? ok('kernel', release())
+      : missing('kernel', `kernel ${release()} is older than ${wantMajor}.${wantMinor}`, 'update the kernel'),
+  );
+  rows.push(program('nsenter', 'processes are started in namespaces by it', 'util-linux'));
+  return rows;
+}
+
+export async function machineRows(): Promise<Row[]> {
+  const rows = quickRows();
+  rows.push(ok('node', `${process.versions.node} (pinned)`));
+  for (const row of await kernelRows()) if (!rows.some((known) => known.name === row.name)) rows.push(row);
+  const built = ['podway-cni', 'pod-server', 'pod-probe'].filter((name) =>
+    existsSync(join(programsDir(), name)),
+  );
+  const compiler = findProgram('cc') ?? findProgram('gcc');
+  if (built.length === 3) rows.push(ok('programs', `compiled in ${programsDir()}`));
+  else if (compiler) rows.push(note('programs', `not compiled yet; ${compiler} does it at first use`, ''));
+  else
+    rows.push(
+      missing(
+        'compiler',
+        'the C programs are not compiled and there is no compiler',
+        'apt-get install gcc libc6-dev',
+      ),
+    );
+  if (!findProgram('kubectl')) rows.push(note('kubectl', 'not installed; the lab works without it', ''));
+  const strict = readSetting('/proc/sys/net/ipv4/conf/all/rp_filter');
+  if (strict === '1')
+    rows.push(note('rp_filter', 'net.ipv4.conf.all.rp_filter is 1; links of Podway set their own 2', ''));
+  return rows;
+}
+
+async function kernelRows(): Promise<Row[]> {
+  try {
+    const { probeFeatures } = await import('../../kernel/features.ts');
+    return probeFeatures().map((feature) =>
+      feature.present
+        ? ok(feature.name, feature.detail)
+        : feature.needed
+          ? missing(feature.name, feature.detail, 'use a kernel that has it')
+          : note(feature.name, feature.detail, ''),
+    );
+  } catch (error) {
+    return [missing('kernel features', (error as Error).message, 'npm ci, and apt-get install libnftables1')];
+  }
+}
+
+const readSetting = (file: string): string | undefined => {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+};
+
+/** Throws LabError for the first thing that a lab cannot do without. */
+export async function checkMachine(): Promise<void> {
+  const lacking = quickRows().find((row) => row.state === 'missing');
+  if (lacking)
+    throw new LabError('MACHINE', lacking.detail, `${lacking.next}; podway doctor shows the whole table`);
+}

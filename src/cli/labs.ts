@@ -1,0 +1,58 @@
+// Which lab a command talks to: the flag, PODWAY_LAB, the only lab that is up, `default`.
+import { accessSync, constants } from 'node:fs';
+import { ControlClient } from '../lab/daemon/client.ts';
+import { LabError } from '../lab/daemon/errors.ts';
+import { checkLabName, knownLabs, type LabPaths, labPaths, RUN_ROOT } from '../lab/daemon/paths.ts';
+import { usageError } from './errors.ts';
+
+export type LabOptions = { lab?: string; name?: string };
+
+export const controlOf = (lab: string): ControlClient => new ControlClient(lab, labPaths(lab).control);
+
+export function namedLab(options: LabOptions): string | undefined {
+  if (options.lab !== undefined && options.name !== undefined && options.lab !== options.name) {
+    throw usageError(`--lab ${options.lab} and --name ${options.name} name two labs`, 'give one of them');
+  }
+  const name = options.lab ?? options.name ?? (process.env['PODWAY_LAB'] || undefined);
+  return name === undefined ? undefined : checkLabName(name);
+}
+
+/** The lab of every command but `lab up`. Two up and none named is wrong usage. */
+export async function resolveLab(options: LabOptions): Promise<string> {
+  const named = namedLab(options);
+  if (named !== undefined) return named;
+  const known = knownLabs();
+  const up: string[] = [];
+  for (const lab of known) if (await controlOf(lab).alive()) up.push(lab);
+  if (up.length > 1) throw usageError(`labs ${up.join(' and ')} are up`, 'name one with --lab');
+  // A lab whose daemon was killed is still the only one there is.
+  return up[0] ?? (known.length === 1 ? known[0]! : 'default');
+}
+
+/** Labs are root's: another user is told so, and nothing else. */
+function needAccess(): void {
+  try {
+    accessSync(RUN_ROOT, constants.R_OK | constants.X_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') return;
+    throw new LabError('NOT_ROOT', 'the labs of this machine belong to root', 'run it with sudo');
+  }
+}
+
+export async function openLab(
+  options: LabOptions,
+): Promise<{ lab: string; paths: LabPaths; control: ControlClient }> {
+  needAccess();
+  const lab = await resolveLab(options);
+  return { lab, paths: labPaths(lab), control: controlOf(lab) };
+}
+
+export function needRoot(): void {
+  if (process.getuid?.() !== 0) {
+    throw new LabError(
+      'NOT_ROOT',
+      'this needs root: it makes network namespaces and links',
+      'run it with sudo',
+    );
+  }
+}

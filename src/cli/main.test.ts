@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { packageRoot } from '../lab/daemon/parts.ts';
+
+const launcher = join(packageRoot, 'bin', 'podway');
+const podway = (...args: string[]) =>
+  spawnSync(process.execPath, [launcher, ...args], {
+    encoding: 'utf8',
+    timeout: 30_000,
+    env: { ...process.env, PODWAY_LAB: '' },
+  });
+
+test('every command has help with examples', () => {
+  const groups: Record<string, string[]> = {
+    '': [''],
+    lab: ['up', 'down', 'list', 'status', 'logs', 'exec', 'env'],
+    pod: ['run', 'delete', 'list', 'logs', 'exec'],
+    node: ['list'],
+    ipam: ['show', 'check'],
+    connectivity: ['test'],
+    doctor: [''],
+    explain: [''],
+    version: [''],
+    cni: ['add', 'del', 'check', 'gc', 'status', 'version'],
+  };
+  for (const [group, names] of Object.entries(groups)) {
+    for (const name of names) {
+      const { status, stdout, stderr } = podway(...[group, name].filter((word) => word !== ''), '--help');
+      assert.equal(status, 0, `${group} ${name}: ${stderr}`);
+      assert.match(stdout, /Examples:\n {2}/, `${group} ${name}`);
+    }
+  }
+});
+
+const wrong: string[][] = [
+  ['nonsense'],
+  ['lab'],
+  ['lab', 'nonsense'],
+  ['lab', 'up', '--nodes', 'x'],
+  ['lab', 'up', '--nodes', '0'],
+  ['lab', 'up', '--set', 'colour=red'],
+  ['lab', 'up', '--set', 'cooldown'],
+  ['lab', 'up', '--instance-type', 'm5.nano'],
+  ['lab', 'up', '--lab', 'Not A Name'],
+  ['lab', 'up', '-f', '/nonexistent.yaml'],
+  ['lab', 'status', '--colour'],
+  ['lab', 'status', '--lab', 'a', '--name', 'b'],
+  ['pod', 'run'],
+  ['pod', 'run', 'A B'],
+  ['pod', 'run', 'a', '--timeout', 'soon'],
+  ['lab', 'exec', 'node-1'],
+  ['lab', 'status', '-o', 'yaml'],
+];
+for (const args of wrong) {
+  test(`wrong usage is exit 2 and one line: podway ${args.join(' ')}`, () => {
+    const { status, stdout, stderr } = podway(...args);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, /^podway: [A-Z_]+: .+ \(.+\)\n$/);
+    assert.equal(stdout, '');
+  });
+}
+
+test('a failure is also JSON where JSON is asked for', () => {
+  const { status, stdout, stderr } = podway('lab', 'status', '--lab', 'pwt-absent', '-o', 'json');
+  assert.equal(status, 1);
+  const { error } = JSON.parse(stdout) as { error: { code: string; message: string; next: string } };
+  assert.deepEqual(Object.keys(error), ['code', 'message', 'next']);
+  assert.equal(error.code, 'LAB_NOT_UP');
+  assert.match(stderr, /^podway: LAB_NOT_UP: /);
+});
+
+test('explain takes names and numbers', () => {
+  const one = JSON.parse(podway('explain', 'address_limit', '-o', 'json').stdout) as {
+    code: string;
+    number: number;
+  };
+  assert.deepEqual([one.code, one.number], ['ADDRESS_LIMIT', 100]);
+  assert.ok((JSON.parse(podway('explain', '11', '-o', 'json').stdout) as unknown[]).length > 1);
+  assert.equal(podway('explain', 'NONSENSE').status, 1);
+});
+
+test('cni answers with a CNI error object alone', () => {
+  const { status, stdout } = podway(
+    'cni',
+    'add',
+    '--conf',
+    '/nonexistent.conflist',
+    '--netns',
+    '/run/netns/x',
+    '--container-id',
+    'c',
+  );
+  assert.equal(status, 1);
+  assert.equal((JSON.parse(stdout) as { code: number }).code, 7);
+});
+
+test('exec of a lab that is not there is 125', () => {
+  assert.equal(podway('lab', 'exec', '--lab', 'pwt-absent', 'node-1', '--', 'true').status, 125);
+  assert.equal(podway('pod', 'exec', '--lab', 'pwt-absent', 'x', '--', 'true').status, 125);
+});
+
+test('down of a lab that is not there is done', {
+  skip: process.getuid?.() === 0 ? false : 'needs root',
+}, () => {
+  assert.equal(podway('lab', 'down', '--lab', 'pwt-absent').status, 0);
+});

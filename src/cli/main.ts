@@ -1,0 +1,101 @@
+// The command line: one file per command under commands/, loaded here without what they need to run, which each
+// imports when it is called. Exit 0 done, 1 failed, 2 wrong usage.
+import { type Command, CommanderError } from 'commander';
+import { command } from './command.ts';
+import { cniCommand } from './commands/cni.ts';
+import { connectivityCommand } from './commands/connectivity.ts';
+import { doctorCommand } from './commands/doctor.ts';
+import { explainCommand } from './commands/explain.ts';
+import { ipamCommand } from './commands/ipam.ts';
+import { labDownCommand } from './commands/lab-down.ts';
+import { labEnvCommand } from './commands/lab-env.ts';
+import { labExecCommand } from './commands/lab-exec.ts';
+import { labListCommand } from './commands/lab-list.ts';
+import { labLogsCommand } from './commands/lab-logs.ts';
+import { labStatusCommand } from './commands/lab-status.ts';
+import { labUpCommand } from './commands/lab-up.ts';
+import { nodeCommand } from './commands/node.ts';
+import { podCommand } from './commands/pod.ts';
+import { versionCommand } from './commands/version.ts';
+import { report, usageError } from './errors.ts';
+
+function group(name: string, summary: string, examples: string[], commands: Command[]): Command {
+  const made = command(name, summary, examples);
+  for (const each of commands) made.addCommand(each);
+  return made;
+}
+
+const lab = group(
+  'lab',
+  'a VPC, nodes and pods on this machine',
+  ['podway lab up --demo', 'podway lab status', 'podway lab down'],
+  [
+    labUpCommand(),
+    labDownCommand(),
+    labListCommand(),
+    labStatusCommand(),
+    labLogsCommand(),
+    labExecCommand(),
+    labEnvCommand(),
+  ],
+);
+
+const program = command('podway', 'Pods with real VPC addresses, and a VPC in a box to run them in', [
+  'podway lab up --demo',
+  'podway pod run web',
+  'podway connectivity test',
+  'podway ipam show',
+]);
+for (const each of [
+  lab,
+  podCommand(),
+  nodeCommand(),
+  ipamCommand(),
+  connectivityCommand(),
+  doctorCommand(),
+  explainCommand(),
+  versionCommand(),
+  cniCommand(),
+]) {
+  program.addCommand(each);
+}
+
+function settle(each: Command): void {
+  each.exitOverride().configureOutput({ writeErr: () => {} });
+  for (const child of each.commands) settle(child);
+}
+settle(program);
+
+const wantsJson = (): boolean => {
+  const args = process.argv.slice(2);
+  const end = args.indexOf('--');
+  const own = end < 0 ? args : args.slice(0, end);
+  return own.some(
+    (arg, index) =>
+      arg === '-ojson' ||
+      arg === '--output=json' ||
+      ((arg === '-o' || arg === '--output') && own[index + 1] === 'json'),
+  );
+};
+
+/** commander's own words, made a sentence of ours. */
+function usage(error: CommanderError): number {
+  if (error.exitCode === 0) return 0;
+  if (error.code === 'commander.help') {
+    const path = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+    return report(
+      usageError(
+        `podway ${path.join(' ')} needs a command`.replace('  ', ' '),
+        `podway ${[...path, '--help'].join(' ')}`,
+      ),
+      wantsJson(),
+    );
+  }
+  return report(usageError(error.message.replace(/^error: /, ''), 'see --help of the command'), wantsJson());
+}
+
+try {
+  await program.parseAsync(process.argv);
+} catch (error) {
+  process.exitCode = error instanceof CommanderError ? usage(error) : report(error, wantsJson());
+}

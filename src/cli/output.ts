@@ -1,0 +1,64 @@
+// What a command writes: tables and sentences for people, JSON for scripts, progress for whoever watches. Colour and the
+// redrawn line only on a terminal; NO_COLOR (no-color.org) turns colour off.
+import { writeSync } from 'node:fs';
+import { stripVTControlCharacters } from 'node:util';
+
+export type OutputOptions = { output?: string; quiet?: boolean };
+
+const colour = process.stdout.isTTY === true && !process.env['NO_COLOR'];
+const paint = (code: number) => (text: string) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
+export const bold = paint(1);
+export const dim = paint(2);
+export const red = paint(31);
+export const green = paint(32);
+export const yellow = paint(33);
+
+/** Synchronous: nothing is lost in a pipe when the process exits next. */
+function write(fd: 1 | 2, text: string): void {
+  let rest = Buffer.from(text);
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(fd, rest));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') process.exit(0);
+      if (code !== 'EAGAIN') throw error;
+      // A full pipe that is not blocking: give the reader a moment.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+export const print = (text: string): void => write(1, `${text}\n`);
+export const printError = (text: string): void => write(2, `${text}\n`);
+export const printJson = (value: unknown): void => write(1, `${JSON.stringify(value, null, 2)}\n`);
+
+/** Columns as wide as their widest cell; the last one runs free. */
+export function table(head: string[], rows: string[][]): string {
+  const plain = (text: string) => stripVTControlCharacters(text);
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => plain(row[column] ?? '').length)),
+  );
+  const line = (cells: string[]) =>
+    cells
+      .map((cell, column) =>
+        column === cells.length - 1
+          ? cell
+          : cell + ' '.repeat(Math.max(0, widths[column]! - plain(cell).length)),
+      )
+      .join('  ')
+      .trimEnd();
+  return [bold(line(head)), ...rows.map(line)].join('\n');
+}
+
+export type Progress = { say(text: string): void; done(): void };
+
+/** Progress goes to stderr: stdout is the command's answer. One redrawn line on a terminal, plain lines elsewhere. */
+export function progress(options: OutputOptions): Progress {
+  if (options.quiet || options.output === 'json') return { say: () => {}, done: () => {} };
+  if (process.stderr.isTTY !== true) return { say: (text) => printError(text), done: () => {} };
+  return {
+    say: (text) => write(2, `\r\x1b[2K${text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1))}`),
+    done: () => write(2, '\r\x1b[2K'),
+  };
+}

@@ -1,0 +1,138 @@
+// The text forms of what the lab answers.
+import { LabError } from '../lab/daemon/errors.ts';
+import type {
+  Check,
+  InstanceView,
+  IpamNode,
+  LabStatus,
+  NodeView,
+  PodView,
+  UpResult,
+} from '../lab/daemon/protocol.ts';
+import { bold, dim, green, red, table, yellow } from './output.ts';
+
+const phase = (text: string): string =>
+  text === 'Running' || text === 'Succeeded' ? green(text) : text === 'Pending' ? yellow(text) : red(text);
+
+export function podTable(pods: PodView[]): string {
+  if (pods.length === 0) return 'no pods';
+  return table(
+    ['NAMESPACE', 'NAME', 'PHASE', 'ADDRESS', 'NODE', 'CAUSE'],
+    pods.map((pod) => [
+      pod.namespace,
+      pod.name,
+      phase(pod.phase),
+      pod.ips.join(',') || '-',
+      pod.node || '-',
+      pod.message ? `${pod.message.code}: ${pod.message.text}` : '',
+    ]),
+  );
+}
+
+export function nodeTable(nodes: NodeView[]): string {
+  return table(
+    ['NODE', 'READY', 'ADDRESS', 'PUBLIC', 'TYPE', 'ZONE', 'INSTANCE', 'CAUSE'],
+    nodes.map((node) => [
+      node.name,
+      node.ready ? green('yes') : red('no'),
+      node.ips[0] ?? '-',
+      node.publicIps[0] ?? '-',
+      node.instanceType,
+      node.zone,
+      node.instanceId,
+      node.message ? `${node.message.code}: ${node.message.text}` : '',
+    ]),
+  );
+}
+
+const instanceTable = (instances: InstanceView[]): string =>
+  table(
+    ['INSTANCE', 'STATE', 'ADDRESS', 'PUBLIC', 'TYPE', 'ID'],
+    instances.map((each) => [
+      each.name,
+      each.state,
+      each.ips.join(','),
+      each.publicIps.join(',') || '-',
+      each.instanceType,
+      each.instanceId,
+    ]),
+  );
+
+export function statusText(status: LabStatus): string {
+  const subnets = status.vpcs.flatMap((vpc) =>
+    vpc.subnets.map((subnet) => [
+      vpc.cidrs.join(','),
+      subnet.name,
+      subnet.cidr,
+      subnet.zone,
+      String(subnet.availableIpAddressCount),
+      subnet.id,
+    ]),
+  );
+  return [
+    `lab ${bold(status.name)} is ${status.state}; EC2 ${status.ec2Endpoint}; Kubernetes ${status.kubernetesEndpoint}`,
+    table(['VPC', 'SUBNET', 'CIDR', 'ZONE', 'FREE', 'ID'], subnets),
+    nodeTable(status.nodes),
+    ...(status.instances.length > 0 ? [instanceTable(status.instances)] : []),
+    podTable(status.pods),
+  ].join('\n\n');
+}
+
+export function ipamText(nodes: IpamNode[]): string {
+  return nodes
+    .map((node) => {
+      const { totals, limits, warm } = node;
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; at most ${limits.enis} ENIs of ${limits.ipv4PerEni} addresses, ${limits.pods} pods`;
+      const rows = node.enis.flatMap((eni) => [
+        [eni.ifname, eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
+        ...eni.addresses.map((each) => [
+          '',
+          '',
+          each.ip,
+          each.state === 'held' ? green('held') : each.state === 'cooling' ? yellow('cooling') : 'free',
+          each.pod ?? (each.coolingUntil ? `until ${each.coolingUntil}` : ''),
+        ]),
+      ]);
+      return `${head}\n${table(['LINK', 'ENI', 'ADDRESS', 'STATE', 'POD'], rows)}`;
+    })
+    .join('\n\n');
+}
+
+export const checkLine = (check: Check): string =>
+  `${check.ok ? green('ok  ') : red('FAIL')} ${check.name}: ${check.from} -> ${check.to}: ${check.ok ? check.observed : `expected ${check.expected}, saw ${check.observed}`}`;
+
+export const failedChecks = (failed: Check[]): LabError => {
+  const first = failed[0]!;
+  return new LabError(
+    'CONNECTIVITY',
+    `${failed.length} connectivity ${failed.length === 1 ? 'check' : 'checks'} failed, first ${first.name} from ${first.from} to ${first.to}: expected ${first.expected}, saw ${first.observed}`,
+    'podway connectivity test; see the security-group rules with DescribeSecurityGroupRules',
+  );
+};
+
+export function labSummary(lab: string, result: UpResult, checks: Check[]): string {
+  const { status } = result;
+  const parts = [
+    result.already
+      ? `lab ${bold(lab)} is up already in this shape; verified in ${(result.ms / 1000).toFixed(1)} s`
+      : `lab ${bold(lab)} is up after ${(result.ms / 1000).toFixed(1)} s`,
+    nodeTable(status.nodes),
+  ];
+  if (status.instances.length > 0) parts.push(instanceTable(status.instances));
+  if (status.pods.length > 0) parts.push(podTable(status.pods));
+  if (checks.length > 0) parts.push(['Proven:', ...checks.map(checkLine)].join('\n'));
+  const flag = lab === 'default' ? '' : ` --lab ${lab}`;
+  const pod = status.pods.find((each) => each.phase === 'Running')?.name;
+  const node = status.nodes[0]?.name ?? 'node-1';
+  parts.push(
+    [
+      'Try next:',
+      `  podway pod run web${flag}`,
+      `  podway ipam show${flag}`,
+      pod ? `  podway pod logs ${pod}${flag}` : `  podway connectivity test${flag}`,
+      `  podway lab exec ${node}${flag} -- ip route show table all`,
+      `  eval "$(podway lab env${flag})" && kubectl get pods -o wide`,
+    ].join('\n'),
+  );
+  return parts.join('\n\n');
+}
