@@ -1,0 +1,150 @@
+// Pods made and deleted at random by 8 workers over 2 nodes: afterwards nothing is left of them in the journal, the
+// kernel, the cloud, the API or on disk. Cooldown is 0 s here, so that addresses are used again at once.
+// PODWAY_SOAK=1: 1,000 pods, once more with agents killed meanwhile; else 48.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Churn, spread } from '../support/churn.ts';
+import { heldTwice, TestLab } from '../support/lab.ts';
+import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { Streams } from '../support/streams.ts';
+import { eventually, seeded } from '../support/wait.ts';
+
+const full = process.env['PODWAY_SOAK'] === '1';
+const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
+const PODS = full ? 1_000 : 48;
+const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
+const NODES = ['node-1', 'node-2'];
+/** As issue and README promise: idle addresses and ENIs are back within this. */
+const BACK_WITHIN_MS = 180_000;
+const LOOK_EVERY_MS = 100;
+
+const lab = new TestLab(`storm-c${process.pid}`, { set: ['cooldown=0s', 'idleRelease=2s'] });
+const streams = new Streams();
+
+before(async () => {
+  if (skip) return;
+  await lab.up();
+  const [a, b, c] = await Promise.all([
+    lab.run('keep-a', 'node-1'),
+    lab.run('keep-b', 'node-1'),
+    lab.run('keep-c', 'node-2'),
+  ]);
+  await streams.open(a.netnsPath, [`${b.ips[0]}:8080`, `${c.ips[0]}:8080`, '203.0.113.10:8080']);
+});
+
+afterEach((t) => {
+  if (!skip && !(t as TestContext).passed) console.error(lab.lastWords());
+});
+
+after(async () => {
+  streams.close();
+  if (!skip) await lab.down();
+});
+
+/** The traces when nothing moves any more: twice the same, and no address cooling. */
+async function resting(what: string): Promise<string[]> {
+  const cloud = await cloudOf(lab);
+  let last: string[] = [];
+  return eventually(
+    what,
+    async () => {
+      const now = await traces(lab, cloud);
+      const same = difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
+      last = now;
+      return same ? now : false;
+    },
+    BACK_WITHIN_MS,
+  );
+}
+
+/** Returns the seconds that it took and what was last to go. */
+async function nothingLeft(before: string[]): Promise<string> {
+  const cloud = await cloudOf(lab);
+  const began = performance.now();
+  let left: string[] = [];
+  let last: string[] = [];
+  await eventually(
+    'everything is as before the churn',
+    async () => {
+      left = difference(before, await traces(lab, cloud));
+      if (left.length > 0) last = left;
+      return left.length === 0;
+    },
+    BACK_WITHIN_MS,
+  ).catch((error: Error) => assert.fail(`${error.message}\n${left.join('\n')}`));
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  assert.deepEqual(heldTwice(await lab.agreed()), []);
+  await streams.alive();
+  return `all as before ${seconds} s after the last pod; last to go: ${last.join('; ')}`;
+}
+
+/** Looks at what is held, all the time, until the work is done. */
+async function watchHeld(work: Promise<void>): Promise<number> {
+  let looks = 0;
+  let over = false;
+  const ended = work.finally(() => {
+    over = true;
+  });
+  ended.catch(() => {});
+  while (!over) {
+    const shown = await lab.show().catch(() => []);
+    assert.deepEqual(heldTwice(shown), [], 'an address is held twice');
+    looks++;
+    await Promise.race([ended.catch(() => {}), sleep(LOOK_EVERY_MS)]);
+  }
+  await ended;
+  return looks;
+}
+
+test(`${PODS} pods by 8 workers leave nothing behind`, { skip, timeout: 1_800_000 }, async (t) => {
+  const before = await resting('the pool rests');
+  const began = performance.now();
+  const churn = new Churn({ lab, nodes: NODES, workers: 8, each: 5, total: PODS, random: seeded(seed) });
+  const looks = await watchHeld(churn.done);
+  const seconds = (performance.now() - began) / 1000;
+  t.diagnostic(
+    `seed ${seed}: ${churn.made} made, ${churn.deleted} deleted in ${seconds.toFixed(1)} s ` +
+      `(${((churn.made + churn.deleted) / seconds).toFixed(1)} a second), ${looks} looks`,
+  );
+  t.diagnostic(`run: ${spread(churn.runMs)}; delete: ${spread(churn.deleteMs)}`);
+  assert.equal(churn.made, PODS);
+  assert.equal(churn.deleted, PODS);
+  t.diagnostic(await nothingLeft(before));
+  t.diagnostic(`slowest echo of the streams: ${streams.worstMs()} ms`);
+});
+
+test('with agents killed at random meanwhile', { skip, timeout: 1_800_000 }, async (t) => {
+  const before = await resting('the pool rests');
+  const random = seeded(seed + 1);
+  const total = full ? 300 : 24;
+  const churn = new Churn({ lab, nodes: NODES, workers: 8, each: 5, total, random, prefix: 'killed' });
+  let over = false;
+  const kills = (async () => {
+    let count = 0;
+    while (!over) {
+      const node = NODES[Math.floor(random() * NODES.length)]!;
+      const from = lab.agentOf(node)?.pid;
+      const target = churn.made + churn.deleted + 1 + Math.floor(random() * 8);
+      await eventually('some pods later', () => over || churn.made + churn.deleted >= target, 120_000);
+      if (over) break;
+      lab.killAgent(node);
+      count++;
+      // A crash loop is another matter: its restarts come ever later, as they should.
+      await eventually('the agent serves again', async () => {
+        if (over) return true;
+        return (lab.agentOf(node)?.pid ?? from) !== from && (await lab.show()).length > 0;
+      });
+    }
+    return count;
+  })();
+  try {
+    await churn.done;
+  } finally {
+    over = true;
+  }
+  const ended = performance.now();
+  t.diagnostic(`${churn.made} pods made and deleted through ${await kills} kills of agents`);
+  await nothingLeft(before);
+  t.diagnostic(`all as before ${((performance.now() - ended) / 1000).toFixed(1)} s after the last pod`);
+});

@@ -1,0 +1,207 @@
+// Kill -9 of a node's agent at each boundary of ADD, DEL and its own start: journal writes, system calls, answers. After
+// each kill the views agree, no address is held twice, and the TCP streams of other pods have gone on.
+// PODWAY_SOAK=1 takes every boundary; without it a few of each.
+import assert from 'node:assert/strict';
+import { appendFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, before, type TestContext, test } from 'node:test';
+import { encodeRecord } from '../../src/base/journal.ts';
+import { heldTwice, TestLab } from '../support/lab.ts';
+import { Streams } from '../support/streams.ts';
+import { eventually } from '../support/wait.ts';
+
+const full = process.env['PODWAY_SOAK'] === '1';
+const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
+const NODES = ['node-1', 'node-2'];
+/** A stream that stands still this long was stopped, whatever else the machine does. */
+const LONGEST_STALL_MS = 5_000;
+/** Idle addresses and ENIs are back with EC2 within this. */
+const BACK_WITHIN_MS = 180_000;
+
+const lab = new TestLab(`storm-k${process.pid}`, { set: ['cooldown=0s', 'idleRelease=5s'] });
+const streams = new Streams();
+/** Where kills fell, as `SCOPE COUNT NAME`. */
+const fell: string[] = [];
+
+before(async () => {
+  if (skip) return;
+  await lab.up();
+  const [a, b, c] = await Promise.all([
+    lab.run('keep-a', 'node-1'),
+    lab.run('keep-b', 'node-1'),
+    lab.run('keep-c', 'node-2'),
+  ]);
+  await streams.open(a.netnsPath, [`${b.ips[0]}:8080`, `${c.ips[0]}:8080`, '203.0.113.10:8080']);
+  await streams.open(c.netnsPath, [`${a.ips[0]}:8080`]);
+});
+
+afterEach((t) => {
+  if (!skip && !(t as TestContext).passed) console.error(lab.lastWords());
+});
+
+after(async () => {
+  streams.close();
+  if (!skip) await lab.down();
+});
+
+/** All is as before the pod: nobody holds what only the keepers do. */
+async function settled(node: string): Promise<void> {
+  const keepers = { 'node-1': 2, 'node-2': 1 }[node];
+  await eventually(`${node} holds the keepers' addresses alone`, async () => {
+    const shown = await lab.show();
+    return shown.find((each) => each.node === node)?.totals.held === keepers;
+  });
+}
+
+async function intact(node: string, point: string): Promise<void> {
+  const mine = (await lab.agreed()).filter((each) => each.node === node);
+  assert.deepEqual(heldTwice(mine), [], `${point}: an address is held twice`);
+  await streams.alive();
+}
+
+const point = (node: string): string | undefined => {
+  const text = lab.killedAt(node);
+  if (text) fell.push(text);
+  return text;
+};
+
+/** One pod made and deleted; the agent dies at boundary `count` of `scope`. False when there is no such boundary. */
+async function dieIn(scope: 'ADD' | 'DEL', node: string, count: number): Promise<boolean> {
+  const name = `${scope.toLowerCase()}-${node}-${count}`;
+  if (scope === 'ADD') lab.armKill(node, scope, count);
+  await lab.run(name, node);
+  if (scope === 'DEL') lab.armKill(node, scope, count);
+  else await intact(node, name);
+  await lab.remove([name]);
+  await settled(node);
+  await intact(node, name);
+  if (point(node) !== undefined) return true;
+  // Beyond the last boundary, or it falls into what follows the answer: end the arming with the agent.
+  lab.disarm(node);
+  const before = lab.agentOf(node)?.pid;
+  lab.killAgent(node);
+  await eventually('the agent is started again', () => {
+    const now = lab.agentOf(node)?.pid;
+    return now !== undefined && now !== before;
+  });
+  await lab.agreed();
+  return false;
+}
+
+/** Boundaries 0, step, 2 step … from `first`, until there are no more. */
+async function walk(scope: 'ADD' | 'DEL', node: string, first: number, step: number, most: number) {
+  let misses = 0;
+  for (let count = first; count < most && misses < 3; count += step) {
+    misses = (await dieIn(scope, node, count)) ? 0 : misses + 1;
+  }
+}
+
+const few = { ADD: [2, 37], DEL: [1, 12] };
+
+for (const scope of ['ADD', 'DEL'] as const) {
+  test(`kill -9 at ${full ? 'each boundary' : 'some boundaries'} of ${scope}`, {
+    skip,
+    timeout: 1_800_000,
+  }, async () => {
+    if (full) await Promise.all(NODES.map((node, index) => walk(scope, node, index, NODES.length, 200)));
+    else
+      await Promise.all(
+        NODES.map(async (node, index) => {
+          assert.ok(
+            await dieIn(scope, node, few[scope][index]!),
+            `no boundary ${few[scope][index]} of ${scope}`,
+          );
+        }),
+      );
+  });
+}
+
+test('kill -9 in ADD and again in the start that follows', { skip, timeout: 600_000 }, async () => {
+  const points = full ? Array.from({ length: 30 }, (_, index) => index * 7) : [20];
+  for (const [round, count] of points.entries()) {
+    const node = NODES[round % 2]!;
+    const name = `start-${count}`;
+    lab.armKill(node, 'ADD', 30 + round);
+    const running = lab.run(name, node);
+    // Taken at the ADD; the next agent finds the next file.
+    await eventually('the agent died in ADD', () => point(node));
+    lab.armKill(node, 'START', count);
+    lab.killAgent(node);
+    await eventually('the agent died in its start', () => point(node), 15_000).catch((error: unknown) => {
+      if (count < 60) throw error;
+      lab.disarm(node);
+    });
+    await running;
+    await intact(node, name);
+    await lab.remove([name]);
+    await settled(node);
+  }
+});
+
+/** The node has its primary ENI alone again, so that the next pods make it attach others. */
+async function atRest(node: string): Promise<void> {
+  await eventually(
+    `${node} has one ENI`,
+    async () => (await lab.show()).find((each) => each.node === node)?.enis.length === 1,
+    BACK_WITHIN_MS,
+  );
+}
+
+/** Boundaries of calls to EC2: intent written, answer here, change told. */
+const CLOUD_POINTS = [
+  'assign:answered',
+  'create:intended',
+  'create:answered',
+  'create:attached',
+  'unassign:intended',
+  'unassign:answered',
+  'remove:intended',
+  'remove:detached',
+  'remove:deleted',
+];
+
+test('kill -9 around calls to EC2', { skip, timeout: 600_000 }, async () => {
+  const names = full ? CLOUD_POINTS : ['create:answered'];
+  await Promise.all(
+    NODES.map(async (node, index) => {
+      for (const [round, name] of names.entries()) {
+        if (round % NODES.length !== index) continue;
+        const pods = Array.from({ length: 12 }, (_, pod) => `cloud-${round}-${pod}`);
+        await atRest(node);
+        lab.armKill(node, 'ADD', 0, name);
+        await Promise.all(pods.map((pod) => lab.run(pod, node)));
+        await intact(node, name);
+        await lab.remove(pods);
+        // What is idle goes back, which is where the last of them fall.
+        await eventually(`the agent died at ${name}`, () => point(node), BACK_WITHIN_MS);
+        await settled(node);
+        await intact(node, name);
+      }
+    }),
+  );
+});
+
+test('kill -9 in a compaction of the journal', { skip, timeout: 120_000 }, async () => {
+  // Records that say nothing, whole lines in one append each, until a compaction is due at the next start.
+  const filler = encodeRecord({ k: 'clean', ips: [] }).repeat(256);
+  for (const [index, name] of ['before-write', 'before-rename', 'after-rename'].entries()) {
+    const node = NODES[index % NODES.length]!;
+    const journal = join(lab.paths.node(node).run, 'journal');
+    while (statSync(journal).size < 300 << 10) appendFileSync(journal, filler);
+    lab.armKill(node, 'START', 0, `journal:compact:${name}`);
+    lab.killAgent(node);
+    await eventually(`the agent died ${name} of the compaction`, () => point(node));
+    await eventually('the journal is compact', () => statSync(journal).size < 100 << 10);
+    await settled(node);
+    await intact(node, name);
+  }
+});
+
+test('the streams of pods nobody touched went on through all kills', { skip }, async (t) => {
+  await streams.alive();
+  assert.ok(streams.worstMs() < LONGEST_STALL_MS, `a stream stood still for ${streams.worstMs()} ms`);
+  const distinct = new Set(fell);
+  t.diagnostic(`${fell.length} kills at ${distinct.size} points; slowest echo ${streams.worstMs()} ms`);
+  t.diagnostic([...new Set(fell.map((each) => each.replace(/ \d+ /, ' ')))].sort().join(', '));
+  assert.ok(distinct.size >= (full ? 100 : 5), `only ${distinct.size} points`);
+});

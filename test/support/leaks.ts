@@ -1,0 +1,129 @@
+// Everything that pods leave marks in, listed as text: taken before a storm and after it, the two lists are equal.
+// The kernel of each node, the namespaces of the host, the journal and the cloud by their own answers, the API, files.
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { formatCidr } from '../../src/base/ip.ts';
+import { fixedCredentials } from '../../src/cloud/credentials.ts';
+import { createEc2Cloud } from '../../src/cloud/ec2.ts';
+import type { Cloud } from '../../src/cloud/port.ts';
+import { isPodLinkName, NFT_TABLE, PODS_TABLE, PROTOCOL } from '../../src/datapath/marks.ts';
+import { PODS_MAP } from '../../src/datapath/nft.ts';
+import { listNetns, openNetns } from '../../src/kernel/netns.ts';
+import { NfNetlink } from '../../src/kernel/nfnetlink.ts';
+import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { readKubeConfig } from '../../src/kube/config.ts';
+import { KubeClient, pods as podResource } from '../../src/kube/index.ts';
+import { processesInNamespaces } from '../../src/lab/daemon/processes.ts';
+import type { NodeView } from '../../src/lab/daemon/protocol.ts';
+import { podwayCommand, type TestLab } from './lab.ts';
+
+/** The lab's EC2 endpoint, with the keys that `lab env` gives. */
+export async function cloudOf(lab: TestLab): Promise<Cloud> {
+  const { stdout } = await podwayCommand(['lab', 'env', '--lab', lab.name]);
+  const value = (name: string) => {
+    const found = new RegExp(`^export ${name}='?([^'\n]*)'?$`, 'm').exec(stdout)?.[1];
+    if (!found) throw new Error(`lab env gives no ${name}`);
+    return found;
+  };
+  return createEc2Cloud({
+    region: value('AWS_REGION'),
+    endpoint: value('AWS_ENDPOINT_URL_EC2'),
+    credentials: fixedCredentials({
+      accessKeyId: value('AWS_ACCESS_KEY_ID'),
+      secretAccessKey: value('AWS_SECRET_ACCESS_KEY'),
+    }),
+  });
+}
+
+/** What pods left, or keep, in every place; free addresses of the pool are compared by their number. */
+export async function traces(lab: TestLab, cloud: Cloud): Promise<string[]> {
+  const status = await lab.status();
+  const shown = await lab.show();
+  const found = [
+    ...listNetns()
+      .filter((name) => name.startsWith(`podway-${lab.name}-`))
+      .map((name) => `host: netns ${name}`),
+    ...namesIn(lab.paths.pods).map((uid) => `lab: pod folder ${uid}`),
+    ...status.pods.map(
+      (pod) => `lab: pod ${pod.namespace}/${pod.name} ${pod.phase} ${pod.ips} on ${pod.node}`,
+    ),
+    ...(await apiPods(lab)),
+  ];
+  for (const node of status.nodes) {
+    const ipam = shown.find((each) => each.node === node.name)!;
+    const addresses = ipam.enis.flatMap((eni) => eni.addresses);
+    const { held, free, cooling } = ipam.totals;
+    found.push(
+      ...kernelTraces(node),
+      ...namesIn(join(lab.paths.node(node.name).run, 'queue')).map(
+        (name) => `${node.name}: queued DEL ${name}`,
+      ),
+      ...namesIn(lab.paths.node(node.name).cniCacheDir, true).map(
+        (name) => `${node.name}: CNI cache ${name}`,
+      ),
+      `${node.name}: journal: ${held} held, ${free} free, ${cooling} cooling on ${ipam.enis.length} ENIs`,
+      ...addresses
+        .filter((each) => each.state === 'held')
+        .map((each) => `${node.name}: journal: ${each.ip} held`),
+    );
+    const enis = await cloud.describeNetworkInterfaces({ kind: 'instance', instanceId: node.instanceId });
+    const assigned = enis.flatMap((eni) => eni.addresses.filter((each) => !each.primary));
+    found.push(`${node.name}: cloud: ${assigned.length} addresses on ${enis.length} ENIs`);
+  }
+  return found.sort();
+}
+
+function kernelTraces(node: NodeView): string[] {
+  using netns = openNetns(node.netnsPath);
+  using rt = RtNetlink.open(netns);
+  using nf = NfNetlink.open(netns);
+  const links = rt.links();
+  const nameOf = (index: number | null | undefined) =>
+    links.find((link) => link.index === index)?.name ?? index;
+  return [
+    ...links
+      .filter((link) => isPodLinkName(link.name))
+      .map((link) => `link ${link.name} ${link.up ? 'up' : 'down'}`),
+    ...rt
+      .routes({ table: PODS_TABLE })
+      .map((route) => `route ${formatCidr(route.dst)} dev ${nameOf(route.oif)}`),
+    ...rt
+      .rules()
+      .filter((rule) => rule.protocol === PROTOCOL)
+      .map((rule) => `rule ${rule.priority} mark ${rule.fwmark ?? '-'} table ${rule.table}`),
+    ...nf
+      .listElements('inet', NFT_TABLE, PODS_MAP)
+      .map((each) => `nft element ${Buffer.from(each.key).toString('hex')}`),
+    `${processesInNamespaces([node.netnsPath]).length} processes`,
+  ].map((text) => `${node.name}: kernel: ${text}`);
+}
+
+async function apiPods(lab: TestLab): Promise<string[]> {
+  const client = new KubeClient(await readKubeConfig(lab.paths.kubeconfig));
+  try {
+    const { items } = await client.list(podResource, {});
+    return items.map((pod) => `api: pod ${pod.metadata.namespace}/${pod.metadata.name} ${pod.status?.podIP}`);
+  } finally {
+    client.close();
+  }
+}
+
+function namesIn(dir: string, recursive = false): string[] {
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir, { recursive, withFileTypes: true })
+    .filter((entry) => !recursive || entry.isFile())
+    .map((entry) => entry.name);
+}
+
+/** What one list has more of than the other. */
+export function difference(before: readonly string[], after: readonly string[]): string[] {
+  const extra = (a: readonly string[], b: readonly string[]) => {
+    const left = [...b];
+    return a.filter((one) => {
+      const at = left.indexOf(one);
+      if (at >= 0) left.splice(at, 1);
+      return at < 0;
+    });
+  };
+  return [...extra(after, before).map((one) => `+ ${one}`), ...extra(before, after).map((one) => `- ${one}`)];
+}
