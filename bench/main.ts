@@ -1,0 +1,52 @@
+// npm run bench [NAME…] [-o json]: runs the named benchmarks, or all, and prints a table each, or one JSON object.
+import { execFileSync } from 'node:child_process';
+import { release } from 'node:os';
+import { root } from './run.ts';
+
+export type BenchResult = {
+  title: string;
+  head: string[];
+  rows: (string | number)[][];
+  numbers: Record<string, unknown>;
+};
+
+const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]> }>> = {
+  attach: () => import('./attach.ts'),
+  traffic: () => import('./traffic.ts'),
+  agent: () => import('./agent.ts'),
+};
+
+const args = process.argv.slice(2);
+const output = args.indexOf('-o');
+const asJson = output >= 0 && args[output + 1] === 'json';
+const names = args.filter((arg, at) => !arg.startsWith('-') && (output < 0 || at !== output + 1));
+const unknown = names.find((name) => !(name in benches));
+if (unknown !== undefined || args.includes('--help')) {
+  console.log(`usage: npm run bench -- [${Object.keys(benches).join('|')}]... [-o json]`);
+  process.exit(unknown === undefined ? 0 : 2);
+}
+if (process.getuid?.() !== 0) {
+  console.error('podway: NOT_ROOT: the benchmarks make network namespaces (run them as root)');
+  process.exit(1);
+}
+const commit = execFileSync('git', ['describe', '--always', '--dirty'], {
+  cwd: root,
+  encoding: 'utf8',
+}).trim();
+const context = {
+  date: new Date().toISOString().slice(0, 10),
+  kernel: release(),
+  node: process.version,
+  commit,
+};
+const { table } = await import('./stats.ts');
+const all: Record<string, unknown> = { context };
+if (!asJson)
+  console.log(`${context.date}, Linux ${context.kernel}, Node ${context.node}, commit ${context.commit}`);
+for (const name of names.length > 0 ? names : Object.keys(benches)) {
+  const results = await (await benches[name]!()).bench();
+  all[name] = results.map((result) => ({ title: result.title, ...result.numbers }));
+  if (!asJson)
+    for (const result of results) console.log(`\n${result.title}\n\n${table(result.head, result.rows)}`);
+}
+if (asJson) console.log(JSON.stringify(all, null, 2));

@@ -1,0 +1,54 @@
+// Running programs for the benchmarks: everything they start is waited for, and a failure carries the program's words.
+import { execFile, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export const root = join(import.meta.dirname, '..');
+const MAX_OUTPUT = 64 << 20;
+
+/** Runs a program to its end and gives its stdout; throws with stderr when it fails. */
+export function run(
+  command: string,
+  args: string[],
+  options: { input?: string; env?: NodeJS.ProcessEnv } = {},
+): string {
+  const done = spawnSync(command, args, {
+    encoding: 'utf8',
+    maxBuffer: MAX_OUTPUT,
+    env: { ...process.env, ...options.env },
+    ...(options.input === undefined ? {} : { input: options.input }),
+  });
+  if (done.error) throw done.error;
+  if (done.status !== 0)
+    throw new Error(`${command} ${args.join(' ')}: exit ${done.status}: ${done.stderr || done.stdout}`);
+  return done.stdout;
+}
+
+/** The same without blocking the event loop. */
+export function runAsync(command: string, args: string[], input?: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      command,
+      args,
+      { encoding: 'utf8', maxBuffer: MAX_OUTPUT },
+      (error, stdout, stderr) => {
+        if (error) reject(new Error(`${command} ${args.join(' ')}: ${stderr || stdout || error.message}`));
+        else resolve(stdout);
+      },
+    );
+    // A program that reads nothing may be gone before it is told so.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(input ?? '');
+  });
+}
+
+export const podway = (...args: string[]): string => run(join(root, 'bin/podway'), args);
+
+/** Makes the launcher in a scratch directory that goes when the benchmark ends. */
+export function scratch(): { dir: string; launcher: string; remove: () => void } {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-bench-'));
+  const launcher = join(dir, 'launch');
+  run('cc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', launcher, join(root, 'bench/launch.c')]);
+  return { dir, launcher, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}

@@ -1,0 +1,285 @@
+// traffic: one TCP stream, and TCP request and response, pod to pod on one node and across two. The baseline is made by
+// hand on two bare instances of the same fabric: veths, /32 routes, masquerade and connection tracking, nothing else.
+// Beside them stands a bare veth between two namespaces, without routing or tracking. Rounds are interleaved.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
+import type { BenchResult } from './main.ts';
+import { podway, root, run, scratch } from './run.ts';
+import { round, summarise } from './stats.ts';
+
+const LAB = 'bench-traffic';
+const PORT = 7777;
+const ROUNDS = 5;
+const SECONDS = '1';
+const MANY = 100;
+const PREFIX = 'podway-bench-t';
+
+const shape = `
+vpcs:
+  - name: vpc
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
+      - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
+    securityGroups:
+      - name: nodes
+        ingress: [{ from: nodes }]
+instances:
+  - { name: node-1, type: m5.4xlarge, subnet: a, securityGroups: [nodes] }
+  - { name: node-2, type: m5.4xlarge, subnet: b, securityGroups: [nodes] }
+  - { name: bare-1, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }
+  - { name: bare-2, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }
+settings: { cooldown: 0s, warm: 5 }
+`;
+
+type End = { netnsPath: string; ip: string };
+type Path = { name: string; who: 'podway' | 'by hand' | 'bare veth'; from: End; to: End };
+type Sample = { bits: number[]; perSecond: number[]; p50: number[]; p99: number[] };
+
+const ip = (...args: string[]) => run('ip', args);
+
+/** A sandbox by hand in a bare instance: what ptp or any other routed plugin leaves in the kernel. */
+function sandboxByHand(instance: string, name: string, address: string): End {
+  const host = `h${name.slice(-8)}`;
+  ip('netns', 'add', name);
+  ip(
+    '-n',
+    instance,
+    'link',
+    'add',
+    host,
+    'mtu',
+    '9001',
+    'type',
+    'veth',
+    'peer',
+    'name',
+    'eth0',
+    'mtu',
+    '9001',
+    'netns',
+    name,
+  );
+  ip('-n', instance, 'link', 'set', host, 'up');
+  ip('-n', name, 'link', 'set', 'lo', 'up');
+  ip('-n', name, 'link', 'set', 'eth0', 'up');
+  ip('-n', name, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
+  const mac = JSON.parse(ip('-n', instance, '-j', 'link', 'show', host))[0].address;
+  ip('-n', name, 'route', 'add', '169.254.1.1/32', 'dev', 'eth0', 'scope', 'link');
+  ip('-n', name, 'route', 'add', 'default', 'via', '169.254.1.1');
+  ip('-n', name, 'neigh', 'add', '169.254.1.1', 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent');
+  ip('-n', instance, 'route', 'add', `${address}/32`, 'dev', host, 'scope', 'link');
+  return { netnsPath: `/run/netns/${name}`, ip: address };
+}
+
+async function byHand(
+  status: { ec2Endpoint: string; instances: { name: string; netns: string; instanceId: string }[] },
+  env: NodeJS.ProcessEnv,
+): Promise<[End, End, End]> {
+  const ec2 = new EC2Client({
+    endpoint: status.ec2Endpoint,
+    region: env['AWS_REGION']!,
+    credentials: { accessKeyId: env['AWS_ACCESS_KEY_ID']!, secretAccessKey: env['AWS_SECRET_ACCESS_KEY']! },
+  });
+  const ends: End[] = [];
+  for (const [name, count] of [
+    ['bare-1', 2],
+    ['bare-2', 1],
+  ] as const) {
+    const instance = status.instances.find((one) => one.name === name)!;
+    const described = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instance.instanceId] }));
+    const eni = described.Reservations![0]!.Instances![0]!.NetworkInterfaces![0]!.NetworkInterfaceId!;
+    const assigned = await ec2.send(
+      new AssignPrivateIpAddressesCommand({ NetworkInterfaceId: eni, SecondaryPrivateIpAddressCount: count }),
+    );
+    const inside = (...args: string[]) => run('nsenter', [`--net=/run/netns/${instance.netns}`, ...args]);
+    inside('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+    inside(
+      'nft',
+      'add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; add rule ip nat post oifname eth0 ip daddr != 10.0.0.0/16 masquerade',
+    );
+    for (const address of assigned.AssignedPrivateIpAddresses!)
+      ends.push(sandboxByHand(instance.netns, `${PREFIX}${ends.length}`, address.PrivateIpAddress!));
+  }
+  ec2.destroy();
+  return ends as [End, End, End];
+}
+
+function bareVeth(): [End, End] {
+  const [a, b] = [`${PREFIX}va`, `${PREFIX}vb`];
+  ip('netns', 'add', a);
+  ip('netns', 'add', b);
+  ip(
+    '-n',
+    a,
+    'link',
+    'add',
+    'eth0',
+    'mtu',
+    '9001',
+    'type',
+    'veth',
+    'peer',
+    'name',
+    'eth0',
+    'mtu',
+    '9001',
+    'netns',
+    b,
+  );
+  for (const [name, address] of [
+    [a, '10.200.0.1'],
+    [b, '10.200.0.2'],
+  ] as const) {
+    ip('-n', name, 'addr', 'add', `${address}/24`, 'dev', 'eth0');
+    ip('-n', name, 'link', 'set', 'eth0', 'up');
+  }
+  return [
+    { netnsPath: `/run/netns/${a}`, ip: '10.200.0.1' },
+    { netnsPath: `/run/netns/${b}`, ip: '10.200.0.2' },
+  ];
+}
+
+export async function bench(): Promise<BenchResult[]> {
+  const { dir, remove } = scratch();
+  const tool = join(dir, 'traffic');
+  const servers: ChildProcess[] = [];
+  try {
+    run('cc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', tool, join(root, 'bench/traffic.c')]);
+    const file = join(dir, 'lab.yaml');
+    writeFileSync(file, shape);
+    podway('lab', 'up', '--lab', LAB, '-f', file, '--quiet');
+    const status = JSON.parse(podway('lab', 'status', '--lab', LAB, '-o', 'json'));
+    const env = Object.fromEntries(
+      [...podway('lab', 'env', '--lab', LAB).matchAll(/^export (\w+)='(.*)'$/gm)].map((m) => [m[1]!, m[2]!]),
+    );
+    const pod = (name: string, node: string): End => {
+      const made = JSON.parse(
+        podway('pod', 'run', name, '--node', node, '--lab', LAB, '-o', 'json', '--quiet'),
+      );
+      return { netnsPath: made.netnsPath, ip: made.ips[0] };
+    };
+    const [a1, a2, b1] = [pod('a1', 'node-1'), pod('a2', 'node-1'), pod('b1', 'node-2')];
+    const [h1, h2, h3] = await byHand(status, env);
+    const [v1, v2] = bareVeth();
+    const paths: Path[] = [
+      { name: 'same node', who: 'podway', from: a1, to: a2 },
+      { name: 'same node', who: 'by hand', from: h1, to: h2 },
+      { name: 'same node', who: 'bare veth', from: v1, to: v2 },
+      { name: 'two nodes', who: 'podway', from: a1, to: b1 },
+      { name: 'two nodes', who: 'by hand', from: h1, to: h3 },
+    ];
+    for (const path of paths) {
+      if (paths.findIndex((other) => other.to === path.to) !== paths.indexOf(path)) continue;
+      servers.push(
+        spawn('nsenter', [`--net=${path.to.netnsPath}`, tool, 'serve', String(PORT)], { stdio: 'ignore' }),
+      );
+    }
+    const measure = (path: Path, kind: string): string => {
+      const deadline = performance.now() + 5_000;
+      for (;;) {
+        try {
+          return run('nsenter', [
+            `--net=${path.from.netnsPath}`,
+            tool,
+            kind,
+            path.to.ip,
+            String(PORT),
+            SECONDS,
+          ]);
+        } catch (error) {
+          // Its server may not be listening yet.
+          if (performance.now() > deadline) throw error;
+        }
+      }
+    };
+    const rounds = (which: Path[]): Map<Path, Sample> => {
+      const samples = new Map(
+        which.map((path): [Path, Sample] => [path, { bits: [], perSecond: [], p50: [], p99: [] }]),
+      );
+      for (let i = 0; i < ROUNDS; i++) {
+        for (const path of i % 2 === 0 ? which : [...which].reverse()) {
+          const into = samples.get(path)!;
+          into.bits.push(Number(measure(path, 'stream')));
+          const [perSecond = 0, p50 = 0, , p99 = 0] = measure(path, 'rr').trim().split(' ').map(Number);
+          into.perSecond.push(perSecond);
+          into.p50.push(p50 / 1000);
+          into.p99.push(p99 / 1000);
+        }
+      }
+      return samples;
+    };
+    const median = (values: number[]) => summarise(values).p50;
+    const rows: (string | number)[][] = [];
+    const numbers: Record<string, unknown> = {};
+    const show = (label: string, samples: Map<Path, Sample>) => {
+      const base = (path: Path) =>
+        [...samples].find(([other]) => other.name === path.name && other.who === 'by hand')![1];
+      for (const [path, sample] of samples) {
+        const gbit = median(sample.bits) / 1e9;
+        const rate = median(sample.perSecond);
+        const ratios = {
+          stream: median(sample.bits) / median(base(path).bits),
+          rr: rate / median(base(path).perSecond),
+        };
+        rows.push([
+          label,
+          path.name,
+          path.who,
+          round(gbit),
+          round(ratios.stream),
+          Math.round(rate),
+          round(ratios.rr),
+          round(median(sample.p50), 1),
+          round(median(sample.p99), 1),
+        ]);
+        numbers[`${label}, ${path.name}, ${path.who}`] = {
+          gbitPerSecond: gbit,
+          requestsPerSecond: rate,
+          p50us: median(sample.p50),
+          p99us: median(sample.p99),
+          ratioToByHand: ratios,
+        };
+      }
+    };
+    show('few', rounds(paths));
+    for (let i = 2; i < MANY; i++)
+      podway('pod', 'run', `more-${i}`, '--node', 'node-1', '--lab', LAB, '--no-wait', '--quiet');
+    const deadline = performance.now() + 120_000;
+    for (;;) {
+      const pods = JSON.parse(podway('pod', 'list', '--lab', LAB, '-o', 'json')) as {
+        node: string;
+        phase: string;
+      }[];
+      if (pods.filter((one) => one.node === 'node-1' && one.phase === 'Running').length >= MANY) break;
+      if (performance.now() > deadline) throw new Error(`${MANY} pods do not run on node-1 after 120 s`);
+    }
+    show(`${MANY}`, rounds(paths.filter((path) => path.who !== 'bare veth')));
+    return [
+      {
+        title: `traffic: TCP stream and one-byte request/response, median of ${ROUNDS} interleaved rounds of ${SECONDS} s; ratios to the same made by hand`,
+        head: [
+          'pods on the node',
+          'path',
+          'who',
+          'Gbit/s',
+          'ratio',
+          'requests/s',
+          'ratio',
+          'p50 µs',
+          'p99 µs',
+        ],
+        rows,
+        numbers,
+      },
+    ];
+  } finally {
+    for (const server of servers) server.kill('SIGKILL');
+    podway('lab', 'down', '--lab', LAB, '--quiet');
+    for (const name of ['0', '1', '2', 'va', 'vb'])
+      if (existsSync(`/run/netns/${PREFIX}${name}`)) ip('netns', 'del', `${PREFIX}${name}`);
+    remove();
+  }
+}
