@@ -95,7 +95,7 @@ async function byHand(
       new AssignPrivateIpAddressesCommand({ NetworkInterfaceId: eni, SecondaryPrivateIpAddressCount: count }),
     );
     const inside = (...args: string[]) => run('nsenter', [`--net=/run/netns/${instance.netns}`, ...args]);
-    inside('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+    inside('sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward');
     inside(
       'nft',
       'add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; add rule ip nat post oifname eth0 ip daddr != 10.0.0.0/16 masquerade',
