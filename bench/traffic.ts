@@ -1,8 +1,13 @@
 // traffic: one TCP stream, and TCP request and response, pod to pod on one node and across two. The baseline is made by
 // hand on two bare instances of the same fabric: veths, /32 routes, masquerade and connection tracking, nothing else.
-// Beside them stands a bare veth between two namespaces, without routing or tracking. Rounds are interleaved.
+// Beside them stands a bare veth between two namespaces, without routing or tracking. Rounds are interleaved and short,
+// and a ratio is the median of the rounds' own ratios, so that what slows the machine for a while slows both. Client and
+// server each have a CPU of their own: left to the scheduler they share one in some rounds and not in others, which
+// changes a round's figures by more than anything measured here.
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
 import type { BenchResult } from './main.ts';
@@ -11,8 +16,8 @@ import { round, summarise } from './stats.ts';
 
 const LAB = 'bench-traffic';
 const PORT = 7777;
-const ROUNDS = 5;
-const SECONDS = '1';
+const ROUNDS = 21;
+const SECONDS = '0.5';
 const MANY = 100;
 const PREFIX = 'podway-bench-t';
 
@@ -39,6 +44,11 @@ type Path = { name: string; who: 'podway' | 'by hand' | 'bare veth'; from: End; 
 type Sample = { bits: number[]; perSecond: number[]; p50: number[]; p99: number[] };
 
 const ip = (...args: string[]) => run('ip', args);
+
+const CLIENT_CPU = '0';
+const SERVER_CPU = String(Math.min(1, availableParallelism() - 1));
+/** Arguments of taskset(1) that start a program on one CPU in a namespace. */
+const inside = (cpu: string, end: End) => ['-c', cpu, 'nsenter', `--net=${end.netnsPath}`];
 
 /** A sandbox by hand in a bare instance: what ptp or any other routed plugin leaves in the kernel. */
 function sandboxByHand(instance: string, name: string, address: string): End {
@@ -94,9 +104,9 @@ async function byHand(
     const assigned = await ec2.send(
       new AssignPrivateIpAddressesCommand({ NetworkInterfaceId: eni, SecondaryPrivateIpAddressCount: count }),
     );
-    const inside = (...args: string[]) => run('nsenter', [`--net=/run/netns/${instance.netns}`, ...args]);
-    inside('sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward');
-    inside(
+    const onHost = (...args: string[]) => run('nsenter', [`--net=/run/netns/${instance.netns}`, ...args]);
+    onHost('sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward');
+    onHost(
       'nft',
       'add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; add rule ip nat post oifname eth0 ip daddr != 10.0.0.0/16 masquerade',
     );
@@ -174,21 +184,15 @@ export async function bench(): Promise<BenchResult[]> {
     for (const path of paths) {
       if (paths.findIndex((other) => other.to === path.to) !== paths.indexOf(path)) continue;
       servers.push(
-        spawn('nsenter', [`--net=${path.to.netnsPath}`, tool, 'serve', String(PORT)], { stdio: 'ignore' }),
+        spawn('taskset', [...inside(SERVER_CPU, path.to), tool, 'serve', String(PORT)], { stdio: 'ignore' }),
       );
     }
     const measure = (path: Path, kind: string): string => {
       const deadline = performance.now() + 5_000;
       for (;;) {
         try {
-          return run('nsenter', [
-            `--net=${path.from.netnsPath}`,
-            tool,
-            kind,
-            path.to.ip,
-            String(PORT),
-            SECONDS,
-          ]);
+          const args = [kind, path.to.ip, String(PORT), SECONDS];
+          return run('taskset', [...inside(CLIENT_CPU, path.from), tool, ...args]);
         } catch (error) {
           // Its server may not be listening yet.
           if (performance.now() > deadline) throw error;
@@ -220,9 +224,10 @@ export async function bench(): Promise<BenchResult[]> {
       for (const [path, sample] of samples) {
         const gbit = median(sample.bits) / 1e9;
         const rate = median(sample.perSecond);
+        const to = base(path);
         const ratios = {
-          stream: median(sample.bits) / median(base(path).bits),
-          rr: rate / median(base(path).perSecond),
+          stream: median(sample.bits.map((bits, i) => bits / to.bits[i]!)),
+          rr: median(sample.perSecond.map((count, i) => count / to.perSecond[i]!)),
         };
         rows.push([
           label,
@@ -259,7 +264,7 @@ export async function bench(): Promise<BenchResult[]> {
     show(`${MANY}`, rounds(paths.filter((path) => path.who !== 'bare veth')));
     return [
       {
-        title: `traffic: TCP stream and one-byte request/response, median of ${ROUNDS} interleaved rounds of ${SECONDS} s; ratios to the same made by hand`,
+        title: `traffic: TCP stream and one-byte request/response, client and server on a CPU each, medians of ${ROUNDS} interleaved rounds of ${SECONDS} s; ratios to the same made by hand`,
         head: [
           'pods on the node',
           'path',
