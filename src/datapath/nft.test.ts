@@ -30,15 +30,17 @@ it('the table of a node with two ENIs', () => {
   chain outside {
     ct mark set ct mark & 0xffffff80 | 0x7f accept
   }
+  chain begin {
+    ip daddr 169.254.0.0/16 goto outside
+    ip daddr != @exempt4 goto outside
+  }
   chain eni_0_0 {
     ct mark & 0x7f != 0 goto by_ct
-    ct state new ct direction original ip daddr 169.254.0.0/16 goto outside
-    ct state new ct direction original ip daddr != @exempt4 goto outside
+    ct state new ct direction original jump begin
   }
   chain eni_0_1 {
     ct mark & 0x7f != 0 goto by_ct
-    ct state new ct direction original ip daddr 169.254.0.0/16 goto outside
-    ct state new ct direction original ip daddr != @exempt4 goto outside
+    ct state new ct direction original jump begin
     goto use_0_1
   }
   chain from_pod {
@@ -78,7 +80,7 @@ it('snat random: random ports; none: only link-local services are translated', (
   assert.match(render({ snat: 'random' }), /snat ip to 10\.0\.0\.10 fully-random\n/);
   const none = render({ snat: 'none' });
   assert.doesNotMatch(none, /@exempt4/);
-  assert.equal(none.match(/169\.254\.0\.0\/16 goto outside/g)?.length, 2);
+  assert.equal(none.match(/169\.254\.0\.0\/16 goto outside/g)?.length, 1);
 });
 
 it('a node with the primary ENI alone', () => {

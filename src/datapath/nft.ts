@@ -4,7 +4,8 @@
 //
 // Way of a packet from a pod, at priority -90, after whoever does destination NAT (-100), so that the real target is
 // judged: from_pod finds the chain of the ENI by link and source address; that chain asks, in this order, whether the
-// connection has a way already (by_ct), whether it is a new one that leaves the VPC (outside), and else takes the ENI.
+// connection has a way already (by_ct), whether it is a new one that leaves the VPC (begin, outside), and else takes the
+// ENI. Most packets are of established connections: for those a rule less is what counts.
 import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
 import { primaryEni, withoutCovered } from './desired.ts';
 import {
@@ -79,13 +80,14 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
       ])}`,
     ]),
     chain('outside', [`${setCtMark(CT_SNAT)} accept`]),
+    chain('begin', [
+      `ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
+      ...(node.snat === 'none' ? [] : ['ip daddr != @exempt4 goto outside']),
+    ]),
     ...enis.map((eni) =>
       chain(eniChain(eni), [
         `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
-        `ct state new ct direction original ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
-        ...(node.snat === 'none'
-          ? []
-          : ['ct state new ct direction original ip daddr != @exempt4 goto outside']),
+        'ct state new ct direction original jump begin',
         ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
       ]),
     ),
