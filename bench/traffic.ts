@@ -50,28 +50,18 @@ const SERVER_CPU = String(Math.min(1, availableParallelism() - 1));
 /** Arguments of taskset(1) that start a program on one CPU in a namespace. */
 const inside = (cpu: string, end: End) => ['-c', cpu, 'nsenter', `--net=${end.netnsPath}`];
 
+/** A pair of links, `link` in one namespace and `eth0` in the other, with the VPC's MTU. */
+const veth = (namespace: string, link: string, other: string) =>
+  run(
+    'ip',
+    `-n ${namespace} link add ${link} mtu 9001 type veth peer name eth0 mtu 9001 netns ${other}`.split(' '),
+  );
+
 /** A sandbox by hand in a bare instance: what ptp or any other routed plugin leaves in the kernel. */
 function sandboxByHand(instance: string, name: string, address: string): End {
   const host = `h${name.slice(-8)}`;
   ip('netns', 'add', name);
-  ip(
-    '-n',
-    instance,
-    'link',
-    'add',
-    host,
-    'mtu',
-    '9001',
-    'type',
-    'veth',
-    'peer',
-    'name',
-    'eth0',
-    'mtu',
-    '9001',
-    'netns',
-    name,
-  );
+  veth(instance, host, name);
   ip('-n', instance, 'link', 'set', host, 'up');
   ip('-n', name, 'link', 'set', 'lo', 'up');
   ip('-n', name, 'link', 'set', 'eth0', 'up');
@@ -121,24 +111,7 @@ function bareVeth(): [End, End] {
   const [a, b] = [`${PREFIX}va`, `${PREFIX}vb`];
   ip('netns', 'add', a);
   ip('netns', 'add', b);
-  ip(
-    '-n',
-    a,
-    'link',
-    'add',
-    'eth0',
-    'mtu',
-    '9001',
-    'type',
-    'veth',
-    'peer',
-    'name',
-    'eth0',
-    'mtu',
-    '9001',
-    'netns',
-    b,
-  );
+  veth(a, 'eth0', b);
   for (const [name, address] of [
     [a, '10.200.0.1'],
     [b, '10.200.0.2'],

@@ -6,10 +6,10 @@ import { ipToBytes, parseCidr, parseIp } from '../base/ip.ts';
 import { probeFeatures } from './features.ts';
 import { type KernelEvent, watchKernel } from './monitor.ts';
 import { createNetns, deleteNetns } from './netns.ts';
-import { concatKey, NetlinkError, NfNetlink, type NftElementOp } from './nfnetlink.ts';
+import { concatKey, NfNetlink, type NftElementOp } from './nfnetlink.ts';
 import { Nft, NftError } from './nftables.ts';
 import { RtNetlink } from './rtnetlink.ts';
-import { eventually, inFreshNetns, needsRoot } from './testing.ts';
+import { eventually, inFreshNetns, needsRoot, refusal } from './testing.ts';
 
 const ip = (text: string) => ipToBytes(parseIp(text));
 const port = (value: number) => Uint8Array.of(value >> 8, value & 255);
@@ -21,16 +21,6 @@ const TABLE = `table inet podway {
   set ranges { type ipv4_addr . inet_service; flags interval\n}
   chain class { accept\n}
 }`;
-
-function refusal(run: () => void): NetlinkError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof NetlinkError) return error;
-    throw error;
-  }
-  throw new Error('the kernel refused nothing');
-}
 
 describe('libnftables', needsRoot, () => {
   test('a script is applied whole or not at all, and the error is the library’s', () =>

@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import { addToIp, formatCidr, hostCidr, type Ipv4, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import { createAnonymousNetns, type Netns } from './netns.ts';
-import { NetlinkError, RtNetlink, type RtOp } from './rtnetlink.ts';
-import { inFreshNetns, needsRoot } from './testing.ts';
+import { RtNetlink, type RtOp } from './rtnetlink.ts';
+import { inFreshNetns, needsRoot, refusal } from './testing.ts';
 
 const mac = parseMac('02:00:00:00:00:11');
 const gateway = parseIp('169.254.1.1');
@@ -22,16 +22,6 @@ const withPair = (test: (rt: RtNetlink, v0: number, v1: number, ns: Netns) => vo
     ]);
     await test(rt, rt.link('v0')!.index, rt.link('v1')!.index, ns);
   });
-
-function refusal(run: () => void): NetlinkError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof NetlinkError) return error;
-    throw error;
-  }
-  throw new Error('the kernel refused nothing');
-}
 
 describe('rtnetlink', needsRoot, () => {
   test('a pod’s wiring: pair across namespaces, address, neighbour, routes', () =>

@@ -2,6 +2,7 @@
 // waiting for a condition with a bound.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAnonymousNetns, type Netns } from './netns.ts';
+import { NetlinkError } from './rtnetlink.ts';
 
 /** Options of a suite: skipped, with the reason, where namespaces cannot be made. */
 export const needsRoot: { skip: string | false } = {
@@ -21,4 +22,15 @@ export async function eventually(what: string, holds: () => boolean, bound = 500
     if (performance.now() > end) throw new Error(`not within ${bound} ms: ${what}`);
     await sleep(2);
   }
+}
+
+/** The error with which the kernel refuses what `run` asks of it; any other error, or none, is thrown. */
+export function refusal(run: () => void): NetlinkError {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof NetlinkError) return error;
+    throw error;
+  }
+  throw new Error('the kernel refused nothing');
 }

@@ -2,45 +2,19 @@
 // kernel, the cloud, the API or on disk. Cooldown is 0 s here, so that addresses are used again at once.
 // PODWAY_SOAK=1: 1,000 pods, once more with agents killed meanwhile; else 48.
 import assert from 'node:assert/strict';
-import { after, afterEach, before, type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Churn, spread } from '../support/churn.ts';
-import { heldTwice, TestLab } from '../support/lab.ts';
+import { heldTwice } from '../support/lab.ts';
 import { cloudOf, difference, traces } from '../support/leaks.ts';
-import { Streams } from '../support/streams.ts';
+import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
 
-const full = process.env['PODWAY_SOAK'] === '1';
-const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
 const PODS = full ? 1_000 : 48;
 const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
-const NODES = ['node-1', 'node-2'];
-/** As issue and README promise: idle addresses and ENIs are back within this. */
-const BACK_WITHIN_MS = 180_000;
 const LOOK_EVERY_MS = 100;
 
-const lab = new TestLab(`storm-c${process.pid}`, { set: ['cooldown=0s', 'idleRelease=2s'] });
-const streams = new Streams();
-
-before(async () => {
-  if (skip) return;
-  await lab.up();
-  const [a, b, c] = await Promise.all([
-    lab.run('keep-a', 'node-1'),
-    lab.run('keep-b', 'node-1'),
-    lab.run('keep-c', 'node-2'),
-  ]);
-  await streams.open(a.netnsPath, [`${b.ips[0]}:8080`, `${c.ips[0]}:8080`, '203.0.113.10:8080']);
-});
-
-afterEach((t) => {
-  if (!skip && !(t as TestContext).passed) console.error(lab.lastWords());
-});
-
-after(async () => {
-  streams.close();
-  if (!skip) await lab.down();
-});
+const { lab, streams } = storm(`storm-c${process.pid}`, '2s');
 
 /** The traces when nothing moves any more: twice the same, and no address cooling. */
 async function resting(what: string): Promise<string[]> {

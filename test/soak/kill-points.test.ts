@@ -4,52 +4,24 @@
 import assert from 'node:assert/strict';
 import { appendFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, afterEach, before, type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { encodeRecord } from '../../src/base/journal.ts';
-import { heldTwice, TestLab } from '../support/lab.ts';
-import { Streams } from '../support/streams.ts';
+import { heldTwice } from '../support/lab.ts';
+import { BACK_WITHIN_MS, full, KEEPERS, NODES, skip, storm } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
 
-const full = process.env['PODWAY_SOAK'] === '1';
-const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
-const NODES = ['node-1', 'node-2'];
 /** A stream that stands still this long was stopped, whatever else the machine does. */
 const LONGEST_STALL_MS = 5_000;
-/** Idle addresses and ENIs are back with EC2 within this. */
-const BACK_WITHIN_MS = 180_000;
 
-const lab = new TestLab(`storm-k${process.pid}`, { set: ['cooldown=0s', 'idleRelease=5s'] });
-const streams = new Streams();
+const { lab, streams } = storm(`storm-k${process.pid}`, '5s');
 /** Where kills fell, as `SCOPE COUNT NAME`. */
 const fell: string[] = [];
 
-before(async () => {
-  if (skip) return;
-  await lab.up();
-  const [a, b, c] = await Promise.all([
-    lab.run('keep-a', 'node-1'),
-    lab.run('keep-b', 'node-1'),
-    lab.run('keep-c', 'node-2'),
-  ]);
-  await streams.open(a.netnsPath, [`${b.ips[0]}:8080`, `${c.ips[0]}:8080`, '203.0.113.10:8080']);
-  await streams.open(c.netnsPath, [`${a.ips[0]}:8080`]);
-});
-
-afterEach((t) => {
-  if (!skip && !(t as TestContext).passed) console.error(lab.lastWords());
-});
-
-after(async () => {
-  streams.close();
-  if (!skip) await lab.down();
-});
-
 /** All is as before the pod: nobody holds what only the keepers do. */
 async function settled(node: string): Promise<void> {
-  const keepers = { 'node-1': 2, 'node-2': 1 }[node];
   await eventually(`${node} holds the keepers' addresses alone`, async () => {
     const shown = await lab.show();
-    return shown.find((each) => each.node === node)?.totals.held === keepers;
+    return shown.find((each) => each.node === node)?.totals.held === KEEPERS[node];
   });
 }
 

@@ -2,47 +2,22 @@
 // After each, `lab up` goes on with the same lab: all views agree, no address is held twice, streams never broke.
 // PODWAY_SOAK=1: 36 rounds; else 3.
 import assert from 'node:assert/strict';
-import { after, afterEach, before, type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Churn } from '../support/churn.ts';
-import { heldTwice, TestLab } from '../support/lab.ts';
+import { heldTwice } from '../support/lab.ts';
 import { cloudOf, difference, traces } from '../support/leaks.ts';
-import { Streams } from '../support/streams.ts';
+import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
 
-const full = process.env['PODWAY_SOAK'] === '1';
-const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
 const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
-const NODES = ['node-1', 'node-2'];
 const VICTIMS = ['lab', 'agents', 'both'] as const;
 const ROUNDS = full ? 36 : 3;
 /** The kill falls this long after the workers have begun, at most. */
 const LATEST_KILL_MS = 1_500;
-const BACK_WITHIN_MS = 180_000;
 
-const lab = new TestLab(`storm-l${process.pid}`, { set: ['cooldown=0s', 'idleRelease=2s'] });
-const streams = new Streams();
+const { lab, streams } = storm(`storm-l${process.pid}`, '2s');
 const random = seeded(seed);
-
-before(async () => {
-  if (skip) return;
-  await lab.up();
-  const [a, b, c] = await Promise.all([
-    lab.run('keep-a', 'node-1'),
-    lab.run('keep-b', 'node-1'),
-    lab.run('keep-c', 'node-2'),
-  ]);
-  await streams.open(a.netnsPath, [`${b.ips[0]}:8080`, `${c.ips[0]}:8080`, '203.0.113.10:8080']);
-});
-
-afterEach((t) => {
-  if (!skip && !(t as TestContext).passed) console.error(lab.lastWords());
-});
-
-after(async () => {
-  streams.close();
-  if (!skip) await lab.down();
-});
 
 async function round(number: number, victim: (typeof VICTIMS)[number]): Promise<void> {
   const churn = new Churn({
