@@ -199,6 +199,19 @@ static bool is_name(const char *text, size_t length) {
 	return length > 0;
 }
 
+// The rule of CNI, and what Linux would not take or, of `%`, would take for a template of another name. Whether bytes above
+// ASCII are text is left to the agent.
+static bool is_ifname(const char *text) {
+	static const char *const taken[] = {".", "..", "all", "default"};
+	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+		if (strcmp(text, taken[i]) == 0) return false;
+	}
+	for (const char *c = text; *c; c++) {
+		if ((unsigned char)*c <= ' ' || *c == 0x7f || *c == '/' || *c == ':' || *c == '%') return false;
+	}
+	return strlen(text) <= MAX_IFNAME;
+}
+
 // KEY=VALUE;KEY=VALUE, each with one `=`. A DEL uses no arguments and is never refused for them.
 static void check_args(const char *args) {
 	for (const char *pair = args; *args && pair; pair = strchr(pair, ';') ? strchr(pair, ';') + 1 : NULL) {
@@ -225,8 +238,8 @@ static void check_environment(void) {
 	if (!is_name(call.id, strlen(call.id)) || strlen(call.id) > MAX_ID) {
 		fail(BAD_ENVIRONMENT, "CNI_CONTAINERID", "CNI_CONTAINERID \"%.64s\" is not a container id: a letter or digit, then letters, digits, _ . -, at most %d", call.id, MAX_ID);
 	}
-	if (strlen(call.ifname) > MAX_IFNAME || strcmp(call.ifname, ".") == 0 || strcmp(call.ifname, "..") == 0 || strpbrk(call.ifname, "/: \t\n\v\f\r")) {
-		fail(BAD_ENVIRONMENT, "CNI_IFNAME", "CNI_IFNAME \"%.64s\" is not an interface name: 1 to %d bytes, no / : or white space, not . or ..", call.ifname, MAX_IFNAME);
+	if (!is_ifname(call.ifname)) {
+		fail(BAD_ENVIRONMENT, "CNI_IFNAME", "CNI_IFNAME \"%.64s\" is not an interface name: 1 to %d bytes of text, no / : %% or white space, not . .. all or default", call.ifname, MAX_IFNAME);
 	}
 	if (call.verb != DEL) check_args(variable("CNI_ARGS"));
 }

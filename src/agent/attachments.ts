@@ -157,6 +157,10 @@ export class Attachments {
   }
 
   #sandbox(path: string): Netns {
+    // The plugin would resolve another path in its own folder than the agent does.
+    if (!path.startsWith('/')) {
+      throw new PodwayError('INVALID_NETNS', `${path} is not an absolute path`, { object: path });
+    }
     let netns: Netns;
     try {
       netns = openNetns(path);
@@ -168,9 +172,17 @@ export class Attachments {
         { cause: error },
       );
     }
-    if (netns.inode !== this.#o.ownNetns.inode) return netns;
+    const whose =
+      netns.inode === this.#o.ownNetns.inode
+        ? 'node'
+        : netns.inode === machineNetns()
+          ? 'machine'
+          : undefined;
+    if (!whose) return netns;
     netns.close();
-    throw new PodwayError('INVALID_NETNS', `${path} is the node's own network namespace`, { object: path });
+    throw new PodwayError('INVALID_NETNS', `${path} is the ${whose}'s own network namespace`, {
+      object: path,
+    });
   }
 
   #refuseHeld(owner: Owner): void {
@@ -199,6 +211,15 @@ export class Attachments {
     this.#o.datapath.cutPod({ hostIfname: hostLinkName(lease.owner), ips: lease.ips });
     this.#o.pool.release(lease.owner, reason);
     void this.#o.datapath.reapLinks();
+  }
+}
+
+/** The first process's: on a node it is the node's own, in a lab it is the user's machine. */
+function machineNetns(): bigint | undefined {
+  try {
+    return statSync('/proc/1/ns/net', { bigint: true }).ino;
+  } catch {
+    return undefined;
   }
 }
 

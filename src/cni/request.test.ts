@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { PodwayError } from '../base/errors.ts';
 import { renderError } from './errors.ts';
-import { decodeRequest, versionOfStdin } from './request.ts';
+import { decodeRequest, isIfname, versionOfStdin } from './request.ts';
 import { environment, nearlyConf } from './testing/arbitrary.ts';
 import type { CniRequest } from './types.ts';
 
@@ -105,6 +105,13 @@ test('D06, D10 DEL is refused for nothing but its key', () => {
     () => decode('DEL', {}, { CNI_CONTAINERID: '../x' }),
     code('BAD_ENVIRONMENT', 'CNI_CONTAINERID'),
   );
+});
+
+test('P12 an interface name is text that Linux takes as it stands', () => {
+  for (const name of ['eth0', 'ä', "$'-", 'x'.repeat(15)]) assert.ok(isIfname(name), name);
+  const none = ['', '.', '..', 'all', 'default', 'a/b', 'a:b', 'a b', 'a\u00a0b', 'eth%d', '\x01', '\ufffd'];
+  for (const name of none) assert.ok(!isIfname(name), JSON.stringify(name));
+  assert.ok(!isIfname('ä'.repeat(8)));
 });
 
 test('C11 CHECK needs prevResult', () => {

@@ -20,12 +20,13 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
 export const isContainerId = (text: string): boolean => text.length <= MAX_CONTAINER_ID && NAME.test(text);
 export const isNetworkName = (text: string): boolean => text.length <= MAX_NAME && NAME.test(text);
+/** The rule of CNI, and what Linux would not take or, of `%`, would take for a template of another name. */
 export const isIfname = (text: string): boolean =>
   text !== '' &&
-  text !== '.' &&
-  text !== '..' &&
+  !['.', '..', 'all', 'default'].includes(text) &&
   Buffer.byteLength(text) <= MAX_IFNAME &&
-  !/[/:\s]/.test(text);
+  // U+FFFD is what bytes that are no UTF-8 became: two of them could be one name.
+  !/[/:%\s\p{Cc}\ufffd]/u.test(text);
 
 const required: Record<Verb, readonly string[]> = {
   ADD: ['CNI_CONTAINERID', 'CNI_NETNS', 'CNI_IFNAME'],
@@ -63,7 +64,7 @@ function checkEnvironment(env: Environment): Verb {
   if (!isIfname(ifname)) {
     throw badEnvironment(
       'CNI_IFNAME',
-      `CNI_IFNAME ${shown(ifname)} is not an interface name: 1 to ${MAX_IFNAME} bytes, no / : or white space, not . or ..`,
+      `CNI_IFNAME ${shown(ifname)} is not an interface name: 1 to ${MAX_IFNAME} bytes of text, no / : % or white space, not . .. all or default`,
     );
   }
   return verb;

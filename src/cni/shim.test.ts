@@ -147,14 +147,25 @@ const bad: [
     env('DEL', { CNI_CONTAINERID: id }),
     conf,
   ]),
-  ...['x'.repeat(16), '.', '..', 'a/b', 'a:b', 'a b', 'a\tb', 'ääääääää'].map(
-    (name): (typeof bad)[number] => [
-      `P12 ifname ${JSON.stringify(name)}`,
-      4,
-      env('ADD', { CNI_IFNAME: name }),
-      conf,
-    ],
-  ),
+  ...[
+    'x'.repeat(16),
+    '.',
+    '..',
+    'a/b',
+    'a:b',
+    'a b',
+    'a\tb',
+    'ääääääää',
+    'eth%d',
+    'all',
+    'default',
+    '\x7f',
+  ].map((name): (typeof bad)[number] => [
+    `P12 ifname ${JSON.stringify(name)}`,
+    4,
+    env('ADD', { CNI_IFNAME: name }),
+    conf,
+  ]),
   ...[undefined, null, '', '-x', 'a/b', 'a b', 7, 'x'.repeat(256)].map((name): (typeof bad)[number] => [
     `P13 network name ${JSON.stringify(name)?.slice(0, 9)}`,
     7,

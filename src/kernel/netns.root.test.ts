@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import {
@@ -59,6 +61,14 @@ describe('network namespaces', needsRoot, () => {
     assert.throws(() => openNetns(`${NETNS_DIR}/pwt-there-is-none`), { name: 'NetnsError', code: 'ENOENT' });
     assert.throws(() => openNetns('/etc/hostname'), { name: 'NetnsError', code: 'EINVAL' });
     assert.throws(() => openNetns('/proc/self/ns/mnt'), { name: 'NetnsError', code: 'EINVAL' });
+    // A FIFO without a writer: an open that waits would never come back.
+    const dir = mkdtempSync(join(tmpdir(), 'pwt-netns-'));
+    try {
+      execFileSync('mkfifo', [join(dir, 'fifo')]);
+      assert.throws(() => openNetns(join(dir, 'fifo')), { name: 'NetnsError', code: 'EINVAL' });
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
     for (const bad of ['', '.', '..', 'a/b', 'x'.repeat(256)])
       assert.throws(() => createNetns(bad), NetnsError);
   });

@@ -1,7 +1,7 @@
 // Network namespaces: open, make, remove, and run a synchronous function inside one.
 // Invariant: the calling thread is back in its own namespace whenever control returns to the event loop, so nothing
 // asynchronous ever runs in a foreign namespace. Fails with NetnsError (path and errno).
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, constants as files, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { NetnsError } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
@@ -17,6 +17,8 @@ const MS_BIND = 0x1000;
 const MS_REC = 0x4000;
 const MS_SHARED = 1 << 20;
 const MNT_DETACH = 2;
+/** The path is a caller's: opening a FIFO would wait for its other end, and with it the whole process. */
+const OPEN_FLAGS = files.O_RDONLY | files.O_NONBLOCK | files.O_NOCTTY;
 const { EINVAL, ENOENT, EEXIST, ENAMETOOLONG } = constants.errno;
 
 /** An open namespace. The descriptor keeps it alive; close it. */
@@ -48,7 +50,7 @@ export class Netns implements Disposable {
 export function openNetns(path: string): Netns {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, OPEN_FLAGS);
   } catch (cause) {
     throw new NetnsError(
       'cannot open network namespace',
