@@ -110,7 +110,8 @@ export const failedChecks = (failed: Check[]): LabError => {
   );
 };
 
-export function labSummary(lab: string, result: UpResult, checks: Check[]): string {
+/** `podway` is what the user types for it. */
+export function labSummary(lab: string, result: UpResult, checks: Check[], podway: string): string {
   const { status } = result;
   const parts = [
     result.already
@@ -127,11 +128,11 @@ export function labSummary(lab: string, result: UpResult, checks: Check[]): stri
   parts.push(
     [
       'Try next:',
-      `  podway pod run web${flag}`,
-      `  podway ipam show${flag}`,
-      pod ? `  podway pod logs ${pod}${flag}` : `  podway connectivity test${flag}`,
-      `  podway lab exec ${node}${flag} -- ip route show table all`,
-      `  eval "$(podway lab env${flag})" && kubectl get pods -o wide`,
+      `  ${podway} pod run web${flag}`,
+      `  ${podway} ipam show${flag}`,
+      pod ? `  ${podway} pod logs ${pod}${flag}` : `  ${podway} connectivity test${flag}`,
+      `  ${podway} lab exec ${node}${flag} -- ip route show table all`,
+      `  eval "$(${podway} lab env${flag})" && kubectl get pods -o wide`,
     ].join('\n'),
   );
   return parts.join('\n\n');

@@ -76,7 +76,7 @@ async function up(options: Options): Promise<number> {
   }
   const failed = checks.filter((check) => !check.ok);
   if (options.output === 'json') printJson({ ...result, ...(options.demo ? { checks } : {}) });
-  else if (!options.quiet) print(labSummary(lab, result, checks));
+  else if (!options.quiet) print(labSummary(lab, result, checks, process.env['PODWAY_LAUNCHER'] ?? 'podway'));
   if (failed.length === 0) return 0;
   throw options.output === 'json' ? new ExitCode(1) : failedChecks(failed);
 }
