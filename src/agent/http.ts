@@ -1,8 +1,11 @@
 // The agent's HTTP faces: introspection on a unix socket that only the owner may open, and the three public paths
 // (/metrics, /healthz, /readyz) on a TCP port of the node. Read-only, bounded in connections and header time.
 import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { asPodwayError } from '../base/errors.ts';
+
+/** Not imported: an import reads every export, and behind those of node:http stand undici, http2 and TLS (16 MB). */
+const { createServer } = process.getBuiltinModule('node:http');
 
 export type Answer = { status: number; contentType: string; body: string };
 export type Routes = Record<string, () => Answer | Promise<Answer>>;

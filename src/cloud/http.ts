@@ -1,6 +1,9 @@
 // One HTTP exchange with a bound on time and size, over node:http: loading it costs less than global fetch.
 // Fails by throwing HttpFailure; `sent` tells whether the far side may have acted on the request.
-import { Agent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { Agent as HttpAgent, IncomingMessage, RequestOptions } from 'node:http';
+
+/** Not imported: an import reads every export, and behind those of node:http stand undici, http2 and TLS (16 MB). */
+const { Agent, request: httpRequest } = process.getBuiltinModule('node:http');
 
 /** A describe page of 1,000 interfaces with 50 addresses each stays below this (bytes). */
 const MAX_BODY = 32 << 20;
@@ -29,7 +32,7 @@ export class HttpFailure extends Error {
 }
 
 const plainAgent = new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 });
-let secure: Promise<{ request: typeof httpRequest; agent: Agent }> | undefined;
+let secure: Promise<{ request: typeof httpRequest; agent: HttpAgent }> | undefined;
 
 /** node:https is loaded at the first https address: the lab has none. */
 function secureTransport() {
