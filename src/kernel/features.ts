@@ -14,8 +14,10 @@ export type Feature = {
   present: boolean;
   /** Podway does not work without it. */
   needed: boolean;
-  /** What was seen, or what is missing and what to do. */
+  /** What was seen, or why it is missing. */
   detail: string;
+  /** What to do when it is missing. */
+  next: string;
 };
 
 /** 5.10: the oldest long-term kernel with all that is used (CTA_FILTER 5.8, nft concatenated intervals 5.6). */
@@ -26,11 +28,11 @@ const CAP_SYS_ADMIN = 21n;
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Runs the attempt: what it returns is the detail, what it throws is why it is missing. */
-function attempt(name: string, needed: boolean, missing: string, tryIt: () => string): Feature {
+function attempt(name: string, needed: boolean, next: string, tryIt: () => string): Feature {
   try {
-    return { name, present: true, needed, detail: tryIt() };
+    return { name, present: true, needed, detail: tryIt(), next };
   } catch (error) {
-    return { name, present: false, needed, detail: `${missing} (${textOf(error)})` };
+    return { name, present: false, needed, detail: textOf(error), next };
   }
 }
 
@@ -203,25 +205,20 @@ function kernelFeatures(ns: Netns, rt: RtNetlink): Feature[] {
 /** Everything that Podway asks of the machine; takes tens of milliseconds and leaves nothing. */
 export function probeFeatures(): Feature[] {
   const features = machineFeatures();
-  let ns: Netns;
-  try {
-    ns = createAnonymousNetns();
-    features.push({
-      name: 'unshare',
-      present: true,
-      needed: true,
-      detail: `namespaces, named under ${NETNS_DIR}`,
-    });
-  } catch (error) {
-    const detail = `cannot make a network namespace: run as root, with CONFIG_NET_NS (${textOf(error)})`;
-    features.push({ name: 'unshare', present: false, needed: true, detail });
-    return features;
-  }
+  let ns: Netns | undefined;
+  features.push(
+    attempt('unshare', true, 'run as root, on a kernel with CONFIG_NET_NS', () => {
+      ns = createAnonymousNetns();
+      return `namespaces, named under ${NETNS_DIR}`;
+    }),
+  );
+  if (!ns) return features;
   try {
     using rt = RtNetlink.open(ns);
     features.push(...kernelFeatures(ns, rt));
   } catch (error) {
-    features.push({ name: 'netlink', present: false, needed: true, detail: textOf(error) });
+    const next = 'use a kernel that has it';
+    features.push({ name: 'netlink', present: false, needed: true, detail: textOf(error), next });
   } finally {
     ns.close();
   }

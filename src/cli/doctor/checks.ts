@@ -100,8 +100,8 @@ async function kernelRows(): Promise<Row[]> {
       feature.present
         ? ok(feature.name, feature.detail)
         : feature.needed
-          ? missing(feature.name, feature.detail, 'use a kernel that has it')
-          : note(feature.name, feature.detail, ''),
+          ? missing(feature.name, feature.detail, feature.next)
+          : note(feature.name, feature.detail, feature.next),
     );
   } catch (error) {
     return [missing('kernel features', (error as Error).message, 'npm ci, and apt-get install libnftables1')];
