@@ -229,6 +229,8 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
       tags: { 'podway.io/node': config.nodeName },
       ...(onBoundary ? { onBoundary } : {}),
     });
+    // They are the pool's state now; the records of a full journal are half a MB.
+    journal.replay.records.length = 0;
     for (const problem of ready.replayProblems)
       log.error({ problem }, 'the journal could not be read in full');
     const node = new NodeState({
