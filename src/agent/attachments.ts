@@ -200,7 +200,7 @@ export class Attachments {
     const leases = this.#o.pool.findByContainer(key.containerId, key.ifname);
     if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: hostLinkName(key) });
     for (const lease of leases) {
-      this.#o.datapath.cutPod({ hostIfname: hostLinkName(lease.owner), ips: lease.ips });
+      this.#o.datapath.cutPod(targetOf(lease));
       this.#o.pool.release(lease.owner, 'del');
     }
     // The answer does not wait for the links: they go together, within 100 ms, off the main thread.
@@ -208,7 +208,7 @@ export class Attachments {
   }
 
   #drop(lease: Lease, reason: string): void {
-    this.#o.datapath.cutPod({ hostIfname: hostLinkName(lease.owner), ips: lease.ips });
+    this.#o.datapath.cutPod(targetOf(lease));
     this.#o.pool.release(lease.owner, reason);
     void this.#o.datapath.reapLinks();
   }
@@ -234,6 +234,12 @@ function sandboxExists(path: string | undefined): boolean {
     return false;
   }
 }
+
+const targetOf = ({ owner, ips }: Lease) => ({
+  hostIfname: hostLinkName(owner),
+  ips,
+  netnsPath: owner.netns,
+});
 
 const ownerOf = (request: Of<'ADD'>): Owner => ({
   network: request.conf.name,

@@ -31,6 +31,8 @@ export type Memory = {
   ready: Set<string>;
   /** Pods whose wiring should be there, by host link name. */
   pods: Map<string, HeldPod>;
+  /** Pods wired by this process without policy rules in their sandbox, by host link name: nothing there outlives the link. */
+  ruleless: Set<string>;
   /** Links that are cut and wait for their deletion, by name. */
   cut: Map<string, CutLink>;
   /** Links cut so far: gives each its group. */
@@ -44,6 +46,7 @@ export const emptyMemory = (): Memory => ({
   marks: new Map(),
   ready: new Set(),
   pods: new Map(),
+  ruleless: new Set(),
   cut: new Map(),
   cutCount: 0,
   table: undefined,

@@ -87,7 +87,12 @@ export type WiredPod = {
 };
 
 /** What DEL knows: the name, and addresses when the journal has them. */
-export type CutTarget = { readonly hostIfname: string; readonly ips?: readonly Ip[] };
+export type CutTarget = {
+  readonly hostIfname: string;
+  readonly ips?: readonly Ip[];
+  /** Where ADD put it: what would outlive the link there is removed. */
+  readonly netnsPath?: string | undefined;
+};
 
 /** What CHECK compares the kernel with. */
 export type CheckTarget = {

@@ -107,6 +107,12 @@ describe('wiring', needsRoot, () => {
     assert.equal(vpc.seenFrom('peer', '10.0.0.77', 8080), PEER);
     assert.equal(vpc.ping('p3', PEER), true);
     assert.equal(vpc.wrongSources(), 0);
+    // The sandbox stays when an interface of it goes: the rule must go too.
+    assert.match(vpc.ip('p3', 'rule'), /from 10\.0\.0\.77/);
+    const { hostIfname, ips } = wiring;
+    pods.datapath.cutPod({ hostIfname, ips, netnsPath: wiring.netnsPath });
+    assert.doesNotMatch(vpc.ip('p3', 'rule'), /10\.0\.0\./);
+    pods.datapath.cutPod({ hostIfname, ips, netnsPath: wiring.netnsPath });
   });
 
   describe('refuses and leaves nothing', () => {

@@ -4,6 +4,7 @@
 import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, familyOf, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import { type Netns, openNetns } from '../kernel/netns.ts';
 import { MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import { POD_GATEWAY, podRoute } from './desired.ts';
@@ -63,7 +64,7 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
       { op: 'link-set', index: link.index, up: true },
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
     ]);
-    configurePod(w, link.peerIndex, macs.host);
+    if (configurePod(w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
     addElements(kernel, w);
     memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
     return {
@@ -191,8 +192,8 @@ function routeOp(route: PodRoute, oif: number): RtOp {
   };
 }
 
-/** One batch inside the pod: link up, address, gateway with its permanent neighbour, routes. */
-function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac']): void {
+/** One batch inside the pod: link up, address, gateway with its permanent neighbour, routes. Answers what leads to it. */
+function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac']): 'routes' | 'rules' {
   using pod = RtNetlink.open(w.netns);
   const toGateway = { dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const;
   const ops: RtOp[] = [
@@ -210,7 +211,7 @@ function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac'])
     if (place < ops.length || error.code !== 'EEXIST') throw error;
     isSecond = true;
   });
-  if (!isSecond) return;
+  if (!isSecond) return 'routes';
   // Another interface has the main table's routes, and keeps them: this one's address gets a table of its own.
   const table = PODS_TABLE + index;
   pod.apply([
@@ -236,6 +237,35 @@ function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac'])
         }) as const,
     ),
   ]);
+  return 'rules';
+}
+
+/** The rules of a second interface outlive its link, and the sandbox may live on. */
+function dropPodRules(netns: Netns, ips: readonly Ip[]): void {
+  using pod = RtNetlink.open(netns);
+  const anyTable = 0;
+  pod.tryApply(
+    ips.map(
+      (ip) =>
+        ({
+          op: 'rule-del',
+          family: familyOf(ip),
+          priority: RULE_POD_SOURCE,
+          from: hostCidr(ip),
+          table: anyTable,
+          protocol: PROTOCOL,
+        }) as const,
+    ),
+  );
+}
+
+function dropRulesAt(kernel: Kernel, netnsPath: string, ips: readonly Ip[]): void {
+  try {
+    using netns = openNetns(netnsPath);
+    if (netns.inode !== kernel.netns.inode) dropPodRules(netns, ips);
+  } catch {
+    // The sandbox is gone, and its rules with it.
+  }
 }
 
 function addElements(kernel: Kernel, w: PodWiring): void {
@@ -262,6 +292,7 @@ function dropElements(kernel: Kernel, hostIfname: string, ips: readonly Ip[]): v
 
 function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
   memory.pods.delete(w.hostIfname);
+  if (!memory.ruleless.delete(w.hostIfname)) dropPodRules(w.netns, w.ips);
   dropElements(kernel, w.hostIfname, w.ips);
   // With the link go its peer, its addresses and all routes by it.
   kernel.rt.tryApply([{ op: 'link-del', name: w.hostIfname }]);
@@ -278,6 +309,8 @@ export function cutPod(kernel: Kernel, memory: Memory, target: CutTarget, now: n
   const group = cutGroup(memory.cutCount);
   const [missing] = kernel.rt.tryApply([{ op: 'link-set', name: hostIfname, up: false, group }]);
   dropElements(kernel, hostIfname, ips);
+  if (!memory.ruleless.delete(hostIfname) && target.netnsPath !== undefined)
+    dropRulesAt(kernel, target.netnsPath, ips);
   if (missing === null) {
     memory.cut.set(hostIfname, { at: now, group });
     memory.cutCount++;
