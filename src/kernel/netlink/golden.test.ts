@@ -241,7 +241,7 @@ describe('answers of the kernel', () => {
       mac: mac('02'),
       mtu: 1400,
       up: false,
-      lowerUp: false,
+      running: false,
       kind: 'veth',
       masterIndex: B0,
       peerIndex: V0,

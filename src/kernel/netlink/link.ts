@@ -13,7 +13,7 @@ export const RTM_GETLINK = 18;
 
 const AF_UNSPEC = 0;
 const IFF_UP = 0x1;
-const IFF_LOWER_UP = 0x10000;
+const IFF_RUNNING = 0x40;
 
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
@@ -111,8 +111,8 @@ export type Link = {
   mtu: number;
   /** Administratively up. */
   up: boolean;
-  /** The carrier is there too. */
-  lowerUp: boolean;
+  /** Operational as well (RFC 2863): the kernel sends by it. With the carrier there this is one work item of the kernel away. */
+  running: boolean;
   /** `veth`, `bridge`, …; null for links that the kernel gives no kind (lo, physical). */
   kind: string | null;
   /** 0 when none. */
@@ -280,7 +280,7 @@ export function decodeLink(message: Message): Link {
     mac: attributes.mac(IFLA_ADDRESS) ?? null,
     mtu: attributes.u32(IFLA_MTU) ?? 0,
     up: (flags & IFF_UP) !== 0,
-    lowerUp: (flags & IFF_LOWER_UP) !== 0,
+    running: (flags & IFF_RUNNING) !== 0,
     kind: info?.text(IFLA_INFO_KIND) ?? null,
     masterIndex: attributes.u32(IFLA_MASTER) ?? 0,
     peerIndex: attributes.u32(IFLA_LINK) ?? 0,

@@ -2,6 +2,7 @@
 // Order: links come first and are down at the guest's end; then nft in one transaction, so that nobody sends unjudged;
 // then neighbours, forwarding entries and routes; then links leave, in one group; last the guests boot.
 // Every step can be done again after any step was cut off: `observe` tells what is left to do.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ip } from '../../base/ip.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { Nft, NftError } from '../../kernel/nftables.ts';
@@ -200,6 +201,10 @@ export class Applier {
       bootGuest(this.#spaces.at(entry.where), should.get(`port ${entry.port}`) as PortEntry, entry);
       this.#fault(`booted ${entry.where}`);
     }
+    await this.#running(
+      added.flatMap((one) => (one.kind === 'boot' ? one.port : [])),
+      should,
+    );
     for (const entry of changes.remove) {
       if (entry.kind !== 'netns') continue;
       this.#spaces.remove(entry.where);
@@ -287,6 +292,20 @@ export class Applier {
     internet.rt.apply(come.map((one) => publicRouteOp('route-replace', one.ip, oif)));
   }
 
+  /**
+   * A guest's link that comes up makes the router's end a port that forwards, and the first port makes its bridge send,
+   * but in work items of the kernel. Asking for the link does them at once (Linux 6.8 on); before that they are waited for.
+   */
+  async #running(ports: readonly string[], should: Entries): Promise<void> {
+    const { rt } = this.#router!.space;
+    const bridges = new Set(ports.map((name) => (should.get(`port ${name}`) as PortEntry).bridge));
+    const end = performance.now() + CARRIER_MS;
+    for (const name of [...ports, ...bridges]) {
+      // A guest that took its link down again has its reasons: after the bound the lab goes on.
+      while (rt.link(name)?.running === false && performance.now() < end) await sleep(1);
+    }
+  }
+
   /** No flow of an address outlives the address: its next holder would inherit it. */
   async #forgetFlows(removed: readonly Entry[]): Promise<void> {
     const ips = new Set<Ip>();
@@ -309,6 +328,8 @@ export class Applier {
   }
 }
 
+/** Longest wait for the links of guests that have booted; it is a millisecond on an idle machine. */
+const CARRIER_MS = 1000;
 /** From so many new links on, one dump is cheaper than a question for each. */
 const MANY_LINKS = 20;
 const MAIN_TABLE = 254;
