@@ -18,7 +18,7 @@ import {
   type PortEntry,
   stampOf,
 } from './entries.ts';
-import { INTERNET, INTERNET_LINK, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
+import { GATEWAY_LINK, INTERNET, INTERNET_LINK, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
 import {
   addOps,
   bridgeOps,
@@ -299,8 +299,9 @@ export class Applier {
   async #running(ports: readonly string[], should: Entries): Promise<void> {
     const { rt } = this.#router!.space;
     const bridges = new Set(ports.map((name) => (should.get(`port ${name}`) as PortEntry).bridge));
+    if (ports.length === 0) return;
     const end = performance.now() + CARRIER_MS;
-    for (const name of [...ports, ...bridges]) {
+    for (const name of [...ports, ...bridges, GATEWAY_LINK]) {
       // A guest that took its link down again has its reasons: after the bound the lab goes on.
       while (rt.link(name)?.running === false && performance.now() < end) await sleep(1);
     }
