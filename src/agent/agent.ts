@@ -36,7 +36,7 @@ const START_WAIT_MS = 5_000;
 /** Between the two looks of a comparison that found something: longer than a pod's ADD or an EC2 call takes. */
 const RECHECK_MS = 500;
 /** Between the trims of memory while requests come: what the compiler and nftables freed is a few MB each time. */
-const TRIM_INTERVAL_MS = 10_000;
+const TRIM_INTERVAL_MS = 2_000;
 /** Bytes: jumbo frames inside a VPC. */
 const ENI_MTU = 9001;
 
