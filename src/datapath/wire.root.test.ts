@@ -150,7 +150,7 @@ describe('wiring', needsRoot, () => {
           { dst: parseCidr('0.0.0.0/0'), advmss: 2 ** 31, priority: 1, gateway: parseIp('255.255.255.255') },
         ],
       });
-      assert.throws(() => pods.datapath.wirePod(wiring), /route-add/);
+      assert.throws(() => pods.datapath.wirePod(wiring), { code: 'INVALID_CONFIG', message: /route-add/ });
       wiring.netns.close();
       assert.throws(() => vpc.ip('bad', 'link show net1'));
     });
@@ -215,6 +215,18 @@ describe('wiring', needsRoot, () => {
       assert.equal(vpc.ping('peer', '10.0.0.121'), true);
       first.netns.close();
       second.netns.close();
+    });
+
+    it('an attachment moves to a namespace that another has just left, before either link is gone', () => {
+      for (const name of ['p10', 'p11']) vpc.addNetns(name);
+      const mover = pods.wiring('p10', '10.0.0.120', eni1);
+      const { netns, netnsPath, ...other } = pods.wiring('p11', '10.0.0.121', eni1);
+      pods.datapath.cutPod(pods.datapath.wirePod(mover));
+      pods.datapath.cutPod(pods.datapath.wirePod({ ...other, netns, netnsPath }));
+      wired.push(pods.datapath.wirePod({ ...mover, netns, netnsPath }));
+      assert.equal(vpc.ping('peer', '10.0.0.120'), true);
+      mover.netns.close();
+      netns.close();
     });
 
     it('deletion steps back for ADDs, up to its bound', async () => {

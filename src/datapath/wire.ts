@@ -5,7 +5,7 @@ import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, familyOf, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
-import { MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
+import { MAIN_TABLE, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import { POD_GATEWAY, podRoute } from './desired.ts';
 import {
@@ -126,11 +126,10 @@ function createPair(
     group: GROUP_PODS,
     peer: { name: w.ifname, mac: podMac, mtu: w.mtu, netns: w.netns },
   };
-  try {
-    kernel.rt.apply([create]);
-    return;
-  } catch (error) {
-    if (!(error instanceof NetlinkError)) throw error;
+  // Each of the two names may be held by a link that is on its way out.
+  for (let cleared = 0; ; cleared++) {
+    const [error] = kernel.rt.tryApply([create]);
+    if (!error) return;
     if (error.code === 'EADDRNOTAVAIL') {
       throw new PodwayError(
         'INVALID_CONFIG',
@@ -139,7 +138,7 @@ function createPair(
         { cause: error },
       );
     }
-    if (error.code !== 'EEXIST') throw error;
+    if (error.code !== 'EEXIST' || cleared === 2) throw error;
     if (!clearTheWay(kernel, memory, w)) {
       throw new PodwayError(
         'INVALID_NETNS',
@@ -149,7 +148,6 @@ function createPair(
       );
     }
   }
-  kernel.rt.apply([create]);
 }
 
 /** Deletes links of ours that are on their way out and hold one of the two names. False: somebody else's is there. */
@@ -208,7 +206,15 @@ function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac'])
   let isSecond = false;
   pod.tryApply([...ops, ...routes]).forEach((error, place) => {
     if (!error) return;
-    if (place < ops.length || error.code !== 'EEXIST') throw error;
+    if (place < ops.length) throw error;
+    if (error.code !== 'EEXIST') {
+      throw new PodwayError(
+        'INVALID_CONFIG',
+        `a route of the pod cannot be: ${error.message}`,
+        { object: 'routes' },
+        { cause: error },
+      );
+    }
     isSecond = true;
   });
   if (!isSecond) return 'routes';
