@@ -19,11 +19,11 @@ function serveOne(socket: Socket, handler: CniHandler): void {
   const gone = new AbortController();
   let answered = false;
   let started = false;
-  socket.setTimeout(REQUEST_TIMEOUT_MS, () => {
-    if (!started) socket.destroy();
-  });
+  // For the whole request, not between two pieces of it: byte by byte a caller could stay for ever.
+  const late = setTimeout(() => socket.destroy(), REQUEST_TIMEOUT_MS);
   socket.on('error', () => socket.destroy());
   socket.on('close', () => {
+    clearTimeout(late);
     if (!answered) gone.abort(new PodwayError('IO_FAILURE', 'the caller went away before its answer'));
   });
   socket.on('data', (bytes: Buffer) => {
@@ -36,7 +36,7 @@ function serveOne(socket: Socket, handler: CniHandler): void {
     }
     if (!call) return;
     started = true;
-    socket.setTimeout(0);
+    clearTimeout(late);
     handler(call, gone.signal).then(
       (answer) => {
         answered = true;

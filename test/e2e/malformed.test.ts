@@ -577,6 +577,22 @@ function talk(socketPath: string, pieces: Buffer[], goes: 'destroy' | 'end' | 's
   });
 }
 
+/** A piece every second, for much longer than a request may take. */
+function drip(socketPath: string, bytes: Buffer): Promise<string> {
+  let at = 0;
+  const timer = setInterval(() => socket.write(bytes.subarray(at, ++at)), 1000);
+  const socket = connect(socketPath);
+  return new Promise((resolve) => {
+    const late = setTimeout(() => resolve('not sent away'), CALL_MS);
+    socket.on('error', () => {});
+    socket.resume().on('close', () => {
+      clearInterval(timer);
+      clearTimeout(late);
+      resolve('');
+    });
+  });
+}
+
 test('garbage on the agent sockets harms nobody', { skip, timeout: 600_000 }, async () => {
   const request = encodeRequest(Object.entries(good('STATUS', '').env), good('STATUS', '').stdin);
   const mangled = fc.tuple(fc.nat(request.length), fc.nat(255), fc.nat(4)).map(([at, byte, how]) => {
@@ -617,10 +633,11 @@ test('garbage on the agent sockets harms nobody', { skip, timeout: 600_000 }, as
     pieces: fc.array(frames, { maxLength: 3 }),
     goes: fc.constantFrom('destroy' as const, 'end' as const),
   });
-  // Callers that never finish are sent away in the end, and keep nobody waiting meanwhile.
+  // Callers that never finish, or take their time, are sent away in the end, and keep nobody waiting meanwhile.
   const half = Array.from({ length: 100 }, (_, i) =>
     talk(paths.agentSocket, [request.subarray(0, i)], 'stay'),
   );
+  half.push(drip(paths.agentSocket, request));
   await inParallel(fc.sample(wild, { seed, numRuns: GARBAGE }), async ({ path, pieces, goes }) => {
     await talk(path, pieces, goes);
   });
