@@ -145,7 +145,8 @@ describe('an ENI is a link in its instance', { skip: skipReason }, () => {
     assert.match(link, /state DOWN/);
     assert.doesNotMatch(link, /inet /);
     assert.equal(await lab.ping('c', '10.0.0.20'), 0, 'down in the guest');
-    await lab.sh('a', `ip link set eth1 up; ${replyBy('eth1', '10.0.0.20')}`);
+    await lab.linkUp('a', 'eth1');
+    await lab.sh('a', replyBy('eth1', '10.0.0.20'));
     assert.equal(await lab.ping('c', '10.0.0.20'), 1);
     await lab.fabric.apply(before);
     await assert.rejects(lab.sh('a', 'ip link show eth1'));
@@ -166,7 +167,8 @@ describe('an ENI is a link in its instance', { skip: skipReason }, () => {
       }),
     );
     await assert.rejects(lab.sh('a', 'ip link show eth1'));
-    await lab.sh('b', `ip link set eth1 up; ${replyBy('eth1', '10.0.0.20')}`);
+    await lab.linkUp('b', 'eth1');
+    await lab.sh('b', replyBy('eth1', '10.0.0.20'));
     assert.equal(await lab.ping('a', '10.0.0.20'), 1);
   });
 

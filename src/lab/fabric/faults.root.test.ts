@@ -95,9 +95,10 @@ describe('a process killed in the middle of an apply', { skip: skipReason, timeo
       assert.equal(await lab.ping('a', '10.0.32.10'), 1);
       assert.equal(await lab.ping('a', '10.0.0.13'), 1);
       assert.equal(await lab.ping('a', '10.0.0.11'), 0);
+      await lab.linkUp('a', 'eth1');
       await lab.sh(
         'a',
-        'ip link set eth1 up; ip addr add 10.0.0.20/32 dev eth1; ip route add default via 10.0.0.1 dev eth1 onlink table 1001; ip rule add from 10.0.0.20 table 1001',
+        'ip addr add 10.0.0.20/32 dev eth1; ip route add default via 10.0.0.1 dev eth1 onlink table 1001; ip rule add from 10.0.0.20 table 1001',
       );
       assert.equal(await lab.ping('internet', '203.0.113.77'), 1);
       assert.doesNotMatch(

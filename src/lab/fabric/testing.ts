@@ -168,6 +168,8 @@ export type Bench = {
   lab: string;
   /** Runs a shell command in a place; resolves with its output, rejects when it fails. */
   sh(where: string, command: string): Promise<string>;
+  /** Brings a guest's link up; resolves when the router's end passes packets (see Applier's #running). */
+  linkUp(where: string, link: string): Promise<unknown>;
   /** Received replies of `count` pings. */
   ping(where: string, to: string, options?: string): Promise<number>;
   /** Listens in a place; every line is answered with `PEER LOCAL LINE`. */
@@ -231,6 +233,10 @@ export function bench(options: Partial<FabricOptions> = {}): Bench {
     dir,
     lab,
     sh,
+    async linkUp(where, link) {
+      await sh(where, `ip link set ${link} up`);
+      await sh('vpc', 'for link in $(ls /sys/class/net); do ip link show $link; done');
+    },
     async ping(where, to, pingOptions = '-c1 -W0.5') {
       const output = await sh(where, `ping -n ${pingOptions} ${to} || true`);
       return Number(/(\d+) received/.exec(output)?.[1] ?? 0);
