@@ -1,6 +1,6 @@
 // Calls that no runtime should make, mixed with good ones, from the compiled plugin to a running agent: each is answered
 // as the CNI specification says, the agent lives through all of them, and afterwards the node is as it was before. The
-// agent's sockets are given garbage too, and another user of the machine is given nothing.
+// sockets of agent and lab are given garbage too, and another user of the machine is given nothing.
 // PODWAY_SEED repeats a run; PODWAY_SOAK=1 makes twenty times as many calls.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -37,6 +37,7 @@ const file = (name: string): string => join(folder, name);
 
 let node: string;
 let agentPid: number;
+let labPid: unknown;
 let cloud: Cloud;
 let clean: string[];
 
@@ -52,6 +53,7 @@ before(async () => {
   symlinkSync(file('loop'), file('loop'));
   writeFileSync(file('plain'), '');
   agentPid = lab.agentOf(NODE)!.pid;
+  labPid = daemon();
   cloud = await cloudOf(lab);
   clean = await eventually('the pool rests', async () => {
     const first = await everything();
@@ -67,6 +69,8 @@ after(async () => {
   for (const name of sandboxes) deleteNetns(name);
   await lab.down();
 });
+
+const daemon = (): unknown => JSON.parse(readFileSync(lab.paths.pid, 'utf8'));
 
 /** What pods leave marks in, and all links, addresses, routes and rules of the node and the sandboxes, whosever they are. */
 async function everything(): Promise<string[]> {
@@ -559,9 +563,9 @@ test('a caller who goes away during ADD leaves nothing', { skip }, async () => {
 });
 
 /** Writes the pieces and hears what comes until the other side ends it, or goes at once. Never fails, never waits long. */
-function talk(socketPath: string, pieces: Buffer[], goes: 'destroy' | 'end' | 'stay'): Promise<string> {
+function talk(where: string | number, pieces: Buffer[], goes: 'destroy' | 'end' | 'stay'): Promise<string> {
   return new Promise((resolve) => {
-    const socket = connect(socketPath);
+    const socket = connect(where as string);
     let heard = '';
     socket.setTimeout(CALL_MS, () => socket.destroy());
     socket.setEncoding('latin1').on('data', (text: string) => {
@@ -593,7 +597,7 @@ function drip(socketPath: string, bytes: Buffer): Promise<string> {
   });
 }
 
-test('garbage on the agent sockets harms nobody', { skip, timeout: 600_000 }, async () => {
+test('garbage on the sockets of agent and lab harms nobody', { skip, timeout: 600_000 }, async () => {
   const request = encodeRequest(Object.entries(good('STATUS', '').env), good('STATUS', '').stdin);
   const mangled = fc.tuple(fc.nat(request.length), fc.nat(255), fc.nat(4)).map(([at, byte, how]) => {
     const changed = Buffer.from(request);
@@ -628,8 +632,11 @@ test('garbage on the agent sockets harms nobody', { skip, timeout: 600_000 }, as
     http,
     fc.uint8Array({ maxLength: 500 }).map((some) => Buffer.from(some)),
   );
+  const { ec2Endpoint, kubernetesEndpoint } = await lab.status();
+  const ports = [ec2Endpoint, kubernetesEndpoint].map((url) => Number(new URL(url).port));
+  const where = [paths.agentSocket, paths.agentSocket, paths.apiSocket, lab.paths.control, ...ports];
   const wild = fc.record({
-    path: fc.constantFrom(paths.agentSocket, paths.agentSocket, paths.apiSocket),
+    where: fc.constantFrom(...where),
     pieces: fc.array(frames, { maxLength: 3 }),
     goes: fc.constantFrom('destroy' as const, 'end' as const),
   });
@@ -638,10 +645,11 @@ test('garbage on the agent sockets harms nobody', { skip, timeout: 600_000 }, as
     talk(paths.agentSocket, [request.subarray(0, i)], 'stay'),
   );
   half.push(drip(paths.agentSocket, request));
-  await inParallel(fc.sample(wild, { seed, numRuns: GARBAGE }), async ({ path, pieces, goes }) => {
-    await talk(path, pieces, goes);
+  await inParallel(fc.sample(wild, { seed, numRuns: GARBAGE }), async ({ where, pieces, goes }) => {
+    await talk(where, pieces, goes);
   });
   await assertAgentLives();
+  assert.deepEqual(daemon(), labPid, 'the lab is another process');
   assert.deepEqual(
     (await Promise.all(half)).filter((heard) => heard !== ''),
     [],

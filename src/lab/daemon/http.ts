@@ -51,13 +51,9 @@ async function answer(
 ): Promise<void> {
   const abort = new AbortController();
   response.once('close', () => abort.abort(new Error('the caller is gone')));
-  const url = new URL(request.url ?? '/', 'http://lab');
-  const path = url.pathname
-    .split('/')
-    .filter((part) => part !== '')
-    .map(decodeURIComponent);
-  const route = routes.find((each) => each.method === request.method && matches(each.pattern, path));
   try {
+    const { url, path } = target(request);
+    const route = routes.find((each) => each.method === request.method && matches(each.pattern, path));
     if (!route)
       throw new LabError(
         'NO_ROUTE',
@@ -85,6 +81,16 @@ async function answer(
     response.end(
       JSON.stringify({ error: errorBody(error), exit: error instanceof LabError ? error.exit : 1 }),
     );
+  }
+}
+
+function target({ url: text = '/' }: http.IncomingMessage): { url: URL; path: string[] } {
+  try {
+    const url = new URL(text, 'http://lab');
+    const parts = url.pathname.split('/').filter((part) => part !== '');
+    return { url, path: parts.map(decodeURIComponent) };
+  } catch (cause) {
+    throw new LabError('BAD_REQUEST', `${text} is no path of the lab`, 'use the podway command', { cause });
   }
 }
 
