@@ -29,7 +29,7 @@ const CALL_MS = 20_000;
 const BACK_MS = 30_000;
 const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
 
-const lab = new TestLab(`fuzz-${process.pid}`, { nodes: 1, set: ['cooldown=0s', 'idleRelease=1s'] });
+const lab = new TestLab(`fuzz-${process.pid}`, { nodes: 1, set: ['cooldown=0s', 'idleRelease=0s'] });
 const paths = lab.paths.node(NODE);
 const sandboxes = [1, 2, 3, 4, 5, 6].map((n) => `pwt-fuzz-${process.pid}-${n}`);
 const folder = join(lab.paths.root, 'fuzz');
@@ -655,6 +655,29 @@ test('garbage on the sockets of agent and lab harms nobody', { skip, timeout: 60
     [],
   );
   assert.match(await talk(paths.agentSocket, [request], 'stay'), /^PODWAY-CNI\/1 0\n$/);
+  await assertClean();
+});
+
+test('SIGTERM of the agent amid ADDs: each is answered, and after the DELs nothing is left', {
+  skip,
+}, async () => {
+  // More than the pool has ready: some wait for EC2 when the signal comes.
+  const adds = Array.from({ length: 18 }, (_, i) => {
+    const call = good('ADD', `term-${i}`, `${NETNS_DIR}/${sandboxes[i % sandboxes.length]}`);
+    call.env['CNI_IFNAME'] = `term${i}`;
+    return { ...call, away: true };
+  });
+  const ran = Promise.all(adds.map((call) => plugin(call)));
+  await eventually('an ADD is served', async () => (await lab.show())[0]!.totals.held > 0);
+  process.kill(agentPid, 'SIGTERM');
+  for (const [i, each] of (await ran).entries()) judge(adds[i]!, each);
+  await eventually('another agent serves', async () => {
+    agentPid = lab.agentOf(NODE)?.pid ?? agentPid;
+    return (await plugin(good('STATUS', ''))).exit === 0;
+  });
+  await inParallel(adds, async ({ env, stdin }) => {
+    assert.equal((await plugin({ env: { ...env, CNI_COMMAND: 'DEL' }, stdin })).exit, 0);
+  });
   await assertClean();
 });
 
