@@ -78,6 +78,19 @@ export function statusText(status: LabStatus): string {
   ].join('\n\n');
 }
 
+/** One line for each ENI of nodes that have an agent. */
+const eniTable = (nodes: IpamNode[]): string =>
+  table(
+    ['NODE', 'LINK', 'ENI', 'ADDRESS', 'HELD', 'FREE'],
+    nodes.flatMap((node) =>
+      node.enis.map((eni) => {
+        const held = eni.addresses.filter((each) => each.state === 'held').length;
+        const free = eni.addresses.filter((each) => each.state === 'free').length;
+        return [node.node, eni.ifname, eni.id, eni.primaryIp, String(held), String(free)];
+      }),
+    ),
+  );
+
 export function ipamText(nodes: IpamNode[]): string {
   return nodes
     .map((node) => {
@@ -111,20 +124,24 @@ export const failedChecks = (failed: Check[]): LabError => {
 };
 
 /** `podway` is what the user types for it. */
-export function labSummary(lab: string, result: UpResult, checks: Check[], podway: string): string {
+export function labSummary(
+  lab: string,
+  { result, checks, ipam, podway }: { result: UpResult; checks: Check[]; ipam: IpamNode[]; podway: string },
+): string {
   const { status } = result;
   const parts = [
     result.already
       ? `lab ${bold(lab)} is up already in this shape; verified in ${(result.ms / 1000).toFixed(1)} s`
       : `lab ${bold(lab)} is up after ${(result.ms / 1000).toFixed(1)} s`,
-    nodeTable(status.nodes),
   ];
+  if (status.nodes.length > 0) parts.push(nodeTable(status.nodes));
+  if (ipam.some((node) => node.enis.length > 0)) parts.push(eniTable(ipam));
   if (status.instances.length > 0) parts.push(instanceTable(status.instances));
   if (status.pods.length > 0) parts.push(podTable(status.pods));
   if (checks.length > 0) parts.push(['Proven:', ...checks.map(checkLine)].join('\n'));
   const flag = lab === 'default' ? '' : ` --lab ${lab}`;
   const pod = status.pods.find((each) => each.phase === 'Running')?.name;
-  const node = status.nodes[0]?.name ?? 'node-1';
+  const node = status.nodes[0]?.name ?? status.instances[0]?.name ?? 'vpc';
   parts.push(
     [
       'Try next:',

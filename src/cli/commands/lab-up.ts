@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { labPaths } from '../../lab/daemon/paths.ts';
-import type { Check, UpRequest, UpResult } from '../../lab/daemon/protocol.ts';
+import type { Check, IpamNode, UpRequest, UpResult } from '../../lab/daemon/protocol.ts';
 import { parseSettingArguments, settingsHelp } from '../../lab/shape/settings.ts';
 import { MAX_NODES } from '../../lab/shape/shape.ts';
 import {
@@ -60,6 +60,7 @@ async function up(options: Options): Promise<number> {
   const control = controlOf(lab);
   let result: UpResult;
   let checks: Check[] = [];
+  let ipam: IpamNode[] = [];
   try {
     shown.say(`lab ${lab}: starting`);
     await startDaemon(labPaths(lab));
@@ -71,12 +72,16 @@ async function up(options: Options): Promise<number> {
         if (line.kind === 'item') shown.say(`checked ${(line.item as Check).name}`);
       }));
     }
+    if (options.output !== 'json' && !options.quiet) ipam = await control.call('GET', '/v1/ipam');
   } finally {
     shown.done();
   }
   const failed = checks.filter((check) => !check.ok);
   if (options.output === 'json') printJson({ ...result, ...(options.demo ? { checks } : {}) });
-  else if (!options.quiet) print(labSummary(lab, result, checks, process.env['PODWAY_LAUNCHER'] ?? 'podway'));
+  else if (!options.quiet) {
+    const podway = process.env['PODWAY_LAUNCHER'] ?? 'podway';
+    print(labSummary(lab, { result, checks, ipam, podway }));
+  }
   if (failed.length === 0) return 0;
   throw options.output === 'json' ? new ExitCode(1) : failedChecks(failed);
 }
