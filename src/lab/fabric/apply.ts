@@ -153,13 +153,15 @@ export class Applier {
 
   async #step(is: Entries, should: Entries, whole: boolean): Promise<void> {
     const changes = diffEntries(is, should);
-    const changed = changes.change.map((one) => one.to).filter((one) => one.kind === 'port');
-    const leaving = changes.remove.filter((one) => one.kind === 'port');
-    // A guest's link name is free for the next ENI only when the one that had it is gone.
+    const changed = changes.change.filter((one) => one.to.kind === 'port');
+    // A guest's link name is free for the next ENI only when the one that had it, gone or elsewhere, has left it.
+    const leaving = [...changes.remove, ...changed.map((one) => one.from)].filter(
+      (one) => one.kind === 'port',
+    );
     const takeovers = changes.add
       .filter((one) => one.kind === 'port')
       .filter((one) => leaving.some((old) => old.where === one.where && old.guestName === one.guestName));
-    const remade = [...changed, ...takeovers].map((one) => one.name);
+    const remade = [...changed.map((one) => one.to), ...takeovers].map((one) => (one as PortEntry).name);
     if (remade.length > 0) {
       // A link that was made for something else leaves with all that hangs on it, and is made anew.
       const without = withoutPorts(should, new Set(remade));

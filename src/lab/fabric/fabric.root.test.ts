@@ -172,6 +172,24 @@ describe('an ENI is a link in its instance', { skip: skipReason }, () => {
     assert.equal(await lab.ping('a', '10.0.0.20'), 1);
   });
 
+  it('takes the place of one that moves on in the same apply', async () => {
+    await using lab = bench();
+    const before = edit(threeInstances(), (state) => {
+      addEni(state, 0x1a, { ips: ['10.0.0.20'], instance: 'i-a', deviceIndex: 1 });
+    });
+    await lab.fabric.apply(before);
+    await lab.fabric.apply(
+      edit(before, (state) => {
+        const eni = state.networkInterfaces[eniId(0x1a)]!;
+        eni.attachment = { ...eni.attachment!, id: 'eni-attach-2', instanceId: 'i-b' };
+        addEni(state, 0x1b, { ips: ['10.0.0.21'], instance: 'i-a', deviceIndex: 1 });
+      }),
+    );
+    await lab.linkUp('a', 'eth1');
+    await lab.sh('a', replyBy('eth1', '10.0.0.21'));
+    assert.equal(await lab.ping('b', '10.0.0.21'), 1);
+  });
+
   it('leaves when the instance stops and comes back configured when it starts; terminated, the namespace goes', async () => {
     await using lab = bench();
     const running = threeInstances();
