@@ -47,6 +47,10 @@ export async function openLab(
   return { lab, paths: labPaths(lab), control: controlOf(lab) };
 }
 
+/** Where no daemon is asked: its logs and namespaces outlive it, but not `lab down`. */
+export const labNotUp = (lab: string): LabError =>
+  new LabError('LAB_NOT_UP', `lab ${lab} is not up`, `podway lab up --lab ${lab}`);
+
 export function needRoot(): void {
   if (process.getuid?.() !== 0) {
     throw new LabError(

@@ -4,7 +4,7 @@ import { LabError } from '../../lab/daemon/errors.ts';
 import { netnsPath } from '../../lab/daemon/paths.ts';
 import { act, type Common, command, withLab } from '../command.ts';
 import { ExitCode, report } from '../errors.ts';
-import { openLab } from '../labs.ts';
+import { labNotUp, openLab } from '../labs.ts';
 import { OURS, runInNamespace } from '../run.ts';
 
 export function labExecCommand(): Command {
@@ -23,6 +23,7 @@ export function labExecCommand(): Command {
           if (process.getuid?.() !== 0)
             throw new LabError('NOT_ROOT', 'entering a namespace needs root', 'run it with sudo');
           const { existsSync } = await import('node:fs');
+          if (!existsSync(paths.root)) throw labNotUp(lab);
           const path = netnsPath(paths.netns(where));
           if (!/^[a-z0-9][a-z0-9._-]*$/i.test(where) || where.startsWith('pod-') || !existsSync(path)) {
             throw new LabError(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { act, type Common, command, withLab } from '../command.ts';
-import { openLab } from '../labs.ts';
+import { labNotUp, openLab } from '../labs.ts';
 
 export function labLogsCommand(): Command {
   return withLab(
@@ -18,8 +18,7 @@ export function labLogsCommand(): Command {
     .action(
       act(async (where: string, options: Common & { follow?: boolean }) => {
         const { lab, paths } = await openLab(options);
-        if (!existsSync(paths.root))
-          throw new LabError('LAB_NOT_UP', `lab ${lab} is not up`, `podway lab up --lab ${lab}`);
+        if (!existsSync(paths.root)) throw labNotUp(lab);
         if (!/^[a-z0-9][a-z0-9._-]*$/i.test(where)) throw noLog(lab, where);
         const candidates =
           where === 'vpc' ? [paths.log] : [paths.node(where).agentLog, join(paths.instance(where), 'log')];
