@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { packageRoot } from '../lab/daemon/parts.ts';
@@ -96,9 +98,34 @@ test('cni answers with a CNI error object alone', () => {
   assert.equal((JSON.parse(stdout) as { code: number }).code, 7);
 });
 
-test('exec of a lab that is not there is 125', () => {
-  assert.equal(podway('lab', 'exec', '--lab', 'pwt-absent', 'node-1', '--', 'true').status, 125);
-  assert.equal(podway('pod', 'exec', '--lab', 'pwt-absent', 'x', '--', 'true').status, 125);
+test('cni gc asks for the list of what lives before it removes anything', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-cli-'));
+  const conf = join(dir, 'a.conflist');
+  writeFileSync(conf, JSON.stringify({ cniVersion: '1.1.0', name: 'a', plugins: [{ type: 'absent' }] }));
+  const cases: [string[], RegExp][] = [
+    [[], /--valid and --valid-none are missing/],
+    [['--valid', 'c/eth0', '--valid-none'], /exclude each other/],
+    [['--valid', 'c'], /--valid has "c", not ID\/IFNAME/],
+    [['--valid', 'c/'], /not ID\/IFNAME/],
+  ];
+  for (const [flags, says] of cases) {
+    const { status, stdout } = podway('cni', 'gc', '--conf', conf, '--cache-dir', dir, ...flags);
+    const { code, msg } = JSON.parse(stdout) as { code: number; msg: string };
+    assert.deepEqual([status, code], [1, 4], flags.join(' '));
+    assert.match(msg, says);
+  }
+  rmSync(dir, { recursive: true });
+});
+
+test('exec of a lab that is not there is 125 and says that it is not up', () => {
+  for (const [group, where] of [
+    ['lab', 'node-1'],
+    ['pod', 'x'],
+  ] as const) {
+    const { status, stderr } = podway(group, 'exec', '--lab', 'pwt-absent', where, '--', 'true');
+    assert.equal(status, 125);
+    assert.match(stderr, /^podway: LAB_NOT_UP: /);
+  }
 });
 
 test('down of a lab that is not there is done', {

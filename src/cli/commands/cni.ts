@@ -31,6 +31,16 @@ const SUMMARY: Record<VerbName, string> = {
   version: 'the versions that the plugins support',
 };
 
+const OF_ONE = '--netns /run/netns/test --container-id test1';
+const EXAMPLES: Record<VerbName, string[]> = {
+  add: [`podway cni add --conf FILE ${OF_ONE}`],
+  del: [`podway cni del --conf FILE ${OF_ONE}`],
+  check: [`podway cni check --conf FILE ${OF_ONE}`],
+  gc: ['podway cni gc --conf FILE --valid test1/eth0 test2/eth0', 'podway cni gc --conf FILE --valid-none'],
+  status: ['podway cni status --conf FILE'],
+  version: ['podway cni version --conf FILE'],
+};
+
 export function cniCommand(): Command {
   const group = command('cni', 'call CNI plugins as a container runtime does', [
     'podway cni add --conf net.d/10-podway.conflist --netns /run/netns/test --container-id test1',
@@ -41,9 +51,7 @@ export function cniCommand(): Command {
 }
 
 function verbCommand(verb: VerbName): Command {
-  const made = command(verb, SUMMARY[verb], [
-    `podway cni ${verb} --conf FILE${verb === 'add' || verb === 'del' || verb === 'check' ? ' --netns /run/netns/test --container-id test1' : ''}`,
-  ])
+  const made = command(verb, SUMMARY[verb], EXAMPLES[verb])
     .requiredOption('--conf <file>', 'a .conflist, .conf or .json, or a conf dir')
     .option('--netns <path>', 'path of the namespace')
     .option('--container-id <id>', 'id of the container')
@@ -88,7 +96,12 @@ async function run(verb: VerbName, options: Options): Promise<number> {
       print(JSON.stringify({ cniVersion: version, supportedVersions: common }));
     } else if (verb === 'gc') {
       if (options.valid && options.validNone) throw invalid('--valid and --valid-none exclude each other');
-      const valid = options.validNone ? [] : options.valid ? options.valid.map(attachment) : null;
+      // Without a list libcni DELs all that its cache holds: of a lab's node that is every running pod.
+      if (!options.valid && !options.validNone)
+        throw invalid(
+          '--valid and --valid-none are missing: without the list of what lives nothing is removed',
+        );
+      const valid = options.validNone ? [] : options.valid!.map((text) => attachment(text, invalid));
       await cni.gcNetworkList(list, { ...runtime, valid });
     } else {
       if (options.containerId === undefined) throw invalid('--container-id is missing');
@@ -144,10 +157,11 @@ function readText(file: string): string | undefined {
   }
 }
 
-const attachment = (text: string) => {
+function attachment(text: string, invalid: (text: string) => Error): { containerId: string; ifname: string } {
   const at = text.lastIndexOf('/');
+  if (at < 1 || at === text.length - 1) throw invalid(`--valid has ${JSON.stringify(text)}, not ID/IFNAME`);
   return { containerId: text.slice(0, at), ifname: text.slice(at + 1) };
-};
+}
 
 function argumentsOf(text: string, invalid: (text: string) => Error): [string, string][] {
   return text
