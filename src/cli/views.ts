@@ -2,6 +2,7 @@
 import { LabError } from '../lab/daemon/errors.ts';
 import type {
   Check,
+  Difference,
   InstanceView,
   IpamNode,
   LabStatus,
@@ -109,6 +110,20 @@ export function ipamText(nodes: IpamNode[]): string {
       return `${head}\n${table(['LINK', 'ENI', 'ADDRESS', 'STATE', 'POD'], rows)}`;
     })
     .join('\n\n');
+}
+
+/** What a side has nothing to say of is a dash. */
+export function differenceTable(differences: Difference[]): string {
+  const say = (value: unknown) =>
+    value === undefined || value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value);
+  return table(
+    ['KIND', 'OBJECT', 'JOURNAL', 'KERNEL', 'CLOUD', 'API'],
+    differences.map(({ kind, object, journal, kernel, cloud, api }) => [
+      kind,
+      object,
+      ...[journal, kernel, cloud, api].map(say),
+    ]),
+  );
 }
 
 export const checkLine = (check: Check): string =>

@@ -5,8 +5,8 @@ import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
 import { act, type Common, command, withLab, withOutput } from '../command.ts';
 import { ExitCode } from '../errors.ts';
 import { openLab } from '../labs.ts';
-import { print, printJson, table } from '../output.ts';
-import { ipamText } from '../views.ts';
+import { print, printJson } from '../output.ts';
+import { differenceTable, ipamText } from '../views.ts';
 
 export function ipamCommand(): Command {
   const show = withOutput(
@@ -40,24 +40,11 @@ export function ipamCommand(): Command {
       if (options.output === 'json') printJson(result);
       if (result.ok) return void (options.output === 'json' || print('journal, kernel, cloud and API agree'));
       if (options.output === 'json') throw new ExitCode(1);
-      const say = (value: unknown) =>
-        value === undefined ? '-' : typeof value === 'string' ? value : JSON.stringify(value);
-      print(
-        table(
-          ['KIND', 'OBJECT', 'JOURNAL', 'KERNEL', 'CLOUD', 'API'],
-          result.differences.map((each) => [
-            each.kind,
-            each.object,
-            say(each.journal),
-            say(each.kernel),
-            say(each.cloud),
-            say(each.api),
-          ]),
-        ),
-      );
+      print(differenceTable(result.differences));
+      const count = result.differences.length;
       throw new LabError(
         'IPAM_DIFFERENCES',
-        `lab ${lab} has ${result.differences.length} differences between journal, kernel, cloud and API`,
+        `lab ${lab} has ${count} ${count === 1 ? 'difference' : 'differences'} between journal, kernel, cloud and API`,
         'podway lab logs NODE tells what the agent does about them',
       );
     }),
