@@ -1,5 +1,6 @@
 // The settings of a lab: one table is the source for `--set`, for lab.yaml and for the help text. Values are kept as the
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
+import { parseCidr } from '../../base/ip.ts';
 import { LabError } from '../daemon/errors.ts';
 
 export type SettingKey =
@@ -55,14 +56,22 @@ const whole = (min: number, max: number) => (text: string) => {
     throw new TypeError(`is a whole number from ${min} to ${max}`);
   return value;
 };
+// An agent that cannot read its settings never gets ready.
+function isCidr4(text: string): boolean {
+  try {
+    return typeof parseCidr(text).ip === 'number';
+  } catch {
+    return false;
+  }
+}
 const cidrs = (text: string): string[] => {
   const parts = text
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
   for (const part of parts) {
-    if (!/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(part))
-      throw new TypeError('is a list of CIDRs with commas between them');
+    if (!isCidr4(part))
+      throw new TypeError('is a list of IPv4 CIDRs without host bits, with commas between them');
   }
   return parts;
 };

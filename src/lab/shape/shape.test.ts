@@ -51,12 +51,19 @@ test('settings: texts to values, and refusals that state the rule', () => {
   assert.equal(readSettings(parseSettingArguments(['cooldown=500ms'])).cooldownMs, 500);
   assert.equal(readSettings({}).warm, 5);
   assert.equal(readSettings({}).podMtu, undefined);
+  const cidrs = ['192.168.0.0/16', '100.64.0.0/10'];
+  assert.deepEqual(readSettings({ excludeSnatCidrs: cidrs.join(', ') }).excludeSnatCidrs, cidrs);
   const refused: [string, RegExp][] = [
     ['cooldown', /not KEY=VALUE/],
     ['cooldown=soon', /duration/],
     ['podMtu=90000', /576 to 9001/],
     ['snat=yes', /node, none, random/],
     ['colour=red', /no setting "colour"/],
+    ['excludeSnatCidrs=192.168.0.0', /list of IPv4 CIDRs/],
+    ['excludeSnatCidrs=192.168.0.0/33', /list of IPv4 CIDRs/],
+    ['excludeSnatCidrs=999.0.0.0/8', /list of IPv4 CIDRs/],
+    ['excludeSnatCidrs=192.168.0.1/16', /without host bits/],
+    ['excludeSnatCidrs=fd00::/8', /list of IPv4 CIDRs/],
   ];
   for (const [argument, says] of refused) {
     assert.throws(
