@@ -13,10 +13,10 @@ export function command(name: string, summary: string, examples: string[]): Comm
   return made.helpOption('-h, --help', 'show this help').showHelpAfterError(false);
 }
 
-export const withLab = (made: Command): Command =>
-  made
-    .option('--lab <name>', 'the lab (else PODWAY_LAB, else the only one that is up, else default)')
-    .addOption(new Option('--name <name>', 'the same as --lab').hideHelp());
+const ONE_THAT_IS_UP = 'the lab (else PODWAY_LAB, else the only one that is up, else default)';
+
+export const withLab = (made: Command, which = ONE_THAT_IS_UP): Command =>
+  made.option('--lab <name>', which).addOption(new Option('--name <name>', 'the same as --lab').hideHelp());
 
 export const withOutput = (made: Command): Command =>
   made.addOption(new Option('-o, --output <format>', 'json for scripts').choices(['json', 'text']));

@@ -36,6 +36,14 @@ test('every command has help with examples', () => {
   }
 });
 
+test('lab up says which lab it means, and what the settings are', () => {
+  const { stdout } = podway('lab', 'up', '--help');
+  assert.match(stdout, /--lab <name> +the lab \(else PODWAY_LAB, else default\)/);
+  const settings = stdout.split('Settings:\n')[1]!.trimEnd().split('\n');
+  const columns = settings.map((line) => /^ {2}\S+ {2,}/.exec(line)?.[0].length);
+  assert.equal(new Set(columns).size, 1, stdout);
+});
+
 const wrong: string[][] = [
   ['nonsense'],
   ['lab'],

@@ -46,7 +46,7 @@ export function labUpCommand(): Command {
     .option('-f, --file <lab.yaml>', 'the shape from a file')
     .option('--set <key=value>', 'a setting, see below', collect)
     .addHelpText('after', `\nSettings:\n${settingsHelp()}`);
-  return withQuiet(withOutput(withLab(made))).action(act(up));
+  return withQuiet(withOutput(withLab(made, 'the lab (else PODWAY_LAB, else default)'))).action(act(up));
 }
 
 async function up(options: Options): Promise<number> {

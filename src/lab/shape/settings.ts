@@ -166,8 +166,8 @@ export function readSettings(texts: SettingTexts): Settings {
 
 export function settingsHelp(): string {
   const rows = Object.entries(settingRows).map(
-    ([key, row]) =>
-      `  ${`${key}=${row.example}`.padEnd(32)} ${row.meaning} (default ${row.fallback || 'none'})`,
+    ([key, row]) => [`${key}=${row.example}`, `${row.meaning} (default ${row.fallback || 'none'})`] as const,
   );
-  return rows.join('\n');
+  const width = Math.max(...rows.map(([example]) => example.length));
+  return rows.map(([example, text]) => `  ${example.padEnd(width)}  ${text}`).join('\n');
 }
