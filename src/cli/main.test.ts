@@ -89,6 +89,9 @@ test('explain takes names and numbers', () => {
   assert.deepEqual([one.code, one.number], ['ADDRESS_LIMIT', 100]);
   assert.ok((JSON.parse(podway('explain', '11', '-o', 'json').stdout) as unknown[]).length > 1);
   assert.equal(podway('explain', 'NONSENSE').status, 1);
+  // What a CAUSE column can show of the lab itself.
+  for (const cause of ['UNSCHEDULABLE', 'NODE_STOPPED', 'EXITED'])
+    assert.match(podway('explain', cause).stdout, /of the lab.*\n {2}.+\n {2}Next: /);
 });
 
 test('cni answers with a CNI error object alone', () => {

@@ -1,6 +1,7 @@
 // podway explain CODE: what a cause means and what to do.
 import type { Command } from 'commander';
 import { causes, findCauses } from '../../base/causes.ts';
+import { labCauses } from '../../lab/daemon/causes.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { act, command, withOutput } from '../command.ts';
 import { bold, type OutputOptions, print, printJson } from '../output.ts';
@@ -15,25 +16,23 @@ export function explainCommand(): Command {
     .argument('<code>', 'name or number of a cause')
     .action(
       act(async (code: string, options: OutputOptions) => {
-        const names = findCauses(code);
-        if (names.length === 0) {
+        const own = Object.entries(labCauses).filter(([name]) => name === code.toUpperCase());
+        const rows = [
+          ...findCauses(code).map((name) => ({ code: name, number: causes[name].cni, ...causes[name] })),
+          ...own.map(([name, row]) => ({ code: name, number: null, ...row })),
+        ].map(({ code, number, transient, meaning, next }) => ({ code, number, transient, meaning, next }));
+        if (rows.length === 0) {
           throw new LabError(
             'UNKNOWN_CODE',
             `no cause is called or numbered "${code}"`,
-            `causes: ${Object.keys(causes).join(', ')}`,
+            `causes: ${[...Object.keys(causes), ...Object.keys(labCauses)].join(', ')}`,
           );
         }
-        const rows = names.map((name) => ({
-          code: name,
-          number: causes[name].cni,
-          transient: causes[name].transient,
-          meaning: causes[name].meaning,
-          next: causes[name].next,
-        }));
         if (options.output === 'json') return printJson(rows.length === 1 ? rows[0] : rows);
         for (const row of rows) {
+          const where = row.number === null ? 'of the lab' : `CNI error ${row.number}`;
           print(
-            `${bold(row.code)} (CNI error ${row.number}, ${row.transient ? 'passes by itself' : 'lasts until somebody acts'})`,
+            `${bold(row.code)} (${where}, ${row.transient ? 'passes by itself' : 'lasts until somebody acts'})`,
           );
           print(`  ${row.meaning}\n  Next: ${row.next}`);
         }

@@ -12,7 +12,7 @@ import type { Call, Emit, Route } from './http.ts';
 import { checkIpam, showIpam } from './ipam.ts';
 import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
-import { deletePods, runDemoPods, runPod } from './pods.ts';
+import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
 import type { LabStatus, PodView, RunPodRequest, UpRequest, UpResult } from './protocol.ts';
 import { type LabRecord, readRecord, writeRecord } from './record.ts';
 import { instanceView, living, nodeView, podView, vpcViews } from './view.ts';
@@ -218,12 +218,15 @@ export class Control {
   }
 
   #pods(lab: OpenLab): PodView[] {
-    return lab.store.pods().map((pod) => podView(pod, lab.cluster.sandboxOf(pod)));
+    const nodes = new Map(lab.store.nodes().map((node) => [node.metadata.name, node]));
+    return lab.store
+      .pods()
+      .map((pod) => podView(pod, lab.cluster.sandboxOf(pod), nodes.get(pod.spec.nodeName)));
   }
 
   #pod(lab: OpenLab, namespace: string, name: string): PodView {
     const pod = this.#find(lab, namespace, name);
-    return podView(pod, lab.cluster.sandboxOf(pod));
+    return podView(pod, lab.cluster.sandboxOf(pod), nodeOf(lab, pod));
   }
 
   #podLog(lab: OpenLab, namespace: string, name: string): { file: string } {

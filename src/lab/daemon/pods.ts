@@ -1,12 +1,13 @@
 // `pod run` and `pod delete`: objects of the API made and removed, and the wait for what the node runner makes of them.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cause, causes } from '../../base/causes.ts';
-import type { Pod } from '../../kube/types.ts';
+import type { Node, Pod } from '../../kube/types.ts';
 import { ApiError } from '../cluster/api/index.ts';
+import { labCauses } from './causes.ts';
 import { LabError } from './errors.ts';
 import { waitingCause } from './ipam.ts';
 import type { OpenLab } from './lab.ts';
-import type { RunPodRequest } from './protocol.ts';
+import type { PodMessage, RunPodRequest } from './protocol.ts';
 import { podMessage } from './view.ts';
 import { until } from './wait.ts';
 
@@ -59,6 +60,10 @@ export async function runPod(
   return { namespace, name };
 }
 
+/** The node that a pod is bound to. */
+export const nodeOf = (lab: OpenLab, pod: Pod): Node | undefined =>
+  lab.store.nodes().find((node) => node.metadata.name === pod.spec.nodeName);
+
 function refusal(error: unknown, namespace: string, name: string): unknown {
   if (!(error instanceof ApiError)) return error;
   if (error.reason === 'AlreadyExists')
@@ -100,17 +105,18 @@ async function waitForPod(
         `pod ${name} failed: ${message?.text ?? ''}`,
         `podway pod logs ${name}`,
       );
-    const text = message ? `${message.code}: ${message.text}` : 'waiting';
+    const shown = message ?? podMessage(pod, nodeOf(lab, pod));
+    const text = shown ? `${shown.code}: ${shown.text}` : 'waiting';
     if (text !== before) say(text);
     before = text;
-    return message && isLasting(message.code) ? failure(lab, name, message) : undefined;
+    return message && isLasting(message.code) ? failure(lab, name, message, pod.spec.nodeName) : undefined;
   };
   const found = await until(lab.store, look, timeoutMs, signal);
   if (found === 'running') return;
   if (found) throw found;
   const pod = lab.store.pod(namespace, name);
-  const message = pod ? (podMessage(pod) ?? (await waitingCause(lab, pod))) : undefined;
-  if (message) throw failure(lab, name, message);
+  const message = pod ? (podMessage(pod, nodeOf(lab, pod)) ?? (await waitingCause(lab, pod))) : undefined;
+  if (message) throw failure(lab, name, message, pod?.spec.nodeName);
   throw new LabError(
     'TIMEOUT',
     `pod ${name} is not Running after ${timeoutMs / 1000} s`,
@@ -118,16 +124,10 @@ async function waitForPod(
   );
 }
 
-function failure(lab: OpenLab, name: string, { code, text }: { code: string; text: string }): LabError {
-  const row = Object.hasOwn(causes, code) ? causes[code as Cause] : undefined;
-  return new LabError(
-    code,
-    `pod ${name}: ${text}`,
-    row?.next ??
-      (code === 'UNSCHEDULABLE'
-        ? 'podway node list'
-        : `podway explain ${code}; podway lab logs NODE --lab ${lab.record.name}`),
-  );
+function failure(lab: OpenLab, name: string, { code, text }: PodMessage, node = 'NODE'): LabError {
+  const known = Object.hasOwn(causes, code) ? causes[code as Cause] : labCauses[code];
+  const next = known?.next ?? `podway lab logs ${node} --lab ${lab.record.name}`;
+  return new LabError(code, `pod ${name}: ${text}`, next);
 }
 
 /** UNSCHEDULABLE lasts until nodes or pods change, which the scheduler sees; a foreign plugin's 11 was made transient. */

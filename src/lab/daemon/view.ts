@@ -13,10 +13,10 @@ import type { InstanceView, NodeView, PodMessage, PodView, VpcView } from './pro
 /** First four and last address of a subnet are the VPC's (Amazon VPC User Guide, "Subnet sizing"). */
 const RESERVED = 5;
 
-export function podView(pod: Pod, sandbox: SandboxRecord | undefined): PodView {
+export function podView(pod: Pod, sandbox: SandboxRecord | undefined, node?: Node): PodView {
   const ips = (pod.status?.podIPs ?? []).map((each) => each.ip);
   const netns = sandbox?.state === 'made' ? sandbox.netns : '';
-  const message = podMessage(pod);
+  const message = podMessage(pod, node);
   return {
     namespace: pod.metadata.namespace ?? 'default',
     name: pod.metadata.name ?? '',
@@ -29,8 +29,8 @@ export function podView(pod: Pod, sandbox: SandboxRecord | undefined): PodView {
   };
 }
 
-/** Why a pod is not Running, in the words of its conditions and its container. */
-export function podMessage(pod: Pod): PodMessage | undefined {
+/** Why a pod is not Running, in the words of its conditions, its container, and the node that it is bound to. */
+export function podMessage(pod: Pod, node?: Node): PodMessage | undefined {
   const { status } = pod;
   if (!status || status.phase === 'Succeeded') return undefined;
   const conditions = status.conditions ?? [];
@@ -47,7 +47,19 @@ export function podMessage(pod: Pod): PodMessage | undefined {
     return { code: 'EXITED', text: `exit code ${state.terminated.exitCode}` };
   if (state?.waiting?.reason === 'CrashLoopBackOff')
     return { code: 'CRASH_LOOP', text: state.waiting.message ?? '' };
-  return undefined;
+  const late = status.phase === 'Pending' && node ? nodeMessage(node) : undefined;
+  return late && { code: late.code, text: `node ${node!.metadata.name}: ${late.text}` };
+}
+
+/** Why a node is not Ready; undefined when it is. */
+function nodeMessage(node: Node): PodMessage | undefined {
+  const ready = node.status?.conditions?.find((each) => each.type === 'Ready');
+  if (ready?.status === 'True') return undefined;
+  const [, code, text] = /^([A-Z][A-Z0-9_]*): (.*)$/s.exec(ready?.message ?? '') ?? [];
+  return {
+    code: code ?? 'NODE_NOT_READY',
+    text: text ?? ready?.message ?? 'it has not said that it is ready',
+  };
 }
 
 export function instanceView(
@@ -87,20 +99,15 @@ export function nodeView(
   node: Node | undefined,
 ): NodeView {
   const dirs = paths.node(base.name);
-  const ready = node?.status?.conditions?.find((each) => each.type === 'Ready');
-  const [, code, text] = /^([A-Z][A-Z0-9_]*): (.*)$/s.exec(ready?.message ?? '') ?? [];
+  const message = node ? nodeMessage(node) : { code: 'NODE_NOT_READY', text: `instance is ${base.state}` };
   return {
     ...base,
     zone,
-    ready: ready?.status === 'True',
+    ready: message === undefined,
     cniConfDir: dirs.cniConfDir,
     cniBinDir: dirs.cniBinDir,
     agentSocket: dirs.agentSocket,
-    ...(ready?.status === 'True'
-      ? {}
-      : {
-          message: { code: code ?? 'NOT_READY', text: text ?? ready?.message ?? `instance is ${base.state}` },
-        }),
+    ...(message === undefined ? {} : { message }),
   };
 }
 

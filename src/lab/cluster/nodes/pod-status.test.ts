@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Pod } from '../../../kube/types.ts';
+import type { Node, Pod } from '../../../kube/types.ts';
 import { podMessage, podView } from '../../daemon/view.ts';
 import { nodeStoppedStatus, sandboxStatus, waitingStatus } from './pod-status.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
@@ -51,6 +51,22 @@ test('a pod that waits for an address says why', () => {
     message: 'eni-1 holds 9 of 9',
   });
   assert.equal(podMessage({ ...pod, status: waitingStatus(inputs) }), undefined);
+});
+
+test('a pod whose node is not ready says what is wrong with the node', () => {
+  const status = waitingStatus(inputs);
+  const node = (ready: 'True' | 'False', message: string): Node => ({
+    metadata: { name: 'node-1' },
+    status: { conditions: [{ type: 'Ready', status: ready, message }] },
+  });
+  const stopped = node('False', 'NODE_STOPPED: the instance is stopped');
+  const said = { code: 'NODE_STOPPED', text: 'node node-1: the instance is stopped' };
+  assert.deepEqual(podMessage({ ...pod, status }, stopped), said);
+  assert.deepEqual(podView({ ...pod, status }, undefined, stopped).message, said);
+  assert.equal(podMessage({ ...pod, status }, node('True', 'it serves')), undefined);
+  const own = waitingStatus(inputs, { cause: 'ADDRESS_LIMIT', text: 'full', transient: false });
+  assert.equal(podMessage({ ...pod, status: own }, stopped)?.code, 'ADDRESS_LIMIT');
+  assert.equal(podMessage({ ...pod, status: sandboxStatus(inputs, running) }, stopped), undefined);
 });
 
 test('how a process ended becomes the phase by the restart policy', () => {
