@@ -1,6 +1,6 @@
 // Everything that pods leave marks in, listed as text: taken before a storm and after it, the two lists are equal.
 // The kernel of each node, the namespaces of the host, the journal and the cloud by their own answers, the API, files.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatCidr } from '../../src/base/ip.ts';
 import { fixedCredentials } from '../../src/cloud/credentials.ts';
@@ -48,6 +48,7 @@ export async function traces(lab: TestLab, cloud: Cloud): Promise<string[]> {
       (pod) => `lab: pod ${pod.namespace}/${pod.name} ${pod.phase} ${pod.ips} on ${pod.node}`,
     ),
     ...(await apiPods(lab)),
+    ...heldNamespaces('lab', lab.paths.pid),
   ];
   for (const node of status.nodes) {
     const ipam = shown.find((each) => each.node === node.name)!;
@@ -55,6 +56,7 @@ export async function traces(lab: TestLab, cloud: Cloud): Promise<string[]> {
     const { held, free, cooling } = ipam.totals;
     found.push(
       ...kernelTraces(node),
+      ...heldNamespaces(node.name, lab.paths.node(node.name).agentPid),
       ...namesIn(join(lab.paths.node(node.name).run, 'queue')).map(
         (name) => `${node.name}: queued DEL ${name}`,
       ),
@@ -96,6 +98,22 @@ function kernelTraces(node: NodeView): string[] {
       .map((each) => `nft element ${Buffer.from(each.key).toString('hex')}`),
     `${processesInNamespaces([node.netnsPath]).length} processes`,
   ].map((text) => `${node.name}: kernel: ${text}`);
+}
+
+/** Descriptors of namespaces that have no name any more: each keeps a whole namespace for as long as the process lives. */
+function heldNamespaces(who: string, pidFile: string): string[] {
+  const { pid } = JSON.parse(readFileSync(pidFile, 'utf8')) as { pid: number };
+  if (!existsSync(`/proc/${pid}/fd`)) return []; // Killed: what it held is gone.
+  const nsfs = statSync('/proc/self/ns/net').dev;
+  const held = readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+    try {
+      const path = `/proc/${pid}/fd/${fd}`;
+      return readlinkSync(path) === '/' && statSync(path).dev === nsfs;
+    } catch {
+      return false; // Closed meanwhile.
+    }
+  });
+  return held.map(() => `${who}: process: a namespace without a name is held open`);
 }
 
 async function apiPods(lab: TestLab): Promise<string[]> {

@@ -54,7 +54,8 @@ export async function makeSandbox(
   deps.journal.save(record);
   if (record.hostNetwork) record.ips = [deps.hostIp];
   else {
-    createNetns(record.netns);
+    // Its name keeps it: a descriptor left open here would keep it, and the links in it, after the pod.
+    createNetns(record.netns).close();
     setLoopbackUp(record.netns);
     const { ips } = await deps.network.add(
       { containerId: record.containerId, netnsPath: netnsPath(record.netns), pod },
