@@ -30,9 +30,9 @@ export async function resolveLab(options: LabOptions): Promise<string> {
 }
 
 /** Labs are root's: another user is told so, and nothing else. */
-function needAccess(): void {
+export function needAccess(root: string = RUN_ROOT): void {
   try {
-    accessSync(RUN_ROOT, constants.R_OK | constants.X_OK);
+    accessSync(root, constants.R_OK | constants.X_OK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EACCES') return;
     throw new LabError('NOT_ROOT', 'the labs of this machine belong to root', 'run it with sudo');

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { knownLabs, labPaths } from '../../lab/daemon/paths.ts';
 import { act, command, withOutput } from '../command.ts';
-import { controlOf } from '../labs.ts';
+import { controlOf, needAccess } from '../labs.ts';
 import { type OutputOptions, print, printJson, table } from '../output.ts';
 
 type Ping = { state: string; ec2Endpoint: string; nodes: number; pods: number };
@@ -10,6 +10,7 @@ type Ping = { state: string; ec2Endpoint: string; nodes: number; pods: number };
 export function labListCommand(): Command {
   return withOutput(command('list', 'the labs of this machine', ['podway lab list -o json'])).action(
     act(async (options: OutputOptions) => {
+      needAccess();
       const labs = await Promise.all(
         knownLabs().map(async (name) => {
           const ping = await controlOf(name)
