@@ -54,8 +54,8 @@ it('the table of a node with two ENIs', () => {
     fib daddr type local ct mark set ct mark & 0xffffff80 | 0x1
   }
   chain arrivals {
-    type filter hook prerouting priority -150; policy accept;
-    ct state new iifname vmap { "ens5" : goto arrive_0_0, "ens6" : goto arrive_0_1 }
+    type nat hook prerouting priority -150; policy accept;
+    iifname vmap { "ens5" : goto arrive_0_0, "ens6" : goto arrive_0_1 }
   }
   chain ways {
     type filter hook prerouting priority -90; policy accept;

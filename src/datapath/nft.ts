@@ -95,8 +95,10 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ...enis.map((eni) =>
       chain(arriveChain(eni), [`fib daddr type local ${setCtMark(isPrimary(eni) ? CT_PRIMARY : mark(eni))}`]),
     ),
+    // A chain of type nat meets the first packet of a connection alone, so the others pay nothing for it. At this
+    // priority it comes before all that do destination NAT, whose choice would end the walk.
     chain('arrivals', [
-      'type filter hook prerouting priority -150; policy accept;',
+      'type nat hook prerouting priority -150; policy accept;',
       ...arrivals(enis, linkNames, vmap),
     ]),
     chain('ways', [
@@ -130,7 +132,7 @@ function arrivals(
     const name = linkNames.get(slotKey(eni));
     return name === undefined ? [] : [`"${name}" : goto ${arriveChain(eni)}`];
   });
-  return pairs.length === 0 ? [] : [`ct state new iifname ${vmap(pairs)}`];
+  return pairs.length === 0 ? [] : [`iifname ${vmap(pairs)}`];
 }
 
 /**
