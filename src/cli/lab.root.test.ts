@@ -264,6 +264,9 @@ test('instances stop, start, reboot and go; two labs live side by side', options
   done(lab, 'lab', 'up', '--demo', '--quiet', '--set', 'cooldown=0s');
   done(beside, 'lab', 'up', '--nodes', '1', '--quiet');
   assert.equal(json<PodView>(beside, 'pod', 'run', 'other').phase, 'Running');
+  const tested = podway(beside, 'connectivity', 'test');
+  assert.equal(tested.status, 0, tested.stderr);
+  assert.match(tested.stderr, /^pod connectivity-1: waiting$/m);
   const named = spawnSync(process.execPath, [launcher, 'lab', 'status'], {
     encoding: 'utf8',
     env: { ...process.env, PODWAY_LAB: '' },

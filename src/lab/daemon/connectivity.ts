@@ -220,7 +220,7 @@ async function enoughPods(
           wait: true,
         },
         signal,
-        say,
+        (text) => say(`pod ${temporary[index]}: ${text}`),
       ),
     ),
   );
