@@ -173,11 +173,7 @@ export class Attachments {
       );
     }
     const whose =
-      netns.inode === this.#o.ownNetns.inode
-        ? 'node'
-        : netns.inode === machineNetns()
-          ? 'machine'
-          : undefined;
+      netns.inode === this.#o.ownNetns.inode ? 'node' : netns.inode === MACHINE_NETNS ? 'machine' : undefined;
     if (!whose) return netns;
     netns.close();
     throw new PodwayError('INVALID_NETNS', `${path} is the ${whose}'s own network namespace`, {
@@ -215,13 +211,13 @@ export class Attachments {
 }
 
 /** The first process's: on a node it is the node's own, in a lab it is the user's machine. */
-function machineNetns(): bigint | undefined {
+const MACHINE_NETNS = ((): bigint | undefined => {
   try {
     return statSync('/proc/1/ns/net', { bigint: true }).ino;
   } catch {
     return undefined;
   }
-}
+})();
 
 const keyOf = (key: { containerId: string; ifname: string }): string => `${key.containerId}/${key.ifname}`;
 

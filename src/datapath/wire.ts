@@ -65,6 +65,9 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
     ]);
     if (configurePod(w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
+    // The node's end drops what it should send until a work item of the kernel has seen its carrier; asking for the link
+    // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
+    kernel.rt.link(link.index);
     addElements(kernel, w);
     memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
     return {
