@@ -1,8 +1,9 @@
 // Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
 // Unit tests run side by side; tests that need root (x.root.test.ts and test/) run one at a time and are listed as
 // skipped without root. Fails when a stage fails, and when no test ran.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -20,6 +21,14 @@ function stage(name: string, command: string, args: string[]): boolean {
 }
 
 const node = process.execPath;
+const sweeper = join(root, 'tools/sweep.ts');
+if (isRoot) {
+  spawnSync(node, [sweeper], { stdio: 'inherit' });
+  // In a session of its own, so that it outlives whatever ends this run.
+  const atEnd = spawn(node, [sweeper, '--at-end'], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+  atEnd.unref();
+  (atEnd.stdin as Socket).unref();
+}
 const counts = { pass: 0, fail: 0, skipped: 0 };
 let ok = true;
 
