@@ -83,7 +83,7 @@ export const causes = {
   ADDRESS_LIMIT: lasting(
     100,
     'The node holds all the addresses that its instance type allows.',
-    'Delete pods on the node, or use a larger instance type or prefixes.',
+    'Delete pods on the node, or use a larger instance type.',
   ),
   SUBNET_EXHAUSTED: lasting(
     101,
