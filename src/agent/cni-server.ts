@@ -1,10 +1,10 @@
 // The plugin's socket: one request and one answer per connection. Owns the listener and nothing of what a verb means.
 // An answer is written only when the work is whole; a caller that goes away before that aborts the request's signal,
 // so that an ADD nobody waits for is undone. Bounded in connections, bytes and time.
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { PodwayError } from '../base/errors.ts';
 import { type CniCall, encodeAnswer, RequestDecoder } from '../cni/wire.ts';
+import { listenPrivately } from './listen.ts';
 
 /** Two hundred sandboxes starting at once, with room; a runtime has one call in flight per sandbox. */
 const MAX_CONNECTIONS = 1024;
@@ -49,18 +49,9 @@ function serveOne(socket: Socket, handler: CniHandler): void {
 
 /** Listens on `path` (mode 0600). A socket left by an earlier agent is replaced. */
 export function serveCni(path: string, handler: CniHandler): Promise<Server> {
-  rmSync(path, { force: true });
   // The plugin half-closes nothing: it reads until the end of the answer, so `allowHalfOpen` stays off and the end of
   // its side is the end of its interest.
   const server = createServer((socket) => serveOne(socket, handler));
   server.maxConnections = MAX_CONNECTIONS;
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    const umask = process.umask(0o177);
-    server.listen(path, () => {
-      chmodSync(path, 0o600);
-      resolve(server);
-    });
-    process.umask(umask);
-  });
+  return listenPrivately(server, path);
 }

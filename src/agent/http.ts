@@ -1,8 +1,8 @@
 // The agent's HTTP faces: introspection on a unix socket that only the owner may open, and the three public paths
 // (/metrics, /healthz, /readyz) on a TCP port of the node. Read-only, bounded in connections and header time.
-import { chmodSync, rmSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { asPodwayError } from '../base/errors.ts';
+import { listenPrivately } from './listen.ts';
 
 /** Not imported: an import reads every export, and behind those of node:http stand undici, http2 and TLS (16 MB). */
 const { createServer } = process.getBuiltinModule('node:http');
@@ -47,19 +47,8 @@ function serve(routes: Routes): Server {
 }
 
 /** Serves `routes` on a unix socket of mode 0600. */
-export function serveUnix(path: string, routes: Routes): Promise<Server> {
-  rmSync(path, { force: true });
-  const server = serve(routes);
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    const umask = process.umask(0o177);
-    server.listen(path, () => {
-      chmodSync(path, 0o600);
-      resolve(server);
-    });
-    process.umask(umask);
-  });
-}
+export const serveUnix = (path: string, routes: Routes): Promise<Server> =>
+  listenPrivately(serve(routes), path);
 
 export function serveTcp(port: number, routes: Routes): Promise<Server> {
   const server = serve(routes);

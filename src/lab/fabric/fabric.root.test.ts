@@ -3,10 +3,12 @@ import { describe, it } from 'node:test';
 import { parseIp } from '../../base/ip.ts';
 import { listNetns, openNetns } from '../../kernel/netns.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
+import type { VpcState } from '../vpc/model.ts';
 import {
   addEni,
   addInstance,
   allow,
+  type Bench,
   bench,
   edit,
   eniId,
@@ -130,6 +132,21 @@ describe('the fabric carries packets', { skip: skipReason }, () => {
 const replyBy = (link: string, ip: string) =>
   `ip addr add ${ip}/32 dev ${link}; ip route add default via 10.0.0.1 dev ${link} onlink table 1001; ip rule add from ${ip} table 1001`;
 
+/** An ENI of instance a (eth1) moves to b in one apply, in which `also` may change more. */
+async function applyMove({ fabric }: Bench, also: (state: VpcState) => void = () => {}): Promise<void> {
+  const before = edit(threeInstances(), (state) => {
+    addEni(state, 0x1a, { ips: ['10.0.0.20'], instance: 'i-a', deviceIndex: 1 });
+  });
+  await fabric.apply(before);
+  await fabric.apply(
+    edit(before, (state) => {
+      const eni = state.networkInterfaces[eniId(0x1a)]!;
+      eni.attachment = { ...eni.attachment!, id: 'eni-attach-2', instanceId: 'i-b' };
+      also(state);
+    }),
+  );
+}
+
 describe('an ENI is a link in its instance', { skip: skipReason }, () => {
   it('while it is attached; a secondary one appears down, unconfigured, with its MAC', async () => {
     await using lab = bench();
@@ -156,16 +173,7 @@ describe('an ENI is a link in its instance', { skip: skipReason }, () => {
 
   it('moves to another instance in one apply', async () => {
     await using lab = bench();
-    const before = edit(threeInstances(), (state) => {
-      addEni(state, 0x1a, { ips: ['10.0.0.20'], instance: 'i-a', deviceIndex: 1 });
-    });
-    await lab.fabric.apply(before);
-    await lab.fabric.apply(
-      edit(before, (state) => {
-        const eni = state.networkInterfaces[eniId(0x1a)]!;
-        eni.attachment = { ...eni.attachment!, id: 'eni-attach-2', instanceId: 'i-b' };
-      }),
-    );
+    await applyMove(lab);
     await assert.rejects(lab.sh('a', 'ip link show eth1'));
     await lab.linkUp('b', 'eth1');
     await lab.sh('b', replyBy('eth1', '10.0.0.20'));
@@ -174,17 +182,9 @@ describe('an ENI is a link in its instance', { skip: skipReason }, () => {
 
   it('takes the place of one that moves on in the same apply', async () => {
     await using lab = bench();
-    const before = edit(threeInstances(), (state) => {
-      addEni(state, 0x1a, { ips: ['10.0.0.20'], instance: 'i-a', deviceIndex: 1 });
+    await applyMove(lab, (state) => {
+      addEni(state, 0x1b, { ips: ['10.0.0.21'], instance: 'i-a', deviceIndex: 1 });
     });
-    await lab.fabric.apply(before);
-    await lab.fabric.apply(
-      edit(before, (state) => {
-        const eni = state.networkInterfaces[eniId(0x1a)]!;
-        eni.attachment = { ...eni.attachment!, id: 'eni-attach-2', instanceId: 'i-b' };
-        addEni(state, 0x1b, { ips: ['10.0.0.21'], instance: 'i-a', deviceIndex: 1 });
-      }),
-    );
     await lab.linkUp('a', 'eth1');
     await lab.sh('a', replyBy('eth1', '10.0.0.21'));
     assert.equal(await lab.ping('b', '10.0.0.21'), 1);
