@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HELD = 16384, MAX_CONNECTIONS = 8192, SPARE_DESCRIPTORS = 16, EVENTS = 64, BACKLOG = 1024 };
+enum { HELD = 16384, ANSWER = 512, MAX_CONNECTIONS = 8192, SPARE_DESCRIPTORS = 16, EVENTS = 64, BACKLOG = 1024 };
 enum state { FIRST_LINE, HTTP_HEAD, ECHO, DRAIN };
 
 struct connection {
@@ -30,7 +30,7 @@ struct connection {
 	char peer[INET6_ADDRSTRLEN];
 	unsigned port;
 	size_t length, sent; // bytes in `held`: those read while waiting for a line or head, those to be written otherwise
-	char held[HELD];
+	char held[HELD + ANSWER]; // the answer may be longer than the line that it takes the place of
 };
 
 static const char *pod_name = "pod";
@@ -92,7 +92,7 @@ static void drop(struct connection *c) {
 }
 
 static void answer(struct connection *c) {
-	char body[512];
+	char body[ANSWER];
 	int n = snprintf(body, sizeof body, "%.400s %s\n", pod_name, c->peer);
 	bool http = c->state == HTTP_HEAD;
 	log_request("tcp", c->peer, c->port);
@@ -100,7 +100,6 @@ static void answer(struct connection *c) {
 		// What came behind the first line is echoed behind the answer.
 		char *end = memchr(c->held, '\n', c->length);
 		size_t used = end ? (size_t)(end - c->held) + 1 : c->length, rest = c->length - used;
-		if (rest > HELD - (size_t)n) rest = HELD - (size_t)n;
 		memmove(c->held + n, c->held + used, rest);
 		memcpy(c->held, body, (size_t)n);
 		c->length = (size_t)n + rest;
