@@ -75,8 +75,12 @@ export class Attachments {
     });
   }
 
-  /** Idempotent. Needs neither the namespace nor prevResult; touches nothing of a newer attachment. */
+  /**
+   * Idempotent. Needs neither the namespace nor prevResult; touches nothing of a newer attachment. An ADD of the same
+   * attachment that waits for an address ends with it: DEL would stand behind it otherwise.
+   */
   del(request: Pick<Of<'DEL'>, 'containerId' | 'ifname'> & { network: string }): Promise<void> {
+    this.#o.pool.endWait(request.containerId, request.ifname);
     return this.#locks.run(keyOf(request), () => this.#delHeld(request));
   }
 

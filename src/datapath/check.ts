@@ -2,26 +2,40 @@
 // that later plugins of a chain added are none of its business (specs of CNI: CHECK allows them).
 import { formatCidr, formatIp, hostCidr } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
-import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
 import { POD_GATEWAY } from './desired.ts';
-import { PODS_TABLE, PROTOCOL } from './marks.ts';
+import type { PodElement } from './diff.ts';
+import { isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Kernel } from './memory.ts';
 import { eniChain } from './nft.ts';
 import { observeElements } from './observe.ts';
 import type { CheckTarget } from './types.ts';
 import { podRoutes } from './wire.ts';
 
-/** Empty when all is as it should be. */
-export function checkPod(kernel: Kernel, target: CheckTarget): string[] {
+/** The node's side of all pods, listed once for a comparison of many. */
+export type NodeView = {
+  readonly podLinks: readonly Link[];
+  readonly routes: readonly Route[];
+  readonly elements: readonly PodElement[];
+};
+
+export const observeNode = (kernel: Kernel): NodeView => ({
+  podLinks: kernel.rt.links().filter((link) => isPodLinkName(link.name)),
+  routes: kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL }),
+  elements: observeElements(kernel),
+});
+
+/** Empty when all is as it should be. Without a `view` the node's side is read anew. */
+export function checkPod(kernel: Kernel, target: CheckTarget, view = observeNode(kernel)): string[] {
   let netns: Netns;
   try {
     netns = openNetns(target.netnsPath);
   } catch (error) {
-    return [`network namespace: ${(error as Error).message}`, ...checkNode(kernel, target, undefined)];
+    return [`network namespace: ${(error as Error).message}`, ...checkNode(view, target, undefined)];
   }
   try {
     const { wrong, peerIndex } = checkInside(netns, target);
-    return [...wrong, ...checkNode(kernel, target, peerIndex)];
+    return [...wrong, ...checkNode(view, target, peerIndex)];
   } finally {
     netns.close();
   }
@@ -59,9 +73,9 @@ function checkInside(netns: Netns, target: CheckTarget): { wrong: string[]; peer
   return { wrong, peerIndex: link.peerIndex };
 }
 
-function checkNode(kernel: Kernel, target: CheckTarget, peerIndex: number | undefined): string[] {
+function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | undefined): string[] {
   const wrong: string[] = [];
-  const link = kernel.rt.link(target.hostIfname);
+  const link = view.podLinks.find(({ name }) => name === target.hostIfname);
   if (!link) {
     wrong.push(`host link ${target.hostIfname} is missing`);
   } else {
@@ -70,15 +84,13 @@ function checkNode(kernel: Kernel, target: CheckTarget, peerIndex: number | unde
       wrong.push(`host link ${target.hostIfname} is not the other end of ${target.ifname}`);
     }
   }
-  const routes = link
-    ? kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL, oif: link.index })
-    : [];
-  const elements = observeElements(kernel).filter((element) => element.hostIfname === target.hostIfname);
   for (const ip of target.ips) {
-    if (!routes.some((route) => route.dst.ip === ip)) {
+    if (!view.routes.some((route) => route.oif === link?.index && route.dst.ip === ip)) {
       wrong.push(`route to ${formatIp(ip)} is missing in table ${PODS_TABLE}`);
     }
-    const chain = elements.find((element) => element.ip === ip)?.chain;
+    const chain = view.elements.find(
+      (element) => element.hostIfname === target.hostIfname && element.ip === ip,
+    )?.chain;
     if (chain !== eniChain(target.eni)) {
       wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${eniChain(target.eni)}`);
     }

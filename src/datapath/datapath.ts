@@ -8,7 +8,7 @@ import type { Netns } from '../kernel/netns.ts';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
-import { checkPod } from './check.ts';
+import { checkPod, type NodeView, observeNode } from './check.ts';
 import { slotKey } from './marks.ts';
 import { emptyMemory, type Kernel, type Log } from './memory.ts';
 import { createReaper } from './reap.ts';
@@ -50,7 +50,9 @@ export type Datapath = {
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
   reapLinks(): Promise<void>;
-  checkPod(target: CheckTarget): string[];
+  /** The node's side of all pods, for `checkPod` of many. */
+  observeNode(): NodeView;
+  checkPod(target: CheckTarget, view?: NodeView): string[];
   /** Removes the connection tracking entries that name the address; how many there were. */
   forgetAddress(ip: Ip): Promise<number>;
   /** Removes all that is ours and puts the sysctls back: for a node that has no pod and no ENI of ours any more. */
@@ -160,7 +162,8 @@ export function createDatapath(options: DatapathOptions): Datapath {
       cutPod(kernel, memory, target, now());
     },
     reapLinks: () => reaper.reap(),
-    checkPod: (target) => checkPod(kernel, target),
+    observeNode: () => observeNode(kernel),
+    checkPod: (target, view) => checkPod(kernel, target, view),
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>
       enqueue(async () => {

@@ -180,6 +180,18 @@ export class AddressPool {
     return waiting;
   }
 
+  /** Ends the wait of whoever stands in line for this interface of the container: it was deleted meanwhile. */
+  endWait(containerId: string, ifname: string): void {
+    for (const { owner } of this.#line.list()) {
+      if (owner.containerId !== containerId || owner.ifname !== ifname) continue;
+      const key = ownerKey(owner);
+      this.#line.leave(
+        key,
+        new PodwayError('POOL_GROWING', `${key} was deleted while it waited for an address`),
+      );
+    }
+  }
+
   /** Adds to a lease what the node wired for it; journalled. */
   noteWired(id: AttachmentId, extra: Record<string, unknown>): void {
     const lease = this.#leases.get(ownerKey(id));
@@ -195,10 +207,6 @@ export class AddressPool {
   /** Ends a lease, journalled; its address cools. Answers null when there is none. */
   release(id: AttachmentId, reason = 'released'): Lease | null {
     const key = ownerKey(id);
-    this.#line.leave(
-      key,
-      new PodwayError('POOL_GROWING', `${key} was deleted while it waited for an address`),
-    );
     const lease = this.#leases.get(key);
     if (!lease) return null;
     const since = this.#core.clock.now();

@@ -1,0 +1,27 @@
+// What a comparison answers, and what it looks at.
+import { formatIp, type Ip } from '../../base/ip.ts';
+import type { Cloud } from '../../cloud/port.ts';
+import type { Datapath } from '../../datapath/datapath.ts';
+import type { AddressPool } from '../../ipam/pool.ts';
+import type { AgentConfig } from '../config.ts';
+
+export type Difference = {
+  kind: 'address' | 'attachment' | 'link' | 'eni' | 'pod';
+  object: string;
+  journal: string | null;
+  kernel: string | null;
+  cloud: string | null;
+  api: string | null;
+};
+export type Comparison = { ok: boolean; differences: Difference[] };
+
+export type CompareOptions = {
+  config: AgentConfig;
+  pool: AddressPool;
+  cloud: Cloud;
+  datapath: Datapath;
+};
+
+/** What no view says. */
+export const none = { journal: null, kernel: null, cloud: null, api: null };
+export const texts = (ips: readonly Ip[]) => ips.map(formatIp).join(',');

@@ -1,0 +1,39 @@
+// The journal beside the kernel: each pod's wiring, and links of pods that nobody holds. The node's side is listed once;
+// each pod's namespace is entered on a turn of its own.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { hostLinkName } from '../../datapath/marks.ts';
+import { type CompareOptions, type Difference, none, texts } from './difference.ts';
+
+export async function journalAndKernel({ pool, datapath }: CompareOptions): Promise<Difference[]> {
+  const found: Difference[] = [];
+  const held = new Set<string>();
+  const view = datapath.observeNode();
+  for (const lease of pool.held()) {
+    const hostIfname = hostLinkName(lease.owner);
+    held.add(hostIfname);
+    await nextTurn();
+    const target = {
+      hostIfname,
+      ifname: lease.owner.ifname,
+      netnsPath: lease.owner.netns ?? '',
+      ips: lease.ips,
+      eni: lease.eni,
+    };
+    const wrong = datapath.checkPod(target, view);
+    if (wrong.length > 0) {
+      found.push({
+        ...none,
+        kind: 'attachment',
+        object: `${lease.owner.containerId}/${lease.owner.ifname}`,
+        journal: texts(lease.ips),
+        kernel: wrong.join('; '),
+      });
+    }
+  }
+  for (const link of view.podLinks) {
+    // A link that is down is cut: its DEL was answered and its deletion follows within a moment.
+    if (held.has(link.name) || !link.up) continue;
+    found.push({ ...none, kind: 'link', object: link.name, kernel: 'up' });
+  }
+  return found;
+}

@@ -1,0 +1,48 @@
+// Between the sockets, which answer from the first moment, and the node, which serves a little later. A restart takes a
+// fraction of the wait, so calls that come meanwhile wait and nobody has to try again. Fails with AGENT_STARTING.
+import { systemClock } from '../base/clock.ts';
+import { PodwayError } from '../base/errors.ts';
+import type { Serving } from './start.ts';
+
+/** How long ADD, DEL, CHECK and GC wait for an agent that has just started. */
+const START_WAIT_MS = 5_000;
+
+export class Gate {
+  readonly #nodeName: string;
+  readonly #opened = Promise.withResolvers<void>();
+  #serving: Serving | null = null;
+
+  constructor(nodeName: string) {
+    this.#nodeName = nodeName;
+  }
+
+  open(serving: Serving): void {
+    this.#serving = serving;
+    this.#opened.resolve();
+  }
+
+  /** Null while the agent starts. */
+  get serving(): Serving | null {
+    return this.#serving;
+  }
+
+  /** The node at once. Throws AGENT_STARTING. */
+  now(): Serving {
+    if (!this.#serving) throw this.starting();
+    return this.#serving;
+  }
+
+  /** The node, waiting a moment for it. Throws AGENT_STARTING when that takes longer. */
+  async pass(signal: AbortSignal): Promise<Serving> {
+    if (!this.#serving)
+      await Promise.race([this.#opened.promise, systemClock.sleep(START_WAIT_MS, signal).catch(() => {})]);
+    return this.now();
+  }
+
+  starting(): PodwayError {
+    return new PodwayError(
+      'AGENT_STARTING',
+      `the agent of ${this.#nodeName} waits for the instance's identity`,
+    );
+  }
+}

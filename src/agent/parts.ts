@@ -1,0 +1,76 @@
+// What an agent opens before it knows which node it is: log, metrics, journal, datapath, and the doors to IMDS and EC2.
+// Invariant: opening changes nothing in the kernel and asks nobody; closing leaves the node's pods as they are.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { Journal } from '../base/journal.ts';
+import { defaultCredentials } from '../cloud/credentials.ts';
+import { createEc2Cloud } from '../cloud/ec2.ts';
+import { createImds } from '../cloud/imds.ts';
+import type { Cloud } from '../cloud/port.ts';
+import { createDatapath } from '../datapath/datapath.ts';
+import type { PoolRecord } from '../ipam/records.ts';
+import { currentNetns } from '../kernel/netns.ts';
+import type { AgentConfig } from './config.ts';
+import { openFaults } from './faults.ts';
+import { createMetrics } from './metrics.ts';
+
+/** What the plugin asks of this agent: `adds` are under way, `requests` have come since the start. */
+export type Load = { adds: number; requests: number };
+
+export type Parts = ReturnType<typeof openParts>;
+
+export function openParts(config: AgentConfig) {
+  const { runDir } = config;
+  const log = pino({
+    level: config.logLevel,
+    base: { node: config.nodeName },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  });
+  const metrics = createMetrics();
+  mkdirSync(runDir, { recursive: true, mode: 0o700 });
+  const faults = openFaults(runDir);
+  faults?.begin('START');
+  const onBoundary = faults?.boundary;
+  const load: Load = { adds: 0, requests: 0 };
+  const netns = currentNetns();
+  const journal = Journal.open<PoolRecord>(join(runDir, 'journal'), onBoundary ? { onBoundary } : {});
+  const datapath = createDatapath({
+    netns,
+    log,
+    sysctlFile: join(runDir, 'sysctls.json'),
+    addsQueued: () => load.adds > 0,
+    onRepair: (change) => {
+      metrics.repairs.inc();
+      log.warn({ change }, 'put back what was changed');
+    },
+  });
+  const imds = createImds(config.imdsEndpoint === undefined ? {} : { endpoint: config.imdsEndpoint });
+  const cloudFor = (region: string): Cloud =>
+    createEc2Cloud({
+      region,
+      endpoint: config.ec2Endpoint,
+      credentials: defaultCredentials({ imds }),
+      onCall: ({ action, result, ms }) => {
+        metrics.ec2Calls.inc({ action, result });
+        metrics.ec2Latency.observe({ action }, ms / 1000);
+      },
+    });
+  return {
+    config,
+    log,
+    metrics,
+    faults,
+    load,
+    netns,
+    journal,
+    datapath,
+    imds,
+    cloudFor,
+    async close(): Promise<void> {
+      await datapath.close();
+      journal.close();
+      netns.close();
+    },
+  };
+}

@@ -1,0 +1,37 @@
+// What the agent answers over HTTP: health, readiness and metrics for everybody, introspection for the node's owner.
+import { compareTwice } from './compare/index.ts';
+import type { Gate } from './gate.ts';
+import { json, plain, type Routes } from './http.ts';
+import type { Parts } from './parts.ts';
+import { nodeStatus } from './status.ts';
+
+export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
+  return {
+    '/healthz': () => plain('ok\n'),
+    '/readyz': () => {
+      const error = nodeStatus(gate);
+      return error ? plain(`${error.code}: ${error.message}\n`, 503) : plain('ok\n');
+    },
+    '/metrics': async () => {
+      const pool = gate.serving?.pool;
+      if (pool) {
+        const { held, free, cooling, waiting } = pool.counts();
+        for (const [state, count] of Object.entries({ held, free, cooling }))
+          metrics.addresses.set({ state, family: '4' }, count);
+        metrics.enis.set(pool.enis().length);
+        metrics.waiting.set(waiting);
+      }
+      return plain(await metrics.registry.metrics(), 200, metrics.registry.contentType);
+    },
+  };
+}
+
+export function introspection({ config, datapath }: Parts, gate: Gate): Routes {
+  return {
+    '/v1/ipam': () => json(gate.now().pool.snapshot()),
+    '/v1/check': async () => {
+      const { pool, cloud } = gate.now();
+      return json(await compareTwice({ config, pool, cloud, datapath }));
+    },
+  };
+}

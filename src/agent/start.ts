@@ -1,0 +1,118 @@
+// From opened parts to a node that serves: who the instance is, its pool, what its kernel should hold, its attachments.
+// Invariant: with a journal the node serves before EC2 or the Kubernetes API answer; without one it waits for IMDS.
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import type { Imds, NodeIdentity } from '../cloud/imds.ts';
+import { loadLimits } from '../cloud/limits.ts';
+import type { Cloud } from '../cloud/port.ts';
+import type { Log } from '../ipam/core.ts';
+import { AddressPool } from '../ipam/pool.ts';
+import { replayRecords } from '../ipam/records.ts';
+import { Attachments } from './attachments.ts';
+import { DelQueue } from './del-queue.ts';
+import { NodeState } from './node-state.ts';
+import type { Parts } from './parts.ts';
+import { Repair } from './repair.ts';
+
+const MAX_IDENTITY_PAUSE_MS = 5_000;
+/** Bytes: jumbo frames inside a VPC. */
+const ENI_MTU = 9001;
+
+/** A node whose pool, kernel and attachments are known. */
+export type Serving = {
+  identity: NodeIdentity;
+  cloud: Cloud;
+  pool: AddressPool;
+  node: NodeState;
+  attachments: Attachments;
+  repair: Repair;
+};
+
+/** From the journal, else from IMDS, for which it waits as long as it takes. */
+async function learnIdentity(
+  known: NodeIdentity | null,
+  imds: Imds,
+  log: Log,
+  signal: AbortSignal,
+): Promise<NodeIdentity> {
+  for (let pause = 100; known === null; pause = Math.min(pause * 2, MAX_IDENTITY_PAUSE_MS)) {
+    try {
+      return await imds.identity(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn({ error: (error as Error).message }, 'IMDS does not say who this instance is; asking again');
+      await systemClock.sleep(pause, signal);
+    }
+  }
+  return known;
+}
+
+/** Resolves when ADD can be served from the journal, or from nothing on a first start. */
+export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serving> {
+  const { config, log, journal, datapath, imds, netns, faults } = parts;
+  const { settings } = config;
+  const known = replayRecords(journal.replay.records, systemClock.now()).identity;
+  const identity = await learnIdentity(known, imds, log, signal);
+  const cloud = parts.cloudFor(config.region ?? identity.region);
+  const limits = await loadLimits(identity.instanceType, cloud, signal);
+  const pool = new AddressPool({
+    cloud,
+    journal,
+    identity,
+    limits,
+    nodeName: config.nodeName,
+    log,
+    settings: {
+      warm: settings.warm,
+      cooldownMs: settings.cooldownMs,
+      idleReleaseMs: settings.idleReleaseMs,
+      beforeReuse: (ip) => datapath.forgetAddress(ip),
+      ifnameOf: (eni) => node.ifnameOf(eni.mac),
+    },
+    tags: { 'podway.io/node': config.nodeName },
+    ...(faults ? { onBoundary: faults.boundary } : {}),
+  });
+  // They are the pool's state now; the records of a full journal are half a MB.
+  journal.replay.records.length = 0;
+  for (const problem of pool.replayProblems) log.error({ problem }, 'the journal could not be read in full');
+  const node = new NodeState({
+    pool,
+    imds,
+    datapath,
+    netns,
+    settings,
+    eniMtu: ENI_MTU,
+    file: join(config.runDir, 'vpc.json'),
+    log,
+  });
+  if (!node.knowsVpc) await node.learnVpc(signal);
+  pool.onEniChange(async () => {
+    await node.sync();
+  });
+  const attachments = new Attachments({
+    pool,
+    datapath,
+    ownNetns: netns,
+    defaultMtu: settings.podMtu ?? ENI_MTU,
+  });
+  const repair = new Repair({ node, attachments, log });
+  if (pool.enis().length > 0) await repair.now();
+  return { identity, cloud, pool, node, attachments, repair };
+}
+
+/** Serves the DELs that came while no agent answered, then those that come the same way later. */
+export function startQueue(
+  { config, log, metrics }: Parts,
+  { pool, attachments }: Serving,
+  signal: AbortSignal,
+): Promise<void> {
+  const queue = new DelQueue({
+    dir: join(config.runDir, 'queue'),
+    heldSince: (del) => pool.findByContainer(del.containerId, del.ifname)[0]?.at ?? null,
+    del: (del) => attachments.del(del),
+    onError: (entry, error) =>
+      log.error({ entry, error: (error as Error).message }, 'a queued DEL could not be served'),
+    onLength: (entries) => metrics.queue.set(entries),
+  });
+  return queue.start(signal);
+}

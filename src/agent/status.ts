@@ -1,0 +1,21 @@
+// Whether the node can take pods, in the terms of CNI's STATUS (spec 1.1: 50 unavailable, 51 limited).
+import { PodwayError } from '../base/errors.ts';
+import type { Gate } from './gate.ts';
+
+/** Null when ADD can be served, else STATUS_UNAVAILABLE or STATUS_LIMITED with the cause. */
+export function nodeStatus(gate: Gate): PodwayError | null {
+  if (!gate.serving) return new PodwayError('STATUS_UNAVAILABLE', gate.starting().message);
+  const { pool, repair } = gate.serving;
+  const { held, free, cooling } = pool.counts();
+  const { broken } = repair;
+  if (broken) return new PodwayError(held > 0 ? 'STATUS_LIMITED' : 'STATUS_UNAVAILABLE', broken.message);
+  if (held + free + cooling > 0) return null;
+  const trouble = pool.trouble();
+  return trouble === null || trouble.code === 'POOL_GROWING'
+    ? null
+    : new PodwayError(
+        'STATUS_UNAVAILABLE',
+        `no pod can start: ${trouble.code}: ${trouble.message}`,
+        trouble.details,
+      );
+}
