@@ -117,20 +117,6 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         signal,
       );
     },
-    async describeInstance(instanceId, signal) {
-      const answer = await read('DescribeInstances', { InstanceId: [instanceId] }, signal);
-      const instance = itemsAt(answer, 'reservationSet').flatMap((one) => itemsAt(one, 'instancesSet'))[0];
-      if (!instance)
-        throw new CloudError('DescribeInstances', 'InvalidInstanceID.NotFound', `${instanceId} is not there`);
-      return {
-        id: textAt(instance, 'instanceId'),
-        instanceType: textAt(instance, 'instanceType'),
-        state: textAt(instance, 'instanceState', 'name'),
-        eniIds: itemsAt(instance, 'networkInterfaceSet').map(
-          (eni) => textAt(eni, 'networkInterfaceId') as EniId,
-        ),
-      };
-    },
     async describeSubnets(ids, signal) {
       const answer = await read('DescribeSubnets', { SubnetId: ids }, signal);
       return itemsAt(answer, 'subnetSet').map((item) => ({
@@ -166,9 +152,6 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         hypervisor: textAt(found, 'hypervisor'),
         bareMetal: textAt(found, 'bareMetal') === 'true',
       };
-    },
-    async createTags(ids, tags, signal) {
-      await change('CreateTags', { ResourceId: ids, Tag: tagParams(tags) }, true, signal);
     },
   };
 }

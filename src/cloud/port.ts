@@ -54,7 +54,6 @@ export type CreateEni = {
 };
 
 export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
-export type InstanceDescription = { id: string; instanceType: string; state: string; eniIds: EniId[] };
 export type InstanceTypeDescription = {
   instanceType: string;
   enis: number;
@@ -66,7 +65,7 @@ export type InstanceTypeDescription = {
 };
 
 export interface Cloud {
-  /** An id that does not exist makes the answer throw InvalidNetworkInterfaceID.NotFound; `missingIds` reads it. */
+  /** An id that does not exist makes the answer throw InvalidNetworkInterfaceID.NotFound. */
   describeNetworkInterfaces(filter: EniFilter, signal?: AbortSignal): Promise<EniDescription[]>;
   createNetworkInterface(request: CreateEni, signal?: AbortSignal): Promise<EniDescription>;
   /** Answers with the attachment's id; the attachment may still be `attaching`. */
@@ -80,10 +79,8 @@ export interface Cloud {
   /** All or nothing: answers with exactly `count` new addresses. */
   assignPrivateIps(eniId: EniId, count: number, signal?: AbortSignal): Promise<Ipv4[]>;
   unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
-  describeInstance(instanceId: string, signal?: AbortSignal): Promise<InstanceDescription>;
   describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
-  createTags(ids: readonly string[], tags: Tags, signal?: AbortSignal): Promise<void>;
 }
 
 export class CloudError extends PodwayError {
@@ -150,9 +147,3 @@ export function causeOfEc2Code(code: string): Cause {
 /** True for EC2's answers that name something which does not exist (any more). */
 export const isNotFound = (error: unknown): boolean =>
   error instanceof CloudError && /\.NotFound$|^InvalidAttachmentID/.test(error.ec2Code);
-
-/** The ids that a NotFound answer names: `The networkInterface ID 'eni-1, eni-2' does not exist`. */
-export const missingIds = (error: unknown): EniId[] =>
-  isNotFound(error)
-    ? ((error as CloudError).message.match(/eni-[0-9a-f]+/g) ?? []).map((id) => id as EniId)
-    : [];

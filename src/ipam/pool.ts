@@ -5,6 +5,7 @@ import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
+import { withBudget } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
@@ -106,7 +107,7 @@ export class AddressPool {
       subnetIds: options.settings.subnetIds ?? [],
     };
     this.#core = {
-      cloud: options.cloud,
+      cloud: withBudget(options.cloud, clock, () => this.#line.size > 0),
       journal: options.journal,
       clock,
       log: options.log ?? silentLog,

@@ -225,16 +225,6 @@ export class FakeCloud implements Cloud {
     });
   }
 
-  async describeInstance(instanceId: string) {
-    const eniIds = [...this.enis.values()].filter((eni) => eni.attachment).map((eni) => eni.id);
-    return this.#call('DescribeInstances', () => ({
-      id: instanceId,
-      instanceType: 'm5.large',
-      state: 'running',
-      eniIds,
-    }));
-  }
-
   async describeSubnets(ids: readonly string[]) {
     return this.#call('DescribeSubnets', () =>
       ids.map((id) => {
@@ -255,15 +245,6 @@ export class FakeCloud implements Cloud {
       hypervisor: 'nitro',
       bareMetal: false,
     }));
-  }
-
-  async createTags(ids: readonly string[], tags: Record<string, string>) {
-    return this.#call('CreateTags', () => {
-      for (const id of ids) {
-        const eni = this.#eni(id as EniId, 'CreateTags');
-        eni.tags = { ...eni.tags, ...tags };
-      }
-    });
   }
 
   async #call<T>(action: string, effect: () => T): Promise<T> {

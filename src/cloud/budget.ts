@@ -1,0 +1,113 @@
+// How often this node calls EC2: a storm on one node must not eat the account's allowance, which all nodes share.
+// Reads and changes have a bucket each, as EC2 counts them apart. A call is as urgent as what waits for it: a pod before
+// the warm pool before clean-up; the less urgent leave a part of each bucket to the more urgent. A call that finds no
+// token within its bound fails with CLOUD_THROTTLED, code `Budget`, before anything was sent.
+import type { Clock } from '../base/clock.ts';
+import { type Cloud, CloudError } from './port.ts';
+
+/** What waits for a call, most urgent first. */
+export type Urgency = 'pod' | 'warm' | 'clean';
+type Action = keyof Cloud;
+type Bucket = { readonly perSecond: number; readonly burst: number };
+
+/** Calls per second and at once. The largest type is filled with 15 ENIs by about 60 changes. */
+const READS: Bucket = { perSecond: 5, burst: 40 };
+const CHANGES: Bucket = { perSecond: 5, burst: 40 };
+/** Share of a bucket that is left to those who are more urgent. */
+const LEFT_TO_OTHERS: Readonly<Record<Urgency, number>> = { pod: 0, warm: 0.25, clean: 0.5 };
+const RANK: Readonly<Record<Urgency, number>> = { pod: 0, warm: 1, clean: 2 };
+/** Longest wait for a token (ms). */
+const LONGEST_WAIT = 30_000;
+/** A waiting call looks again this often (ms): what waits for it may have changed. */
+const LOOK_AGAIN = 100;
+
+const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
+  describeNetworkInterfaces: 'reads',
+  describeSubnets: 'reads',
+  describeInstanceType: 'reads',
+  createNetworkInterface: 'changes',
+  attachNetworkInterface: 'changes',
+  detachNetworkInterface: 'changes',
+  deleteNetworkInterface: 'changes',
+  setDeleteOnTermination: 'changes',
+  assignPrivateIps: 'changes',
+  unassignPrivateIps: 'changes',
+};
+const CLEAN_UP: ReadonlySet<Action> = new Set([
+  'detachNetworkInterface',
+  'deleteNetworkInterface',
+  'unassignPrivateIps',
+]);
+
+/** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */
+export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boolean): Cloud {
+  const buckets = { reads: new TokenBucket(READS, clock), changes: new TokenBucket(CHANGES, clock) };
+  const urgencyOf = (action: Action): Urgency =>
+    CLEAN_UP.has(action) ? 'clean' : isPodWaiting() ? 'pod' : 'warm';
+  const wrapped: Record<string, unknown> = {};
+  for (const [action, kind] of Object.entries(BUCKET_OF) as [Action, keyof typeof buckets][]) {
+    const call = cloud[action].bind(cloud) as (...args: unknown[]) => Promise<unknown>;
+    wrapped[action] = async (...args: unknown[]) => {
+      const signal = args.find((arg) => arg instanceof AbortSignal);
+      await buckets[kind].take(action, () => urgencyOf(action), signal);
+      return call(...args);
+    };
+  }
+  return wrapped as unknown as Cloud;
+}
+
+type Waiter = { urgency: () => Urgency };
+
+class TokenBucket {
+  readonly #bucket: Bucket;
+  readonly #clock: Clock;
+  /** In order of arrival. */
+  readonly #waiters = new Set<Waiter>();
+  #tokens: number;
+  #filledAt: number;
+
+  constructor(bucket: Bucket, clock: Clock) {
+    this.#bucket = bucket;
+    this.#clock = clock;
+    this.#tokens = bucket.burst;
+    this.#filledAt = clock.now();
+  }
+
+  async take(action: Action, urgency: () => Urgency, signal?: AbortSignal): Promise<void> {
+    const me: Waiter = { urgency };
+    const deadline = this.#clock.now() + LONGEST_WAIT;
+    this.#waiters.add(me);
+    try {
+      while (!this.#tryTake(me)) {
+        if (this.#clock.now() >= deadline) {
+          const { perSecond, burst } = this.#bucket;
+          const text = `this node's budget of ${perSecond} calls a second (${burst} at once) is used up`;
+          throw new CloudError(action, 'Budget', text);
+        }
+        await this.#clock.sleep(LOOK_AGAIN, signal);
+      }
+    } finally {
+      this.#waiters.delete(me);
+    }
+  }
+
+  #tryTake(me: Waiter): boolean {
+    const now = this.#clock.now();
+    const { perSecond, burst } = this.#bucket;
+    this.#tokens = Math.min(burst, this.#tokens + (Math.max(0, now - this.#filledAt) / 1000) * perSecond);
+    this.#filledAt = now;
+    const urgency = me.urgency();
+    if (this.#tokens < 1 + LEFT_TO_OTHERS[urgency] * burst || this.#isBehind(me, RANK[urgency])) return false;
+    this.#tokens -= 1;
+    return true;
+  }
+
+  #isBehind(me: Waiter, rank: number): boolean {
+    let earlier = true;
+    for (const other of this.#waiters) {
+      if (other === me) earlier = false;
+      else if (RANK[other.urgency()] < rank + (earlier ? 1 : 0)) return true;
+    }
+    return false;
+  }
+}
