@@ -14,6 +14,8 @@ export type Libc = {
   bind(fd: number, address: Uint8Array, length: number): number;
   listen(fd: number, backlog: number): number;
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, length: number): number;
+  /** `length` is an int: the value's room going in, its length coming back. */
+  getsockopt(fd: number, level: number, name: number, value: Uint8Array, length: Uint8Array): number;
   send: ((fd: number, bytes: Uint8Array, length: number, flags: number) => number) & AsyncCall;
   recv: ((fd: number, bytes: Uint8Array, length: number, flags: number) => number) & AsyncCall;
   close(fd: number): number;
@@ -70,6 +72,7 @@ export function libc(): Libc {
       bind: library.func('int bind(int, const void *, uint32_t)'),
       listen: library.func('int listen(int, int)'),
       setsockopt: library.func('int setsockopt(int, int, int, const void *, uint32_t)'),
+      getsockopt: library.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ void *)'),
       send: library.func('intptr_t send(int, const void *, size_t, int)') as Libc['send'],
       recv: library.func('intptr_t recv(int, void *, size_t, int)') as Libc['recv'],
       close: library.func('int close(int)'),

@@ -20,7 +20,7 @@ import {
   withNetns,
 } from './netns.ts';
 import { RtNetlink } from './rtnetlink.ts';
-import { listenTcpIn } from './sockets.ts';
+import { listenTcpIn, netnsCookie } from './sockets.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';
 import { inFreshNetns, needsRoot } from './testing.ts';
 
@@ -108,6 +108,15 @@ describe('network namespaces', needsRoot, () => {
         /nolink\/forwarding.*ENOENT/,
       );
       assert.throws(() => readSysctl(ns, 'kernel/../../secret'), TypeError);
+    }));
+
+  test('each namespace has a cookie of its own, the same at every look', () =>
+    inFreshNetns((one) => {
+      using other = createAnonymousNetns();
+      const cookie = netnsCookie(one);
+      assert.match(cookie ?? 'none', /^[0-9]+$/);
+      assert.equal(netnsCookie(one), cookie);
+      assert.notEqual(netnsCookie(other), cookie);
     }));
 
   test('a listening socket answers inside its namespace, on the event loop of the caller', () =>

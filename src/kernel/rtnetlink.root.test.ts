@@ -24,6 +24,26 @@ const withPair = (test: (rt: RtNetlink, v0: number, v1: number, ns: Netns) => vo
   });
 
 describe('rtnetlink', needsRoot, () => {
+  test('the far end of a pair tells its addresses from this end, and an alias comes with the way up', () =>
+    inFreshNetns((host) => {
+      using pod = createAnonymousNetns();
+      using other = createAnonymousNetns();
+      using rt = RtNetlink.open(host);
+      rt.apply([
+        { op: 'veth-add', name: 'pw0', peer: { name: 'eth0', netns: pod } },
+        { op: 'veth-add', name: 'pw1', peer: { name: 'eth0', netns: other } },
+      ]);
+      const alias = 'x'.repeat(254);
+      rt.apply([{ op: 'link-set', index: rt.link('pw0')!.index, up: true, alias }]);
+      const [mine, others] = [rt.link('pw0')!, rt.link('pw1')!];
+      assert.deepEqual([mine.alias, mine.up, others.alias], [alias, true, null]);
+      const ip = parseIp('10.0.0.5');
+      using inPod = RtNetlink.open(pod);
+      inPod.apply([{ op: 'addr-add', index: mine.peerIndex, ip, length: 32 }]);
+      const ips = (link: typeof mine) => rt.addresses(link.peerIndex, link.peerNetnsId!).map((it) => it.ip);
+      assert.deepEqual([ips(mine), ips(others)], [[ip], []]);
+    }));
+
   test('a pod’s wiring: pair across namespaces, address, neighbour, routes', () =>
     inFreshNetns((host) => {
       using pod = createAnonymousNetns();

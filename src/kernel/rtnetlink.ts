@@ -198,9 +198,10 @@ export class RtNetlink implements Disposable {
     return link;
   }
 
-  addresses(index?: number): Address[] {
+  /** Of all links or one; `netnsId`: in a namespace that a veth leads to, as `Link.peerNetnsId` names it. */
+  addresses(index?: number, netnsId?: number): Address[] {
     batch.reset();
-    encodeAddressDump(batch, index);
+    encodeAddressDump(batch, index, netnsId);
     return this.#dump('addresses', decodeAddress, ENODEV);
   }
 

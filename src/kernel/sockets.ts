@@ -1,5 +1,6 @@
 // Sockets made inside another namespace and then used from the event loop: a socket stays in the namespace it was
 // made in. Ownership of the descriptor goes to the caller (net.Server.listen({fd}) takes it over and closes it).
+import { constants } from 'node:os';
 import { familyOf, ipToBytes, parseIp } from '../base/ip.ts';
 import { SyscallError } from './errors.ts';
 import { intBytes, lastErrno, libc } from './ffi.ts';
@@ -18,7 +19,9 @@ const IP_TTL = 2;
 const IPPROTO_IPV6 = 41;
 const IPV6_UNICAST_HOPS = 16;
 const IPV6_V6ONLY = 26;
+const SO_NETNS_COOKIE = 71; // asm-generic/socket.h, Linux 5.14
 const DEFAULT_BACKLOG = 511;
+const { ENOPROTOOPT } = constants.errno;
 
 /** struct sockaddr_in or sockaddr_in6. */
 function socketAddress(address: string, port: number): { family: number; bytes: Uint8Array } {
@@ -86,4 +89,27 @@ export const bindUdpIn = (ns: Netns, address: string, port: number): number =>
 export function setSocketTtl(fd: number, ttl: number, family: 4 | 6 = 4): void {
   if (family === 4) setOption(fd, IPPROTO_IP, IP_TTL, ttl, `IP_TTL ${ttl}`);
   else setOption(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, ttl, `IPV6_UNICAST_HOPS ${ttl}`);
+}
+
+/**
+ * A number that the kernel gives a network namespace once and never again until it boots; null on a kernel that has
+ * none (before 5.14).
+ */
+export function netnsCookie(ns: Netns): string | null {
+  const c = libc();
+  return withNetns(ns, () => {
+    const fd = c.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) throw new SyscallError(`socket in ${ns.path}`, lastErrno());
+    try {
+      const cookie = new Uint8Array(8);
+      if (c.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, intBytes(cookie.length)) !== 0) {
+        const errno = lastErrno();
+        if (errno === ENOPROTOOPT) return null;
+        throw new SyscallError('SO_NETNS_COOKIE', errno);
+      }
+      return new DataView(cookie.buffer).getBigUint64(0, true).toString();
+    } finally {
+      c.close(fd);
+    }
+  });
 }

@@ -23,6 +23,7 @@ export const afOf = (ip: Ip): number => (familyOf(ip) === 4 ? AF_INET : AF_INET6
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
+const IFA_TARGET_NETNSID = 10;
 const IFA_F_NODAD = 0x02;
 const IFA_F_NOPREFIXROUTE = 0x200;
 
@@ -79,10 +80,11 @@ export function encodeAddressOp(w: ByteWriter, op: AddressOp): number {
   return 1;
 }
 
-/** All addresses, or those of one link. */
-export function encodeAddressDump(w: ByteWriter, index: number | undefined): void {
+/** All addresses, or those of one link; `netnsId`: of the namespace that the socket's own knows by this id. */
+export function encodeAddressDump(w: ByteWriter, index: number | undefined, netnsId?: number): void {
   const message = beginMessage(w, RTM_GETADDR, NLM_F_DUMP);
   putHeader(w, 0, 0, 0, 0, index ?? 0);
+  if (netnsId !== undefined) putU32(w, IFA_TARGET_NETNSID, netnsId);
   endMessage(w, message);
 }
 

@@ -61,6 +61,7 @@ export type VethAdd = {
   /** Bytes. */
   mtu?: number;
   group?: number;
+  /** At most 254 bytes: the kernel counts the NUL, and takes 255. */
   alias?: string;
   txqlen?: number;
   /** Where the link itself goes; the socket's namespace when absent. */
@@ -92,6 +93,7 @@ export type LinkSet = {
   /** Needs `index`: the name attribute of the request is the new name. */
   newName?: string;
   group?: number;
+  /** At most 254 bytes: the kernel counts the NUL, and takes 255. */
   alias?: string;
   txqlen?: number;
   port?: BridgePort;
