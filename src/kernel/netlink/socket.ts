@@ -1,10 +1,8 @@
-// A netlink socket: batches out in one send, acknowledgements and dumps in. It stays in the namespace it was made in.
+// A netlink socket over a transport (the system calls): batches out in one send, acknowledgements and dumps in.
 // Requests are synchronous: the kernel works inside send(2) and has its answers queued when send returns, so receiving
 // never blocks. Only the last message of a batch asks for an acknowledgement; refusals always come, in order.
 // Fails with SyscallError (the socket), NetlinkError (the kernel's refusal) or DumpInterrupted (a table that never rests).
 import { EAGAIN, EINTR, ENOBUFS, errnoName, NetlinkError, SyscallError } from '../errors.ts';
-import { intBytes, type Libc, lastErrno, libc } from '../ffi.ts';
-import { Netns, withNetns } from '../netns.ts';
 import { align4, type ByteWriter } from './bytes.ts';
 import {
   type Acknowledgement,
@@ -16,29 +14,11 @@ import {
   NLMSG_ERROR,
   readAcknowledgement,
 } from './message.ts';
-
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
-const SOL_NETLINK = 270;
-const NETLINK_ADD_MEMBERSHIP = 1;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-/** linux/sockios.h: the namespace of a socket, as a descriptor. */
-const SIOCGSKNS = 0x894c;
-const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
+import { openTransport, type SocketOptions, type Transport } from './transport.ts';
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-/** Room for the refusals of a whole batch (each costs the kernel about 1 kB) and for bursts of notifications. */
-const RECEIVE_ROOM = 8 << 20;
 /** The kernel makes dump messages no larger than 32 KiB (netlink_dump), acknowledgements are capped. */
 const RECEIVE_BYTES = 64 << 10;
 const DUMP_ATTEMPTS = 20;
@@ -55,24 +35,22 @@ export class DumpInterrupted extends Error {
   override name = 'DumpInterrupted';
 }
 
-/** Runs send or recv on a pool thread. Its errno stays there: callers learn only that the length is wrong. */
-function pooled(call: Libc['send'], fd: number, bytes: Uint8Array, flags: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    call.async(fd, bytes, bytes.length, flags, (error, result) => (error ? reject(error) : resolve(result)));
-  });
-}
-
-/** The parts of one dump, told from leftovers of earlier ones by the sequence number. */
+/**
+ * The parts of one dump, told from leftovers of earlier ones by the sequence number. A dump is read to its end whatever
+ * becomes of it: the kernel starts no other on the socket before.
+ */
 class DumpReader {
   readonly sequence: number;
-  readonly #what: string;
   readonly #part: (message: Message) => void;
   done = false;
   disturbed = false;
+  /** The kernel's refusal, when there is one. */
+  refusal: Acknowledgement | undefined;
+  /** What the reader of a part threw; thrown once the dump has ended. */
+  #thrown: { error: unknown } | undefined;
 
-  constructor(sequence: number, what: string, part: (message: Message) => void) {
+  constructor(sequence: number, part: (message: Message) => void) {
     this.sequence = sequence;
-    this.#what = what;
     this.#part = part;
   }
 
@@ -80,67 +58,52 @@ class DumpReader {
     eachMessage(bytes, length, (message) => {
       if (message.sequence !== this.sequence || this.done) return;
       if ((message.flags & NLM_F_DUMP_INTR) !== 0) this.disturbed = true;
-      if (message.type !== NLMSG_DONE && message.type !== NLMSG_ERROR) {
-        if (!this.disturbed) this.#part(message);
-        return;
-      }
-      this.done = true;
-      const answer = readAcknowledgement(message);
-      if (answer.errno === EINTR) this.disturbed = true;
-      else if (answer.errno !== 0)
-        throw new NetlinkError({ op: `dump of ${this.#what}`, index: 0, ...answer });
+      if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) this.#end(message);
+      else if (!this.disturbed && !this.#thrown) this.#one(message);
     });
+  }
+
+  #one(message: Message): void {
+    try {
+      this.#part(message);
+    } catch (error) {
+      this.#thrown = { error };
+    }
+  }
+
+  #end(message: Message): void {
+    this.done = true;
+    const answer = readAcknowledgement(message);
+    if (answer.errno === EINTR) this.disturbed = true;
+    else if (answer.errno !== 0) this.refusal = answer;
+  }
+
+  /** Call at the end. Throws what the dump of `what` met; false when it was disturbed and must be tried again. */
+  isWhole(what: string): boolean {
+    if (this.refusal) throw new NetlinkError({ op: `dump of ${what}`, index: 0, ...this.refusal });
+    if (this.disturbed) return false;
+    if (this.#thrown) throw this.#thrown.error;
+    return true;
   }
 }
 
-export type SocketOptions = {
-  ns?: Netns | undefined;
-  /** Check dump requests strictly and honour their filters (rtnetlink only). */
-  strict?: boolean;
-  /** Multicast groups to listen to. */
-  groups?: readonly number[];
-};
-
 export class NetlinkSocket implements Disposable {
-  readonly fd: number;
-  readonly protocol: number;
+  readonly #transport: Transport;
   #sequence = 0;
   #open = true;
   #sendRoom = 200 << 10;
 
-  private constructor(fd: number, protocol: number) {
-    this.fd = fd;
-    this.protocol = protocol;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   static open(protocol: number, options: SocketOptions = {}): NetlinkSocket {
-    const c = libc();
-    const make = () => c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
-    const fd = options.ns ? withNetns(options.ns, make) : make();
-    if (fd < 0) throw new SyscallError(`netlink socket of protocol ${protocol}`, lastErrno());
-    const set = (level: number, name: number, value: number) => {
-      if (c.setsockopt(fd, level, name, intBytes(value), 4) !== 0) {
-        const errno = lastErrno();
-        c.close(fd);
-        throw new SyscallError(`netlink socket option ${level}/${name}`, errno);
-      }
-    };
-    set(SOL_NETLINK, NETLINK_EXT_ACK, 1);
-    set(SOL_NETLINK, NETLINK_CAP_ACK, 1);
-    if (options.strict) set(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
-    set(SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_ROOM);
-    if (options.groups) {
-      // A socket without a port of its own counts as the kernel's, to which notifications are not sent.
-      const address = new Uint8Array(12);
-      new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
-      if (c.bind(fd, address, address.length) !== 0) {
-        const errno = lastErrno();
-        c.close(fd);
-        throw new SyscallError('netlink bind', errno);
-      }
-      for (const group of options.groups) set(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
-    }
-    return new NetlinkSocket(fd, protocol);
+    return new NetlinkSocket(openTransport(protocol, options));
+  }
+
+  /** For poll(2). */
+  get fd(): number {
+    return this.#transport.fd;
   }
 
   /** Numbers the messages and asks for an acknowledgement of the last, or of the last before a batch's end. */
@@ -170,10 +133,8 @@ export class NetlinkSocket implements Disposable {
 
   #ensureSendRoom(length: number): void {
     if (length <= this.#sendRoom) return;
-    // The kernel doubles the value; one batch may take it whole (netlink_sendmsg: EMSGSIZE otherwise).
-    if (libc().setsockopt(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, intBytes(length + 4096), 4) !== 0) {
-      throw new SyscallError('SO_SNDBUFFORCE', lastErrno());
-    }
+    // One batch may take the room whole (netlink_sendmsg: EMSGSIZE otherwise).
+    this.#transport.makeSendRoom(length + 4096);
     this.#sendRoom = length;
   }
 
@@ -198,7 +159,7 @@ export class NetlinkSocket implements Disposable {
     this.#ensureSendRoom(w.length);
     const { first, last } = this.#number(w, 'last');
     const bytes = w.copy();
-    const sent = await pooled(libc().send, this.fd, bytes, 0);
+    const sent = await this.#transport.sendAsync(bytes);
     if (sent !== bytes.length) throw new Error(`netlink send took ${sent} of ${bytes.length} bytes`);
     this.#collect(first, last, refused);
   }
@@ -247,7 +208,7 @@ export class NetlinkSocket implements Disposable {
   dump(w: ByteWriter, what: string, part: (message: Message) => void, restart: () => void): void {
     for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
       if (attempt > 0) restart();
-      const reader = new DumpReader(this.#next(), what, part);
+      const reader = new DumpReader(this.#next(), part);
       w.view.setUint32(8, reader.sequence, true);
       this.#send(w.bytes, w.length);
       while (!reader.done) {
@@ -255,7 +216,7 @@ export class NetlinkSocket implements Disposable {
         if (length === 0) throw new SyscallError(`netlink dump of ${what}`, EAGAIN);
         reader.read(receiveBuffer(), length);
       }
-      if (!reader.disturbed) return;
+      if (reader.isWhole(what)) return;
     }
     throw new DumpInterrupted(`${what} changed during each of ${DUMP_ATTEMPTS} reads`);
   }
@@ -271,16 +232,17 @@ export class NetlinkSocket implements Disposable {
     const buffer = new Uint8Array(RECEIVE_BYTES);
     for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
       if (attempt > 0) restart();
-      const reader = new DumpReader(this.#next(), what, part);
+      const reader = new DumpReader(this.#next(), part);
       new DataView(request.buffer).setUint32(8, reader.sequence, true);
-      const sent = await pooled(libc().send, this.fd, request, 0);
+      const sent = await this.#transport.sendAsync(request);
       if (sent !== request.length) throw new Error(`netlink dump of ${what}: send gave ${sent}`);
       while (!reader.done) {
-        const length = await pooled(libc().recv, this.fd, buffer, MSG_DONTWAIT);
+        const length = await this.#transport.receiveAsync(buffer);
         if (length <= 0) throw new Error(`netlink dump of ${what}: receive gave ${length}`);
+        refuseTruncated(length, buffer);
         reader.read(buffer, length);
       }
-      if (!reader.disturbed) return;
+      if (reader.isWhole(what)) return;
     }
     throw new DumpInterrupted(`${what} changed during each of ${DUMP_ATTEMPTS} reads`);
   }
@@ -306,10 +268,9 @@ export class NetlinkSocket implements Disposable {
 
   #send(bytes: Uint8Array, length: number): void {
     for (;;) {
-      const sent = libc().send(this.fd, bytes, length, 0);
+      const sent = this.#transport.send(bytes, length);
       if (sent === length) return;
-      const errno = lastErrno();
-      if (errno !== EINTR) throw new SyscallError(`netlink send of ${length} bytes`, errno);
+      if (sent !== -EINTR) throw new SyscallError(`netlink send of ${length} bytes`, -sent);
     }
   }
 
@@ -317,13 +278,11 @@ export class NetlinkSocket implements Disposable {
   receive(): number {
     const buffer = receiveBuffer();
     for (;;) {
-      const length = libc().recv(this.fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC);
-      if (length > buffer.length)
-        throw new RangeError(`netlink datagram of ${length} bytes exceeds ${buffer.length}`);
+      const length = this.#transport.receive(buffer);
+      refuseTruncated(length, buffer);
       if (length >= 0) return length;
-      const errno = lastErrno();
-      if (errno === EAGAIN) return 0;
-      if (errno !== EINTR) throw new SyscallError(`netlink receive (${errnoName(errno)})`, errno);
+      if (length === -EAGAIN) return 0;
+      if (length !== -EINTR) throw new SyscallError(`netlink receive (${errnoName(-length)})`, -length);
     }
   }
 
@@ -343,21 +302,23 @@ export class NetlinkSocket implements Disposable {
     return 'more';
   }
 
-  /** A new socket of the same protocol in the same namespace, which may have lost all other names meanwhile. */
+  /** A new socket of the same protocol in the same namespace. */
   sibling(options: Omit<SocketOptions, 'ns'> = {}): NetlinkSocket {
-    const fd = libc().ioctl(this.fd, SIOCGSKNS);
-    if (fd < 0) throw new SyscallError('SIOCGSKNS', lastErrno());
-    using ns = new Netns(fd, 'the namespace of a netlink socket');
-    return NetlinkSocket.open(this.protocol, { ...options, ns });
+    return new NetlinkSocket(this.#transport.sibling(options));
   }
 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    libc().close(this.fd);
+    this.#transport.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function refuseTruncated(length: number, buffer: Uint8Array): void {
+  if (length > buffer.length)
+    throw new RangeError(`netlink datagram of ${length} bytes exceeds ${buffer.length}`);
 }
