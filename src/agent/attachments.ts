@@ -5,6 +5,7 @@ import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import type { CniRequest, Result, Route } from '../cni/types.ts';
+import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import type { PodRoute } from '../datapath/types.ts';
@@ -64,6 +65,7 @@ export class Attachments {
           mtu: wishes.mtu ?? this.#o.defaultMtu,
           routes,
           hostIfname: hostLinkName(owner),
+          alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
         });
         signal.throwIfAborted();

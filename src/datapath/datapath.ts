@@ -13,6 +13,7 @@ import { slotKey } from './marks.ts';
 import { emptyMemory, type Kernel, type Log } from './memory.ts';
 import { createReaper } from './reap.ts';
 import { removeKernel } from './remove.ts';
+import { observeStanding, type Standing } from './standing.ts';
 import { linksOfEnis, syncKernel } from './sync.ts';
 import { openSysctlRecord } from './sysctls.ts';
 import type {
@@ -47,6 +48,8 @@ export type Datapath = {
    * counts. Rejects when an ENI has no link yet (after a bounded wait), with everything else in place.
    */
   syncNode(node: NodeDatapath): Promise<SyncReport>;
+  /** What stands in the kernel of pods, whatever this process remembers. Reads only. */
+  standing(): Standing;
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
   reapLinks(): Promise<void>;
@@ -152,6 +155,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
       waiting ??= enqueue(sync);
       return waiting;
     },
+    standing: () => observeStanding(kernel),
     wirePod(wiring) {
       const wired = wirePod(kernel, memory, wiring);
       wiredHere.add(wiring.hostIfname);

@@ -37,15 +37,17 @@ export function readTable(objects: readonly NftObject[]): ObservedTable {
   return { kernel: JSON.stringify(kept, (key, value) => (key === 'handle' ? undefined : value)), chains };
 }
 
-/** Elements of the pods' map; none when the map is not there. */
-export function observeElements(kernel: Kernel): PodElement[] {
+/** Elements of the pods' map; null when the map is not there. */
+export function listElements(kernel: Kernel): PodElement[] | null {
   try {
     return kernel.nf.listElements('inet', NFT_TABLE, PODS_MAP).map(readElement);
   } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return [];
+    if ((error as { code?: string }).code === 'ENOENT') return null;
     throw error;
   }
 }
+
+export const observeElements = (kernel: Kernel): PodElement[] => listElements(kernel) ?? [];
 
 function readElement(element: NftElement): PodElement {
   const name = element.key.subarray(0, IFNAMSIZ);

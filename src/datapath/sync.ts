@@ -13,6 +13,7 @@ import {
   cutGroup,
   eniTable,
   GROUP_PODS,
+  isCutGroup,
   isOurGroup,
   isOurTable,
   isPodLinkName,
@@ -160,7 +161,10 @@ function syncPodLinks(
   return missing;
 }
 
-/** Links of ours that nobody holds: cut before a kill, or made by an ADD that a kill ended. */
+/**
+ * Links of ours that nobody holds and no packet passes: cut before a kill, or made by an ADD that a kill ended. One that
+ * is up is somebody's network, whatever the journal says; only DEL and GC cut it.
+ */
 function sweepOrphans(
   kernel: Kernel,
   memory: Memory,
@@ -170,6 +174,7 @@ function sweepOrphans(
 ): void {
   for (const link of podLinks) {
     if (!isOurGroup(link.group) || memory.pods.has(link.name) || memory.cut.has(link.name)) continue;
+    if (link.up && !isCutGroup(link.group)) continue;
     const group = cutGroup(memory.cutCount++);
     kernel.rt.tryApply([{ op: 'link-set', index: link.index, up: false, group }]);
     memory.cut.set(link.name, { at: now, group });
@@ -284,8 +289,8 @@ function syncElements(
   changes: string[],
 ): void {
   const desired = [...memory.pods.values()]
-    .flatMap((pod) =>
-      pod.ips.map((ip) => ({ hostIfname: pod.hostIfname, ip, chain: eniChain(pod.eni), eni: pod.eni })),
+    .flatMap(({ hostIfname, ips, eni }) =>
+      eni === null ? [] : ips.map((ip) => ({ hostIfname, ip, chain: eniChain(eni), eni })),
     )
     .filter((element) => wantedChains.has(element.chain));
   const { remove, add } = diffElements(observeElements(kernel), desired);

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import { deleteNetns, listNetns, type Netns, openNetns } from '../kernel/netns.ts';
+import { linkAlias } from './alias.ts';
 import { createDatapath, type Datapath, type DatapathOptions } from './datapath.ts';
 import { hostLinkName } from './marks.ts';
 import type { Log } from './memory.ts';
@@ -288,9 +289,11 @@ export class TestPods {
     const containerId = randomBytes(8).toString('hex');
     const ips: Ip[] = [parseIp(ip)];
     const netnsPath = `/run/netns/${this.vpc.name(where)}`;
-    const hostIfname = hostLinkName({ network: 'podway', containerId, ifname: over.ifname ?? 'eth0' });
+    const key = { network: 'podway', containerId, ifname: over.ifname ?? 'eth0' };
+    const hostIfname = hostLinkName(key);
+    const alias = linkAlias({ ...key, pod: { namespace: 'default', name: where }, netns: netnsPath });
     const netns = openNetns(netnsPath);
-    return { containerId, ifname: 'eth0', netns, netnsPath, ips, eni, mtu: 9001, hostIfname, ...over };
+    return { containerId, ifname: 'eth0', netns, netnsPath, ips, eni, mtu: 9001, hostIfname, alias, ...over };
   }
 
   add(where: string, ip: string, eni: Eni, over: Partial<PodWiring> = {}): WiredPod {

@@ -25,7 +25,8 @@ export type Eni = EniSlot & {
 export type HeldPod = {
   readonly hostIfname: string;
   readonly ips: readonly Ip[];
-  readonly eni: EniSlot;
+  /** Null while nobody knows which ENI carries its address: its routes are kept, its element is not made. */
+  readonly eni: EniSlot | null;
 };
 
 /** All that should be true on the node. */
@@ -71,6 +72,8 @@ export type PodWiring = {
   readonly routes?: readonly PodRoute[];
   /** hostLinkName() of the attachment. */
   readonly hostIfname: string;
+  /** linkAlias() of the attachment. */
+  readonly alias?: string | undefined;
 };
 
 export type WiredPod = {
@@ -98,9 +101,11 @@ export type CutTarget = {
 export type CheckTarget = {
   readonly hostIfname: string;
   readonly ifname: string;
-  readonly netnsPath: string;
+  /** The pod's own end is not looked at when absent. */
+  readonly netnsPath?: string | undefined;
   readonly ips: readonly Ip[];
-  readonly eni: EniSlot;
+  /** Not compared when null. */
+  readonly eni: EniSlot | null;
   /** From the ADD's result; not compared when absent. */
   readonly mac?: Mac;
   readonly mtu?: number;

@@ -61,7 +61,13 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
     }
     // The node's end goes up first: the pod's end then finds its carrier at once, not after a kernel work item.
     kernel.rt.apply([
-      { op: 'link-set', index: link.index, up: true },
+      {
+        op: 'link-set',
+        index: link.index,
+        up: true,
+        // Taken here, and not by the message that creates the link.
+        ...(w.alias === undefined ? {} : { alias: w.alias }),
+      },
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
     ]);
     if (configurePod(w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
