@@ -14,6 +14,7 @@ const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]
   attach: () => import('./attach.ts'),
   traffic: () => import('./traffic.ts'),
   agent: () => import('./agent.ts'),
+  'ec2-calls': () => import('./ec2-calls.ts'),
 };
 
 const args = process.argv.slice(2);

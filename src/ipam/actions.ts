@@ -4,7 +4,15 @@
 import { randomUUID } from 'node:crypto';
 import { hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
 import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
-import { describeOne, detach, ensureAttached, ignoreNotFound, poll } from './attachment.ts';
+import {
+  describeOne,
+  detach,
+  ensureAttached,
+  ignoreNotFound,
+  onceKnown,
+  poll,
+  whileNew,
+} from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, tellListeners, unpause } from './core.ts';
 import { adoptEni, TAG_INSTANCE } from './observe.ts';
 import type { Action } from './plan.ts';
@@ -78,7 +86,7 @@ async function assign(core: Core, eniId: EniId, count: number): Promise<void> {
 /** All of `count`, or what the subnet still has when that is less. */
 async function assignWhatFits(core: Core, eni: Eni, count: number): Promise<Ipv4[]> {
   try {
-    return await core.cloud.assignPrivateIps(eni.id, count, core.signal);
+    return await whileNew(core, eni, () => core.cloud.assignPrivateIps(eni.id, count, core.signal));
   } catch (error) {
     const left = await leftInSubnet(core, error, eni.subnetId, count);
     if (left < 1) throw error;
@@ -139,9 +147,10 @@ async function addressesOf(core: Core, eniId: EniId): Promise<Set<Ip> | null> {
 
 async function setup(core: Core, eniId: EniId): Promise<void> {
   const eni = core.state.enis.get(eniId)!;
-  if (!eni.primary && !eni.deleteOnTermination && eni.attachmentId) {
+  const { attachmentId } = eni;
+  if (!eni.primary && !eni.deleteOnTermination && attachmentId) {
     try {
-      await core.cloud.setDeleteOnTermination(eniId, eni.attachmentId, core.signal);
+      await whileNew(core, eni, () => core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal));
     } catch (error) {
       failed(core, error, [`eni:${eniId}`], null, { eni: eniId });
       return;
@@ -204,7 +213,7 @@ async function create(core: Core, begun: Creation, resumed: boolean): Promise<vo
     const eniId = creation.eniId!;
     const attachmentId = await ensureAttached(core, creation, eniId, resumed);
     core.boundary('create:attached');
-    await core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal);
+    await onceKnown(core, () => core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal));
     const attached = await poll(core, eniId, (eni) => eni?.attachment?.status === 'attached');
     await learnSubnets(core, [attached!.subnetId]);
     const now = core.clock.now();
@@ -249,7 +258,8 @@ async function creationFailed(
   if (creation.eniId === null) commit(core, { ...core.state, creations }, done);
   else {
     // What was made and cannot be attached goes again: the planner removes ENIs that are leaving.
-    const described = await describeOne(core, creation.eniId).catch(() => null);
+    const made = creation.eniId;
+    const described = await onceKnown(core, () => describeOne(core, made)).catch(() => null);
     const orphan = described ? leavingEni(core, described) : null;
     if (orphan) commit(core, { ...withEni(core.state, orphan), creations }, eniRecord(orphan), done);
     else if (isNotFound(thrown)) commit(core, { ...core.state, creations }, done);
@@ -294,7 +304,9 @@ async function remove(core: Core, eniId: EniId): Promise<void> {
     await tellListeners(core);
     await detach(core, leaving, eni.phase === 'leaving');
     core.boundary('remove:detached');
-    await ignoreNotFound(core.cloud.deleteNetworkInterface(eniId, core.signal));
+    await ignoreNotFound(
+      whileNew(core, leaving, () => core.cloud.deleteNetworkInterface(eniId, core.signal)),
+    );
     core.boundary('remove:deleted');
   } catch (error) {
     failed(core, error, [`eni:${eniId}`], null, { eni: eniId });

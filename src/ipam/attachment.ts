@@ -8,6 +8,11 @@ import type { Creation, Eni } from './state.ts';
 const ATTACHMENT_WAIT = 120_000;
 const POLL_FIRST = 100;
 const POLL_MOST = 2_000;
+/** Waits between the tries of a call about something new: 250 ms doubled each time, 16 s in all. */
+const KNOWN_TRIES = 7;
+const KNOWN_FIRST_WAIT = 250;
+/** So long (ms) after it came to the pool an ENI may still be unknown to a part of EC2. */
+const NEW_FOR = 60_000;
 
 export async function ensureAttached(
   core: Core,
@@ -18,34 +23,45 @@ export async function ensureAttached(
   const instanceId = core.identity.instanceId;
   const { deviceIndex, networkCard } = creation;
   if (resumed) {
-    const { attachment } = await describeOne(core, eniId);
+    const { attachment } = await onceKnown(core, () => describeOne(core, eniId));
     if (attachment?.instanceId === instanceId && attachment.status !== 'detaching') return attachment.id;
   }
+  const request = { eniId, instanceId, deviceIndex, networkCard };
+  return onceKnown(core, () => core.cloud.attachNetworkInterface(request, core.signal));
+}
+
+/**
+ * EC2 does not know everywhere at once what it has just made: any call about a new ENI or attachment may be answered
+ * NotFound for some seconds. Such a call is repeated; what is still not there then is not there.
+ */
+export async function onceKnown<T>(core: Core, call: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      return await core.cloud.attachNetworkInterface(
-        { eniId, instanceId, deviceIndex, networkCard },
-        core.signal,
-      );
+      return await call();
     } catch (error) {
-      // EC2 may not know a new ENI everywhere at once.
-      if (!isNotFound(error) || tries >= 5) throw error;
-      await core.clock.sleep(200 * 2 ** tries, core.signal);
+      if (!isNotFound(error) || tries >= KNOWN_TRIES) throw error;
+      await core.clock.sleep(KNOWN_FIRST_WAIT * 2 ** (tries - 1), core.signal);
     }
   }
 }
 
+/** `onceKnown` for an ENI that is new to the pool; at once for the others. */
+export const whileNew = <T>(core: Core, eni: Pick<Eni, 'since'>, call: () => Promise<T>): Promise<T> =>
+  eni.since + NEW_FOR > core.clock.now() ? onceKnown(core, call) : call();
+
 export async function detach(core: Core, eni: Eni, repeated: boolean): Promise<void> {
   let attachmentId = eni.attachmentId;
   if (repeated || attachmentId === null) {
-    const found = await describeOne(core, eni.id).catch((error) => {
+    const found = await whileNew(core, eni, () => describeOne(core, eni.id)).catch((error) => {
       if (isNotFound(error)) return null;
       throw error;
     });
     attachmentId = found?.attachment?.status === 'detaching' ? null : (found?.attachment?.id ?? null);
   }
   if (attachmentId !== null)
-    await ignoreNotFound(core.cloud.detachNetworkInterface(attachmentId, core.signal));
+    await ignoreNotFound(
+      whileNew(core, eni, () => core.cloud.detachNetworkInterface(attachmentId, core.signal)),
+    );
   await poll(core, eni.id, (found) => found === null || found.attachment === null);
 }
 

@@ -54,6 +54,8 @@ export type Core = {
   telling: Promise<void>;
   /** Asks for a describe soon: something in the cloud is not as we thought; `orphans`: one of our ENIs may hang loose. */
   reconcileSoon(orphans?: boolean): void;
+  /** Asks for a describe within the minute: we have changed something in the cloud. */
+  reconcileAfterChange(): void;
   /** Looks at the pool again: something has changed. */
   kick(): void;
 };
@@ -144,5 +146,6 @@ export function setSettled(core: Core, key: string, changed = true): void {
   if (eni && changed)
     state = { ...state, enis: withEntry(state.enis, eni.id, { ...eni, settledAt: core.clock.now() }) };
   core.state = state;
+  if (changed) core.reconcileAfterChange();
   core.kick();
 }

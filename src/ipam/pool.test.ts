@@ -283,7 +283,7 @@ test('an ENI that somebody detaches under running pods is reported, its leases s
     astray.map((lease) => `default/${lease.owner.pod!.name}`).sort(),
   );
   for (const lease of astray) node.pool.release(lease.owner);
-  await node.clock.advance(700_000);
+  await node.clock.advance(1_600_000);
   assert.ok(!node.cloud.enis.has(eni.id), 'free of holders it goes');
 });
 

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import { withBudget } from '../cloud/budget.ts';
-import type { NodeIdentity } from '../cloud/imds.ts';
+import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
@@ -22,6 +22,7 @@ import {
 } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
+import { MetadataHint } from './hint.ts';
 import { type Action, type PoolPolicy, plan } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
 import { holdRecord, liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
@@ -51,6 +52,8 @@ export type { PoolSettings } from './settings.ts';
 
 export type PoolOptions = {
   cloud: Cloud;
+  /** Asked for hints of what others changed; absent: none. */
+  metadata?: Pick<Imds, 'get'>;
   journal: PoolJournal;
   identity: NodeIdentity;
   limits: InstanceLimits;
@@ -82,6 +85,7 @@ export class AddressPool {
   readonly #line: WaitingLine;
   readonly #cleaner: Cleaner;
   readonly #reconciler: Reconciler;
+  readonly #hint: MetadataHint;
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #wake: () => void = () => {};
@@ -121,11 +125,13 @@ export class AddressPool {
       state: shortenCooling(replayed.state, clock.now(), options.settings.cooldownMs),
       telling: Promise.resolve(),
       reconcileSoon: (orphans) => this.#reconciler.soon(orphans),
+      reconcileAfterChange: () => this.#reconciler.afterChange(),
       kick: () => this.kick(),
     };
     this.#line = new WaitingLine(clock);
     this.#cleaner = new Cleaner(this.#core, options.settings);
-    this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs ?? 60_000);
+    this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
+    this.#hint = new MetadataHint(this.#core, options.metadata);
     const damage =
       replay.damaged > 0
         ? [`${replay.damaged} journal lines are unreadable (kept in ${replay.keptAside})`]
@@ -359,6 +365,7 @@ export class AddressPool {
     return Math.min(
       gather,
       this.#reconciler.dueAt(),
+      this.#hint.dueAt(),
       this.#cleaner.dueAt(now),
       nextWake(this.#core.state, { waiting: this.#line.size }, this.#policy, now),
     );
@@ -386,6 +393,7 @@ export class AddressPool {
     this.#line.serve((owner) => this.#give(owner));
     this.#background(this.#cleaner.startDue(now));
     this.#background(this.#reconciler.startDue(now));
+    this.#background(this.#hint.startDue(now));
     for (const action of this.#dueActions(now)) this.#background(runAction(this.#core, action));
     this.#line.refuse(
       (position, since) => this.#diagnose(position, since),

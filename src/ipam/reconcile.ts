@@ -1,5 +1,6 @@
-// Compares the pool with EC2 at an interval, sooner after a surprise, and finds ENIs of ours that nothing attaches.
-// One describe per interval at rest. A failure pauses the cloud and is tried again; it never changes the pool.
+// Compares the pool with EC2: every five minutes at rest, a minute after a change of ours, at once when something is
+// amiss; and finds ENIs of ours that nothing attaches. Describes are what a fleet spends its EC2 allowance on: 1,000
+// nodes at rest make 3 a second. A failure pauses the cloud and is tried again; it never changes the pool.
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
@@ -8,11 +9,15 @@ import { eniRecord, type PoolRecord } from './records.ts';
 import { isHolding, withEni } from './state.ts';
 
 /** Every so many describes the whole account's ENIs with our tag are looked at. */
-const ORPHAN_EVERY = 10;
+const ORPHAN_EVERY = 4;
 /** After a surprise the next describe comes this soon (ms). */
 const SOON = 500;
-/** ENIs that a describe could say nothing about (a call was out for them) are looked at again after this (ms). */
-const SKIPPED_AGAIN = 15_000;
+/** After a change of ours, or when a call was out for an ENI, EC2 is asked this soon (ms) what came of it. */
+const AFTER_CHANGE = 60_000;
+/** At rest (ms). */
+const AT_REST = 300_000;
+/** A wait is up to this share longer than it says: nodes that changed together (a rollout) soon ask at different times. */
+const JITTER = 0.5;
 
 /** While the node knows no ENI at all it asks EC2 at least this often (ms). */
 const UNKNOWN_AGAIN = 1_500;
@@ -38,7 +43,7 @@ export class Reconciler {
   readonly #core: Core;
   readonly #interval: number;
 
-  constructor(core: Core, interval: number) {
+  constructor(core: Core, interval = AT_REST) {
     this.#core = core;
     this.#interval = interval;
     this.first = new Promise((resolve) => {
@@ -58,7 +63,18 @@ export class Reconciler {
   /** Asks for a describe soon. */
   soon(orphans = false): void {
     this.#lookForOrphans ||= orphans;
-    this.#askedAt = Math.min(this.#askedAt, this.#core.clock.now() + SOON);
+    this.#within(SOON);
+  }
+
+  /** Asks for a describe after a change of ours. */
+  afterChange(): void {
+    this.#within(this.#jittered(AFTER_CHANGE));
+  }
+
+  #jittered = (ms: number): number => ms * (1 + this.#core.random() * JITTER);
+
+  #within(ms: number): void {
+    this.#askedAt = Math.min(this.#askedAt, this.#core.clock.now() + ms);
     this.#nextAt = Math.min(this.#nextAt, this.#askedAt);
     this.#core.kick();
   }
@@ -89,7 +105,7 @@ export class Reconciler {
     this.#askedAt = Number.POSITIVE_INFINITY;
     try {
       const wait = await this.#describe(beganAt);
-      this.#nextAt = Math.min(clock.now() + wait * (0.9 + this.#core.random() / 5), this.#askedAt);
+      this.#nextAt = Math.min(clock.now() + this.#jittered(wait), this.#askedAt);
       this.#lastDescribe = clock.now();
       unpause(this.#core, 'cloud');
       if (this.#failingSince !== null) log.info({ failingSince: this.#failingSince }, 'EC2 answers again');
@@ -133,8 +149,8 @@ export class Reconciler {
       (eni) =>
         eni.missingSince !== null || [...eni.blocks.values()].some((block) => block.missingSince !== null),
     );
-    if (missing) return Math.min(this.#interval, (REMOVAL_GAP + 1_000) / 0.9);
-    return skipped || this.#lookForOrphans ? Math.min(this.#interval, SKIPPED_AGAIN) : this.#interval;
+    if (missing) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
+    return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
   }
 
   async #fold(described: readonly EniDescription[], beganAt: number): Promise<void> {

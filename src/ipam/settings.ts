@@ -13,7 +13,7 @@ export type PoolSettings = {
   podLimit?: number;
   /** Subnets for new ENIs, best first; absent: the primary ENI's. */
   subnetIds?: readonly string[];
-  /** Between two describes at rest (ms). */
+  /** Between two describes at rest (ms); absent: five minutes. */
   reconcileMs?: number;
   /** How long a pod waits for an address before it gets the cause (ms). */
   waitMs?: number;

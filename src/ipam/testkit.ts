@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
+import { formatIp } from '../base/ip.ts';
 import { Journal } from '../base/journal.ts';
-import type { NodeIdentity } from '../cloud/imds.ts';
+import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
 import type { EniListener } from './core.ts';
@@ -81,6 +82,33 @@ export const podOwner = (name: string): Owner => ({
   pod: { namespace: 'default', name },
 });
 
+export function identityOf(cloud: FakeCloud, limits: InstanceLimits): NodeIdentity {
+  const primary = [...cloud.enis.values()].find((eni) => eni.attachment?.deviceIndex === 0)!;
+  return {
+    instanceId: cloud.instanceId,
+    instanceType: limits.instanceType,
+    region: 'us-west-2',
+    zone: 'us-west-2a',
+    vpcId: 'vpc-0fake',
+    primary: {
+      eniId: primary.id,
+      mac: primary.mac,
+      subnetId: primary.subnetId,
+      ip: primary.addresses[0]!.ip,
+    },
+  };
+}
+
+/** The metadata service of the cloud's instance: always up to date, unlike the real one. */
+export const metadataOf = (cloud: FakeCloud): Pick<Imds, 'get'> => ({
+  async get(path) {
+    const attached = [...cloud.enis.values()].filter((eni) => eni.attachment);
+    if (path.endsWith('/macs/')) return attached.map((eni) => `${eni.mac}/`).join('\n');
+    const eni = attached.find((one) => path.includes(one.mac));
+    return eni ? eni.addresses.map((one) => formatIp(one.ip)).join('\n') : null;
+  },
+});
+
 export type TestNodeOptions = {
   cloud?: FakeSettings;
   settings?: Partial<PoolSettings>;
@@ -97,6 +125,8 @@ export class TestNode implements AsyncDisposable {
   /** Set to make the next start's journal and pool call it at each boundary. */
   onBoundary: ((name: string) => void) | undefined;
   listener: EniListener | undefined;
+  /** Set before a start to have the pool take hints from it. */
+  metadata: Pick<Imds, 'get'> | undefined;
   pool!: AddressPool;
   journal!: Journal<PoolRecord>;
   #stop!: AbortController;
@@ -118,20 +148,7 @@ export class TestNode implements AsyncDisposable {
   }
 
   get identity(): NodeIdentity {
-    const primary = [...this.cloud.enis.values()].find((eni) => eni.attachment?.deviceIndex === 0)!;
-    return {
-      instanceId: this.cloud.instanceId,
-      instanceType: this.limits.instanceType,
-      region: 'us-west-2',
-      zone: 'us-west-2a',
-      vpcId: 'vpc-0fake',
-      primary: {
-        eniId: primary.id,
-        mac: primary.mac,
-        subnetId: primary.subnetId,
-        ip: primary.addresses[0]!.ip,
-      },
-    };
+    return identityOf(this.cloud, this.limits);
   }
 
   /** Opens the journal and makes the pool; the loop is not started. */
@@ -141,6 +158,7 @@ export class TestNode implements AsyncDisposable {
     this.#stop = new AbortController();
     this.pool = new AddressPool({
       cloud: this.cloud,
+      ...(this.metadata ? { metadata: this.metadata } : {}),
       journal: this.journal,
       identity: this.identity,
       limits: this.limits,

@@ -1,0 +1,114 @@
+// What the metadata service says of this node's ENIs, read every half minute. It costs none of the account's EC2
+// allowance and may be stale, so all that it can do is ask for a describe: nothing is taken in or removed on its word.
+// One reading asks once: as long as the service says the same, no second describe follows. Fails silently: the describe
+// at rest comes anyway.
+import { formatIp } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+import type { Imds } from '../cloud/imds.ts';
+import type { Core } from './core.ts';
+import type { Eni, PoolState } from './state.ts';
+
+/** Between two readings (ms), jittered by a tenth. */
+const INTERVAL = 30_000;
+/** The service shows a change of ours this long (ms) after EC2 has confirmed it, at most; the describe then says more. */
+const METADATA_LAG = 30_000;
+
+const MACS = 'meta-data/network/interfaces/macs/';
+
+/** IPv4 addresses by MAC of the ENIs that were asked for; the others have their MAC alone. */
+type Reading = { macs: string[]; addresses: Map<string, string[]> };
+
+export class MetadataHint {
+  readonly #core: Core;
+  readonly #metadata: Pick<Imds, 'get'> | undefined;
+  #nextAt: number;
+  #reading = false;
+  /** The reading that a describe was asked for. */
+  #asked = '';
+
+  constructor(core: Core, metadata: Pick<Imds, 'get'> | undefined) {
+    this.#core = core;
+    this.#metadata = metadata;
+    this.#nextAt = core.clock.now() + this.#pause();
+  }
+
+  dueAt(): number {
+    return this.#metadata && !this.#reading ? this.#nextAt : Number.POSITIVE_INFINITY;
+  }
+
+  startDue(now: number): Promise<void> | null {
+    if (!this.#metadata || this.#reading || now < this.#nextAt) return null;
+    this.#reading = true;
+    return this.#read(this.#metadata).finally(() => {
+      this.#reading = false;
+      this.#nextAt = this.#core.clock.now() + this.#pause();
+    });
+  }
+
+  #pause = (): number => INTERVAL * (0.9 + this.#core.random() / 5);
+
+  async #read(metadata: Pick<Imds, 'get'>): Promise<void> {
+    const core = this.#core;
+    const known = judgeable(core.state, core.clock.now());
+    let reading: Reading;
+    try {
+      reading = await readInterfaces(metadata, known, core.signal);
+    } catch (error) {
+      core.log.debug({ error: String(error) }, 'the metadata service gives no hint');
+      return;
+    }
+    // A change of ours meanwhile makes the reading old.
+    const still = judgeable(core.state, core.clock.now()).filter((eni) => known.includes(eni));
+    const text = JSON.stringify([reading.macs, [...reading.addresses]]);
+    if (!differs(core.state, still, reading)) this.#asked = '';
+    else if (text !== this.#asked) {
+      this.#asked = text;
+      core.log.info({ macs: reading.macs }, 'the metadata service says otherwise than the pool; asking EC2');
+      core.reconcileSoon();
+    }
+  }
+}
+
+const judgeable = (state: PoolState, now: number): Eni[] =>
+  [...state.enis.values()].filter(
+    (eni) => eni.phase !== 'leaving' && !state.busy.has(eni.id) && eni.settledAt + METADATA_LAG < now,
+  );
+
+async function readInterfaces(
+  metadata: Pick<Imds, 'get'>,
+  enis: readonly Eni[],
+  signal: AbortSignal,
+): Promise<Reading> {
+  const listed = (await metadata.get(MACS, signal)) ?? '';
+  const macs = listed
+    .split(/\s+/)
+    .map((one) => one.replace(/\/$/, ''))
+    .filter((one) => one !== '')
+    .sort();
+  const addresses = new Map<string, string[]>();
+  for (const eni of enis) {
+    if (!macs.includes(eni.mac)) continue;
+    const found = (await metadata.get(`${MACS}${eni.mac}/local-ipv4s`, signal)) ?? '';
+    addresses.set(eni.mac, found.split(/\s+/).filter(Boolean).sort());
+  }
+  return { macs, addresses };
+}
+
+function differs(state: PoolState, enis: readonly Eni[], reading: Reading): boolean {
+  const known = new Set<Mac>([...state.enis.values()].map((eni) => eni.mac));
+  const others = reading.macs.filter((mac) => !known.has(mac as Mac));
+  if (state.creations.size === 0 && others.length !== state.foreign.length) return true;
+  return enis.some((eni) => {
+    const listed = reading.addresses.get(eni.mac);
+    if (!listed) return eni.missingSince === null;
+    return listed.join() !== expectedAddresses(eni).join();
+  });
+}
+
+const expectedAddresses = (eni: Eni): string[] =>
+  [
+    formatIp(eni.primaryIp),
+    ...[...eni.blocks.values()]
+      .filter(({ cidr, missingSince }) => cidr.length === 32 && missingSince === null)
+      .map(({ cidr }) => formatIp(cidr.ip)),
+  ].sort();
