@@ -5,9 +5,8 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
-import type { BenchResult } from './main.ts';
 import { podway, root, run, runAsync, scratch } from './run.ts';
-import { round, summarise } from './stats.ts';
+import { type BenchResult, round, summarise } from './stats.ts';
 
 const LAB = 'bench-agent';
 const NODE = 'bare';

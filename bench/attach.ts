@@ -2,9 +2,8 @@
 // The lab runs one m5.4xlarge node with cooldown 0 (said in the title): every address may be given again at once.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BenchResult } from './main.ts';
 import { podway, run, runAsync, scratch } from './run.ts';
-import { round, type Summary, summarise } from './stats.ts';
+import { type BenchResult, round, type Summary, summarise } from './stats.ts';
 
 const LAB = 'bench-attach';
 const HOST = 'podway-bench-host';

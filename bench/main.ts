@@ -2,13 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { release } from 'node:os';
 import { root } from './run.ts';
-
-export type BenchResult = {
-  title: string;
-  head: string[];
-  rows: (string | number)[][];
-  numbers: Record<string, unknown>;
-};
+import type { BenchResult } from './stats.ts';
 
 const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]> }>> = {
   attach: () => import('./attach.ts'),

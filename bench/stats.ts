@@ -1,5 +1,12 @@
 // Percentiles and tables for the benchmarks. A figure is only ever printed beside its peer's from the same run.
 
+export type BenchResult = {
+  title: string;
+  head: string[];
+  rows: (string | number)[][];
+  numbers: Record<string, unknown>;
+};
+
 export type Summary = { n: number; p50: number; p90: number; p99: number; max: number };
 
 /** Nearest-rank percentiles; the unit is the samples' own. */

@@ -10,9 +10,8 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
-import type { BenchResult } from './main.ts';
 import { podway, root, run, scratch } from './run.ts';
-import { round, summarise } from './stats.ts';
+import { type BenchResult, round, summarise } from './stats.ts';
 
 const LAB = 'bench-traffic';
 const PORT = 7777;

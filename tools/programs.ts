@@ -1,6 +1,6 @@
 // Compiles the C programs of the checkout when their sources are newer. Prints one line per program.
 import { join } from 'node:path';
-import { buildProgram, programs } from '../src/cni/programs.ts';
+import { buildProgram, programs } from '../src/base/programs.ts';
 
 const root = join(import.meta.dirname, '..');
 const quiet = process.argv.includes('--quiet');

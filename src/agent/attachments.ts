@@ -9,6 +9,7 @@ import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import type { PodRoute } from '../datapath/types.ts';
+import { DEFAULT_ROUTE } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Lease, Owner } from '../ipam/state.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
@@ -24,7 +25,6 @@ export type AttachmentsOptions = {
   defaultMtu: number;
 };
 
-const DEFAULT_ROUTE: PodRoute = { dst: parseCidr('0.0.0.0/0') };
 /** CNI 1.1 gives a route's scope as the kernel's number (linux/rtnetlink.h). */
 const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 253: 'link', 254: 'host' };
 

@@ -3,8 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
-
-export type SnatMode = 'node' | 'none' | 'random';
+import type { SnatMode } from '../datapath/types.ts';
 
 export type AgentSettings = {
   /** Free addresses to keep ready. */

@@ -2,12 +2,12 @@
 // datapath. The VPC's CIDRs are kept in a file under the run directory, so that a restart needs no IMDS to route right.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { type Cidr, formatCidr, parseCidr } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
-import type { Log } from '../ipam/core.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';

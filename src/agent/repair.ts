@@ -2,7 +2,7 @@
 // gone. A failure is kept as `broken` until a later repair succeeds; it never stops the loop.
 import { systemClock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
-import type { Log } from '../ipam/core.ts';
+import type { Log } from '../base/log.ts';
 import type { Attachments } from './attachments.ts';
 import type { NodeState } from './node-state.ts';
 

@@ -2,10 +2,10 @@
 // Invariant: with a journal the node serves before EC2 or the Kubernetes API answer; without one it waits for IMDS.
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import { loadLimits } from '../cloud/limits.ts';
 import type { Cloud } from '../cloud/port.ts';
-import type { Log } from '../ipam/core.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
 import { Attachments } from './attachments.ts';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { PodwayError } from '../base/errors.ts';
-import { buildProgram, findCompiler, ProgramError } from './programs.ts';
+import { buildProgram, findCompiler, ProgramError } from '../base/programs.ts';
 import { decodeRequest } from './request.ts';
 import { environment, nearlyConf } from './testing/arbitrary.ts';
 import { FakeAgent, type Ran, run, sanitizedShim } from './testing/shim.ts';

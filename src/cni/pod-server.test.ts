@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { buildProgram } from './programs.ts';
+import { buildProgram } from '../base/programs.ts';
 
 const srcRoot = join(import.meta.dirname, '../..');
 let server: ChildProcess;

@@ -4,13 +4,14 @@
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
 // Map: marks (numbers and names), types, desired, nft, enis, diff (pure); observe, sync, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { checkPod, type NodeView, observeNode } from './check.ts';
 import { slotKey } from './marks.ts';
-import { emptyMemory, type Kernel, type Log } from './memory.ts';
+import { emptyMemory, type Kernel } from './memory.ts';
 import { createReaper } from './reap.ts';
 import { removeKernel } from './remove.ts';
 import { observeStanding, type Standing } from './standing.ts';

@@ -4,8 +4,7 @@
 import { hash } from 'node:crypto';
 import { localMac, type Mac } from '../base/mac.ts';
 
-/** Protocol number of our routes and rules (rtm_protocol, FRA_PROTOCOL). 0x50 is free in iproute2's rt_protos. */
-export const PROTOCOL = 0x50;
+export { PROTOCOL } from '../kernel/rtnetlink.ts';
 
 /** Our bits of packet and connection marks: which ENI. The other 25 belong to policy, identity and to others. */
 export const ENI_MASK = 0x7f;

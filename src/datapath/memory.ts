@@ -6,13 +6,6 @@ import type { Nft } from '../kernel/nftables.ts';
 import type { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { HeldPod, NodeDatapath } from './types.ts';
 
-export type Log = {
-  debug(values: object, message: string): void;
-  info(values: object, message: string): void;
-  warn(values: object, message: string): void;
-  error(values: object, message: string): void;
-};
-
 export type Kernel = {
   readonly netns: Netns;
   readonly rt: RtNetlink;

@@ -2,7 +2,8 @@
 // in one group little more than one, and it holds the rtnl lock meanwhile: so it runs on a socket and thread of its
 // own, one bounded group after another, and waits while ADDs are queued, up to a bound. Fails into the log; the next
 // reap, or sync, tries again.
-import type { Kernel, Log, Memory } from './memory.ts';
+import type { Log } from '../base/log.ts';
+import type { Kernel, Memory } from './memory.ts';
 
 /** From the last cut to the deletion: the DELs of a storm share one, and do not wait for its lock themselves. */
 const GATHER_MS = 30;

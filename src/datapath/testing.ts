@@ -4,12 +4,12 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import { parseMac } from '../base/mac.ts';
 import { deleteNetns, listNetns, type Netns, openNetns } from '../kernel/netns.ts';
 import { linkAlias } from './alias.ts';
 import { createDatapath, type Datapath, type DatapathOptions } from './datapath.ts';
 import { hostLinkName } from './marks.ts';
-import type { Log } from './memory.ts';
 import type { Eni, HeldPod, NodeDatapath, PodWiring, WiredPod } from './types.ts';
 
 export const isRoot = process.getuid?.() === 0;

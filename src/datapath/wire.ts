@@ -24,7 +24,8 @@ import { eniChain, PODS_MAP, podKey } from './nft.ts';
 import { podLinkSysctls } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
-const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr };
+/** What a pod without routes of its own gets. */
+export const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr };
 
 /** The pod's routes as they will be. */
 export const podRoutes = (routes: readonly PodRoute[] | undefined): readonly PodRoute[] =>

@@ -1,9 +1,11 @@
 // What the pool's parts share: the current state, the journal, the cloud, and the one way to change the state.
 // Invariant: the state changes together with its journal records, in one synchronous step; records are written first,
 // so a write that fails leaves the state as it was.
+
 import type { Clock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import type { Cidr } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
@@ -17,12 +19,6 @@ import {
   withoutEntry,
 } from './state.ts';
 
-export type Log = {
-  debug(fields: object, text: string): void;
-  info(fields: object, text: string): void;
-  warn(fields: object, text: string): void;
-  error(fields: object, text: string): void;
-};
 export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** An ENI as the node's network must know it. */

@@ -5,21 +5,14 @@ import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import { withBudget } from '../cloud/budget.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import { Cleaner } from './cleaner.ts';
-import {
-  type AttachedEni,
-  attachedNow,
-  type Core,
-  commit,
-  type EniListener,
-  type Log,
-  silentLog,
-} from './core.ts';
+import { type AttachedEni, attachedNow, type Core, commit, type EniListener, silentLog } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
 import { MetadataHint } from './hint.ts';

@@ -11,7 +11,7 @@ export { NetnsError } from './errors.ts';
 /** Where `ip netns` keeps its names. */
 export const NETNS_DIR = '/run/netns';
 const THREAD_NETNS = '/proc/thread-self/ns/net';
-const CLONE_NEWNET = 0x40000000; // linux/sched.h
+export const CLONE_NEWNET = 0x40000000; // linux/sched.h
 const NS_GET_NSTYPE = 0xb703; // linux/nsfs.h
 const MS_BIND = 0x1000;
 const MS_REC = 0x4000;

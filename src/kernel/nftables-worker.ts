@@ -6,14 +6,13 @@ import { parentPort } from 'node:worker_threads';
 import { errnoName } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
 import { NftContext, type NftResult } from './libnftables.ts';
+import { CLONE_NEWNET } from './netns.ts';
 
 export type NftRequest =
   | { id: number; kind: 'run'; fd: number; context: number; script: string; json: boolean }
   | { id: number; kind: 'forget'; context: number };
 
 export type NftReply = NftResult & { id: number };
-
-const CLONE_NEWNET = 0x40000000;
 
 const contexts = new Map<number, NftContext>();
 

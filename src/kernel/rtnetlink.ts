@@ -43,7 +43,7 @@ export type { Address, AddressOp } from './netlink/address.ts';
 export type { BridgePort, Link, LinkOp } from './netlink/link.ts';
 export type { Fdb, FdbOp, Neighbour, NeighbourOp, NeighbourState } from './netlink/neighbour.ts';
 export {
-  OUR_PROTOCOL,
+  PROTOCOL,
   type Route,
   type RouteFilter,
   type RouteOp,

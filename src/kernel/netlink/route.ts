@@ -14,8 +14,8 @@ import {
   NLM_F_REPLACE,
 } from './message.ts';
 
-/** Protocol number of our routes and rules. */
-export const OUR_PROTOCOL = 0x50;
+/** Protocol number of our routes and rules (rtm_protocol, FRA_PROTOCOL). 0x50 is free in iproute2's rt_protos. */
+export const PROTOCOL = 0x50;
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
@@ -70,7 +70,7 @@ export type RouteOp = {
   src?: Ip;
   /** Default as `ip route`: link without a gateway, universe with one, host for local; any for a deletion. */
   scope?: 'universe' | 'link' | 'host' | 'nowhere';
-  /** Default OUR_PROTOCOL; 0 in a deletion matches any. */
+  /** Default PROTOCOL; 0 in a deletion matches any. */
   protocol?: number;
   metric?: number;
   /** The gateway is on the link although no address says so. */
@@ -143,7 +143,7 @@ export function encodeRouteOp(w: ByteWriter, op: RouteOp): number {
     family: afOf(op.dst.ip),
     length: op.dst.length,
     table: op.table,
-    protocol: op.protocol ?? OUR_PROTOCOL,
+    protocol: op.protocol ?? PROTOCOL,
     scope: op.scope === undefined ? defaultScope(op) : SCOPES[op.scope],
     type: type === undefined ? 0 : TYPES[type],
     flags: op.onlink ? RTNH_F_ONLINK : 0,

@@ -5,7 +5,7 @@ import { AF_INET, AF_INET6 } from './address.ts';
 import { Attributes, putIp, putText, putU8, putU32 } from './attribute.ts';
 import type { ByteWriter } from './bytes.ts';
 import { beginMessage, endMessage, type Message, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from './message.ts';
-import { OUR_PROTOCOL } from './route.ts';
+import { PROTOCOL } from './route.ts';
 
 export const RTM_NEWRULE = 32;
 export const RTM_DELRULE = 33;
@@ -46,7 +46,7 @@ export type RuleOp = {
   /** `not`: everything that the selectors do not match. */
   invert?: boolean;
   table: number;
-  /** Default OUR_PROTOCOL; 0 in a deletion matches any. */
+  /** Default PROTOCOL; 0 in a deletion matches any. */
   protocol?: number;
   /** Reject results whose prefix is this long or shorter, and go on with the next rule. */
   suppressPrefixLength?: number;
@@ -96,7 +96,7 @@ export function encodeRuleOp(w: ByteWriter, op: RuleOp): number {
   if (op.fwmask !== undefined) putU32(w, FRA_FWMASK, op.fwmask);
   if (action <= ACTIONS.lookup && op.table > 255) putU32(w, FRA_TABLE, op.table);
   if (op.suppressPrefixLength !== undefined) putU32(w, FRA_SUPPRESS_PREFIXLEN, op.suppressPrefixLength);
-  putU8(w, FRA_PROTOCOL, op.protocol ?? OUR_PROTOCOL);
+  putU8(w, FRA_PROTOCOL, op.protocol ?? PROTOCOL);
   endMessage(w, message);
   return 1;
 }

@@ -2,7 +2,7 @@
 // endpoints. Opening is the same at the first start and after a kill -9: every part reads what it left and converges.
 import type { Logger } from 'pino';
 import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
-import { buildProgram } from '../../cni/programs.ts';
+import { buildProgram } from '../../base/programs.ts';
 import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ip } from '../../base/ip.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { Nft, NftError } from '../../kernel/nftables.ts';
-import { type NetlinkError, OUR_PROTOCOL, type RtOp } from '../../kernel/rtnetlink.ts';
+import { type NetlinkError, PROTOCOL, type RtOp } from '../../kernel/rtnetlink.ts';
 import { bootGuest, isBooted } from './boot.ts';
 import {
   type Changes,
@@ -125,12 +125,12 @@ export class Applier {
       addresses: rt.addresses(),
       neighbours: rt.neighbours(),
       fdb: rt.fdb(),
-      routes: rt.routes({ family: 4, protocol: OUR_PROTOCOL }).filter((route) => route.table !== LOCAL_TABLE),
-      rules: rt.rules(4).filter((rule) => rule.protocol === OUR_PROTOCOL),
+      routes: rt.routes({ family: 4, protocol: PROTOCOL }).filter((route) => route.table !== LOCAL_TABLE),
+      rules: rt.rules(4).filter((rule) => rule.protocol === PROTOCOL),
     });
     for (const route of this.#spaces
       .at(INTERNET)
-      .rt.routes({ family: 4, protocol: OUR_PROTOCOL, table: MAIN_TABLE })) {
+      .rt.routes({ family: 4, protocol: PROTOCOL, table: MAIN_TABLE })) {
       const entry: Entry = { kind: 'public-route', ip: route.dst.ip };
       observed.set(keyOf(entry), entry);
     }
