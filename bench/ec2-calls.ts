@@ -2,8 +2,7 @@
 // that the simulation moves. The peer is the same pool with a describe each minute, as the agent did before.
 
 import { type CallRates, Fleet } from '../src/ipam/testing-fleet.ts';
-import type { BenchResult } from './main.ts';
-import { round } from './stats.ts';
+import { type BenchResult, round } from './stats.ts';
 
 const NODES = 1_000;
 const PODS_EACH = 10;
