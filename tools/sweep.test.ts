@@ -9,7 +9,7 @@ test('a sweep knows what tests made by the process id in its name, and nothing e
       'pwt-kernel-4711',
       'pwt-kernel-ct-4711',
       'pwt-datapath-4711-3-node',
-      'podway-pwtfabric4711x14-a',
+      'podway_pwtfabric4711x14_a',
     ],
   } as const;
   for (const kind of ['lab', 'namespace'] as const) {
@@ -17,7 +17,7 @@ test('a sweep knows what tests made by the process id in its name, and nothing e
   }
   for (const name of ['default', 'demo-2', 'e2e-', 'storm-4711-mine'])
     assert.equal(makerOf('lab', name), undefined);
-  for (const name of ['podway-default-node-2', 'podway-pwt-lab-a-node-2', 'pwt-node-2', 'cni-4711']) {
+  for (const name of ['podway_default_node-2', 'podway_pwt-lab-a_node-2', 'pwt-node-2', 'cni-4711']) {
     assert.equal(makerOf('namespace', name), undefined, name);
   }
 });

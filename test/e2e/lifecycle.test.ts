@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { StartInstancesCommand, StopInstancesCommand } from '@aws-sdk/client-ec2';
+import { namespacesOf } from '../../src/lab/daemon/paths.ts';
 import type { PodView } from '../../src/lab/daemon/protocol.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
@@ -142,10 +143,7 @@ test('two labs with the same addresses side by side, and one goes', { skip }, as
   const wrong = await fetch(theirs.ec2Endpoint, { method: 'POST', body: 'Action=DescribeVpcs' });
   assert.ok(wrong.status >= 400 && !(await wrong.text()).includes(stranger['AWS_ACCESS_KEY_ID']!));
   await other.down();
-  assert.deepEqual(
-    readdirSync('/run/netns').filter((name) => name.startsWith(`podway-${other.name}-`)),
-    [],
-  );
+  assert.deepEqual(namespacesOf(other.name, readdirSync('/run/netns')), []);
   assertAnswer(await lab.askFrom('a', 'tcp', near.ips[0]!, '8080'), `near ${a.ips[0]}`);
   await lab.agreed();
 });

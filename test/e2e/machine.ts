@@ -83,6 +83,11 @@ export class Machine {
     return machine;
   }
 
+  /** Its file system, as this machine reaches it. */
+  get root(): string {
+    return `/proc/${this.#pid}/root`;
+  }
+
   /** Every process in it ends, and with them its namespaces. */
   async stop(): Promise<void> {
     this.#first.stdin?.end();

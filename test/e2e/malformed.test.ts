@@ -198,7 +198,7 @@ const oddIds = [
 const containerIds = fc.oneof(often('c1', 'c2', 'c3', 'c4', long(200)), once(...oddIds));
 const oddNetnses = [
   ...['', '/', '.', folder, file('fifo'), file('plain'), file('dangling'), file('loop'), file('nothing')],
-  ...[`${NETNS_DIR}/podway-${lab.name}-${NODE}`, '/proc/1/ns/net', '/proc/self/ns/net', '/proc/self/ns/mnt'],
+  ...[`${NETNS_DIR}/podway_${lab.name}_${NODE}`, '/proc/1/ns/net', '/proc/self/ns/net', '/proc/self/ns/mnt'],
   ...[paths.agentSocket, '/dev/null', '/dev/zero', '/dev/tty', '/proc/self/fd/0', `/${long(5000)}`, 'a\nb'],
   ...[`${NETNS_DIR}/${sandboxes[0]}/`, `run/netns/${sandboxes[0]}`, `../..${NETNS_DIR}/${sandboxes[0]}`],
 ];

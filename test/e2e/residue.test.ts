@@ -52,10 +52,10 @@ test('lab down leaves nothing', { skip }, async () => {
 
 const moments: [string, string][] = [
   ['its process has begun', 'test -s /run/podway/labs/killed/lab.pid'],
-  ['the router is there', 'test -e /run/netns/podway-killed-vpc'],
-  ['the first node is there', 'test -e /run/netns/podway-killed-node-1'],
+  ['the router is there', 'test -e /run/netns/podway_killed_vpc'],
+  ['the first node is there', 'test -e /run/netns/podway_killed_node-1'],
   ['an agent is there', 'test -s /run/podway/labs/killed/nodes/node-1/agent.pid'],
-  ['a pod is there', 'ls /run/netns | grep -q podway-killed-pod-'],
+  ['a pod is there', 'ls /run/netns | grep -q podway_killed_pod-'],
 ];
 const DAEMON = `grep -o '"pid": *[0-9]*' /run/podway/labs/killed/lab.pid | grep -o '[0-9]*$'`;
 

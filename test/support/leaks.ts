@@ -13,6 +13,7 @@ import { NfNetlink } from '../../src/kernel/nfnetlink.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { readKubeConfig } from '../../src/kube/config.ts';
 import { KubeClient, pods as podResource } from '../../src/kube/index.ts';
+import { namespacesOf } from '../../src/lab/daemon/paths.ts';
 import { processesInNamespaces } from '../../src/lab/daemon/processes.ts';
 import type { NodeView } from '../../src/lab/daemon/protocol.ts';
 import { podwayCommand, type TestLab } from './lab.ts';
@@ -40,9 +41,7 @@ export async function traces(lab: TestLab, cloud: Cloud): Promise<string[]> {
   const status = await lab.status();
   const shown = await lab.show();
   const found = [
-    ...listNetns()
-      .filter((name) => name.startsWith(`podway-${lab.name}-`))
-      .map((name) => `host: netns ${name}`),
+    ...namespacesOf(lab.name, listNetns()).map((name) => `host: netns ${name}`),
     ...namesIn(lab.paths.pods).map((uid) => `lab: pod folder ${uid}`),
     ...status.pods.map(
       (pod) => `lab: pod ${pod.namespace}/${pod.name} ${pod.phase} ${pod.ips} on ${pod.node}`,

@@ -14,7 +14,7 @@ import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
 import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
 import type { LabStatus, PodView, RunPodRequest, UpRequest, UpResult } from './protocol.ts';
-import { type LabRecord, readRecord, writeRecord } from './record.ts';
+import { isEarlier, type LabRecord, readRecord, VERSION, writeRecord } from './record.ts';
 import { instanceView, living, nodeView, podView, vpcViews } from './view.ts';
 import { waitForNodes } from './wait.ts';
 
@@ -148,10 +148,17 @@ export class Control {
     const began = performance.now();
     const known = this.#record;
     const already = known !== undefined;
+    if (!known && isEarlier(this.#paths.record)) {
+      throw new LabError(
+        'LAB_EARLIER',
+        `lab ${this.#paths.lab} was made by an earlier version of podway`,
+        `podway lab down --lab ${this.#paths.lab} removes it`,
+      );
+    }
     if (!known) {
       const wanted = request.shape ?? defaultShape(request.flags);
       const record: LabRecord = {
-        version: 1,
+        version: VERSION,
         name: this.#paths.lab,
         shape: request.demo ? withDemo(wanted) : wanted,
         ports: { ec2: await freePort(), kube: await freePort() },

@@ -4,23 +4,59 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { isPlainName, netnsName, podPlace } from '../fabric/names.ts';
 import { ControlClient } from './client.ts';
 import { coalesced } from './coalesce.ts';
 import { LabError } from './errors.ts';
 import { readJson, writeJson } from './files.ts';
 import { serveControl } from './http.ts';
 import { takeLock } from './lock.ts';
+import { MARK, processesMarked } from './mark.ts';
 import { checkLabName, namespacesOf } from './paths.ts';
 import { endProcess, identify, isAlive } from './processes.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'podway-daemon-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-test('a namespace is of the lab with the longest name that it begins with', () => {
-  const all = ['podway-a-node-1', 'podway-a-b-node-1', 'podway-a-vpc', 'other'];
-  assert.deepEqual(namespacesOf('a', all, ['a', 'a-b']), ['podway-a-node-1', 'podway-a-vpc']);
-  assert.deepEqual(namespacesOf('a-b', all, ['a', 'a-b']), ['podway-a-b-node-1']);
-  assert.deepEqual(namespacesOf('a', all, ['a']), ['podway-a-node-1', 'podway-a-b-node-1', 'podway-a-vpc']);
+test('a namespace is of one lab, however alike names of labs and instances are', () => {
+  const labs = ['s3a', 's3a-b', 's3b', 's3b-pod', 's3b-pod-0123456789ab'];
+  const places = ['vpc', 'b-node-1', 'node-1', 'pod_x', 'x_pod-1', podPlace('0123456789abcdef')];
+  const all = labs.flatMap((lab) => places.map((place) => netnsName(lab, place)));
+  assert.equal(new Set(all).size, all.length, 'no two are equal');
+  const others = ['other', 'podway-s3a-vpc', 'podway_s3a', 'podway_s3a_', 'x_podway_s3a_vpc'];
+  for (const lab of labs) {
+    assert.deepEqual(
+      namespacesOf(lab, [...all, ...others]),
+      places.map((place) => netnsName(lab, place)),
+    );
+  }
+  for (const place of [podPlace('0123456789abcdef'), 'vpc', 'internet'])
+    assert.equal(isPlainName(place), false);
+});
+
+test('a lock on a file that was removed meanwhile is no lock', () => {
+  const file = join(dir, 'going.sqlite');
+  const first = takeLock(file);
+  assert.ok(first);
+  rmSync(file);
+  const second = takeLock(file);
+  assert.ok(second, 'the new file is a new lock');
+  first.release();
+  second.release();
+  assert.equal(takeLock(join(dir, 'no folder', 'lock.sqlite')), undefined);
+});
+
+test('processes are found by the mark that they were started with', () => {
+  const marked = (mark: string) =>
+    spawn('sleep', ['60'], { env: { PATH: process.env['PATH'], [MARK]: mark }, stdio: 'ignore' });
+  const [one, other] = [marked('a/1'), marked('a/12')];
+  after(() => {
+    one.kill('SIGKILL');
+    other.kill('SIGKILL');
+  });
+  const found = processesMarked('a/1').map((each) => each.pid);
+  assert.deepEqual(found, [one.pid]);
+  assert.deepEqual(processesMarked(undefined), []);
 });
 
 test('names of labs', () => {

@@ -1,7 +1,8 @@
-// Where a lab keeps what: one folder per lab under /run/podway/labs, names of its network namespaces, and which
-// namespaces are a lab's own when the name of one lab begins another's.
+// Where a lab keeps what: one folder per lab under /run/podway/labs, and the names of its network namespaces, which no
+// other lab's can equal, however alike the labs' names are.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { labOfNetns, netnsName } from '../fabric/names.ts';
 import { LabError } from './errors.ts';
 
 export const RUN_ROOT = '/run/podway';
@@ -35,13 +36,14 @@ export function labPaths(lab: string, labsRoot: string = LABS_ROOT) {
     control: join(root, 'control.sock'),
     log: join(root, 'lab.log'),
     pid: join(root, 'lab.pid'),
+    mark: join(root, 'mark'),
     pods: join(root, 'pods'),
     nodes: join(root, 'nodes'),
     instances: join(root, 'instances'),
     pod: (uid: string) => join(root, 'pods', uid),
     node: (node: string) => nodePaths(join(root, 'nodes', node)),
     instance: (name: string) => join(root, 'instances', name),
-    netns: (where: string) => `podway-${lab}-${where}`,
+    netns: (where: string) => netnsName(lab, where),
   };
 }
 
@@ -74,11 +76,6 @@ export function knownLabs(labsRoot: string = LABS_ROOT): string[] {
     .sort();
 }
 
-/** Of all namespaces, the ones of `lab`: those of a longer-named lab (`a` and `a-b`) are that lab's. */
-export function namespacesOf(lab: string, all: string[], labs: string[]): string[] {
-  const prefix = `podway-${lab}-`;
-  const longer = labs
-    .filter((other) => other !== lab && other.startsWith(`${lab}-`))
-    .map((other) => `podway-${other}-`);
-  return all.filter((name) => name.startsWith(prefix) && !longer.some((other) => name.startsWith(other)));
-}
+/** Of all namespaces, the ones of `lab`. */
+export const namespacesOf = (lab: string, all: string[]): string[] =>
+  all.filter((name) => labOfNetns(name) === lab);

@@ -1,10 +1,13 @@
 // lab.json: what a lab was asked to be and which loopback ports it keeps. Written before the first thing is made, so
 // that an interrupted `lab up` and a `lab down` of a half lab know what to go on with.
+// Version 2 names namespaces `podway_LAB_PLACE`; version 1 had `podway-LAB-PLACE`, which two labs could both mean.
 import type { Shape } from '../shape/shape.ts';
 import { readJson, writeJson } from './files.ts';
 
+export const VERSION = 2;
+
 export type LabRecord = {
-  version: 1;
+  version: typeof VERSION;
   name: string;
   shape: Shape;
   ports: { ec2: number; kube: number };
@@ -13,9 +16,12 @@ export type LabRecord = {
 
 export const readRecord = (file: string): LabRecord | undefined => {
   const record = readJson<LabRecord>(file);
-  return record?.version === 1 && record.shape !== undefined && record.ports !== undefined
+  return record?.version === VERSION && record.shape !== undefined && record.ports !== undefined
     ? record
     : undefined;
 };
+
+/** Made by an earlier version, whose names this one does not give: only `lab down` knows it. */
+export const isEarlier = (file: string): boolean => readJson<{ version: number }>(file)?.version === 1;
 
 export const writeRecord = (file: string, record: LabRecord): void => writeJson(file, record);

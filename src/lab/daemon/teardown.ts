@@ -1,66 +1,101 @@
 // `lab down`: removes a lab whatever state it is in. Asks the daemon to let go (ends it when it does not), then, with
-// nobody working against it: processes in the lab's namespaces, namespaces with all links, routes and tables in them,
-// what the fabric has outside of them, the folder. Each step is safe to repeat; the folder goes last, as it is the map.
+// nobody working against it: the processes that bear the lab's mark or are in its namespaces, the namespaces with all
+// that is in them, the folder. Each step is safe to repeat; the folder goes last, as it is the map. A second `lab down`
+// at the same time waits for the first and finds nothing.
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deleteNetns, listNetns } from '../../kernel/netns.ts';
+import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
 import { createFabric } from '../fabric/index.ts';
+import { INTERNET, ROUTER } from '../fabric/names.ts';
+import { Spaces } from '../fabric/spaces.ts';
 import { ControlClient } from './client.ts';
 import { LabError } from './errors.ts';
 import { readJson } from './files.ts';
 import { takeLock } from './lock.ts';
-import { knownLabs, LABS_ROOT, type LabPaths, labPaths, namespacesOf, netnsPath, RUN_ROOT } from './paths.ts';
+import { processesMarked, readMark } from './mark.ts';
+import { LABS_ROOT, type LabPaths, labPaths, namespacesOf, netnsPath, RUN_ROOT } from './paths.ts';
 import { endAll, endProcess, identify, type ProcessId, processesInNamespaces } from './processes.ts';
+import { isEarlier } from './record.ts';
 
 const DAEMON_GRACE_MS = 5000;
-const LOCK_BOUND_MS = 10_000;
+/** Longest that another `lab down` of the same lab is waited for. */
+const LOCK_BOUND_MS = 30_000;
+const LOCK_PAUSE_MS = 50;
 const AGENT_GRACE_MS = 3000;
 
 /** False when there was nothing of that lab. */
 export async function removeLab(lab: string, say: (text: string) => void): Promise<boolean> {
   const paths = labPaths(lab);
-  const before = ownNamespaces(lab);
-  if (!existsSync(paths.root) && before.length === 0) return false;
+  if (!existsSync(paths.root)) return removeNamespaces(lab, namespacesOf(lab, listNetns()));
   say('ending its processes');
-  const lock = existsSync(paths.root) ? await endDaemon(paths) : undefined;
-  if (existsSync(paths.root) && !lock)
-    throw new LabError('LAB_BUSY', `another process holds lab ${lab}`, 'try again in a moment');
+  const lock = await endDaemon(paths);
+  if (lock === 'gone') return false;
   try {
     const agents = readNames(paths.nodes).map((node) => readJson<ProcessId>(paths.node(node).agentPid));
     await Promise.all(agents.map((id) => endProcess(id, AGENT_GRACE_MS)));
-    await endAll(processesInNamespaces(before.map(netnsPath)), 0);
+    const namespaces = [...namespacesOf(lab, listNetns()), ...namedInFolder(paths)];
+    await endAll(
+      [...processesMarked(readMark(paths)), ...processesInNamespaces(namespaces.map(netnsPath))],
+      0,
+    );
     say('removing its namespaces');
-    if (existsSync(paths.root)) {
-      const fabric = createFabric({ lab, dir: paths.root });
-      await fabric.destroy();
-    }
-    for (const name of ownNamespaces(lab)) {
-      deleteNetns(name);
-      rmSync(netnsPath(name), { force: true });
-    }
+    const fabric = createFabric({ lab, dir: paths.root });
+    await fabric.destroy();
+    await removeNamespaces(lab, namespaces);
+    removeFolder(paths);
   } finally {
-    lock?.release();
+    lock.release();
   }
-  rmSync(paths.root, { recursive: true, force: true });
   dropWhenEmpty(LABS_ROOT);
   dropWhenEmpty(RUN_ROOT);
   return true;
 }
 
-const ownNamespaces = (lab: string): string[] => namespacesOf(lab, listNetns(), knownLabs());
+async function removeNamespaces(lab: string, names: string[]): Promise<boolean> {
+  await endAll(processesInNamespaces(names.map(netnsPath)), 0);
+  for (const name of new Set([...names, ...namespacesOf(lab, listNetns())])) deleteNetns(name);
+  return names.length > 0;
+}
 
-/** Ends the daemon and takes its place, so that none starts meanwhile. One that is just starting has no pid file yet. */
-async function endDaemon(paths: LabPaths): Promise<{ release(): void } | undefined> {
+/** Names that the folder has on record. Of a lab of an earlier version they are all that tells its namespaces. */
+function namedInFolder(paths: LabPaths): string[] {
+  const journal = openSandboxJournal(paths.pods);
+  const pods = journal.list().filter((record) => !record.hostNetwork);
+  const places = isEarlier(paths.record)
+    ? [ROUTER, INTERNET, ...new Spaces(paths.lab, paths.root).recorded()]
+    : [];
+  return [...pods.map((record) => record.netns), ...places.map((where) => `podway-${paths.lab}-${where}`)];
+}
+
+/**
+ * Ends the daemon and takes its place, so that none starts meanwhile. One that is just starting has no pid file yet.
+ * `gone`: another `lab down` was here.
+ */
+async function endDaemon(paths: LabPaths): Promise<{ release(): void } | 'gone'> {
   const control = new ControlClient(paths.lab, paths.control);
   const end = performance.now() + LOCK_BOUND_MS;
   do {
     const ping = await control.call<{ pid: number }>('GET', '/v1/ping').catch(() => undefined);
     await endProcess(ping ? identify(ping.pid) : readJson<ProcessId>(paths.pid), DAEMON_GRACE_MS);
+    if (!existsSync(paths.root)) return 'gone';
     const lock = takeLock(paths.lock);
     if (lock) return lock;
-    await sleep(50);
+    await sleep(LOCK_PAUSE_MS);
   } while (performance.now() < end);
-  return undefined;
+  throw new LabError('LAB_BUSY', `another process holds lab ${paths.lab}`, 'try again in a moment');
+}
+
+/** The lock's file goes last, still held: who takes it before is waited for by nobody, who comes later finds nothing. */
+function removeFolder(paths: LabPaths): void {
+  const lock = basename(paths.lock);
+  for (const entry of readdirSync(paths.root)) {
+    if (!entry.startsWith(lock)) rmSync(join(paths.root, entry), { recursive: true, force: true });
+  }
+  for (const entry of readdirSync(paths.root))
+    rmSync(join(paths.root, entry), { recursive: true, force: true });
+  dropWhenEmpty(paths.root);
 }
 
 const readNames = (dir: string): string[] => (existsSync(dir) ? readdirSync(dir) : []);
@@ -68,7 +103,9 @@ const readNames = (dir: string): string[] => (existsSync(dir) ? readdirSync(dir)
 function dropWhenEmpty(dir: string): void {
   try {
     rmdirSync(dir);
-  } catch {
-    // Another lab lives there, or it was never made.
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // Another lab lives there, the next `lab up` has begun, or it is gone already.
+    if (code !== 'ENOTEMPTY' && code !== 'ENOENT' && code !== 'EBUSY') throw error;
   }
 }

@@ -4,6 +4,7 @@ import { parseIp } from '../../base/ip.ts';
 import { listNetns, openNetns } from '../../kernel/netns.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import type { VpcState } from '../vpc/model.ts';
+import { labOfNetns } from './names.ts';
 import {
   addEni,
   addInstance,
@@ -354,7 +355,7 @@ describe('a fabric goes', { skip: skipReason }, () => {
       await successor.fabric.destroy();
     }
     assert.deepEqual(
-      listNetns().filter((name) => name.startsWith(`podway-${lab.lab}-`)),
+      listNetns().filter((name) => labOfNetns(name) === lab.lab),
       [],
     );
     assert.ok(before.length <= listNetns().length + 50);
@@ -372,6 +373,6 @@ describe('a fabric goes', { skip: skipReason }, () => {
       ),
     );
     await one.fabric.destroy();
-    assert.equal(listNetns().filter((name) => name.startsWith(`podway-${other.lab}-`)).length, 3);
+    assert.equal(listNetns().filter((name) => labOfNetns(name) === other.lab).length, 3);
   });
 });

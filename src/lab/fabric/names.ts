@@ -40,7 +40,13 @@ export const INGRESS_UNTRACKED = 0x2;
 
 export const NFT_TABLE = 'podway-fabric';
 
-export const netnsName = (lab: string, where: string): string => `podway-${lab}-${where}`;
+/** A lab's name has no `_`, so that a namespace's name has one reading, whatever the place is called. */
+export const netnsName = (lab: string, where: string): string => `podway_${lab}_${where}`;
+/** The lab whose namespace has this name; undefined for what is no lab's. */
+export const labOfNetns = (name: string): string | undefined => /^podway_([a-z0-9-]+)_./.exec(name)?.[1];
+/** The place of a pod's sandbox. No instance's name begins so. */
+export const podPlace = (containerId: string): string => `${POD_PLACE}${containerId.slice(0, 12)}`;
+const POD_PLACE = 'pod-';
 
 /** `sn-` and 12 hex digits of the id, within the kernel's 15 characters. */
 export const bridgeName = (subnetId: string): string => `sn-${tail(subnetId)}`;
@@ -56,4 +62,4 @@ export const isPlainName = (name: string): boolean =>
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name) &&
   name !== ROUTER &&
   name !== INTERNET &&
-  !name.startsWith('pod-');
+  !name.startsWith(POD_PLACE);

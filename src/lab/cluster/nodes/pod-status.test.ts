@@ -16,7 +16,7 @@ const sandbox: SandboxRecord = {
   name: 'web',
   node: 'node-1',
   hostNetwork: false,
-  netns: 'podway-x-pod-cccccccccccc',
+  netns: 'podway_x_pod-cccccccccccc',
   state: 'made',
   ips: ['10.0.0.6'],
   restarts: 0,
@@ -116,5 +116,5 @@ test('a pod of a stopped node has failed and has no address', () => {
 
 test('a pod shows its namespace only when it has one of its own making', () => {
   assert.equal(podView(pod, { ...sandbox, state: 'making' }).netns, '');
-  assert.equal(podView(pod, sandbox).netnsPath, '/run/netns/podway-x-pod-cccccccccccc');
+  assert.equal(podView(pod, sandbox).netnsPath, '/run/netns/podway_x_pod-cccccccccccc');
 });

@@ -37,12 +37,14 @@ export function openSandboxJournal(podsDir: string) {
       privateDir(join(podsDir, record.podUid));
       writeJson(file(record.podUid), record);
     },
-    /** Records of the pods of a node; a folder whose record is damaged is listed by `orphans`. */
-    list(node: string): SandboxRecord[] {
+    /** Records of the pods of a node, or of all nodes. */
+    list(node?: string): SandboxRecord[] {
       if (!existsSync(podsDir)) return [];
       return readdirSync(podsDir)
         .map((uid) => readJson<SandboxRecord>(file(uid)))
-        .filter((record): record is SandboxRecord => record?.node === node);
+        .filter(
+          (record) => record !== undefined && (node === undefined || record.node === node),
+        ) as SandboxRecord[];
     },
     forget(uid: string): void {
       rmSync(join(podsDir, uid), { recursive: true, force: true });

@@ -6,8 +6,10 @@ import { closeSync, openSync, rmSync } from 'node:fs';
 import { createNetns, deleteNetns, openNetns } from '../../../kernel/netns.ts';
 import { RtNetlink } from '../../../kernel/rtnetlink.ts';
 import type { Pod } from '../../../kube/types.ts';
+import { MARK } from '../../daemon/mark.ts';
 import { netnsPath } from '../../daemon/paths.ts';
 import { endAll, endProcess, identify, processesInNamespaces } from '../../daemon/processes.ts';
+import { netnsName, podPlace } from '../../fabric/names.ts';
 import type { PodNetwork } from './network.ts';
 import type { SandboxJournal, SandboxRecord } from './sandbox-journal.ts';
 
@@ -36,7 +38,7 @@ export function newRecord(deps: SandboxDeps, pod: Pod): SandboxRecord {
     name: pod.metadata.name!,
     node: deps.node,
     hostNetwork,
-    netns: hostNetwork ? deps.nodeNetns : `podway-${deps.lab}-pod-${containerId.slice(0, 12)}`,
+    netns: hostNetwork ? deps.nodeNetns : netnsName(deps.lab, podPlace(containerId)),
     state: 'making',
     ips: [],
     restarts: 0,
@@ -95,6 +97,7 @@ export function startProcess(
       env: {
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
         HOME: '/root',
+        [MARK]: process.env[MARK],
         POD_NAME: record.name,
         POD_NAMESPACE: record.namespace,
         POD_IP: record.ips[0] ?? '',
