@@ -70,6 +70,10 @@ export const causes = {
     'EC2 does not answer.',
     'See the route to the EC2 endpoint and its security group.',
   ),
+  JOURNAL_UNWRITABLE: passing(
+    'The agent cannot write its journal, so it gives out no address; running pods go on.',
+    'Make room in the directory that the message names, or make it writable.',
+  ),
   STATUS_UNAVAILABLE: lasting(
     50,
     'The plugin cannot serve ADD.',

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import fc from 'fast-check';
-import { Journal, JournalError } from './journal.ts';
+import { encodeRecord, Journal, JournalError } from './journal.ts';
 
 let dir: string;
 let path: string;
@@ -63,10 +63,62 @@ test('a file cut at any byte gives back every record that was whole, and can be 
     const again = Journal.open<{ n: number; text: string }>(path);
     const expected = records.filter((_, i) => ends[i]! <= cut);
     assert.deepEqual(again.replay.records, expected, `cut at ${cut}`);
+    const isWhole = [whole.indexOf(0x0a) + 1, ...ends].includes(cut);
+    assert.equal(again.replay.found, cut === 0 ? 'empty' : isWhole ? 'whole' : 'cut', `cut at ${cut}`);
     again.appendSync({ n: 9, text: 'later' });
     again.close();
-    assert.deepEqual(reopen().records, [...expected, { n: 9, text: 'later' }]);
+    const after = reopen();
+    assert.deepEqual(after.records, [...expected, { n: 9, text: 'later' }]);
+    // What was cut is told at each open until a compaction, by which the caller says that it has seen to it.
+    assert.equal(after.found, cut === 0 || isWhole ? 'whole' : 'damaged', `cut at ${cut}, then written`);
   }
+});
+
+test('the first line says which version wrote the file and where; each way to differ has its word', () => {
+  const found = (content: string | null, origin: Record<string, string> = { boot: 'b', netns: '7' }) => {
+    rmSync(path, { force: true });
+    if (content !== null) writeFileSync(path, content);
+    const journal = Journal.open<{ n: number }>(path, { origin });
+    journal.close();
+    return [journal.replay.found, journal.replay.records.length];
+  };
+  const header = encodeRecord({ journal: 2, boot: 'b', netns: '7' });
+  const record = encodeRecord({ n: 1 });
+  assert.deepEqual(found(null), ['missing', 0]);
+  assert.deepEqual(found(''), ['empty', 0]);
+  assert.deepEqual(found(header + record), ['whole', 1]);
+  assert.deepEqual(found(header + record, { boot: 'b', netns: '8' }), ['foreign', 1]);
+  assert.deepEqual(found(header + record, { boot: 'c', netns: '7' }), ['foreign', 1]);
+  assert.deepEqual(found(record + record), ['earlier', 2]);
+  assert.deepEqual(found(encodeRecord({ journal: 3, boot: 'b' }) + record), ['version', 0]);
+  assert.deepEqual(found(`${header}garbage\n${record}`), ['damaged', 1]);
+  assert.deepEqual(found(header.replace('b', 'c') + record), ['damaged', 1]);
+  assert.deepEqual(found(`${header}${record}0000`), ['cut', 1]);
+});
+
+test('a new file and a compacted one begin with their origin', () => {
+  const origin = { boot: 'b' };
+  const journal = Journal.open<{ n: number }>(path, { origin });
+  journal.appendSync({ n: 1 });
+  const first = () => readFileSync(path, 'utf8').split('\n')[0]!.slice(9);
+  assert.equal(first(), '{"journal":2,"boot":"b"}');
+  journal.compact([{ n: 1 }]);
+  assert.equal(first(), '{"journal":2,"boot":"b"}');
+  journal.close();
+});
+
+test('a directory that is not there fails each append by path and cause, until it is', () => {
+  path = join(dir, 'later', 'journal');
+  const journal = Journal.open<{ n: number }>(path);
+  assert.throws(() => journal.appendSync({ n: 1 }), {
+    name: 'JournalError',
+    message: `${path} cannot be written: ENOENT (no such file or directory)`,
+  });
+  assert.throws(() => journal.compact([{ n: 1 }]), JournalError);
+  mkdirSync(join(dir, 'later'));
+  journal.appendSync({ n: 2 });
+  journal.close();
+  assert.deepEqual([reopen().found, reopen().records], ['whole', [{ n: 2 }]]);
 });
 
 test('a damaged middle is reported, kept aside, and the rest replayed', () => {
@@ -81,7 +133,13 @@ test('a damaged middle is reported, kept aside, and the rest replayed', () => {
     replay.records.map((r) => r.n),
     [0, 1, 3, 4],
   );
-  assert.equal(replay.damaged, 1);
+  assert.deepEqual([replay.found, replay.damaged], ['damaged', 1]);
+  assert.deepEqual(replay.lost, [
+    bytes
+      .toString()
+      .split('\n')
+      .find((line) => line.includes('"n":9')),
+  ]);
   assert.deepEqual(readFileSync(replay.keptAside!), bytes);
 });
 

@@ -1,8 +1,8 @@
 // An append-only journal of JSON records in one file, for what must survive kill -9 and die with the boot.
-// Each record is one line, `CRC32 JSON\n`, so that an operator can read the file. Invariant: a record whose append
-// has returned is in the file and comes back at the next open, whatever byte a later write was torn at. Records whose
-// appends are in flight share one write. A file that is damaged before its end is kept aside and reported, and what
-// can be read of it is replayed. Fails by throwing JournalError, after cutting the file back to its last whole record.
+// Each record is one line, `CRC32 JSON\n`, so that an operator can read the file; the first one says which version wrote
+// it and where. Invariant: a record whose append has returned is in the file and comes back at the next open. Records whose
+// appends are in flight share one write. What is lost is told by `found`, kept aside, and told again at each open until a
+// compaction. A disk that takes no write fails the append with JournalError, and the next append tries again.
 import {
   closeSync,
   fsyncSync,
@@ -14,23 +14,50 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { getSystemErrorMessage } from 'node:util';
 import { crc32 } from 'node:zlib';
+import { PodwayError } from './errors.ts';
 
+/** Version of the format: 1 had no first line that says so. */
+const VERSION = 2;
 /** One record may be a whole ENI with its addresses, never more than this (bytes). */
 const MAX_RECORD = 1 << 20;
 /** Below this size (bytes) a compaction frees nothing worth its write. */
 const COMPACT_FLOOR = 256 * 1024;
 /** A file this many times as large as its last compaction is due for the next. */
 const COMPACT_GROWTH = 4;
+/** Ends a line that was left open, so that it is never read: its record was not answered, or is known as lost. */
+const BREAK = '!\n';
+/** Unreadable lines that are handed on, for what can be guessed from them. */
+const MAX_LOST_LINES = 1_000;
 
-export class JournalError extends Error {
+export class JournalError extends PodwayError {
   override name = 'JournalError';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('JOURNAL_UNWRITABLE', message, {}, options);
+  }
 }
 
-/** What an open found: `damaged` counts whole lines that could not be read. */
-export type Replay<R> = { records: R[]; tornBytes: number; damaged: number; keptAside?: string };
+/**
+ * `earlier`: of version 1, which said nothing of its origin. `foreign`: of another origin. `version`: of a version that
+ * this one does not know, whose records are not read. `cut`: its last line has no end, as after a kill inside a write.
+ */
+export type Found = 'whole' | 'earlier' | 'foreign' | 'missing' | 'empty' | 'cut' | 'damaged' | 'version';
+
+/** What an open found: `damaged` counts whole lines that could not be read, `lost` is their text. */
+export type Replay<R> = {
+  found: Found;
+  records: R[];
+  tornBytes: number;
+  damaged: number;
+  lost: string[];
+  keptAside?: string;
+};
 
 export type JournalOptions = {
+  /** Where the records are true, such as the boot: written first, compared at the next open. */
+  origin?: Readonly<Record<string, string>>;
   /** Called at each point where a kill may fall; tests kill the process there. */
   onBoundary?: (name: string) => void;
   /** Waits for the disk at each write; a file under /run needs none. */
@@ -42,41 +69,48 @@ type Pending = { resolve: () => void; reject: (error: unknown) => void };
 export class Journal<R> implements Disposable {
   readonly path: string;
   readonly replay: Replay<R>;
-  #fd: number;
+  readonly #header: string;
+  /** Null until the file can be opened for writing. */
+  #fd: number | null = null;
+  #closed = false;
   #size: number;
+  /** Written before the next record: the header of a new file, or the end of a line that a kill or a cut left open. */
+  #lead: string;
   #compactedSize: number;
   #queue: string[] = [];
   #waiting: Pending[] = [];
   #scheduled = false;
   readonly #options: JournalOptions;
 
-  private constructor(path: string, fd: number, size: number, replay: Replay<R>, options: JournalOptions) {
+  private constructor(path: string, size: number, lead: string, replay: Replay<R>, options: JournalOptions) {
     this.path = path;
-    this.#fd = fd;
     this.#size = size;
+    this.#lead = lead;
+    this.#header = headerLine(options);
     // What is live of it is not known yet: a process that is killed again and again must not let the file grow.
     this.#compactedSize = 0;
     this.replay = replay;
     this.#options = options;
   }
 
-  /** Opens or makes the journal at `path` (mode 0600) and reads what it holds; a torn end is cut off. */
+  /** Reads the journal at `path`; it is made (mode 0600) by the first write, which may fail and be tried again. */
   static open<R>(path: string, options: JournalOptions = {}): Journal<R> {
-    rmSync(asidePath(path), { force: true });
     const bytes = readIfPresent(path);
-    const scan = scanRecords<R>(bytes);
+    const scan = scanRecords<R>(bytes ?? Buffer.alloc(0));
+    const found = judge(bytes, scan, options);
     const replay: Replay<R> = {
-      records: scan.records,
-      tornBytes: bytes.length - scan.goodEnd,
+      found,
+      records: found === 'version' ? [] : scan.records,
+      tornBytes: scan.tornBytes,
       damaged: scan.damaged,
+      lost: scan.lost,
     };
-    if (scan.damaged > 0) {
-      replay.keptAside = `${path}.damaged`;
-      writeWhole(replay.keptAside, bytes);
+    if (bytes && (found === 'damaged' || found === 'cut' || found === 'version')) {
+      const aside = `${path}.damaged`;
+      if (tryWriteWhole(aside, bytes)) replay.keptAside = aside;
     }
-    const fd = openSync(path, 'a', 0o600);
-    if (replay.tornBytes > 0) ftruncateSync(fd, scan.goodEnd);
-    return new Journal<R>(path, fd, scan.goodEnd, replay, options);
+    const lead = !bytes || bytes.length === 0 ? headerLine(options) : scan.tornBytes > 0 ? BREAK : '';
+    return new Journal<R>(path, bytes?.length ?? 0, lead, replay, options);
   }
 
   get size(): number {
@@ -116,34 +150,38 @@ export class Journal<R> implements Disposable {
   /** Replaces the file by one that holds just `live`; a kill leaves either the old file or the new one. */
   compact(live: Iterable<R>): void {
     this.#flush();
-    let text = '';
+    let text = this.#header;
     for (const record of live) text += encodeRecord(record);
     const aside = asidePath(this.path);
     const bytes = Buffer.from(text);
     this.#boundary('journal:compact:before-write');
-    writeWhole(aside, bytes);
-    const fd = openSync(aside, 'a', 0o600);
+    let fd: number | undefined;
     try {
+      writeWhole(aside, bytes);
+      fd = openSync(aside, 'a', 0o600);
       this.#boundary('journal:compact:before-rename');
       renameSync(aside, this.path);
     } catch (error) {
-      closeSync(fd);
-      throw new JournalError(`cannot replace ${this.path}`, { cause: error });
+      if (fd !== undefined) closeSync(fd);
+      tryRemove(aside);
+      throw unwritable(this.path, error);
     }
-    closeSync(this.#fd);
+    if (this.#fd !== null) closeSync(this.#fd);
     this.#fd = fd;
     this.#size = bytes.length;
+    this.#lead = '';
     this.#compactedSize = bytes.length;
     this.#boundary('journal:compact:after-rename');
   }
 
   close(): void {
-    if (this.#fd < 0) return;
+    if (this.#closed) return;
     try {
       this.#flush();
     } finally {
-      closeSync(this.#fd);
-      this.#fd = -1;
+      this.#closed = true;
+      if (this.#fd !== null) closeSync(this.#fd);
+      this.#fd = null;
     }
   }
 
@@ -172,10 +210,11 @@ export class Journal<R> implements Disposable {
   }
 
   #write(text: string): void {
-    if (this.#fd < 0) throw new JournalError(`${this.path} is closed`);
-    const bytes = Buffer.from(text);
+    if (this.#closed) throw new JournalError(`${this.path} is closed`);
+    const bytes = Buffer.from(this.#lead + text);
     this.#boundary('journal:before-write');
     try {
+      this.#fd ??= openSync(this.path, 'a', 0o600);
       if (this.#options.onBoundary && bytes.length > 1) {
         // With a fault hook the write is torn in two on purpose, so that a kill can fall in its middle.
         const half = bytes.length >> 1;
@@ -187,11 +226,22 @@ export class Journal<R> implements Disposable {
       }
       if (this.#options.fsync) fsyncSync(this.#fd);
     } catch (error) {
-      ftruncateSync(this.#fd, this.#size);
-      throw new JournalError(`cannot write ${bytes.length} bytes to ${this.path}`, { cause: error });
+      this.#cutBack();
+      throw unwritable(this.path, error);
     }
+    this.#lead = '';
     this.#size += bytes.length;
     this.#boundary('journal:after-write');
+  }
+
+  /** Takes what a failed write left off again; where even that fails, the next write ends the broken line. */
+  #cutBack(): void {
+    if (this.#fd === null) return;
+    try {
+      ftruncateSync(this.#fd, this.#size);
+    } catch {
+      if (!this.#lead.startsWith(BREAK)) this.#lead = BREAK + this.#lead;
+    }
   }
 
   #boundary(name: string): void {
@@ -207,28 +257,47 @@ export function encodeRecord(record: unknown): string {
   return `${checksum(json)} ${json}\n`;
 }
 
-/** Reads whole records; `goodEnd` is the offset after the last one, `damaged` the whole lines that cannot be read. */
-export function scanRecords<R>(bytes: Buffer): { records: R[]; goodEnd: number; damaged: number } {
-  const records: R[] = [];
-  let goodEnd = 0;
-  let damaged = 0;
-  let bad = 0;
-  for (let start = 0; start < bytes.length; ) {
-    const end = bytes.indexOf(0x0a, start);
-    if (end < 0) break;
-    const record = decodeLine<R>(bytes.toString('utf8', start, end));
-    start = end + 1;
+type Scan<R> = {
+  header: Header | null;
+  records: R[];
+  damaged: number;
+  lost: string[];
+  /** Bytes behind the last newline: a tear leaves none. */
+  tornBytes: number;
+};
+
+/** Reads whole records; whole lines that cannot be read are damage. */
+export function scanRecords<R>(bytes: Buffer): Scan<R> {
+  const scan: Scan<R> = { header: null, records: [], damaged: 0, lost: [], tornBytes: 0 };
+  let start = 0;
+  for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, start)) {
+    const line = bytes.toString('utf8', start, end);
+    const record = decodeLine<R | Header>(line);
     if (record === undefined) {
-      bad++;
-      continue;
-    }
-    records.push(record);
-    goodEnd = start;
-    damaged += bad;
-    bad = 0;
+      scan.damaged++;
+      if (scan.lost.length < MAX_LOST_LINES) scan.lost.push(line);
+    } else if (isHeader(record)) scan.header ??= record;
+    else scan.records.push(record);
+    start = end + 1;
   }
-  // A tear leaves no newline, so a whole line that cannot be read is damage, at the end of the file too.
-  return { records, goodEnd, damaged: damaged + bad };
+  scan.tornBytes = bytes.length - start;
+  return scan;
+}
+
+type Header = { journal: number } & Record<string, unknown>;
+const isHeader = (record: unknown): record is Header =>
+  typeof record === 'object' && record !== null && typeof (record as Header).journal === 'number';
+const headerLine = ({ origin }: JournalOptions): string => encodeRecord({ journal: VERSION, ...origin });
+
+function judge(bytes: Buffer | null, scan: Scan<unknown>, options: JournalOptions): Found {
+  if (!bytes) return 'missing';
+  if (bytes.length === 0) return 'empty';
+  if (scan.header && scan.header.journal !== VERSION) return 'version';
+  if (scan.damaged > 0) return 'damaged';
+  if (scan.tornBytes > 0) return 'cut';
+  if (!scan.header) return 'earlier';
+  const { origin = {} } = options;
+  return Object.keys(origin).every((key) => scan.header![key] === origin[key]) ? 'whole' : 'foreign';
 }
 
 function decodeLine<R>(line: string): R | undefined {
@@ -245,12 +314,41 @@ function decodeLine<R>(line: string): R | undefined {
 const checksum = (text: string): string => crc32(text).toString(16).padStart(8, '0');
 const asidePath = (path: string): string => `${path}.next`;
 
-function readIfPresent(path: string): Buffer {
+/** The path, and the system's word for the refusal, once. */
+function unwritable(path: string, error: unknown): JournalError {
+  if (error instanceof JournalError) return error;
+  const { code, errno, message } = error as NodeJS.ErrnoException;
+  const why = errno === undefined ? message : `${code} (${getSystemErrorMessage(errno)})`;
+  return new JournalError(`${path} cannot be written: ${why}`, { cause: error });
+}
+
+/** Null when there is none. */
+function readIfPresent(path: string): Buffer | null {
   try {
     return readFileSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new JournalError(`cannot read ${path} in ${dirname(path)}`, { cause: error });
+  }
+}
+
+/** False on a disk that takes no write: the copy is for the operator, nothing rests on it. */
+function tryWriteWhole(path: string, bytes: Buffer): boolean {
+  try {
+    writeWhole(path, bytes);
+    return true;
+  } catch {
+    tryRemove(path);
+    return false;
+  }
+}
+
+function tryRemove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    // A directory that is read-only keeps it; the next compaction writes over it.
+    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
   }
 }
 
