@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { type Cidr, formatIp, type Ipv4, type Ipv6, parseCidr, parseIpv4, parseIpv6 } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import type { CredentialSource } from './credentials.ts';
+import { serviceEndpoint } from './endpoint.ts';
 import {
   type Cloud,
   CloudError,
@@ -20,21 +21,19 @@ const PAGE = 1000;
 
 export type Ec2Options = {
   region: string;
+  /** The partition's, such as amazonaws.com; absent: by the region's name. */
+  domain?: string | undefined;
   credentials: CredentialSource;
-  /** Default: AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL, else the region's. */
+  /** Default: AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL, else the region's under `domain`. */
   endpoint?: string | undefined;
   clock?: Clock | undefined;
   timeoutMs?: number | undefined;
   onCall?: CallObserver | undefined;
 };
 
-export function ec2Endpoint(region: string, env: Record<string, string | undefined> = process.env): string {
-  const suffix = region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com';
-  return env['AWS_ENDPOINT_URL_EC2'] || env['AWS_ENDPOINT_URL'] || `https://ec2.${region}.${suffix}`;
-}
-
 export function createEc2Cloud(options: Ec2Options): Cloud {
-  const client = createQueryClient({ ...options, endpoint: options.endpoint ?? ec2Endpoint(options.region) });
+  const endpoint = options.endpoint ?? serviceEndpoint('ec2', options.region, options.domain);
+  const client = createQueryClient({ ...options, endpoint });
   const read = (action: string, params: Record<string, QueryValue>, signal?: AbortSignal) =>
     client.call({ action, params, repeatable: true, signal });
   const change = (

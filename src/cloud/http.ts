@@ -31,22 +31,41 @@ export class HttpFailure extends Error {
   }
 }
 
-const plainAgent = new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 });
-let secure: Promise<{ request: typeof httpRequest; agent: HttpAgent }> | undefined;
+const keepAlive = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 } as const;
+const plainAgent = new Agent(keepAlive);
 
-/** node:https is loaded at the first https address: the lab has none. */
-function secureTransport() {
-  secure ??= import('node:https').then((https) => ({
-    request: https.request as typeof httpRequest,
-    agent: new https.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, timeout: 60_000 }),
-  }));
-  return secure;
+type Transport = { request: typeof httpRequest; agent: HttpAgent };
+const PROXY_VARIABLES = ['https_proxy', 'HTTPS_PROXY', 'no_proxy', 'NO_PROXY'];
+/** This machine and what is beside it (169.254/16, fe80::/10, EC2's fd00:ec2::/32): no proxy could reach it for us. */
+const NEAR = /^(localhost|127\.|169\.254\.|\[::1\]|\[fe[89ab]|\[fd00:ec2:)/;
+
+let secure: { proxy: string; transport: Transport } | undefined;
+let secureNear: Transport | undefined;
+
+/**
+ * node:https is loaded at the first https address: the lab has none. HTTPS_PROXY and NO_PROXY are Node's own doing;
+ * plain http addresses (IMDS, the lab) never go by a proxy.
+ */
+function transportFor(url: URL): Transport {
+  if (url.protocol !== 'https:') return { request: httpRequest, agent: plainAgent };
+  const https = process.getBuiltinModule('node:https');
+  const request = https.request as typeof httpRequest;
+  if (NEAR.test(url.hostname)) {
+    secureNear ??= { request, agent: new https.Agent(keepAlive) };
+    return secureNear;
+  }
+  const env = Object.fromEntries(PROXY_VARIABLES.map((name) => [name, process.env[name]]));
+  const proxy = JSON.stringify(env);
+  if (secure?.proxy !== proxy) {
+    const agent = new https.Agent({ ...keepAlive, proxyEnv: env });
+    secure = { proxy, transport: { request, agent } };
+  }
+  return secure.transport;
 }
 
 export async function exchange(query: HttpRequest): Promise<HttpAnswer> {
   query.signal?.throwIfAborted();
-  const { request, agent } =
-    query.url.protocol === 'https:' ? await secureTransport() : { request: httpRequest, agent: plainAgent };
+  const { request, agent } = transportFor(query.url);
   return new Promise((resolve, reject) => {
     let sent = false;
     const options: RequestOptions = { method: query.method, agent, headers: { ...query.headers } };

@@ -29,6 +29,8 @@ export type NodeIdentity = {
   instanceId: string;
   instanceType: string;
   region: string;
+  /** The partition's, such as amazonaws.com. Absent in what older versions kept. */
+  domain?: string;
   zone: string;
   vpcId: string;
   primary: { eniId: EniId; mac: Mac; subnetId: string; ip: Ipv4 };
@@ -98,9 +100,10 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
   return {
     get,
     async identity(signal) {
-      const [documentText, macText] = await Promise.all([
+      const [documentText, macText, domain] = await Promise.all([
         required('dynamic/instance-identity/document', signal),
         required('meta-data/mac', signal),
+        get('meta-data/services/domain', signal),
       ]);
       const document = JSON.parse(documentText) as Record<string, string>;
       const mac = parseMac(macText);
@@ -120,6 +123,7 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
         instanceId: field('instanceId'),
         instanceType: field('instanceType'),
         region: field('region'),
+        ...(domain?.trim() ? { domain: domain.trim() } : {}),
         zone: field('availabilityZone'),
         vpcId,
         primary: { eniId: eniId as EniId, mac, subnetId, ip: parseIpv4(ip) },

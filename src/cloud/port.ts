@@ -116,6 +116,7 @@ const UNREACHABLE = new Set([
   'InternalFailure',
   'Unavailable',
   'ServiceUnavailable',
+  'IDPCommunicationError',
 ]);
 const DENIED = new Set([
   'UnauthorizedOperation',
@@ -128,6 +129,9 @@ const DENIED = new Set([
   'Blocked',
   'AccessDenied',
   'NoCredentials',
+  'ExpiredTokenException',
+  'IDPRejectedClaim',
+  'InvalidIdentityToken',
 ]);
 const OTHER: Readonly<Record<string, Cause>> = {
   InsufficientFreeAddressesInSubnet: 'SUBNET_EXHAUSTED',
