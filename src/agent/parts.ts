@@ -46,11 +46,12 @@ export function openParts(config: AgentConfig) {
     },
   });
   const imds = createImds(config.imdsEndpoint === undefined ? {} : { endpoint: config.imdsEndpoint });
-  const cloudFor = (region: string): Cloud =>
+  const cloudFor = (region: string, domain: string | undefined): Cloud =>
     createEc2Cloud({
       region,
+      domain,
       endpoint: config.ec2Endpoint,
-      credentials: defaultCredentials({ imds }),
+      credentials: defaultCredentials({ imds, region, domain }),
       onCall: ({ action, result, ms }) => {
         metrics.ec2Calls.inc({ action, result });
         metrics.ec2Latency.observe({ action }, ms / 1000);

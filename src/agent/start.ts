@@ -15,8 +15,6 @@ import type { Parts } from './parts.ts';
 import { Repair } from './repair.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
-/** Bytes: jumbo frames inside a VPC. */
-const ENI_MTU = 9001;
 
 /** A node whose pool, kernel and attachments are known. */
 export type Serving = {
@@ -53,10 +51,11 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   const { settings } = config;
   const known = replayRecords(journal.replay.records, systemClock.now()).identity;
   const identity = await learnIdentity(known, imds, log, signal);
-  const cloud = parts.cloudFor(config.region ?? identity.region);
+  const cloud = parts.cloudFor(config.region ?? identity.region, identity.domain);
   const limits = await loadLimits(identity.instanceType, cloud, signal);
   const pool = new AddressPool({
     cloud,
+    metadata: imds,
     journal,
     identity,
     limits,
@@ -81,7 +80,6 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     datapath,
     netns,
     settings,
-    eniMtu: ENI_MTU,
     file: join(config.runDir, 'vpc.json'),
     log,
   });
@@ -93,7 +91,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     pool,
     datapath,
     ownNetns: netns,
-    defaultMtu: settings.podMtu ?? ENI_MTU,
+    defaultMtu: () => settings.podMtu ?? node.mtu,
   });
   const repair = new Repair({ node, attachments, log });
   if (pool.enis().length > 0) await repair.now();
