@@ -35,7 +35,7 @@ test('a DEL ends the ADD of its attachment that waits for an address', needsRoot
       pool: node.pool,
       datapath: standIn(),
       ownNetns,
-      defaultMtu: 1500,
+      defaultMtu: () => 1500,
     });
     const path = `/proc/self/fd/${ns.fd}`;
     const add = requestOf('ADD', 'waiting', path);

@@ -22,7 +22,7 @@ export type AttachmentsOptions = {
   datapath: Datapath;
   ownNetns: Netns;
   /** Bytes, when neither the config nor a setting says otherwise. */
-  defaultMtu: number;
+  defaultMtu: () => number;
 };
 
 /** CNI 1.1 gives a route's scope as the kernel's number (linux/rtnetlink.h). */
@@ -62,7 +62,7 @@ export class Attachments {
           netnsPath: request.netns,
           ips: lease.ips,
           eni: lease.eni,
-          mtu: wishes.mtu ?? this.#o.defaultMtu,
+          mtu: wishes.mtu ?? this.#o.defaultMtu(),
           routes,
           hostIfname: hostLinkName(owner),
           alias: linkAlias(owner),

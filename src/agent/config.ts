@@ -15,7 +15,7 @@ export type AgentSettings = {
   snat: SnatMode;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
-  /** Bytes; the ENI's own MTU when absent. */
+  /** Bytes; the MTU of the primary ENI's link when absent. */
   podMtu?: number;
 };
 

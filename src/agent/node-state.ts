@@ -6,6 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
 import type { Datapath } from '../datapath/datapath.ts';
+import { findEniLink } from '../datapath/enis.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
 import type { AddressPool } from '../ipam/pool.ts';
@@ -13,14 +14,15 @@ import type { Netns } from '../kernel/netns.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { AgentSettings } from './config.ts';
 
+/** Bytes, until the primary ENI's link was seen: fits every path. */
+const LEAST_MTU = 1500;
+
 export type NodeStateOptions = {
   pool: AddressPool;
   imds: Imds;
   datapath: Datapath;
   netns: Netns;
   settings: AgentSettings;
-  /** Bytes. */
-  eniMtu: number;
   file: string;
   log: Log;
 };
@@ -28,6 +30,8 @@ export type NodeStateOptions = {
 export class NodeState {
   readonly #o: NodeStateOptions;
   #vpcCidrs: Cidr[] = [];
+  #mtu = LEAST_MTU;
+  #primaryIndex: number | null = null;
 
   constructor(options: NodeStateOptions) {
     this.#o = options;
@@ -63,12 +67,18 @@ export class NodeState {
     }
   }
 
+  /** Bytes: what the operating system has set on the primary ENI's link, as of the last look. */
+  get mtu(): number {
+    return this.#mtu;
+  }
+
   sync(): Promise<SyncReport> {
     return this.#o.datapath.syncNode(this.desired());
   }
 
   desired(): NodeDatapath {
-    const { pool, settings, eniMtu } = this.#o;
+    const { pool, settings } = this.#o;
+    this.#mtu = this.#primaryMtu() ?? this.#mtu;
     return {
       enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, subnetCidr, blocks }) => ({
         id,
@@ -83,11 +93,21 @@ export class NodeState {
       vpcCidrs: this.#vpcCidrs,
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
-      eniMtu,
+      eniMtu: this.#mtu,
       pods: pool
         .held()
         .map((lease) => ({ hostIfname: hostLinkName(lease.owner), ips: lease.ips, eni: lease.eni })),
     };
+  }
+
+  /** Null while the link is away. One link is asked for, not all: a node has hundreds. */
+  #primaryMtu(): number | null {
+    const { mac } = this.#o.pool.identity.primary;
+    using rt = RtNetlink.open(this.#o.netns);
+    let link = this.#primaryIndex === null ? null : rt.link(this.#primaryIndex);
+    if (link?.mac !== mac) link = findEniLink(rt.links(), mac) ?? null;
+    this.#primaryIndex = link?.index ?? null;
+    return link?.mtu ?? null;
   }
 
   /** Name of the ENI's link on this node. */

@@ -39,8 +39,8 @@ export function assignMarks(
 
 type LinkFace = {
   readonly name: string;
-  readonly mac?: Mac | string | undefined;
-  readonly kind?: string | undefined;
+  readonly mac?: Mac | string | null | undefined;
+  readonly kind?: string | null | undefined;
 };
 
 /** Kinds that borrow the MAC of the link below them: never the ENI itself. */

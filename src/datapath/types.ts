@@ -36,7 +36,7 @@ export type NodeDatapath = {
   readonly snat: SnatMode;
   /** Destinations outside the VPC that see the pod's own address. */
   readonly excludeSnatCidrs: readonly Cidr[];
-  /** MTU of secondary ENIs, bytes; 9001 inside a VPC. */
+  /** MTU of secondary ENIs, bytes: that of the primary one's link. */
   readonly eniMtu: number;
   readonly pods: readonly HeldPod[];
   /**

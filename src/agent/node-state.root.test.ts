@@ -1,0 +1,48 @@
+// What the node's state takes from the kernel: a namespace of the test's own stands for the node.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseMac } from '../base/mac.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { TestNode } from '../ipam/testkit.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { inFreshNetns, needsRoot } from '../kernel/testing.ts';
+import { parseAgentConfig } from './config.ts';
+import { NodeState } from './node-state.ts';
+
+test(
+  'secondary ENIs and new pods take the MTU of the primary ENI’s link, and follow it',
+  needsRoot,
+  async () => {
+    await using node = new TestNode();
+    await node.start();
+    const { mac } = node.identity.primary;
+    const { settings } = parseAgentConfig({ nodeName: 'n', runDir: node.dir });
+    await inFreshNetns(async (netns) => {
+      using rt = RtNetlink.open(netns);
+      const state = new NodeState({
+        pool: node.pool,
+        imds: undefined as never,
+        datapath: {} as Datapath,
+        netns,
+        settings,
+        file: `${node.dir}/vpc.json`,
+        log: { debug() {}, info() {}, warn() {}, error() {} },
+      });
+      assert.equal(state.desired().eniMtu, 1500, 'the link is not there yet');
+      const veth = (name: string, mtu: number) =>
+        rt.apply([
+          { op: 'veth-add', name, mac, mtu, peer: { name: `${name}p`, mac: parseMac('02:00:00:00:00:99') } },
+        ]);
+      veth('ens5', 9001);
+      assert.equal(state.desired().eniMtu, 9001);
+      const { index } = rt.link('ens5')!;
+      rt.apply([{ op: 'link-set', index, mtu: 1450 }]);
+      assert.equal(state.desired().eniMtu, 1450);
+      assert.equal(state.mtu, 1450);
+      rt.apply([{ op: 'link-del', index }]);
+      assert.equal(state.desired().eniMtu, 1450, 'what was seen last holds while the link is away');
+      veth('eth0', 8000);
+      assert.equal(state.desired().eniMtu, 8000);
+    });
+  },
+);
