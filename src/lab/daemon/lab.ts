@@ -11,7 +11,6 @@ import { type Act, buildShape } from '../shape/build.ts';
 import { readSettings } from '../shape/settings.ts';
 import { podLimitOf } from '../shape/types.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
-import type { VpcState } from '../vpc/model.ts';
 import { coalesced } from './coalesce.ts';
 import { Endpoints, IN_LAB } from './endpoints.ts';
 import { writeFileAtomic } from './files.ts';
@@ -56,15 +55,6 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     }),
   ]);
   const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
-  await fabric.apply(vpc.state());
-
-  const endpoints = new Endpoints({ vpc, kube, fabric, ports: record.ports, log });
-  await endpoints.open();
-  writeFileAtomic(
-    paths.kubeconfig,
-    kube.kubeconfig({ server: `https://127.0.0.1:${record.ports.kube}`, user: 'podway-admin' }),
-  );
-
   const store = clusterStore(kube);
   const cluster = new Cluster({
     lab: paths.lab,
@@ -79,27 +69,29 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
     networkFor: podNetwork,
     podLimit: podLimitOf,
+    lives: () => fabric.lives(),
     now: Date.now,
   });
-  await cluster.leave(vpc.state());
-  await cluster.settle(vpc.state());
+  const found = vpc.state();
+  await cluster.leave(found);
+  await fabric.apply(found);
+
+  const endpoints = new Endpoints({ vpc, kube, fabric, ports: record.ports, log });
+  await endpoints.open();
+  writeFileAtomic(
+    paths.kubeconfig,
+    kube.kubeconfig({ server: `https://127.0.0.1:${record.ports.kube}`, user: 'podway-admin' }),
+  );
+  await cluster.settle(found);
   cluster.serve('internet');
   cluster.start();
   cluster.sweepFolders();
 
   const follow = coalesced(async () => {
-    const reboots = [...rebooting];
-    rebooting.clear();
-    const off = withStopped(vpc.state(), reboots);
-    await cluster.leave(off);
-    // A reboot is a moment in which the instance does not run: its namespace and all in it is new afterwards.
-    if (reboots.length > 0) await fabric.apply(off);
-    await fabric.apply(vpc.state());
-    await cluster.settle(vpc.state());
-  });
-  const rebooting = new Set<string>();
-  vpc.onInstanceChange(({ before, after }) => {
-    if (before?.state === 'running' && after?.state === 'running') rebooting.add(after.id);
+    const state = vpc.state();
+    await cluster.leave(state);
+    await fabric.apply(state);
+    await cluster.settle(state);
   });
   vpc.onChange(follow);
 
@@ -122,14 +114,4 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       await fabric.close();
     },
   };
-}
-
-function withStopped(state: VpcState, ids: string[]): VpcState {
-  if (ids.length === 0) return state;
-  const instances = { ...state.instances };
-  for (const id of ids) {
-    const instance = instances[id];
-    if (instance) instances[id] = { ...instance, state: 'stopped' };
-  }
-  return { ...state, instances };
 }

@@ -134,8 +134,8 @@ export class Applier {
       const entry: Entry = { kind: 'public-route', ip: route.dst.ip };
       observed.set(keyOf(entry), entry);
     }
-    for (const where of this.#spaces.recorded()) {
-      const entry: Entry = { kind: 'netns', where, role: roleOf(where) };
+    for (const [where, life] of this.#spaces.lives()) {
+      const entry: Entry = { kind: 'netns', where, role: roleOf(where), life };
       observed.set(keyOf(entry), entry);
     }
     for (const [key, entry] of entries) {
@@ -161,10 +161,14 @@ export class Applier {
     const takeovers = changes.add
       .filter((one) => one.kind === 'port')
       .filter((one) => leaving.some((old) => old.where === one.where && old.guestName === one.guestName));
-    const remade = [...changed.map((one) => one.to), ...takeovers].map((one) => (one as PortEntry).name);
-    if (remade.length > 0) {
-      // A link that was made for something else leaves with all that hangs on it, and is made anew.
-      const without = withoutPorts(should, new Set(remade));
+    const remade = new Set(
+      [...changed.map((one) => one.to), ...takeovers].map((one) => (one as PortEntry).name),
+    );
+    const reborn = new Set(changes.change.flatMap(({ to }) => (to.kind === 'netns' ? to.where : [])));
+    for (const one of should.values()) if (one.kind === 'port' && reborn.has(one.where)) remade.add(one.name);
+    if (remade.size + reborn.size > 0) {
+      // A link that was made for something else leaves with all that hangs on it, and is made anew; so does a namespace.
+      const without = withoutPorts(should, remade, reborn);
       await this.#apply(diffEntries(is, without), without, whole);
       await this.#apply(diffEntries(without, should), should, false);
     } else {
@@ -345,11 +349,18 @@ function throwUnlessGone(error: NetlinkError | null): void {
   if (error !== null && !GONE.has(error.code)) throw error;
 }
 
-/** The entries as they would be without these ports and what hangs on them. */
-function withoutPorts(entries: Entries, ports: ReadonlySet<string>): Map<string, Entry> {
+/** The entries as they would be without these ports and what hangs on them, and without these namespaces. */
+function withoutPorts(
+  entries: Entries,
+  ports: ReadonlySet<string>,
+  places: ReadonlySet<string>,
+): Map<string, Entry> {
   const left = new Map<string, Entry>();
   for (const [key, entry] of entries) {
     switch (entry.kind) {
+      case 'netns':
+        if (!places.has(entry.where)) left.set(key, entry);
+        break;
       case 'port':
         if (!ports.has(entry.name)) left.set(key, entry);
         break;

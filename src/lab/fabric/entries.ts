@@ -9,7 +9,13 @@ export type Part = { port: string } | { ip: Ip };
 export type ElementData = { goto: string } | { ip: Ip } | { mark: string } | { caller: string };
 export type TableFamily = 'inet' | 'bridge';
 
-export type NetnsEntry = { kind: 'netns'; where: string; role: 'router' | 'internet' | 'instance' };
+/** `life`: of an instance, from one boot to the next (see lifeOf): a namespace of another life is removed and made anew. */
+export type NetnsEntry = {
+  kind: 'netns';
+  where: string;
+  role: 'router' | 'internet' | 'instance';
+  life: string;
+};
 /** A subnet: a bridge with the router's address. */
 export type BridgeEntry = { kind: 'bridge'; name: string; ip: Ip; length: number };
 /** An attached ENI: a bridge port whose other end is `guestName` in the instance's namespace. */
@@ -115,7 +121,7 @@ function dataText(data: ElementData): string {
 export function print(entry: Entry): string {
   switch (entry.kind) {
     case 'netns':
-      return entry.role;
+      return `${entry.role} ${entry.life}`;
     case 'bridge':
       return `${formatIp(entry.ip)}/${entry.length}`;
     case 'port':

@@ -32,6 +32,8 @@ export type Fabric = {
   repair(): Promise<void>;
   /** Name under `ip netns` of a place: `vpc`, `internet`, or an instance by its name or id. */
   netnsOf(where: string): string;
+  /** The life (see lifeOf) that each namespace was made for, by its place; the router's and the internet's is empty. */
+  lives(): Map<string, string>;
   /** A listening TCP socket in the router's namespace, for `server.listen({ fd })`. */
   listen(address: string, port: number, options?: { ttl?: number }): number;
   /** The listening socket that all instances reach at 169.254.169.254 port 80. */
@@ -117,6 +119,7 @@ export function createFabric(options: FabricOptions): Fabric {
       if (last !== null) await apply(last);
     },
     netnsOf: (where) => netnsName(lab, plan?.places.get(where) ?? where),
+    lives: () => spaces.lives(),
     listen: (address, port, socketOptions) => listenTcpIn(spaces.at(ROUTER).ns, address, port, socketOptions),
     listenImds: () => listenTcpIn(spaces.at(ROUTER).ns, '0.0.0.0', IMDS_PORT),
     instanceOf(localAddress) {

@@ -48,6 +48,10 @@ export function placesOf(state: VpcState): Map<string, string> {
   return places;
 }
 
+/** One life of an instance: from a launch, start or reboot to the next. */
+export const lifeOf = ({ id, launchTime, rebootedAt = 0 }: Instance): string =>
+  `${id} ${launchTime} ${rebootedAt}`;
+
 const WIRED_STATES: ReadonlySet<Instance['state']> = new Set(['pending', 'running', 'stopping']);
 
 /** The instance that the ENI is plugged into right now. */
@@ -98,9 +102,14 @@ export function desiredFabric(state: VpcState): FabricPlan {
   const entries = new Map<string, Entry>();
   const put = (entry: Entry) => entries.set(keyOf(entry), entry);
 
-  put({ kind: 'netns', where: ROUTER, role: 'router' });
-  put({ kind: 'netns', where: INTERNET, role: 'internet' });
-  for (const where of places.values()) put({ kind: 'netns', where, role: 'instance' });
+  put({ kind: 'netns', where: ROUTER, role: 'router', life: '' });
+  put({ kind: 'netns', where: INTERNET, role: 'internet', life: '' });
+  for (const instance of Object.values(state.instances)) {
+    const where = places.get(instance.id);
+    // What is stopped has no kernel: its namespace goes, and a start makes another.
+    if (where !== undefined && WIRED_STATES.has(instance.state))
+      put({ kind: 'netns', where, role: 'instance', life: lifeOf(instance) });
+  }
 
   for (const subnet of Object.values(state.subnets)) {
     if (carried.has(subnet.vpcId)) putSubnet(put, state, subnet);

@@ -1,7 +1,8 @@
 // Network namespaces of one lab's fabric: made, opened, set up and removed here, and nowhere else.
-// Invariant: a namespace is written down in the lab's folder before it is made and struck off after it is gone, so
-// that a killed process leaves none that its successor does not know, and no lab ever touches another's.
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+// Invariant: a namespace is written down in the lab's folder, with the life that it is made for, before it is made and
+// struck off after it is gone, so that a killed process leaves none that its successor does not know, and no lab ever
+// touches another's.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseCidr } from '../../base/ip.ts';
 import {
@@ -102,14 +103,27 @@ export class Spaces {
     }
   }
 
-  /** Opens the namespace, makes it when it is missing, and finishes one that was made by halves. */
+  /** The life that each place was made for; of one that we do not remember making, an empty text. */
+  lives(): Map<string, string> {
+    return new Map(this.recorded().map((where) => [where, readFileSync(join(this.#ledger, where), 'utf8')]));
+  }
+
+  /**
+   * Opens the namespace, makes it when it is missing, and finishes one that was made by halves. One of another life is
+   * opened as it is: it goes by `remove`.
+   */
   ensure(entry: NetnsEntry): Space {
     const known = this.#open.get(entry.where);
     if (known !== undefined) return known;
     mkdirSync(this.#ledger, { recursive: true, mode: 0o700 });
-    writeFileSync(join(this.#ledger, entry.where), '');
     const name = netnsName(this.#lab, entry.where);
-    const ns = openOrCreate(name);
+    const record = join(this.#ledger, entry.where);
+    let ns = openIfThere(name);
+    if (ns === undefined) {
+      writeFileSync(record, entry.life);
+      deleteNetns(name); // a plain file that a killed process left
+      ns = createNetns(name);
+    } else if (!existsSync(record)) writeFileSync(record, '');
     const space: Space = { where: entry.where, name, ns, rt: RtNetlink.open(ns) };
     const lo = space.rt.link('lo');
     // What a guest changes later is the guest's: only our own namespaces are set up again.
@@ -129,15 +143,11 @@ export class Spaces {
     const known = this.#open.get(where);
     if (known !== undefined) return known;
     const name = netnsName(this.#lab, where);
-    try {
-      const ns = openNetns(`${NETNS_DIR}/${name}`);
-      const space: Space = { where, name, ns, rt: RtNetlink.open(ns) };
-      this.#open.set(where, space);
-      return space;
-    } catch (error) {
-      if (error instanceof NetnsError) return undefined;
-      throw error;
-    }
+    const ns = openIfThere(name);
+    if (ns === undefined) return undefined;
+    const space: Space = { where, name, ns, rt: RtNetlink.open(ns) };
+    this.#open.set(where, space);
+    return space;
   }
 
   /** The last trace: the folder of names, once all are gone. */
@@ -179,14 +189,13 @@ export class Spaces {
   }
 }
 
-function openOrCreate(name: string): Netns {
+function openIfThere(name: string): Netns | undefined {
   try {
     return openNetns(`${NETNS_DIR}/${name}`);
   } catch (error) {
-    if (!(error instanceof NetnsError)) throw error;
+    if (error instanceof NetnsError) return undefined;
+    throw error;
   }
-  deleteNetns(name); // a plain file that a killed process left
-  return createNetns(name);
 }
 
 function setIfThere(ns: Netns, key: string, value: string): void {

@@ -1,18 +1,18 @@
 // The cluster of a lab: one LabNode per running instance with an agent, one supervised built-in server per instance that
 // serves, the scheduler. `leave` runs before the fabric changes (what must end while its links are there), `settle`
 // after it. Both look at the newest VPC state and do nothing when it is already so.
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Pod } from '../../../kube/types.ts';
 import { privateDir } from '../../daemon/files.ts';
 import { netnsPath } from '../../daemon/paths.ts';
-import { endAll, processesInNamespaces } from '../../daemon/processes.ts';
-import { placesOf } from '../../fabric/plan.ts';
+import { INTERNET } from '../../fabric/names.ts';
+import { lifeOf, placesOf } from '../../fabric/plan.ts';
 import { SERVE_TAG } from '../../shape/build.ts';
 import type { Instance, VpcState } from '../../vpc/model.ts';
 import { LabNode, type LabNodeDeps } from './lab-node.ts';
 import type { NodeFacts } from './node-object.ts';
 import { condition } from './pod-status.ts';
+import { dropInstance, placesWithFolders, powerOff } from './power.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
 import { placePod } from './scheduler.ts';
@@ -20,17 +20,21 @@ import { Supervisor } from './supervisor.ts';
 
 export const SERVER_PORT = 8080;
 
-export type ClusterDeps = LabNodeDeps & { podLimit(instanceType: string): number };
+export type ClusterDeps = LabNodeDeps & {
+  podLimit(instanceType: string): number;
+  /** For which life each namespace was made. */
+  lives(): ReadonlyMap<string, string>;
+};
 
-/** Without an instance: the internet host, which is there as long as the lab. */
-type Server = { instanceId: string | undefined; name: string; supervisor: Supervisor };
+/** `life`: of its instance (see lifeOf); empty for the internet host, which is there as long as the lab. */
+type Server = { life: string; name: string; supervisor: Supervisor };
 
 export class Cluster {
   readonly #deps: ClusterDeps;
   readonly #nodes = new Map<string, LabNode>();
   readonly #servers = new Map<string, Server>();
-  /** Stopped and gone instances whose namespaces were swept already. */
-  readonly #quiet = new Set<string>();
+  /** The instances as `leave` last saw to them. */
+  #left = '';
   #watch: { close(): void } | undefined;
   #scheduling = false;
   #scheduleAgain = false;
@@ -74,20 +78,30 @@ export class Cluster {
     return this.nodes().some((node) => node.runner.sandboxOf(uid) !== undefined);
   }
 
-  /** Ends nodes and servers of instances that no longer run, while the fabric still has their links. */
+  /**
+   * Ends all of instances that no longer run, or whose life is over (a reboot), while the fabric still has their links.
+   * Also what an earlier daemon was killed over: the fabric's own record tells for which life a namespace was made.
+   */
   async leave(newest: VpcState): Promise<void> {
     const state = placed(newest);
-    const going = [...this.#nodes.values()].filter((node) => !runs(state.instances[node.instanceId]));
+    const instances = Object.values(state.instances).filter((each) => !isGone(each));
+    const told = instances.map((each) => `${each.name} ${each.state} ${lifeOf(each)}`).join();
+    if (told === this.#left) return;
+    const lives = new Map(instances.filter(isOn).map((each) => [each.name, lifeOf(each)]));
+    const present = new Set(instances.map((each) => each.name));
+
+    const going = [...this.#nodes.values()].filter(
+      (node) => !runs(state.instances[node.instanceId], node.life),
+    );
     await Promise.all(
       going.map(async (node) => {
         this.#nodes.delete(node.name);
-        const instance = state.instances[node.instanceId];
-        if (isGone(instance)) await node.remove();
-        else await node.stop();
+        if (present.has(node.name)) await node.stop();
+        else await node.remove();
       }),
     );
     const silent = [...this.#servers.values()].filter(
-      (server) => server.instanceId !== undefined && !runs(state.instances[server.instanceId]),
+      ({ life, name }) => life !== '' && lives.get(name) !== life,
     );
     await Promise.all(
       silent.map(async (server) => {
@@ -95,21 +109,12 @@ export class Cluster {
         await server.supervisor.stop();
       }),
     );
-    const live = new Set(
-      Object.values(state.instances)
-        .filter(runs)
-        .map((instance) => instance.name),
-    );
-    for (const instance of Object.values(state.instances)) {
-      const left = `${instance.id} ${isGone(instance) ? 'gone' : 'stopped'}`;
-      if (runs(instance) || instance.state === 'pending') this.#quiet.delete(`${instance.id} stopped`);
-      else if (!this.#quiet.has(left) && !live.has(instance.name)) {
-        this.#quiet.add(left);
-        await endAll(processesInNamespaces([netnsPath(this.#deps.paths.netns(instance.name))]), 0);
-        if (isGone(instance))
-          rmSync(this.#deps.paths.instance(instance.name), { recursive: true, force: true });
-      }
-    }
+    const done = new Set(going.map((node) => node.name));
+    for (const [place, life] of this.#deps.lives())
+      if (life !== '' && lives.get(place) !== life && !done.has(place)) await powerOff(this.#deps, place);
+    for (const place of placesWithFolders(this.#deps.paths))
+      if (place !== INTERNET && !present.has(place)) await dropInstance(this.#deps, place);
+    this.#left = told;
   }
 
   /** Starts nodes and servers of running instances. */
@@ -118,20 +123,20 @@ export class Cluster {
     const state = placed(newest);
     const starts: Promise<void>[] = [];
     for (const instance of Object.values(state.instances)) {
-      if (!runs(instance)) continue;
+      if (instance.state !== 'running') continue;
       if (isNode(instance) && !this.#nodes.has(instance.name)) {
         const node = new LabNode(this.#deps, this.#facts(state, instance));
         this.#nodes.set(instance.name, node);
         starts.push(node.start(this.#deps.store.pods().filter((pod) => pod.spec.nodeName === instance.name)));
       }
-      if (instance.tags[SERVE_TAG] === 'true') this.serve(instance.name, instance.id);
+      if (instance.tags[SERVE_TAG] === 'true') this.serve(instance.name, lifeOf(instance));
     }
     await Promise.all(starts);
     if (starts.length > 0) this.#schedule();
   }
 
   /** The built-in server in the namespace of an instance, or of the internet host. */
-  serve(name: string, instanceId?: string): void {
+  serve(name: string, life = ''): void {
     if (this.#servers.has(name)) return;
     const dir = this.#deps.paths.instance(name);
     privateDir(dir);
@@ -141,18 +146,18 @@ export class Cluster {
       pidFile: join(dir, 'server.pid'),
       logFile: join(dir, 'log'),
     });
-    this.#servers.set(name, { instanceId, name, supervisor });
+    this.#servers.set(name, { life, name, supervisor });
     supervisor.start();
   }
 
-  /** Drops records of pods that no node and no object knows any more: a folder left by a kill. */
+  /** Drops folders of pods that no object and no record of a sandbox knows any more: left by a kill. */
   sweepFolders(): void {
     const journal = openSandboxJournal(this.#deps.paths.pods);
-    const known = new Set(this.#deps.store.pods().map((pod) => pod.metadata.uid));
-    for (const uid of journal.uids()) {
-      const held = this.nodes().some((node) => node.runner.sandboxOf(uid) !== undefined);
-      if (!known.has(uid) && !held) journal.forget(uid);
-    }
+    const known = new Set([
+      ...this.#deps.store.pods().map((pod) => pod.metadata.uid),
+      ...journal.list().map((record) => record.podUid),
+    ]);
+    for (const uid of journal.uids()) if (!known.has(uid)) journal.forget(uid);
   }
 
   detach(): void {
@@ -249,7 +254,10 @@ function placed(state: VpcState): VpcState {
   return { ...state, instances: Object.fromEntries(instances) as VpcState['instances'] };
 }
 
-const runs = (instance: Instance | undefined): boolean => instance?.state === 'running';
+/** Runs, and has not booted since. */
+const runs = (instance: Instance | undefined, life: string): boolean =>
+  instance?.state === 'running' && lifeOf(instance) === life;
+const isOn = ({ state }: Instance): boolean => state === 'running' || state === 'pending';
 const isGone = (instance: Instance | undefined): boolean =>
   instance === undefined || instance.state === 'terminated' || instance.state === 'shutting-down';
 export const isNode = (instance: Instance): boolean => instance.agent === 'podway';

@@ -1,15 +1,15 @@
 // One instance that runs Podway: its folder, its agent as a supervised process in its namespace, its pod runner, its
 // Node object whose readiness follows the CNI chain's STATUS. Starts when the instance runs, ends when it stops.
-import { rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Pod } from '../../../kube/types.ts';
 import { type LabPaths, type NodePaths, netnsPath } from '../../daemon/paths.ts';
-import { endAll, processesInNamespaces } from '../../daemon/processes.ts';
+import { lifeOf } from '../../fabric/plan.ts';
 import type { Settings } from '../../shape/settings.ts';
 import type { PodNetwork } from './network.ts';
-import { emptyRunDir, type NodeFilesInput, writeNodeFiles } from './node-files.ts';
+import { type NodeFilesInput, writeNodeFiles } from './node-files.ts';
 import { type NodeFacts, nodeObject, nodeStatus } from './node-object.ts';
 import type { PodFailure } from './pod-status.ts';
+import { dropInstance, nodeStopped, powerOff } from './power.ts';
 import { PodRunner } from './runner.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
 import type { ClusterStore } from './store.ts';
@@ -41,6 +41,8 @@ export type LabNodeDeps = {
 export class LabNode {
   readonly name: string;
   readonly instanceId: string;
+  /** From this boot to the next (see lifeOf). */
+  readonly life: string;
   readonly paths: NodePaths;
   readonly runner: PodRunner;
   readonly #deps: LabNodeDeps;
@@ -61,6 +63,7 @@ export class LabNode {
     this.#facts = facts;
     this.name = facts.instance.name;
     this.instanceId = facts.instance.id;
+    this.life = lifeOf(facts.instance);
     this.paths = deps.paths.node(this.name);
     const netns = deps.paths.netns(this.name);
     this.#network = deps.networkFor(this.paths, netns);
@@ -123,31 +126,24 @@ export class LabNode {
     this.runner.detach();
   }
 
-  /** The instance stopped: nothing of it runs on and its /run is empty, as after a reboot. */
+  /** The instance stopped, or is about to boot again: nothing of it runs on and its /run is empty. */
   async stop(): Promise<void> {
-    this.detach();
-    await this.#agent.stop();
-    await this.runner.stopNode();
-    await endAll(processesInNamespaces([netnsPath(this.#deps.paths.netns(this.name))]), 0);
-    emptyRunDir(this.paths);
-    this.#failure = { cause: 'NODE_STOPPED', text: 'the instance is stopped', transient: true };
+    await this.#halt();
+    await powerOff(this.#deps, this.name);
+    this.#failure = nodeStopped(this.name);
     await this.#writeStatus();
   }
 
   /** The instance is gone for good. */
   async remove(): Promise<void> {
-    await this.stop();
-    await this.#deps.store.removeNode(this.name);
-    // Nobody would ever end them: they go with their node, as the pod garbage collector has it.
-    const pods = this.#deps.store.pods().filter((pod) => pod.spec.nodeName === this.name);
-    await Promise.all(pods.map((pod) => this.#deps.store.removePod(pod)));
-    for (const pod of pods) rmSync(this.#deps.paths.pod(pod.metadata.uid!), { recursive: true, force: true });
-    rmSync(this.paths.root, { recursive: true, force: true });
+    await this.#halt();
+    await dropInstance(this.#deps, this.name);
   }
 
-  async restartAgent(): Promise<void> {
+  async #halt(): Promise<void> {
+    this.detach();
     await this.#agent.stop();
-    this.#agent.start();
+    await this.runner.halt();
   }
 
   #pollSoon(): void {

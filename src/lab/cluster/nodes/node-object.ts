@@ -2,6 +2,7 @@
 // topology as a cloud provider labels them, readiness as the node runner sees it.
 import { release } from 'node:os';
 import type { Node, NodeStatus } from '../../../kube/types.ts';
+import { lifeOf } from '../../fabric/plan.ts';
 import type { Instance } from '../../vpc/model.ts';
 import { condition, kubeTime, type PodFailure } from './pod-status.ts';
 
@@ -60,7 +61,7 @@ export function nodeStatus(
     nodeInfo: {
       machineID: facts.instance.id,
       systemUUID: facts.instance.id,
-      bootID: String(facts.instance.launchTime),
+      bootID: lifeOf(facts.instance),
       kernelVersion: release(),
       osImage: 'Podway lab node',
       containerRuntimeVersion: 'podway://0.1.0',

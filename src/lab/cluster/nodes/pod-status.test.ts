@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Node, Pod } from '../../../kube/types.ts';
 import { podMessage, podView } from '../../daemon/view.ts';
-import { nodeStoppedStatus, sandboxStatus, waitingStatus } from './pod-status.ts';
+import { powerOffStatus, sandboxStatus, waitingStatus } from './pod-status.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 
 const pod: Pod = {
@@ -105,13 +105,24 @@ test('a condition keeps its time while it does not change', () => {
   );
 });
 
-test('a pod of a stopped node has failed and has no address', () => {
-  const status = nodeStoppedStatus({
-    pod: { ...pod, status: sandboxStatus(inputs, running) },
-    now: inputs.now,
-  });
-  assert.deepEqual([status.phase, status.podIP, status.podIPs], ['Failed', undefined, undefined]);
-  assert.equal(conditionOf(status, 'Ready')?.status, 'False');
+test('a pod of a node without power waits for its boot and has no address; one that is never started again has failed', () => {
+  const failure = { cause: 'NODE_STOPPED', text: 'the instance of node-1 is stopped', transient: true };
+  const was = { ...pod, status: sandboxStatus(inputs, { ...running, restarts: 2 }) };
+  const off = (record: SandboxRecord | undefined) =>
+    powerOffStatus({ pod: was, now: inputs.now }, record, failure);
+  const cases: [SandboxRecord | undefined, string, string][] = [
+    [{ ...running, startedAt: 1 }, 'Pending', 'NODE_STOPPED'],
+    [{ ...running, startedAt: 1, restartPolicy: 'OnFailure' }, 'Pending', 'NODE_STOPPED'],
+    [{ ...running, startedAt: 1, restartPolicy: 'Never' }, 'Failed', 'Terminated'],
+    [undefined, 'Pending', 'NODE_STOPPED'],
+  ];
+  for (const [record, phase, code] of cases) {
+    const status = off(record);
+    assert.deepEqual([status.phase, status.podIP, status.podIPs], [phase, undefined, undefined]);
+    assert.equal(conditionOf(status, 'Ready')?.status, 'False');
+    assert.equal(podMessage({ ...pod, status })?.code, code);
+    assert.equal(status.containerStatuses?.[0]?.restartCount, 2);
+  }
 });
 
 test('a pod shows its namespace only when it has one of its own making', () => {

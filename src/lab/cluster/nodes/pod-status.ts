@@ -1,6 +1,13 @@
 // The status of a pod as pure functions of what its runner knows. Times are RFC 3339 to the second, as Kubernetes writes
 // them; a condition keeps its transition time while it does not change.
-import type { Condition, ContainerState, Pod, PodPhase, PodStatus } from '../../../kube/types.ts';
+import type {
+  Condition,
+  ContainerState,
+  ContainerStatus,
+  Pod,
+  PodPhase,
+  PodStatus,
+} from '../../../kube/types.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 
 export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
@@ -62,8 +69,31 @@ export function isFinal(sandbox: SandboxRecord): boolean {
   );
 }
 
-/** A pod that its node took with it: stopped, as by a graceful node shutdown. */
-export function nodeStoppedStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
+/** True when the pod has ended for good. */
+export const isOver = (pod: Pod): boolean =>
+  pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded';
+
+/**
+ * A pod whose node has no power: it waits for the next boot and has no address. One that is started once and was has
+ * failed.
+ */
+export function powerOffStatus(
+  { pod, now }: Omit<Inputs, 'hostIp'>,
+  record: SandboxRecord | undefined,
+  failure: PodFailure,
+): PodStatus {
+  if (record?.restartPolicy === 'Never' && record.startedAt !== undefined) return lostStatus({ pod, now });
+  const status = waitingStatus({ pod, now, hostIp: pod.status?.hostIP ?? '' }, failure);
+  return { ...status, containerStatuses: status.containerStatuses!.map(keepRestarts(pod)) };
+}
+
+const keepRestarts = (pod: Pod) => (each: ContainerStatus) => ({
+  ...each,
+  restartCount:
+    pod.status?.containerStatuses?.find((old) => old.name === each.name)?.restartCount ?? each.restartCount,
+});
+
+function lostStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
   const before = pod.status?.conditions;
   const { podIP: _ip, podIPs: _ips, ...status } = pod.status ?? {};
   return {

@@ -3,19 +3,12 @@
 // after a pause; nothing of a pod outlives its record in the journal. Errors become the pod's status and an Event.
 import type { Logger } from 'pino';
 import type { Pod } from '../../../kube/types.ts';
-import { isAlive } from '../../daemon/processes.ts';
+import { netnsPath } from '../../daemon/paths.ts';
+import { endAll, isAlive, processesInNamespaces } from '../../daemon/processes.ts';
 import { limiter } from './limit.ts';
 import { failureOf } from './network.ts';
-import { isFinal, nodeStoppedStatus, type PodFailure, sandboxStatus, waitingStatus } from './pod-status.ts';
-import {
-  dropSandbox,
-  type Exit,
-  endSandbox,
-  makeSandbox,
-  newRecord,
-  type SandboxDeps,
-  startProcess,
-} from './sandbox.ts';
+import { isFinal, isOver, type PodFailure, sandboxStatus, waitingStatus } from './pod-status.ts';
+import { type Exit, endSandbox, makeSandbox, newRecord, type SandboxDeps, startProcess } from './sandbox.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import type { ClusterStore } from './store.ts';
 
@@ -28,6 +21,8 @@ const RESTART_PAUSE_MS = 1000;
 const MAX_RESTART_PAUSE_MS = 60_000;
 const ADOPTED_POLL_MS = 500;
 const EVENT_EVERY_MS = 10_000;
+/** Longest that a node that stops waits for what it has begun: its agent and its pods' processes are ended by then. */
+const HALT_MS = 10_000;
 
 type Entry = {
   pod: Pod | undefined;
@@ -40,6 +35,8 @@ type Entry = {
   /** Process not our child: found after a restart of the daemon. */
   adopted: boolean;
   abort: AbortController | undefined;
+  /** Starts of the pod's process in sandboxes before this one. */
+  restarts: number;
 };
 
 export type PodRunnerDeps = SandboxDeps & { store: ClusterStore; log: Logger };
@@ -48,6 +45,7 @@ export class PodRunner {
   readonly #deps: PodRunnerDeps;
   readonly #entries = new Map<string, Entry>();
   readonly #limit = limiter(WIDTH);
+  readonly #steps = new Set<Promise<void>>();
   #stopped = false;
   #poll: NodeJS.Timeout | undefined;
 
@@ -96,21 +94,20 @@ export class PodRunner {
     for (const entry of this.#entries.values()) clearTimeout(entry.timer);
   }
 
-  /** The instance stops: processes and sandboxes end without DEL, pods fail as by a node shutdown. */
-  async stopNode(): Promise<void> {
+  /** The instance stops: nothing new begins, and what has begun comes to an end before this returns. */
+  async halt(): Promise<void> {
     this.detach();
     for (const entry of this.#entries.values()) entry.abort?.abort(new Error('the node stops'));
-    await Promise.all(
-      [...this.#entries].map(async ([uid, entry]) => {
-        if (entry.sandbox) await dropSandbox(entry.sandbox);
-        this.#deps.journal.keepLogOnly(uid);
-        const { pod } = entry;
-        if (!pod) return;
-        if (pod.metadata.deletionTimestamp) await this.#deps.store.removePod(pod);
-        else if (!ended(pod))
-          await this.#deps.store.setPodStatus(pod, nodeStoppedStatus({ pod, now: this.#deps.now() }));
-      }),
+    const own = [...this.#entries.values()].flatMap(({ sandbox }) =>
+      sandbox && !sandbox.hostNetwork ? netnsPath(sandbox.netns) : [],
     );
+    await endAll(processesInNamespaces(own), 0);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, HALT_MS);
+    });
+    await Promise.race([Promise.allSettled(this.#steps), late]);
+    clearTimeout(timer);
     this.#entries.clear();
   }
 
@@ -127,6 +124,7 @@ export class PodRunner {
         lastEvent: undefined,
         adopted: false,
         abort: undefined,
+        restarts: 0,
       };
       this.#entries.set(uid, entry);
     }
@@ -143,7 +141,7 @@ export class PodRunner {
       return;
     }
     entry.busy = true;
-    this.#limit(() => this.#step(uid, entry))
+    const step = this.#limit(() => this.#step(uid, entry))
       .catch((error: unknown) => {
         const { cause, text } = failureOf(error);
         const details = cause === 'INTERNAL' ? { err: error } : { cause };
@@ -151,12 +149,14 @@ export class PodRunner {
         this.#later(uid, entry);
       })
       .finally(() => {
+        this.#steps.delete(step);
         entry.busy = false;
         if (entry.again) {
           entry.again = false;
           this.#kick(uid);
         }
       });
+    this.#steps.add(step);
   }
 
   #later(uid: string, entry: Entry, ms?: number): void {
@@ -174,9 +174,10 @@ export class PodRunner {
       await endSandbox(this.#deps, sandbox, 0);
       this.#deps.journal.keepLogOnly(uid);
       entry.sandbox = undefined;
+      entry.restarts = sandbox.startedAt === undefined ? sandbox.restarts : sandbox.restarts + 1;
     }
     if (entry.sandbox) return this.#tend(uid, entry, pod, entry.sandbox);
-    if (!ended(pod)) await this.#begin(uid, entry, pod);
+    if (!isOver(pod)) await this.#begin(uid, entry, pod);
   }
 
   async #remove(uid: string, entry: Entry): Promise<void> {
@@ -190,7 +191,7 @@ export class PodRunner {
 
   async #begin(uid: string, entry: Entry, pod: Pod): Promise<void> {
     const deps = this.#deps;
-    const record = newRecord(deps, pod);
+    const record = newRecord(deps, pod, entry.restarts);
     entry.sandbox = record;
     entry.adopted = false;
     const abort = new AbortController();
@@ -285,6 +286,5 @@ function noteExit(deps: SandboxDeps, sandbox: SandboxRecord, exit: Exit): void {
 
 const restartPause = (restarts: number): number =>
   Math.min(RESTART_PAUSE_MS * 2 ** restarts, MAX_RESTART_PAUSE_MS);
-const ended = (pod: Pod): boolean => pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded';
 const podName = (entry: Entry): string =>
   `${entry.pod?.metadata.namespace ?? entry.sandbox?.namespace}/${entry.pod?.metadata.name ?? entry.sandbox?.name}`;

@@ -28,7 +28,7 @@ export type SandboxDeps = {
 
 const DEFAULT_GRACE_S = 30;
 
-export function newRecord(deps: SandboxDeps, pod: Pod): SandboxRecord {
+export function newRecord(deps: SandboxDeps, pod: Pod, restarts: number): SandboxRecord {
   const containerId = randomBytes(32).toString('hex');
   const hostNetwork = pod.spec.hostNetwork === true;
   return {
@@ -41,7 +41,7 @@ export function newRecord(deps: SandboxDeps, pod: Pod): SandboxRecord {
     netns: hostNetwork ? deps.nodeNetns : netnsName(deps.lab, podPlace(containerId)),
     state: 'making',
     ips: [],
-    restarts: 0,
+    restarts,
     restartPolicy: pod.spec.restartPolicy ?? 'Always',
   };
 }
@@ -155,7 +155,7 @@ export async function endSandbox(
   dropNamespace(record.netns);
 }
 
-/** The sandbox of a node that lost its memory, as after a reboot: no DEL, for there is nobody to answer it. */
+/** The sandbox of a node without power: no DEL, for there is nobody to answer it before the next boot. */
 export async function dropSandbox(record: SandboxRecord): Promise<void> {
   if (record.process) await endProcess(record.process, 0);
   if (record.hostNetwork) return;
