@@ -229,9 +229,9 @@ test('without the right secret there is nothing', { skip }, async () => {
   const stranger = await lab.ec2('wrong');
   try {
     const error = await refused(stranger.send(new DescribeInstancesCommand({})));
-    assert.deepEqual([error.name, error.$metadata.httpStatusCode], ['SignatureDoesNotMatch', 403]);
+    assert.deepEqual([error.name, error.$metadata.httpStatusCode], ['AuthFailure', 401]);
     const create = new CreateNetworkInterfaceCommand({ SubnetId: subnetId });
-    assert.equal((await refused(stranger.send(create))).name, 'SignatureDoesNotMatch');
+    assert.equal((await refused(stranger.send(create))).name, 'AuthFailure');
   } finally {
     stranger.destroy();
   }
@@ -257,5 +257,5 @@ test('examples/ec2.py: the same by boto3', { skip }, async (t) => {
   assert.match(ran.stdout, /^PrivateIpAddressLimitExceeded/m);
   const wrong = await execute(command, { ...env, AWS_SECRET_ACCESS_KEY: 'wrong' });
   assert.equal(wrong.code, 1, told(command, wrong));
-  assert.match(wrong.stderr, /SignatureDoesNotMatch/);
+  assert.match(wrong.stderr, /AuthFailure/);
 });

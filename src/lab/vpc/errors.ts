@@ -4,6 +4,8 @@
 /** HTTP status by code, for the codes that do not answer 400. Source: EC2 API reference, "Error codes". */
 const STATUS: Record<string, number> = {
   AuthFailure: 401,
+  ExpiredToken: 403,
+  InvalidClientTokenId: 403,
   SignatureDoesNotMatch: 403,
   UnauthorizedOperation: 403,
   DryRunOperation: 412,

@@ -131,6 +131,7 @@ class Service implements VpcService {
     this.#ring = openKeyRing(join(options.dir, 'keys.json'), this.#state.accountId, this.settings.roleName);
     this.ec2Handler = createEc2Handler({
       region: () => this.#state.region,
+      accountId: () => this.#state.accountId,
       now: () => this.#clock.now(),
       resolve: (key, token) => this.#ring.resolve(key, token, this.#clock.now(), (id) => this.#isAlive(id)),
       supports: (action) => {

@@ -8,12 +8,12 @@ import { Ec2Error } from './errors.ts';
 import { authFailure, type SignedRequest, verifySignature } from './sigv4.ts';
 
 const KEY = { accessKeyId: 'AKIAEXAMPLE', secretAccessKey: 'secret/with+signs=' };
-const SCOPE = { region: 'us-west-2', service: 'ec2' };
+const SCOPE = { regions: ['us-west-2'], service: 'ec2' };
 const NOW = Date.UTC(2026, 0, 2, 3, 4, 5);
 const signer = (more: { region?: string; service?: string; secretAccessKey?: string } = {}) =>
   new SignatureV4({
     credentials: { ...KEY, secretAccessKey: more.secretAccessKey ?? KEY.secretAccessKey },
-    region: more.region ?? SCOPE.region,
+    region: more.region ?? SCOPE.regions[0]!,
     service: more.service ?? SCOPE.service,
     sha256: Sha256,
   });

@@ -1,6 +1,6 @@
 // Verifies AWS Signature Version 4, in the Authorization header or presigned in the query, over the bytes received.
 // Source: IAM user guide, "Create a signed AWS API request". Knows no key itself: a resolver gives the secret.
-// Fails with AuthFailure (who), SignatureDoesNotMatch (what), RequestExpired (when).
+// Fails with AuthFailure (who), SignatureDoesNotMatch (what; EC2 itself calls it AuthFailure too), RequestExpired (when).
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { Ec2Error } from './errors.ts';
@@ -17,7 +17,7 @@ export type SignedRequest = {
   headers: IncomingHttpHeaders;
   body: Uint8Array;
 };
-export type Scope = { region: string; service: string };
+export type Scope = { regions: readonly string[]; service: string };
 
 type Claim = {
   accessKeyId: string;
@@ -57,9 +57,9 @@ export function verifySignature<T extends { secret: string }>(
   const claim = readClaim(request.headers, query);
   const who = resolve(claim.accessKeyId, claim.sessionToken);
   checkTime(claim, now);
-  if (claim.region !== scope.region || claim.service !== scope.service) {
+  if (!scope.regions.includes(claim.region) || claim.service !== scope.service) {
     throw mismatch(
-      `Credential should be scoped to a valid region and service: '${scope.region}/${scope.service}', not '${claim.region}/${claim.service}'.`,
+      `Credential should be scoped to a valid region and service: '${scope.regions[0]}/${scope.service}', not '${claim.region}/${claim.service}'.`,
     );
   }
   if (!claim.signedHeaders.includes('host')) throw mismatch("'host' must be a signed header.");

@@ -105,3 +105,17 @@ export async function gatewayFor(vpc: VpcService, VpcId: string): Promise<string
   await vpc.act('AttachInternetGateway', { VpcId, InternetGatewayId: id });
   return id;
 }
+
+/** The credentials that the instance's metadata gives. */
+export async function roleOf(vpc: VpcService, instanceId: string) {
+  await vpc.act('ModifyInstanceMetadataOptions', { InstanceId: instanceId, HttpTokens: 'optional' });
+  await using imds = await listen((request, response) => vpc.imdsHandler(request, response, { instanceId }));
+  const url = `${imds.url}/latest/meta-data/iam/security-credentials/`;
+  const role = await (await fetch(url)).text();
+  const credentials = (await (await fetch(url + role)).json()) as Record<string, string>;
+  return {
+    accessKeyId: credentials['AccessKeyId']!,
+    secretAccessKey: credentials['SecretAccessKey']!,
+    sessionToken: credentials['Token']!,
+  };
+}

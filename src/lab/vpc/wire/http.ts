@@ -1,20 +1,24 @@
-// The EC2 Query endpoint: reads a bounded request, verifies its signature, decodes it, lets it act, prints the answer.
-// Every failure becomes EC2's error XML with a RequestID; what is not an Ec2Error is logged and becomes InternalError.
+// The lab's AWS endpoint: reads a bounded request, verifies its signature, decodes it, lets it act, prints the answer.
+// EC2 and one action of STS; every failure becomes the service's own error with a request id; what is not an Ec2Error is logged and becomes InternalError.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Caller } from '../context.ts';
 import { Ec2Error, missing } from '../errors.ts';
-import { verifySignature } from '../sigv4.ts';
+import { authFailure, type SignedRequest, verifySignature } from '../sigv4.ts';
 import { decodeQuery } from './query.ts';
 import { loadActionSchemas } from './schema.ts';
-import { encodeAnswer, encodeError } from './xml.ts';
+import { type ErrorForm, errorForm, notHere, serviceOf } from './services.ts';
+import { answerSts, stsError } from './sts.ts';
+import { encodeAnswer } from './xml.ts';
 
 /** EC2's own requests are far smaller; user data of 16 KiB and a thousand ids fit many times. */
 const MAX_BODY = 1 << 20;
 const BODY_TIMEOUT_MS = 30_000;
+const NOT_VALID = 'AWS was not able to validate the provided access credentials';
 
 export type Ec2Backend = {
   region(): string;
+  accountId(): string;
   now(): number;
   resolve(accessKeyId: string, sessionToken: string | undefined): { secret: string; caller: Caller };
   /** Whether the action has a meaning; throws UnsupportedOperation when not, before its parameters are read. */
@@ -28,13 +32,14 @@ export function createEc2Handler(
 ): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   return async (request, response) => {
     const requestId = randomUUID();
+    const service = serviceOf(request.url ?? '/', request.headers);
     try {
-      const xml = await answer(backend, request, requestId);
-      send(response, 200, xml, requestId);
+      const body = await answer(backend, request, service, requestId);
+      send(response, 200, { type: 'text/xml;charset=UTF-8', body }, requestId);
     } catch (error) {
       const known = error instanceof Ec2Error ? error : internal(backend, error, requestId);
       if (!request.complete) response.setHeader('connection', 'close');
-      send(response, known.status, encodeError(known.code, known.message, requestId), requestId);
+      send(response, known.status, errorForm(service, known, requestId, request.headers), requestId);
     }
   };
 }
@@ -44,35 +49,38 @@ function internal(backend: Ec2Backend, error: unknown, requestId: string): Ec2Er
   return new Ec2Error('InternalError', `An internal error has occurred (request ${requestId})`);
 }
 
-function send(response: ServerResponse, status: number, xml: string, requestId: string): void {
+function send(response: ServerResponse, status: number, form: ErrorForm, requestId: string): void {
   if (response.destroyed) return;
   response.writeHead(status, {
-    'content-type': 'text/xml;charset=UTF-8',
-    'content-length': Buffer.byteLength(xml),
+    'content-type': form.type,
+    'content-length': Buffer.byteLength(form.body),
     'x-amzn-requestid': requestId,
     'cache-control': 'no-store',
+    ...form.headers,
   });
-  response.end(xml);
+  response.end(form.body);
 }
 
-async function answer(backend: Ec2Backend, request: IncomingMessage, requestId: string): Promise<string> {
+async function answer(
+  backend: Ec2Backend,
+  request: IncomingMessage,
+  service: string,
+  requestId: string,
+): Promise<string> {
+  if (service !== 'ec2' && service !== 'sts') throw notHere(service);
   const url = request.url ?? '/';
   const method = request.method ?? 'GET';
   if (method !== 'POST' && method !== 'GET')
     throw new Ec2Error('InvalidRequest', `The method ${method} is not allowed`);
   const body = await readBody(request);
-  const { caller } = verifySignature(
-    { method, url, headers: request.headers, body },
-    { region: backend.region(), service: 'ec2' },
-    backend.now(),
-    (key, token) => backend.resolve(key, token),
-  );
+  const caller = authenticate(backend, { method, url, headers: request.headers, body }, service);
   const mark = url.indexOf('?');
   const parameters = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1));
   if (method === 'POST')
     for (const [key, value] of new URLSearchParams(body.toString('utf8'))) parameters.append(key, value);
   const action = parameters.get('Action');
   if (!action) throw missing('Action');
+  if (service === 'sts') return answerSts(action.slice(0, 100), caller, backend.accountId(), requestId);
   const schema = (await loadActionSchemas())(action);
   if (!schema)
     throw new Ec2Error(
@@ -82,6 +90,22 @@ async function answer(backend: Ec2Backend, request: IncomingMessage, requestId: 
   backend.supports(action);
   const input = decodeQuery(schema.input, parameters);
   return encodeAnswer(action, schema.output, await backend.act(action, input, caller), requestId);
+}
+
+/** Whoever signed the request, or the refusal in the service's own words. */
+function authenticate(backend: Ec2Backend, request: SignedRequest, service: string): Caller {
+  const region = backend.region();
+  // STS has a global endpoint too, whose region is us-east-1.
+  const regions = service === 'sts' ? [region, 'us-east-1'] : [region];
+  try {
+    return verifySignature(request, { regions, service }, backend.now(), (key, token) =>
+      backend.resolve(key, token),
+    ).caller;
+  } catch (error) {
+    if (!(error instanceof Ec2Error)) throw error;
+    if (service === 'sts') throw stsError(error);
+    throw error.code === 'SignatureDoesNotMatch' ? authFailure(`${NOT_VALID} (${error.message})`) : error;
+  }
 }
 
 /** The whole body; leaves the connection usable for the answer when it is too large. */

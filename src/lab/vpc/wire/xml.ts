@@ -16,6 +16,11 @@ export function encodeError(code: string, message: string, requestId: string): s
   return `${HEAD}<Response><Errors><Error><Code>${escapeXml(code)}</Code><Message>${escapeXml(message)}</Message></Error></Errors><RequestID>${requestId}</RequestID></Response>`;
 }
 
+/** The same for services of the Query protocol other than EC2. */
+export function encodeQueryError(code: string, message: string, requestId: string): string {
+  return `${HEAD}<ErrorResponse><Error><Type>Sender</Type><Code>${escapeXml(code)}</Code><Message>${escapeXml(message)}</Message></Error><RequestId>${requestId}</RequestId></ErrorResponse>`;
+}
+
 function encodeMembers(shape: StructShape, value: object): string {
   const record = value as Record<string, unknown>;
   let text = '';
