@@ -102,6 +102,8 @@ export type Context = {
   readonly now: number;
   readonly latencies: Latencies;
   readonly publicPool: Cidr;
+  /** Of the one role that instances may use, and of its instance profile. */
+  readonly roleName: string;
   readonly random: (bytes: number) => Uint8Array;
 };
 

@@ -29,21 +29,29 @@ export class Ec2Error extends Error {
   }
 }
 
-/** Words of one kind of resource as EC2's errors use them. */
-export type ResourceWords = { prefix: string; notFound: string; malformed: string; noun: string };
+/** Words of one kind of resource as EC2's errors use them; without `malformed`, any unknown text is not found. */
+export type ResourceWords = {
+  prefix: string;
+  notFound: string;
+  malformed?: string;
+  noun: string;
+  /** Text that does not even begin as an id is not found, rather than malformed. */
+  anyText?: boolean;
+};
 
 export const resourceWords = {
   vpc: {
     prefix: 'vpc',
     notFound: 'InvalidVpcID.NotFound',
-    malformed: 'InvalidVpcId.Malformed',
+    malformed: 'InvalidVpcID.Malformed',
     noun: 'vpc ID',
   },
   subnet: {
     prefix: 'subnet',
     notFound: 'InvalidSubnetID.NotFound',
-    malformed: 'InvalidSubnetId.Malformed',
+    malformed: 'InvalidSubnetID.Malformed',
     noun: 'subnet ID',
+    anyText: true,
   },
   routeTable: {
     prefix: 'rtb',
@@ -60,7 +68,6 @@ export const resourceWords = {
   allocation: {
     prefix: 'eipalloc',
     notFound: 'InvalidAllocationID.NotFound',
-    malformed: 'InvalidAllocationId.Malformed',
     noun: 'allocation ID',
   },
   securityGroup: {
@@ -84,7 +91,7 @@ export const resourceWords = {
   attachment: {
     prefix: 'eni-attach',
     notFound: 'InvalidAttachmentID.NotFound',
-    malformed: 'InvalidAttachmentId.Malformed',
+    malformed: 'InvalidNetworkInterfaceAttachmentId.Malformed',
     noun: 'attachment ID',
   },
   instance: {
@@ -93,12 +100,29 @@ export const resourceWords = {
     malformed: 'InvalidInstanceID.Malformed',
     noun: 'instance ID',
   },
+  volume: {
+    prefix: 'vol',
+    notFound: 'InvalidVolume.NotFound',
+    malformed: 'InvalidVolumeID.Malformed',
+    noun: 'volume',
+  },
+  networkAcl: {
+    prefix: 'acl',
+    notFound: 'InvalidNetworkAclID.NotFound',
+    malformed: 'InvalidNetworkAclId.Malformed',
+    noun: 'networkAcl ID',
+  },
+  keyPair: { prefix: 'key', notFound: 'InvalidKeyPair.NotFound', noun: 'key pair' },
 } as const satisfies Record<string, ResourceWords>;
 
 /** Malformed or not found, for one id or several; several stand in one pair of quotes, as EC2 prints them. */
 export function notFound(words: ResourceWords, ids: readonly string[]): Ec2Error {
-  const malformed = ids.find((id) => !new RegExp(`^${words.prefix}-[0-9a-f]{8}([0-9a-f]{9})?$`).test(id));
-  if (malformed !== undefined) return new Ec2Error(words.malformed, `Invalid id: "${malformed}"`);
+  const form = new RegExp(`^${words.prefix}-[0-9a-f]{8}([0-9a-f]{9})?$`);
+  const bad = ids.find((id) => !form.test(id) && !(words.anyText && !id.startsWith(`${words.prefix}-`)));
+  if (bad !== undefined && words.malformed !== undefined) {
+    const other = bad.startsWith(`${words.prefix}-`) ? '' : ` (expecting "${words.prefix}-...")`;
+    return new Ec2Error(words.malformed, `Invalid id: "${bad}"${other}`);
+  }
   const many = ids.length > 1;
   return new Ec2Error(
     words.notFound,
@@ -111,8 +135,9 @@ export const missing = (parameter: string): Ec2Error =>
   new Ec2Error('MissingParameter', `The request must contain the parameter ${parameter}`);
 export const conflict = (message: string): Ec2Error => new Ec2Error('InvalidParameterCombination', message);
 
-/** The value of a parameter that EC2 demands. */
+/** The value of a parameter that EC2 demands; an empty list is none. */
 export function required<T>(value: T | undefined | null, parameter: string): T {
   if (value === undefined || value === null || value === '') throw missing(parameter);
+  if (Array.isArray(value) && value.length === 0) throw missing(parameter);
   return value;
 }

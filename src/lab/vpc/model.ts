@@ -131,6 +131,13 @@ export type Instance = {
   /** Of the last RebootInstances. */
   rebootedAt?: number;
   disableApiTermination?: boolean;
+  disableApiStop?: boolean;
+  /** Of the instances that one RunInstances made, from 0. */
+  launchIndex?: number;
+  /** When a user stopped or terminated it; not there after a start. */
+  endedByUserAt?: number;
+  /** Named at its launch; the role's name. */
+  instanceProfile?: string;
   /** Launched with a public address: each start gives the primary interface one, a new one after each stop. */
   publicIpOnStart?: boolean;
   /** Base64, as RunInstances took it. */

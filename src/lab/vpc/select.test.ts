@@ -49,7 +49,7 @@ test('filters: values are alternatives, filters are conditions, tags and pattern
 test('what cannot be selected is refused in the words of EC2', () => {
   const cases: [Parameters<typeof select>[1], string][] = [
     [{ ids: ['vpc-00000009'] }, 'InvalidVpcID.NotFound'],
-    [{ ids: ['vpc-00000009', 'nonsense'] }, 'InvalidVpcId.Malformed'],
+    [{ ids: ['vpc-00000009', 'nonsense'] }, 'InvalidVpcID.Malformed'],
     [{ Filters: [{ Name: 'constructor', Values: ['x'] }] }, 'InvalidParameterValue'],
     [{ Filters: [{ Name: 'color', Values: Array<string>(201).fill('x') }] }, 'FilterLimitExceeded'],
     [{ MaxResults: 4 }, 'InvalidParameterValue'],

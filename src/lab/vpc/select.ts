@@ -8,6 +8,10 @@ export type FilterValue = string | boolean | number | undefined;
 /** Filter name to the values that an item has for it. */
 export type Filters<T> = Record<string, (item: T) => FilterValue | FilterValue[]>;
 
+/** Documented filters on what nothing in the lab has: as on EC2 they are valid, and match nothing. */
+export const absent = <T>(...names: string[]): Filters<T> =>
+  Object.fromEntries(names.map((name) => [name, () => undefined]));
+
 type Filter = { Name?: string | undefined; Values?: string[] | undefined };
 export type Selection = {
   ids?: string[] | undefined;
@@ -27,6 +31,10 @@ export type Selectable<T> = {
   filters: Filters<T>;
   /** EC2 takes at least this many; 5 but for a few actions. */
   minPage?: number;
+  /** And at most this many; 1000 but for a few. */
+  maxPage?: number;
+  /** Documented filters on what EC2 has and the lab knows nothing of: refused by name, as no answer would be right. */
+  unknown?: readonly string[];
 };
 
 export function select<T>(from: Selectable<T>, by: Selection): { items: T[]; nextToken?: string } {
@@ -44,9 +52,10 @@ export function select<T>(from: Selectable<T>, by: Selection): { items: T[]; nex
 function page<T>(items: T[], from: Selectable<T>, by: Selection): { items: T[]; nextToken?: string } {
   const { MaxResults: max, NextToken: token } = by;
   const min = from.minPage ?? 5;
-  if (max !== undefined && (!Number.isInteger(max) || max < min || max > MAX_PAGE)) {
+  const most = from.maxPage ?? MAX_PAGE;
+  if (max !== undefined && (!Number.isInteger(max) || max < min || max > most)) {
     throw invalidValue(
-      `Value ( ${max} ) for parameter maxResults is invalid. Expecting a value between ${min} and ${MAX_PAGE}.`,
+      `Value ( ${max} ) for parameter maxResults is invalid. Expecting a value between ${min} and ${most}.`,
     );
   }
   let rest = items;
@@ -97,6 +106,8 @@ function valuesFor<T>(from: Selectable<T>, name: string): (item: T) => FilterVal
     if (name === 'tag-value') return (item) => Object.values(tagsOf(item));
   }
   const known = Object.hasOwn(from.filters, name) ? from.filters[name] : undefined;
+  if (!known && from.unknown?.includes(name))
+    throw new Ec2Error('UnsupportedOperation', `The filter '${name}' has no meaning in this VPC.`);
   if (!known) throw invalidValue(`The filter '${name}' is invalid`);
   return known;
 }

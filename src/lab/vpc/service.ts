@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { parseCidr } from '../../base/ip.ts';
+import { honoured } from './actions/honoured.ts';
 import { hasMeaning, meanings } from './actions/index.ts';
 import type { ActionName, Answer, Input } from './actions/types.ts';
 import { authorize } from './authorize.ts';
@@ -20,6 +21,7 @@ import {
   realisticLatency,
 } from './context.ts';
 import { Ec2Error } from './errors.ts';
+import { type AnyHonours, refuseRest } from './honours.ts';
 import { createImds, type ImdsCaller } from './imds.ts';
 import { type KeyRing, type Keys, openKeyRing } from './keys.ts';
 import type { Instance, VpcState } from './model.ts';
@@ -190,16 +192,25 @@ class Service implements VpcService {
     if (this.#stop.signal.aborted) throw new Ec2Error('Unavailable', 'The lab is going down.');
     if (!hasMeaning(action)) throw unsupported(action);
     authorize(caller, action, this.settings.roleActions);
+    // The table has a row of its own type for each action; which one is known only by its name here.
+    refuseRest(action, input, honoured[action] as AnyHonours);
     const now = this.#clock.now();
     const before = this.#state;
     const draft = new Draft(before);
     const ctx = this.#context(draft, caller, now);
     settle(ctx);
-    const { answer, token } = this.#tokens.answer(action, input, caller, now, () =>
-      // The table holds each action's meaning under its name; input was decoded or typed for that name.
-      (meanings[action] as (ctx: Context, input: object) => object)(ctx, input),
-    );
-    if ((input as { DryRun?: boolean }).DryRun) {
+    const isDryRun = (input as { DryRun?: boolean }).DryRun ?? false;
+    const { answer, token } = this.#tokens.answer(action, input, caller, now, () => {
+      try {
+        // The table holds each action's meaning under its name; input was decoded or typed for that name.
+        return (meanings[action] as (ctx: Context, input: object) => object)(ctx, input);
+      } catch (error) {
+        // A dry run asks whether one may, not whether the object is in the right state.
+        if (isDryRun && error instanceof Ec2Error && OF_STATE.has(error.code)) return {};
+        throw error;
+      }
+    });
+    if (isDryRun) {
       throw new Ec2Error('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.');
     }
     // What takes no time is true when the action answers.
@@ -231,7 +242,7 @@ class Service implements VpcService {
   }
 
   #context(draft: Draft, caller: Caller, now: number): Context {
-    const { ec2Latency, publicPool } = this.settings;
+    const { ec2Latency, publicPool, roleName } = this.settings;
     const latencies =
       ec2Latency === 'none' ? noLatency : ec2Latency === 'realistic' ? realisticLatency : ec2Latency;
     return {
@@ -240,6 +251,7 @@ class Service implements VpcService {
       now,
       latencies,
       publicPool: parseCidr(publicPool),
+      roleName,
       random: (bytes) => randomBytes(bytes),
     };
   }
@@ -273,6 +285,9 @@ class Service implements VpcService {
     }
   }
 }
+
+/** Codes that speak of the state an object is in. */
+const OF_STATE: ReadonlySet<string> = new Set(['IncorrectInstanceState', 'IncorrectState']);
 
 const isUp = ({ before, after }: InstanceChange): boolean =>
   (after?.state === 'pending' || after?.state === 'running') && before?.rebootedAt === after.rebootedAt;

@@ -1,9 +1,7 @@
-// What the account and the region are: zones, regions, attributes, instance types.
-import type * as ec2 from '@aws-sdk/client-ec2';
+// What the account and the region are: zones, regions, attributes.
 import type { Context } from '../context.ts';
-import { Ec2Error, invalidValue } from '../errors.ts';
-import { instanceTypes, limitsOf } from '../limits.ts';
-import { select } from '../select.ts';
+import { invalidValue } from '../errors.ts';
+import { absent, select } from '../select.ts';
 import type { Meanings } from './types.ts';
 
 /** `us-west-2b` is the second zone of `us-west-2`: `usw2-az2`. */
@@ -35,39 +33,8 @@ const ATTRIBUTES: Record<string, string[]> = {
   'vpc-max-elastic-ips': ['5'],
 };
 
-const typeInfo = (name: string): ec2.InstanceTypeInfo => {
-  const limits = limitsOf(name);
-  if (!limits)
-    throw new Ec2Error(
-      'InvalidInstanceType',
-      `The following supplied instance types do not exist: [${name}]`,
-    );
-  return {
-    InstanceType: name as ec2._InstanceType,
-    CurrentGeneration: true,
-    BareMetal: limits.isBareMetal,
-    ...(limits.hypervisor === 'nitro' || limits.hypervisor === 'xen'
-      ? { Hypervisor: limits.hypervisor as ec2.InstanceTypeHypervisor }
-      : {}),
-    SupportedRootDeviceTypes: ['ebs'],
-    SupportedUsageClasses: ['on-demand'],
-    NetworkInfo: {
-      MaximumNetworkInterfaces: limits.networkCards.reduce((sum, card) => sum + card.maxENIs, 0),
-      MaximumNetworkCards: limits.networkCards.length,
-      DefaultNetworkCardIndex: limits.defaultNetworkCard,
-      NetworkCards: limits.networkCards.map((card) => ({
-        NetworkCardIndex: card.index,
-        MaximumNetworkInterfaces: card.maxENIs,
-      })),
-      Ipv4AddressesPerInterface: limits.ipv4PerENI,
-      Ipv6AddressesPerInterface: limits.ipv4PerENI,
-      Ipv6Supported: limits.hypervisor === 'nitro',
-    },
-  };
-};
-
 export const accountActions: Meanings<
-  'DescribeAccountAttributes' | 'DescribeAvailabilityZones' | 'DescribeRegions' | 'DescribeInstanceTypes'
+  'DescribeAccountAttributes' | 'DescribeAvailabilityZones' | 'DescribeRegions'
 > = {
   DescribeAccountAttributes: (ctx, input) => {
     const defaultVpc = Object.values(ctx.draft.state.vpcs).find((vpc) => vpc.isDefault);
@@ -107,6 +74,7 @@ export const accountActions: Meanings<
           state: () => 'available',
           'opt-in-status': () => 'opt-in-not-required',
           'group-name': () => state.region,
+          ...absent('group-long-name', 'message', 'parent-zone-id', 'parent-zone-name'),
         },
       },
       { Filters: input.Filters },
@@ -135,7 +103,11 @@ export const accountActions: Meanings<
       {
         items: [region],
         idOf: (r) => r,
-        filters: { 'region-name': (r) => r, endpoint: (r) => `ec2.${r}.amazonaws.com` },
+        filters: {
+          'region-name': (r) => r,
+          endpoint: (r) => `ec2.${r}.amazonaws.com`,
+          'opt-in-status': () => 'opt-in-not-required',
+        },
       },
       { Filters: input.Filters },
     );
@@ -146,28 +118,5 @@ export const accountActions: Meanings<
         OptInStatus: 'opt-in-not-required',
       })),
     };
-  },
-
-  DescribeInstanceTypes: (_ctx, input) => {
-    const names = input.InstanceTypes?.length ? (input.InstanceTypes as string[]) : instanceTypes();
-    const { items, nextToken } = select<ec2.InstanceTypeInfo>(
-      {
-        items: names.map(typeInfo),
-        idOf: (type) => type.InstanceType ?? '',
-        filters: {
-          'instance-type': (type) => type.InstanceType,
-          'bare-metal': (type) => type.BareMetal,
-          hypervisor: (type) => type.Hypervisor,
-          'current-generation': (type) => type.CurrentGeneration,
-          'network-info.maximum-network-interfaces': (type) => type.NetworkInfo?.MaximumNetworkInterfaces,
-          'network-info.maximum-network-cards': (type) => type.NetworkInfo?.MaximumNetworkCards,
-          'network-info.ipv4-addresses-per-interface': (type) => type.NetworkInfo?.Ipv4AddressesPerInterface,
-          'network-info.ipv6-supported': (type) => type.NetworkInfo?.Ipv6Supported,
-        },
-      },
-      // EC2 gives at most 100 types in one answer.
-      { ...input, MaxResults: Math.min(input.MaxResults ?? 100, 100) },
-    );
-    return { InstanceTypes: items, ...(nextToken ? { NextToken: nextToken } : {}) };
   },
 };

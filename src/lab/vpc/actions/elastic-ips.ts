@@ -29,6 +29,13 @@ function takePublicIp(ctx: Context, wanted: string | undefined): string {
   );
 }
 
+function checkBorderGroup(ctx: Context, group: string | undefined): void {
+  const { region } = ctx.draft.state;
+  if (group !== undefined && group !== region) {
+    throw invalidValue(`Invalid network border group: ${group} (the lab has ${region})`);
+  }
+}
+
 /** A public address that comes with an instance, for the primary address of `eni`. */
 export function givePublicIp(ctx: Context, eni: NetworkInterface): void {
   const publicIp = takePublicIp(ctx, undefined);
@@ -137,6 +144,7 @@ export const elasticIpActions: Meanings<
   AllocateAddress: (ctx, input) => {
     if (input.Domain !== undefined && input.Domain !== 'vpc')
       throw invalidValue(`Value (${input.Domain}) for parameter domain is invalid.`);
+    checkBorderGroup(ctx, input.NetworkBorderGroup);
     const publicIp = takePublicIp(ctx, input.Address);
     const tags = tagsOnCreate(input.TagSpecifications, 'elastic-ip');
     const allocationId = newId(ctx, 'eipalloc');
@@ -231,6 +239,7 @@ export const elasticIpActions: Meanings<
   },
 
   ReleaseAddress: (ctx, input) => {
+    checkBorderGroup(ctx, input.NetworkBorderGroup);
     const address = allocated(ctx, input.AllocationId, input.PublicIp);
     if (address.associationId !== undefined) {
       throw new Ec2Error('InvalidIPAddress.InUse', `Address ${address.publicIp} is in use.`);

@@ -3,10 +3,16 @@ import { accountActions } from './account.ts';
 import { attachmentActions } from './attachments.ts';
 import { elasticIpActions } from './elastic-ips.ts';
 import { gatewayActions } from './gateways.ts';
+import { ruleActions } from './group-rules.ts';
 import { groupActions } from './groups.ts';
+import { imageActions } from './images.ts';
+import { instanceAttributeActions } from './instance-attributes.ts';
+import { instanceTypeActions } from './instance-types.ts';
 import { instanceActions } from './instances.ts';
 import { interfaceActions } from './interfaces.ts';
+import { inventoryActions } from './inventory.ts';
 import { launchActions } from './launch.ts';
+import { networkAclActions } from './network-acls.ts';
 import { privateAddressActions } from './private-addresses.ts';
 import { routeActions } from './routes.ts';
 import { subnetActions } from './subnets.ts';
@@ -27,6 +33,12 @@ export const meanings: Meanings<ActionName> = {
   ...routeActions,
   ...subnetActions,
   ...tagActions,
+  ...imageActions,
+  ...instanceAttributeActions,
+  ...instanceTypeActions,
+  ...inventoryActions,
+  ...networkAclActions,
+  ...ruleActions,
   ...vpcActions,
 };
 

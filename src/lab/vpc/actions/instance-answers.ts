@@ -10,7 +10,7 @@ import {
   publicAddressOf,
   publicDnsName,
 } from './interface-answers.ts';
-import { tagList } from './tags.ts';
+import { tagsWhenAny } from './tags.ts';
 
 const CODES: Record<InstanceState, number> = {
   pending: 0,
@@ -42,6 +42,24 @@ const REASONS: Partial<Record<InstanceState, { code: string; message: string }>>
   pending: { code: 'pending', message: 'pending' },
 };
 
+/** EC2's words for who ended the instance and when: `User initiated (2026-01-02 03:04:05 GMT)`. */
+const endedWords = ({ endedByUserAt: at }: Instance): string =>
+  at === undefined ? '' : `User initiated (${new Date(at).toISOString().slice(0, 19).replace('T', ' ')} GMT)`;
+
+export const PROFILE_ID = 'AIPAPODWAYNODEPROFILE';
+export const profileArn = (state: VpcState, name: string): string =>
+  `arn:aws:iam::${state.accountId}:instance-profile/${name}`;
+const profile = (state: VpcState, name: string): ec2.IamInstanceProfile => ({
+  Arn: profileArn(state, name),
+  Id: PROFILE_ID,
+});
+
+/** A `g` after the generation's number is Graviton: c7gn, m6gd; `g5g` too, `g5` not. */
+export const architectureOf = (instanceType: string): 'arm64' | 'x86_64' =>
+  /^(a1|[a-z]+[0-9]+g)/.test(instanceType) ? 'arm64' : 'x86_64';
+
+export const ROOT_DEVICE = '/dev/xvda';
+
 export const metadataOptions = (instance: Instance): ec2.InstanceMetadataOptionsResponse => ({
   State: 'applied',
   HttpTokens: instance.httpTokens,
@@ -62,10 +80,13 @@ export function instanceAnswer(state: VpcState, instance: Instance): ec2.Instanc
     ImageId: instance.imageId,
     InstanceType: instance.instanceType as ec2._InstanceType,
     State: stateAnswer(instance.state),
-    StateTransitionReason: '',
+    StateTransitionReason: endedWords(instance),
     ...(reason ? { StateReason: { Code: reason.code, Message: reason.message } } : {}),
     LaunchTime: new Date(instance.launchTime),
-    AmiLaunchIndex: 0,
+    AmiLaunchIndex: instance.launchIndex ?? 0,
+    ...(instance.instanceProfile === undefined
+      ? {}
+      : { IamInstanceProfile: profile(state, instance.instanceProfile) }),
     ...(instance.keyName === undefined ? {} : { KeyName: instance.keyName }),
     Placement: {
       AvailabilityZone: instance.zone,
@@ -76,12 +97,12 @@ export function instanceAnswer(state: VpcState, instance: Instance): ec2.Instanc
     Monitoring: { State: 'disabled' },
     ProductCodes: [],
     BlockDeviceMappings: [],
-    Architecture: /^(a1|[a-z]+[0-9]+g)/.test(instance.instanceType) ? 'arm64' : 'x86_64',
+    Architecture: architectureOf(instance.instanceType),
     Hypervisor: 'xen',
     VirtualizationType: 'hvm',
     EnaSupport: true,
     EbsOptimized: false,
-    RootDeviceName: '/dev/xvda',
+    RootDeviceName: ROOT_DEVICE,
     RootDeviceType: 'ebs',
     ...(instance.state === 'terminated' ? {} : { SubnetId: instance.subnetId, VpcId: instance.vpcId }),
     PrivateDnsName: primaryIp === undefined ? '' : privateDnsName(state, primaryIp),
@@ -93,6 +114,6 @@ export function instanceAnswer(state: VpcState, instance: Instance): ec2.Instanc
     NetworkInterfaces: enis.map((eni) => instanceInterfaceAnswer(state, eni)),
     MetadataOptions: metadataOptions(instance),
     ...(instance.clientToken === undefined ? {} : { ClientToken: instance.clientToken }),
-    Tags: tagList(instance.tags),
+    ...tagsWhenAny(instance.tags),
   };
 }

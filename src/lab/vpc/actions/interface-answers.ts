@@ -7,6 +7,14 @@ import { tagList } from './tags.ts';
 export const privateDnsName = (state: VpcState, ip: string): string =>
   `ip-${ip.replaceAll('.', '-')}.${state.region === 'us-east-1' ? 'ec2' : `${state.region}.compute`}.internal`;
 
+/** An interface shows its name only where the VPC gives DNS host names; an instance's own is always there. */
+export const interfaceDnsName = (
+  state: VpcState,
+  eni: NetworkInterface,
+  ip: string | undefined,
+): string | undefined =>
+  ip !== undefined && state.vpcs[eni.vpcId]?.enableDnsHostnames ? privateDnsName(state, ip) : undefined;
+
 /** Empty without DNS hostnames in the VPC, as EC2 prints it. */
 export const publicDnsName = (state: VpcState, vpcId: string, ip: string): string =>
   state.vpcs[vpcId]?.enableDnsHostnames
@@ -41,13 +49,18 @@ function association(
   };
 }
 
+const dnsName = (state: VpcState, eni: NetworkInterface, ip: string | undefined) => {
+  const name = interfaceDnsName(state, eni, ip);
+  return name === undefined ? {} : { PrivateDnsName: name };
+};
+
 function privateAddresses(state: VpcState, eni: NetworkInterface): ec2.NetworkInterfacePrivateIpAddress[] {
   return eni.privateIps.map((ip, i) => {
     const with_ = association(state, eni, ip);
     return {
       Primary: i === 0,
       PrivateIpAddress: ip,
-      PrivateDnsName: privateDnsName(state, ip),
+      ...dnsName(state, eni, ip),
       ...(with_ ? { Association: with_ } : {}),
     };
   });
@@ -103,7 +116,7 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     Status: statusAnswer(eni),
     MacAddress: eni.mac,
     PrivateIpAddress: primary,
-    ...(primary === undefined ? {} : { PrivateDnsName: privateDnsName(state, primary) }),
+    ...dnsName(state, eni, primary),
     SourceDestCheck: eni.sourceDestCheck,
     Groups: groupIdentifiers(state, eni.groupIds),
     InterfaceType: eni.interfaceType,
@@ -139,7 +152,7 @@ export function instanceInterfaceAnswer(
     Status: statusAnswer(eni),
     MacAddress: eni.mac,
     PrivateIpAddress: whole.PrivateIpAddress,
-    PrivateDnsName: whole.PrivateDnsName,
+    ...(whole.PrivateDnsName === undefined ? {} : { PrivateDnsName: whole.PrivateDnsName }),
     SourceDestCheck: eni.sourceDestCheck,
     Groups: whole.Groups,
     InterfaceType: eni.interfaceType,

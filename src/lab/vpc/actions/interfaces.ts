@@ -8,16 +8,9 @@ import { type Context, later, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
 import { select } from '../select.ts';
-import { zoneId } from './account.ts';
 import { dropAssociations } from './elastic-ips.ts';
-import {
-  attachmentAnswer,
-  groupIdentifiers,
-  interfaceAnswer,
-  privateDnsName,
-  publicAddressOf,
-} from './interface-answers.ts';
-import { refuse } from './refuse.ts';
+import { attachmentAnswer, groupIdentifiers, interfaceAnswer, publicAddressOf } from './interface-answers.ts';
+import { interfaceFilters } from './interface-filters.ts';
 import { tagsOnCreate } from './tags.ts';
 import type { Meanings } from './types.ts';
 
@@ -183,20 +176,6 @@ export const interfaceActions: Meanings<
   | 'ResetNetworkInterfaceAttribute'
 > = {
   CreateNetworkInterface: (ctx, input) => {
-    refuse('CreateNetworkInterface', input, [
-      'Ipv6AddressCount',
-      'Ipv6Addresses',
-      'Ipv6PrefixCount',
-      'Ipv6Prefixes',
-      'EnablePrimaryIpv6',
-    ]);
-    const type = input.InterfaceType as string | undefined;
-    if (type !== undefined && type !== 'interface') {
-      throw new Ec2Error(
-        'UnsupportedOperation',
-        `CreateNetworkInterface with InterfaceType ${type} has no meaning in this VPC.`,
-      );
-    }
     const eni = makeInterface(ctx, {
       subnet: need(ctx, 'subnets', required(input.SubnetId, 'subnetId')),
       description: input.Description,
@@ -220,54 +199,13 @@ export const interfaceActions: Meanings<
     if (input.NetworkInterfaceIds?.length && input.MaxResults !== undefined) {
       throw conflict('The parameter NetworkInterfaceIds cannot be used with the parameter MaxResults');
     }
-    const publicOf = (eni: NetworkInterface) =>
-      eni.privateIps.flatMap((ip) => publicAddressOf(state, eni.id, ip) ?? []);
     const { items, nextToken } = select<NetworkInterface>(
       {
         items: Object.values(state.networkInterfaces),
         idOf: (eni) => eni.id,
         tagsOf: (eni) => eni.tags,
         words: wordsOf('networkInterfaces'),
-        filters: {
-          'network-interface-id': (eni) => eni.id,
-          'subnet-id': (eni) => eni.subnetId,
-          'vpc-id': (eni) => eni.vpcId,
-          'availability-zone': (eni) => eni.zone,
-          'availability-zone-id': (eni) => zoneId(state, eni.zone),
-          status: (eni) => eni.status,
-          description: (eni) => eni.description,
-          'mac-address': (eni) => eni.mac,
-          'owner-id': () => state.accountId,
-          'requester-id': (eni) => eni.requesterId,
-          'requester-managed': () => false,
-          'interface-type': (eni) => eni.interfaceType,
-          'source-dest-check': (eni) => eni.sourceDestCheck,
-          'group-id': (eni) => eni.groupIds,
-          'group-name': (eni) => eni.groupIds.map((id) => state.securityGroups[id]?.name),
-          'private-ip-address': (eni) => eni.privateIps[0],
-          'private-dns-name': (eni) => eni.privateIps.slice(0, 1).map((ip) => privateDnsName(state, ip)),
-          'addresses.private-ip-address': (eni) => eni.privateIps,
-          'addresses.primary': (eni) => eni.privateIps.map((_, i) => i === 0),
-          'addresses.association.public-ip': (eni) => publicOf(eni).map((a) => a.publicIp),
-          'addresses.association.owner-id': (eni) =>
-            publicOf(eni).map((a) => (a.allocationId ? state.accountId : 'amazon')),
-          'association.public-ip': (eni) => publicAddressOf(state, eni.id, eni.privateIps[0])?.publicIp,
-          'association.allocation-id': (eni) => publicOf(eni).map((a) => a.allocationId),
-          'association.association-id': (eni) => publicOf(eni).map((a) => a.associationId),
-          'association.ip-owner-id': (eni) =>
-            publicOf(eni).map((a) => (a.allocationId ? state.accountId : 'amazon')),
-          'attachment.attachment-id': (eni) => eni.attachment?.id,
-          'attachment.attach-time': (eni) =>
-            eni.attachment ? new Date(eni.attachment.attachTime).toISOString() : undefined,
-          'attachment.instance-id': (eni) => eni.attachment?.instanceId,
-          'attachment.instance-owner-id': (eni) => (eni.attachment ? state.accountId : undefined),
-          'attachment.device-index': (eni) => eni.attachment?.deviceIndex,
-          'attachment.network-card-index': (eni) => eni.attachment?.networkCardIndex,
-          'attachment.status': (eni) => eni.attachment?.status ?? 'detached',
-          'attachment.delete-on-termination': (eni) => eni.attachment?.deleteOnTermination,
-          'ipv6-addresses.ipv6-address': (eni) => eni.ipv6Addresses,
-          'operator.managed': () => false,
-        },
+        filters: interfaceFilters(state),
       },
       { ...input, ids: input.NetworkInterfaceIds },
     );
@@ -297,6 +235,11 @@ export const interfaceActions: Meanings<
         return { NetworkInterfaceId: eni.id, SourceDestCheck: { Value: eni.sourceDestCheck } };
       case 'attachment':
         return { NetworkInterfaceId: eni.id, ...(attachment ? { Attachment: attachment } : {}) };
+      case 'associatePublicIpAddress': {
+        const address = publicAddressOf(state, eni.id, eni.privateIps[0]);
+        const AssociatePublicIpAddress = address !== undefined && address.allocationId === undefined;
+        return { NetworkInterfaceId: eni.id, AssociatePublicIpAddress };
+      }
       default:
         throw invalidValue(
           `Value (${input.Attribute}) for parameter attribute is invalid. Unknown attribute.`,
@@ -305,12 +248,6 @@ export const interfaceActions: Meanings<
   },
 
   ModifyNetworkInterfaceAttribute: (ctx, input) => {
-    refuse('ModifyNetworkInterfaceAttribute', input, [
-      'EnaSrdSpecification',
-      'EnablePrimaryIpv6',
-      'AssociatePublicIpAddress',
-      'AssociatedSubnetIds',
-    ]);
     const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
     const {
       Description,

@@ -6,12 +6,15 @@ import { type Context, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
 import { limitsOf } from '../limits.ts';
 import type { Instance, NetworkInterface, Subnet } from '../model.ts';
+import { zoneOf } from './account.ts';
 import { attach } from './attachments.ts';
 import { givePublicIp } from './elastic-ips.ts';
-import { instanceAnswer } from './instance-answers.ts';
+import { checkImageId } from './images.ts';
+import { instanceAnswer, profileArn } from './instance-answers.ts';
 import { groupIdentifiers } from './interface-answers.ts';
 import { makeInterface, namedAddresses } from './interfaces.ts';
-import { refuse } from './refuse.ts';
+import { noKeyPair } from './inventory.ts';
+import { checkHopLimit, oneOf } from './metadata-options.ts';
 import { peerGroup } from './rules.ts';
 import { tagsOnCreate } from './tags.ts';
 import type { Input, Meanings } from './types.ts';
@@ -43,6 +46,37 @@ function instanceName(ctx: Context, wanted: string | undefined, id: string): str
 
 type Specification = ec2.InstanceNetworkInterfaceSpecification;
 
+const INSTANCE_LEVEL = [
+  ['SubnetId', 'subnet ID'],
+  ['SecurityGroupIds', 'security groups'],
+  ['SecurityGroups', 'security groups'],
+  ['PrivateIpAddress', 'private IP address'],
+] as const;
+
+/** What an interface that is there already has, and so cannot be given anew. */
+const OF_NEW_INTERFACES = [
+  'SubnetId',
+  'Description',
+  'Groups',
+  'PrivateIpAddress',
+  'PrivateIpAddresses',
+  'SecondaryPrivateIpAddressCount',
+  'Ipv4Prefixes',
+  'Ipv4PrefixCount',
+  'AssociatePublicIpAddress',
+  'ConnectionTrackingSpecification',
+] as const;
+
+function checkExisting(one: Specification): void {
+  if (one.NetworkInterfaceId === undefined) return;
+  const asked = OF_NEW_INTERFACES.find((name) => {
+    const value = one[name];
+    return Array.isArray(value) ? value.length > 0 : Boolean(value);
+  });
+  if (asked)
+    throw conflict(`The network interface ${one.NetworkInterfaceId} exists: ${asked} is for a new one`);
+}
+
 /** The interfaces to make: those of NetworkInterface.N, else one of the instance-level parameters. */
 function specifications(input: ec2.RunInstancesRequest): Specification[] {
   const list = input.NetworkInterfaces ?? [];
@@ -56,24 +90,14 @@ function specifications(input: ec2.RunInstancesRequest): Specification[] {
       },
     ];
   }
-  if (
-    input.SubnetId !== undefined ||
-    input.SecurityGroupIds?.length ||
-    input.SecurityGroups?.length ||
-    input.PrivateIpAddress
-  ) {
+  const [beside] = INSTANCE_LEVEL.filter(([name]) => input[name]?.length);
+  if (beside) {
     throw conflict(
-      'Network interfaces and an instance-level subnet ID, security groups or private IP address may not be specified on the same request',
+      `Network interfaces and an instance-level ${beside[1]} may not be specified on the same request`,
     );
   }
   for (const one of list) {
-    refuse('A network interface', one, [
-      'Ipv6AddressCount',
-      'Ipv6Addresses',
-      'Ipv6PrefixCount',
-      'Ipv6Prefixes',
-      'AssociateCarrierIpAddress',
-    ]);
+    checkExisting(one);
     if (one.DeviceIndex === undefined) throw missing('networkInterface.1.deviceIndex');
   }
   if (!list.some((one) => one.DeviceIndex === 0 && (one.NetworkCardIndex ?? 0) === 0)) {
@@ -84,6 +108,11 @@ function specifications(input: ec2.RunInstancesRequest): Specification[] {
   );
 }
 
+const placementZone = (ctx: Context, placement: ec2.Placement | undefined): string | undefined =>
+  placement?.AvailabilityZone === undefined && placement?.AvailabilityZoneId === undefined
+    ? undefined
+    : zoneOf(ctx, placement.AvailabilityZone, placement.AvailabilityZoneId);
+
 function subnetOf(ctx: Context, specification: Specification, placement: ec2.Placement | undefined): Subnet {
   if (specification.NetworkInterfaceId !== undefined) {
     return need(ctx, 'subnets', need(ctx, 'networkInterfaces', specification.NetworkInterfaceId).subnetId);
@@ -91,7 +120,7 @@ function subnetOf(ctx: Context, specification: Specification, placement: ec2.Pla
   if (specification.SubnetId !== undefined) return need(ctx, 'subnets', specification.SubnetId);
   const { state } = ctx.draft;
   const vpc = Object.values(state.vpcs).find((v) => v.isDefault);
-  const zone = placement?.AvailabilityZone;
+  const zone = placementZone(ctx, placement);
   const subnet = Object.values(state.subnets).find(
     (s) => s.vpcId === vpc?.id && (zone === undefined || s.zone === zone),
   );
@@ -126,24 +155,22 @@ function interfaceFor(
   });
 }
 
-function launchOne(ctx: Context, input: Input<'RunInstances'>, reservationId: string): Instance {
+function launchOne(
+  ctx: Context,
+  input: Input<'RunInstances'>,
+  reservationId: string,
+  launchIndex: number,
+): Instance {
   const id = newId(ctx, 'i');
   const list = specifications(input);
   const subnet = subnetOf(ctx, list[0]!, input.Placement);
-  const zone = input.Placement?.AvailabilityZone;
+  const zone = placementZone(ctx, input.Placement);
   if (zone !== undefined && zone !== subnet.zone) {
     throw invalidValue(`The subnet ${subnet.id} is in ${subnet.zone}, not in the placement's zone ${zone}`);
   }
-  const tags = tagsOnCreate(input.TagSpecifications, 'instance', [
-    'network-interface',
-    'volume',
-    'spot-instances-request',
-  ]);
-  const interfaceTags = tagsOnCreate(input.TagSpecifications, 'network-interface', [
-    'instance',
-    'volume',
-    'spot-instances-request',
-  ]);
+  // Instances of the lab have no volumes (DescribeVolumes), so that a volume's tags are for nothing.
+  const tags = tagsOnCreate(input.TagSpecifications, 'instance', ['network-interface', 'volume']);
+  const interfaceTags = tagsOnCreate(input.TagSpecifications, 'network-interface', ['instance', 'volume']);
   const instance: Instance = {
     id,
     name: instanceName(ctx, tags['Name'], id),
@@ -155,14 +182,18 @@ function launchOne(ctx: Context, input: Input<'RunInstances'>, reservationId: st
     zone: subnet.zone,
     launchTime: ctx.now,
     hopLimit: input.MetadataOptions?.HttpPutResponseHopLimit ?? DEFAULT_HOP_LIMIT,
-    httpTokens: input.MetadataOptions?.HttpTokens === 'optional' ? 'optional' : 'required',
-    httpEndpoint: input.MetadataOptions?.HttpEndpoint === 'disabled' ? 'disabled' : 'enabled',
+    httpTokens:
+      oneOf(input.MetadataOptions?.HttpTokens, ['optional', 'required'], 'HttpTokens') ?? 'required',
+    httpEndpoint:
+      oneOf(input.MetadataOptions?.HttpEndpoint, ['enabled', 'disabled'], 'HttpEndpoint') ?? 'enabled',
     reservationId,
     ...(input.ClientToken === undefined ? {} : { clientToken: input.ClientToken }),
     agent: input.LabAgent ?? 'none',
+    ...(launchIndex === 0 ? {} : { launchIndex }),
+    ...profileOf(ctx, input.IamInstanceProfile),
+    ...(input.DisableApiStop ? { disableApiStop: true } : {}),
     ...(input.DisableApiTermination ? { disableApiTermination: true } : {}),
     ...(input.UserData === undefined ? {} : { userData: input.UserData }),
-    ...(input.KeyName === undefined ? {} : { keyName: input.KeyName }),
     tags,
   };
   ctx.draft.put('instances', id, instance);
@@ -200,16 +231,32 @@ function launchOne(ctx: Context, input: Input<'RunInstances'>, reservationId: st
   return ctx.draft.state.instances[id]!;
 }
 
+/** The lab has one role, which every instance may use; a profile of that name is the only one there is. */
+function profileOf(
+  ctx: Context,
+  asked: ec2.IamInstanceProfileSpecification | undefined,
+): { instanceProfile?: string } {
+  if (asked?.Name === undefined && asked?.Arn === undefined) return {};
+  const { roleName } = ctx;
+  if (asked.Name !== undefined && asked.Arn !== undefined)
+    throw conflict(
+      "The parameter 'iamInstanceProfile.name' may not be used in combination with 'iamInstanceProfile.arn'",
+    );
+  if (asked.Name !== undefined && asked.Name !== roleName) {
+    throw invalidValue(
+      `Value (${asked.Name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name (the lab has ${roleName})`,
+    );
+  }
+  if (asked.Arn !== undefined && asked.Arn !== profileArn(ctx.draft.state, roleName)) {
+    throw invalidValue(
+      `Value (${asked.Arn}) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN (the lab has ${profileArn(ctx.draft.state, roleName)})`,
+    );
+  }
+  return { instanceProfile: roleName };
+}
+
 function checkLaunch(input: Input<'RunInstances'>): number {
-  const image = required(input.ImageId, 'ImageId');
-  if (!/^ami-[0-9a-z]+$/.test(image))
-    throw new Ec2Error('InvalidAMIID.Malformed', `Invalid id: "${image}" (expecting "ami-...")`);
-  refuse('RunInstances', input, [
-    'Ipv6AddressCount',
-    'Ipv6Addresses',
-    'LaunchTemplate',
-    'SecondaryInterfaces',
-  ]);
+  checkImageId(required(input.ImageId, 'ImageId'));
   const type = input.InstanceType as string | undefined;
   if (type === undefined) throw missing('InstanceType');
   if (!limitsOf(type)) throw invalidValue(`Invalid value '${type}' for InstanceType.`);
@@ -222,17 +269,10 @@ function checkLaunch(input: Input<'RunInstances'>): number {
   }
   if (max > MAX_INSTANCES)
     throw new Ec2Error('InstanceLimitExceeded', `${max} instances asked for, the limit is ${MAX_INSTANCES}`);
+  if (input.KeyName !== undefined) throw noKeyPair([input.KeyName]);
   const hops = input.MetadataOptions?.HttpPutResponseHopLimit;
   if (hops !== undefined) checkHopLimit(hops);
   return max;
-}
-
-export function checkHopLimit(hops: number): void {
-  if (!Number.isInteger(hops) || hops < 1 || hops > 64) {
-    throw invalidValue(
-      `Value (${hops}) for parameter HttpPutResponseHopLimit is invalid. Must be from 1 to 64.`,
-    );
-  }
 }
 
 export const launchActions: Meanings<'RunInstances'> = {
@@ -246,14 +286,14 @@ export const launchActions: Meanings<'RunInstances'> = {
       throw conflict('A named address or interface is for one instance');
     }
     const reservationId = newId(ctx, 'r');
-    const launched = Array.from({ length: count }, () => launchOne(ctx, input, reservationId));
+    const launched = Array.from({ length: count }, (_, i) => launchOne(ctx, input, reservationId, i));
     const { state } = ctx.draft;
     return {
       ReservationId: reservationId,
       OwnerId: state.accountId,
       RequesterId: ctx.caller.userId,
       Groups: groupIdentifiers(state, []),
-      Instances: launched.map((instance, i) => ({ ...instanceAnswer(state, instance), AmiLaunchIndex: i })),
+      Instances: launched.map((instance) => instanceAnswer(state, instance)),
     };
   },
 };

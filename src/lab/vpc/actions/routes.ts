@@ -6,9 +6,8 @@ import { formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, invalidValue, required } from '../errors.ts';
 import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
-import { select } from '../select.ts';
+import { absent, select } from '../select.ts';
 import { interfacesOf } from './attachments.ts';
-import { refuse } from './refuse.ts';
 import { tagList, tagsOnCreate } from './tags.ts';
 import type { Meanings } from './types.ts';
 
@@ -77,18 +76,6 @@ function readDestination(text: string | undefined): string {
 }
 
 function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): RouteTarget {
-  refuse('A route', input, [
-    'DestinationIpv6CidrBlock',
-    'DestinationPrefixListId',
-    'EgressOnlyInternetGatewayId',
-    'NatGatewayId',
-    'TransitGatewayId',
-    'LocalGatewayId',
-    'CarrierGatewayId',
-    'VpcPeeringConnectionId',
-    'CoreNetworkArn',
-    'VpcEndpointId',
-  ]);
   const given = [input.GatewayId, input.NetworkInterfaceId, input.InstanceId].filter(
     (id) => id !== undefined,
   );
@@ -129,6 +116,9 @@ function onlyInterface(ctx: Context, instanceId: string) {
   }
   return enis[0]!;
 }
+
+const notLocal = (destination: string): Ec2Error =>
+  invalidValue(`A local target is only for a CIDR of the VPC, not ${destination}`);
 
 const isLocalOfVpc = (ctx: Context, table: RouteTable, destination: string): boolean =>
   ctx.draft.state.vpcs[table.vpcId]?.cidrs.some((c) => c.cidr === destination) ?? false;
@@ -185,6 +175,7 @@ export const routeActions: Meanings<
         idOf: (table) => table.id,
         tagsOf: (table) => table.tags,
         words: wordsOf('routeTables'),
+        maxPage: 100,
         filters: {
           'route-table-id': (table) => table.id,
           'vpc-id': (table) => table.vpcId,
@@ -198,6 +189,15 @@ export const routeActions: Meanings<
           'route.instance-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).InstanceId),
           'route.origin': (table) => table.routes.map((r) => routeAnswer(state, table, r).Origin),
           'route.state': (table) => table.routes.map((r) => routeAnswer(state, table, r).State),
+          ...absent(
+            'association.gateway-id',
+            'route.destination-ipv6-cidr-block',
+            'route.destination-prefix-list-id',
+            'route.egress-only-internet-gateway-id',
+            'route.nat-gateway-id',
+            'route.transit-gateway-id',
+            'route.vpc-peering-connection-id',
+          ),
         },
       },
       { ...input, ids: input.RouteTableIds },
@@ -231,6 +231,7 @@ export const routeActions: Meanings<
       if (same) return { Return: true };
       throw new Ec2Error('RouteAlreadyExists', `The route identified by ${destination} already exists.`);
     }
+    if (target.kind === 'local') throw notLocal(destination);
     ctx.draft.put('routeTables', table.id, { ...table, routes: [...table.routes, { destination, target }] });
     return { Return: true };
   },
@@ -247,7 +248,7 @@ export const routeActions: Meanings<
       );
     }
     if (target.kind === 'local' && !isLocalOfVpc(ctx, table, destination)) {
-      throw invalidValue(`A local target is only for a CIDR of the VPC, not ${destination}`);
+      throw notLocal(destination);
     }
     const routes = table.routes.map((route) =>
       route.destination === destination ? { destination, target } : route,

@@ -3,7 +3,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need } from '../context.ts';
-import { Ec2Error, invalidValue, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
 import type { SecurityGroup, SecurityGroupRule } from '../model.ts';
 import { tagList } from './tags.ts';
 
@@ -12,9 +12,14 @@ export type RuleBody = Omit<SecurityGroupRule, 'id' | 'tags'>;
 type Direction = SecurityGroupRule['direction'];
 
 const BY_NUMBER: Record<string, string> = { '1': 'icmp', '6': 'tcp', '17': 'udp', '58': 'icmpv6' };
+const noProtocol = (): Ec2Error =>
+  invalidValue(
+    "Invalid value 'null' for protocol. VPC security group rules must specify protocols explicitly.",
+  );
 const malformed = (message: string): Ec2Error => new Ec2Error('InvalidPermission.Malformed', message);
 
-function readProtocol(text: string): string {
+function readProtocol(text: string | undefined): string {
+  if (text === undefined || text.trim() === '') throw noProtocol();
   const lower = text.toLowerCase();
   if (lower === '-1' || lower === 'all') return '-1';
   if (['tcp', 'udp', 'icmp', 'icmpv6'].includes(lower)) return lower;
@@ -60,6 +65,13 @@ function readCidr(text: string | undefined, family: 4 | 6): string {
   }
 }
 
+/** The lab has one account: a group of another one does not exist. */
+export function checkOwner(ctx: Context, accountId: string | undefined): void {
+  if (accountId !== undefined && accountId !== ctx.draft.state.accountId) {
+    throw new Ec2Error('InvalidGroup.NotFound', `The account ${accountId} has no security group in the lab`);
+  }
+}
+
 /** A group named by id, or by name among the groups of the VPC. */
 export function peerGroup(
   ctx: Context,
@@ -88,7 +100,7 @@ export function readPermissions(
 ): RuleBody[] {
   const rules: RuleBody[] = [];
   for (const permission of permissions) {
-    const protocol = readProtocol(required(permission.IpProtocol, 'ipProtocol'));
+    const protocol = readProtocol(permission.IpProtocol);
     const ports = readPorts(protocol, permission.FromPort, permission.ToPort);
     const add = (peer: RuleBody['peer'], description: string | undefined) =>
       rules.push({
@@ -98,14 +110,13 @@ export function readPermissions(
         peer,
         ...(description === undefined ? {} : { description }),
       });
-    if (permission.PrefixListIds?.length)
-      throw new Ec2Error('UnsupportedOperation', 'A rule with PrefixListIds has no meaning in this VPC.');
     const before = rules.length;
     for (const range of permission.IpRanges ?? [])
       add({ kind: 'cidr', cidr: readCidr(range.CidrIp, 4) }, range.Description);
     for (const range of permission.Ipv6Ranges ?? [])
       add({ kind: 'cidr', cidr: readCidr(range.CidrIpv6, 6) }, range.Description);
     for (const pair of permission.UserIdGroupPairs ?? []) {
+      checkOwner(ctx, pair.UserId);
       add(
         { kind: 'group', groupId: peerGroup(ctx, group.vpcId, pair.GroupId, pair.GroupName) },
         pair.Description,
@@ -201,15 +212,16 @@ export function readRuleRequest(
   direction: Direction,
   asked: ec2.SecurityGroupRuleRequest,
 ): RuleBody {
-  const protocol = readProtocol(required(asked.IpProtocol, 'ipProtocol'));
+  const protocol = readProtocol(asked.IpProtocol);
   const peers: RuleBody['peer'][] = [];
   if (asked.CidrIpv4 !== undefined) peers.push({ kind: 'cidr', cidr: readCidr(asked.CidrIpv4, 4) });
   if (asked.CidrIpv6 !== undefined) peers.push({ kind: 'cidr', cidr: readCidr(asked.CidrIpv6, 6) });
   if (asked.ReferencedGroupId !== undefined) {
     peers.push({ kind: 'group', groupId: peerGroup(ctx, group.vpcId, asked.ReferencedGroupId, undefined) });
   }
-  if (peers.length !== 1)
-    throw malformed('A rule has exactly one of CidrIpv4, CidrIpv6 and ReferencedGroupId');
+  if (peers.length === 0) throw missing('cidrIpv4, cidrIpv6 or referencedGroupId');
+  if (peers.length > 1)
+    throw conflict('Only one of cidrIpv4, cidrIpv6 and referencedGroupId can be specified');
   return {
     direction,
     protocol,

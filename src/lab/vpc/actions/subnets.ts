@@ -6,9 +6,9 @@ import { availableAddresses } from '../addresses.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, required } from '../errors.ts';
 import type { Subnet } from '../model.ts';
-import { select } from '../select.ts';
+import { absent, select } from '../select.ts';
 import { zoneId, zoneOf } from './account.ts';
-import { tagList, tagsOnCreate } from './tags.ts';
+import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
 import { readBlock } from './vpcs.ts';
 
@@ -36,7 +36,7 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
       EnableResourceNameDnsARecord: false,
       EnableResourceNameDnsAAAARecord: false,
     },
-    Tags: tagList(subnet.tags),
+    ...tagsWhenAny(subnet.tags),
   };
 }
 
@@ -96,6 +96,19 @@ export const subnetActions: Meanings<
           'owner-id': () => state.accountId,
           state: () => 'available',
           'ipv6-native': () => false,
+          'enable-dns64': () => false,
+          'map-customer-owned-ip-on-launch': () => false,
+          'private-dns-name-options-on-launch.hostname-type': () => 'ip-name',
+          'private-dns-name-options-on-launch.enable-resource-name-dns-a-record': () => false,
+          'private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record': () => false,
+          ...absent(
+            'customer-owned-ipv4-pool',
+            'enable-lni-at-device-index',
+            'ipv6-cidr-block-association.ipv6-cidr-block',
+            'ipv6-cidr-block-association.association-id',
+            'ipv6-cidr-block-association.state',
+            'outpost-arn',
+          ),
         },
       },
       { ...input, ids: input.SubnetIds },
@@ -127,15 +140,6 @@ export const subnetActions: Meanings<
 
   ModifySubnetAttribute: (ctx, input) => {
     const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
-    const { SubnetId: _, ...asked } = input;
-    for (const [name, value] of Object.entries(asked)) {
-      if (value !== undefined && name !== 'MapPublicIpOnLaunch') {
-        throw new Ec2Error(
-          'UnsupportedOperation',
-          `ModifySubnetAttribute of ${name} has no meaning in this VPC.`,
-        );
-      }
-    }
     const map = input.MapPublicIpOnLaunch?.Value;
     if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
     return {};

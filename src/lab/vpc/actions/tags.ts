@@ -15,6 +15,10 @@ const MAX_VALUE = 256;
 export const tagList = (tags: Tags): ec2.Tag[] =>
   Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
 
+/** Of the kinds that say nothing of tags when they have none: instances, VPCs, subnets, groups. */
+export const tagsWhenAny = (tags: Tags): { Tags?: ec2.Tag[] } =>
+  Object.keys(tags).length === 0 ? {} : { Tags: tagList(tags) };
+
 function readTags(list: readonly ec2.Tag[] | undefined): Tags {
   const tags: Tags = {};
   for (const { Key: key, Value: value = '' } of list ?? []) {

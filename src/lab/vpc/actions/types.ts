@@ -54,6 +54,14 @@ export type ActionTypes = {
   DescribeSubnets: [ec2.DescribeSubnetsRequest, ec2.DescribeSubnetsResult];
   DescribeTags: [ec2.DescribeTagsRequest, ec2.DescribeTagsResult];
   DescribeVpcAttribute: [ec2.DescribeVpcAttributeRequest, ec2.DescribeVpcAttributeResult];
+  DescribeImages: [ec2.DescribeImagesRequest, ec2.DescribeImagesResult];
+  DescribeInstanceTypeOfferings: [
+    ec2.DescribeInstanceTypeOfferingsRequest,
+    ec2.DescribeInstanceTypeOfferingsResult,
+  ];
+  DescribeKeyPairs: [ec2.DescribeKeyPairsRequest, ec2.DescribeKeyPairsResult];
+  DescribeNetworkAcls: [ec2.DescribeNetworkAclsRequest, ec2.DescribeNetworkAclsResult];
+  DescribeVolumes: [ec2.DescribeVolumesRequest, ec2.DescribeVolumesResult];
   DescribeVpcs: [ec2.DescribeVpcsRequest, ec2.DescribeVpcsResult];
   DetachInternetGateway: [ec2.DetachInternetGatewayRequest, Nothing];
   DetachNetworkInterface: [ec2.DetachNetworkInterfaceRequest, Nothing];

@@ -3,10 +3,10 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Cidr, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, invalidValue, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
 import type { RouteTable, SecurityGroup, Vpc } from '../model.ts';
-import { select } from '../select.ts';
-import { tagList, tagsOnCreate } from './tags.ts';
+import { absent, select } from '../select.ts';
+import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
 
 const MAX_CIDRS = 5;
@@ -39,7 +39,7 @@ const vpcAnswer = (ctx: Context, vpc: Vpc): ec2.Vpc => ({
   DhcpOptionsId: 'default',
   InstanceTenancy: 'default',
   IsDefault: vpc.isDefault,
-  Tags: tagList(vpc.tags),
+  ...tagsWhenAny(vpc.tags),
 });
 
 function dependents(ctx: Context, vpc: Vpc): boolean {
@@ -124,6 +124,12 @@ export const vpcActions: Meanings<
           'owner-id': () => ctx.draft.state.accountId,
           state: () => 'available',
           'dhcp-options-id': () => 'default',
+          ...absent(
+            'ipv6-cidr-block-association.ipv6-cidr-block',
+            'ipv6-cidr-block-association.ipv6-pool',
+            'ipv6-cidr-block-association.association-id',
+            'ipv6-cidr-block-association.state',
+          ),
         },
       },
       { ...input, ids: input.VpcIds },
@@ -161,8 +167,8 @@ export const vpcActions: Meanings<
     }
     if (vpc.cidrs.length >= MAX_CIDRS) {
       throw new Ec2Error(
-        'VpcCidrLimitExceeded',
-        `${vpc.id} has ${vpc.cidrs.length} CIDR blocks, the limit is ${MAX_CIDRS}`,
+        'CidrLimitExceeded',
+        `This network ${vpc.id} has met its maximum number of allowed CIDRs: ${MAX_CIDRS}`,
       );
     }
     const added = { cidr, associationId: newId(ctx, 'vpc-cidr-assoc') };
@@ -240,6 +246,8 @@ export const vpcActions: Meanings<
     const vpc = need(ctx, 'vpcs', required(input.VpcId, 'vpcId'));
     const support = input.EnableDnsSupport?.Value;
     const hostnames = input.EnableDnsHostnames?.Value;
+    if (support !== undefined && hostnames !== undefined)
+      throw conflict('Fields for multiple attribute types specified');
     ctx.draft.put('vpcs', vpc.id, {
       ...vpc,
       ...(support === undefined ? {} : { enableDnsSupport: support }),

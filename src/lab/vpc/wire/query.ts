@@ -52,7 +52,8 @@ function decodeStruct(shape: StructShape, node: Node, path: string): Record<stri
     known.add(member.queryName);
     const child = node.children.get(member.queryName);
     if (child) value[member.name] = decode(member.shape(), child, path + member.queryName);
-    else if (member.required) throw missing(path + member.queryName);
+    // An empty list is not sent at all: whether that is wrong, and in which words, is for the action to say.
+    else if (member.required && member.shape().kind !== 'list') throw missing(path + member.queryName);
   }
   for (const key of node.children.keys()) {
     if (!known.has(key))
