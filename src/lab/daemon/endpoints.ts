@@ -8,6 +8,7 @@ import type { KubeApi } from '../cluster/api/index.ts';
 import type { Fabric } from '../fabric/index.ts';
 import type { VpcService } from '../vpc/index.ts';
 import { LabError } from './errors.ts';
+import { closeSilently } from './silence.ts';
 
 export const IN_LAB = {
   ec2Address: '169.254.169.10',
@@ -115,6 +116,7 @@ function serving(log: Logger, answer: Answer): http.Server {
       response.destroy();
     });
   });
+  closeSilently(server);
   server.maxConnections = MAX_CONNECTIONS;
   server.headersTimeout = 15_000;
   server.requestTimeout = 60_000;

@@ -2,7 +2,7 @@
 // absent, and so not listed and 404. Source: EC2 user guide, "Instance metadata categories".
 import { zoneId } from './actions/account.ts';
 import { interfacesOf } from './actions/attachments.ts';
-import { instanceAnswer } from './actions/instance-answers.ts';
+import { instanceAnswer, PROFILE_ID, profileArn } from './actions/instance-answers.ts';
 import { privateDnsName, publicAddressOf, publicDnsName } from './actions/interface-answers.ts';
 import type { RoleCredentials } from './keys.ts';
 import { limitsOf } from './limits.ts';
@@ -24,8 +24,39 @@ const lines = (items: readonly string[]): (() => string) | undefined =>
   items.length ? leaf(items.join('\n')) : undefined;
 const isoSeconds = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
 
-/** Versions of the service that clients ask for by name; all show the same tree. */
-const VERSIONS = ['2021-07-15', '2022-09-24', 'latest'];
+/** Versions of the service that clients ask for by name (cloud-init for 2009-04-04); all show the same tree. */
+export const VERSIONS: readonly string[] = [
+  '1.0',
+  '2007-01-19',
+  '2007-03-01',
+  '2007-08-29',
+  '2007-10-10',
+  '2007-12-15',
+  '2008-02-01',
+  '2008-09-01',
+  '2009-04-04',
+  '2011-01-01',
+  '2011-05-01',
+  '2012-01-12',
+  '2014-02-25',
+  '2014-11-05',
+  '2015-10-20',
+  '2016-04-19',
+  '2016-06-30',
+  '2016-09-02',
+  '2018-03-28',
+  '2018-08-17',
+  '2018-09-24',
+  '2019-10-01',
+  '2020-10-27',
+  '2021-01-03',
+  '2021-03-23',
+  '2021-07-15',
+  '2022-07-09',
+  '2022-09-24',
+  '2024-04-11',
+  'latest',
+];
 
 export function imdsTree(source: ImdsSource, state: VpcState, instance: Instance): ImdsNode {
   // An interface shows from the moment it is attached until it is gone.
@@ -53,7 +84,7 @@ function metaData(
   const hostname = ip === undefined ? undefined : leaf(privateDnsName(state, ip));
   return {
     'ami-id': leaf(instance.imageId),
-    'ami-launch-index': leaf('0'),
+    'ami-launch-index': leaf(String(instance.launchIndex ?? 0)),
     'ami-manifest-path': leaf('(unknown)'),
     'block-device-mapping': { ami: leaf('/dev/xvda'), root: leaf('/dev/xvda') },
     events: { maintenance: { history: leaf('[]'), scheduled: leaf('[]') }, recommendations: {} },
@@ -99,8 +130,8 @@ function iam(source: ImdsSource, state: VpcState, instance: Instance): ImdsNode 
         {
           Code: 'Success',
           LastUpdated: isoSeconds(source.credentials(instance.id).issued),
-          InstanceProfileArn: `arn:aws:iam::${state.accountId}:instance-profile/${role}`,
-          InstanceProfileId: 'AIPAPODWAYNODEPROFILE',
+          InstanceProfileArn: profileArn(state, role),
+          InstanceProfileId: PROFILE_ID,
         },
         null,
         2,

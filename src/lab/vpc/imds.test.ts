@@ -118,7 +118,25 @@ test('the tree says what the state says, lists as AWS does, and 404s what does n
   };
   const meta = (path: string) => text(`/latest/meta-data/${path}`);
 
-  assert.equal(await text('/latest/'), 'dynamic/\nmeta-data/');
+  // Versions and what they have are listed without trailing slashes, all below with them.
+  assert.equal(await text('/latest/'), 'dynamic\nmeta-data');
+  assert.equal(await text('/latest'), 'dynamic\nmeta-data');
+  const versions = String(await text('/')).split('\n');
+  assert.deepEqual([versions[0], versions.at(-1)], ['1.0', 'latest']);
+  for (const version of versions)
+    assert.equal(await text(`/${version}/meta-data/instance-id`), instanceId, version);
+  assert.match(String(await meta('')), /^block-device-mapping\/$/m);
+  assert.equal(await text('/2009-04-05/meta-data/instance-id'), 404);
+  for (const [version, status] of [
+    ['2009-04-04', 200],
+    ['2009-04-05', 405],
+  ] as const) {
+    const answer = await fetch(`${imds.url}/${version}/api/token`, {
+      method: 'PUT',
+      headers: { [TTL]: '60' },
+    });
+    assert.equal(answer.status, status, version);
+  }
   assert.equal(
     await meta('network/interfaces/macs/'),
     [primary.mac, eni.mac]

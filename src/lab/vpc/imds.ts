@@ -3,13 +3,15 @@
 // Answers as AWS does: 400 for a bad TTL, 401 without a valid token, 403 when forwarded or disabled, 404, 405.
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type ImdsNode, type ImdsSource, imdsTree } from './imds-tree.ts';
+import { type ImdsNode, type ImdsSource, imdsTree, VERSIONS } from './imds-tree.ts';
 import type { Instance, VpcState } from './model.ts';
 
 const MAX_TTL_SECONDS = 21_600;
 const TTL_HEADER = 'x-aws-ec2-metadata-token-ttl-seconds';
 const TOKEN_HEADER = 'x-aws-ec2-metadata-token';
-const TOKEN_PATH = /^\/(latest|20[0-9]{2}-[0-9]{2}-[0-9]{2})\/api\/token\/?$/;
+const TOKEN_PATH = /^\/([^/]+)\/api\/token\/?$/;
+/** The versions, and what one has, are listed without trailing slashes; all below with them. */
+const PLAIN_DEPTH = 1;
 
 export type ImdsCaller = {
   instanceId: string;
@@ -79,7 +81,9 @@ function replyTo(backend: ImdsBackend, instance: Instance, request: IncomingMess
   if (instance.httpEndpoint === 'disabled') return refusal(403);
   const path = (request.url ?? '/').split('?', 1)[0]!;
   if (request.method === 'PUT')
-    return TOKEN_PATH.test(path) ? newToken(backend, instance, request) : refusal(405);
+    return VERSIONS.includes(TOKEN_PATH.exec(path)?.[1] ?? '')
+      ? newToken(backend, instance, request)
+      : refusal(405);
   if (request.method !== 'GET' && request.method !== 'HEAD') return refusal(405);
   const token = request.headers[TOKEN_HEADER];
   let remaining: number | undefined;
@@ -122,22 +126,23 @@ function secondsLeft(backend: ImdsBackend, instanceId: string, token: string): n
 
 function lookUp(root: ImdsNode, path: string): string | undefined {
   let node: ImdsNode | undefined = root;
-  for (const step of path.split('/').filter((part) => part !== '')) {
+  const steps = path.split('/').filter((part) => part !== '');
+  for (const step of steps) {
     if (typeof node !== 'object') return undefined;
     // Names in the tree carry no escapes but the colons of a MAC, which clients may send either way.
     node = childOf(node, step.replace(/%3a/gi, ':'));
     if (node === undefined) return undefined;
   }
-  return typeof node === 'object' ? list(node) : node();
+  return typeof node === 'object' ? list(node, steps.length > PLAIN_DEPTH ? '/' : '') : node();
 }
 
 const childOf = (node: Exclude<ImdsNode, () => string>, name: string): ImdsNode | undefined =>
   Object.hasOwn(node, name) ? node[name] : undefined;
 
-/** A directory's entries, one a line, directories with a slash. */
-const list = (node: Exclude<ImdsNode, () => string>): string =>
+/** A directory's entries, one a line, directories with `mark` behind them. */
+const list = (node: Exclude<ImdsNode, () => string>, mark: string): string =>
   Object.entries(node)
     .filter((entry) => entry[1] !== undefined)
-    .map(([name, child]) => (typeof child === 'object' ? `${name}/` : name))
+    .map(([name, child]) => (typeof child === 'object' ? name + mark : name))
     .sort()
     .join('\n');
