@@ -1,7 +1,7 @@
 // What should be true in the node's kernel, put together from the pool, IMDS and the settings, and handed to the
 // datapath. The VPC's CIDRs are kept in a file under the run directory, so that a restart needs no IMDS to route right.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { type Cidr, formatCidr, parseCidr } from '../base/ip.ts';
+import { type Cidr, formatCidr, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -108,6 +108,12 @@ export class NodeState {
     if (link?.mac !== mac) link = findEniLink(rt.links(), mac) ?? null;
     this.#primaryIndex = link?.index ?? null;
     return link?.mtu ?? null;
+  }
+
+  /** What is configured on the node's own links, whoever did it. */
+  addressesOnLinks(): Set<Ip> {
+    using rt = RtNetlink.open(this.#o.netns);
+    return new Set(rt.addresses().map((address) => address.ip));
   }
 
   /** Name of the ENI's link on this node. */

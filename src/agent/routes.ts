@@ -15,8 +15,8 @@ export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
     '/metrics': async () => {
       const pool = gate.serving?.pool;
       if (pool) {
-        const { held, free, cooling, waiting } = pool.counts();
-        for (const [state, count] of Object.entries({ held, free, cooling }))
+        const { held, free, cooling, quarantined, foreign, waiting } = pool.counts();
+        for (const [state, count] of Object.entries({ held, free, cooling, quarantined, foreign }))
           metrics.addresses.set({ state, family: '4' }, count);
         metrics.enis.set(pool.enis().length);
         metrics.waiting.set(waiting);

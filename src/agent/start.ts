@@ -66,6 +66,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       cooldownMs: settings.cooldownMs,
       idleReleaseMs: settings.idleReleaseMs,
       beforeReuse: (ip) => datapath.forgetAddress(ip),
+      addressesOnLinks: () => node.addressesOnLinks(),
       ifnameOf: (eni) => node.ifnameOf(eni.mac),
     },
     tags: { 'podway.io/node': config.nodeName },

@@ -4,6 +4,7 @@ import type {
   Check,
   Difference,
   InstanceView,
+  IpamAddress,
   IpamNode,
   LabStatus,
   NodeView,
@@ -96,21 +97,33 @@ export function ipamText(nodes: IpamNode[]): string {
   return nodes
     .map((node) => {
       const { totals, limits, warm } = node;
-      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; at most ${limits.enis} ENIs of ${limits.ipv4PerEni} addresses, ${limits.pods} pods`;
+      const others = (['quarantined', 'foreign'] as const)
+        .map((state) => (totals[state] > 0 ? `, ${totals[state]} ${state}` : ''))
+        .join('');
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; at most ${limits.enis} ENIs of ${limits.ipv4PerEni} addresses, ${limits.pods} pods`;
       const rows = node.enis.flatMap((eni) => [
         [eni.ifname, eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
         ...eni.addresses.map((each) => [
           '',
           '',
           each.ip,
-          each.state === 'held' ? green('held') : each.state === 'cooling' ? yellow('cooling') : 'free',
-          each.pod ?? (each.coolingUntil ? `until ${each.coolingUntil}` : ''),
+          addressState(each.state),
+          each.pod ?? each.reason ?? (each.coolingUntil ? `until ${each.coolingUntil}` : ''),
         ]),
       ]);
       return `${head}\n${table(['LINK', 'ENI', 'ADDRESS', 'STATE', 'POD'], rows)}`;
     })
     .join('\n\n');
 }
+
+const addressState = (state: IpamAddress['state']): string =>
+  state === 'held'
+    ? green(state)
+    : state === 'free'
+      ? state
+      : state === 'foreign'
+        ? dim(state)
+        : yellow(state);
 
 /** What a side has nothing to say of is a dash. */
 export function differenceTable(differences: Difference[]): string {

@@ -98,6 +98,14 @@ export class FakeCloud implements Cloud {
     eni.addresses = eni.addresses.filter((one) => one.ip !== ip);
   }
 
+  /** Puts addresses on an interface behind the allocator's back. */
+  putOn(eniId: EniId, count = 1, over: { public?: boolean } = {}): Ipv4[] {
+    const eni = this.#eni(eniId, 'putOn');
+    const ips = this.#take(eni.subnetId, count, 'putOn');
+    eni.addresses.push(...ips.map((ip) => ({ ip, primary: false, public: over.public ?? false })));
+    return ips;
+  }
+
   async describeNetworkInterfaces(filter: Parameters<Cloud['describeNetworkInterfaces']>[0]) {
     return this.#call('DescribeNetworkInterfaces', () => {
       if (filter.kind === 'ids')

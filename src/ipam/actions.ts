@@ -14,7 +14,7 @@ import {
   whileNew,
 } from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, tellListeners, unpause } from './core.ts';
-import { adoptEni, TAG_INSTANCE } from './observe.ts';
+import { adoptEni, type DescribeContext, TAG_INSTANCE } from './observe.ts';
 import type { Action } from './plan.ts';
 import { eniRecord } from './records.ts';
 import {
@@ -26,6 +26,7 @@ import {
   withEntry,
   withoutEni,
   withoutEntry,
+  withUnsettled,
 } from './state.ts';
 
 /**
@@ -65,12 +66,18 @@ const keyOf = (action: Action): string => {
 };
 
 async function assign(core: Core, eniId: EniId, count: number): Promise<void> {
-  const before = core.state.enis.get(eniId)!;
-  core.journal.appendSync({ k: 'assigning', id: eniId, count });
+  const at = core.clock.now();
+  const before = withUnsettled(core.state.enis.get(eniId)!, count, at);
+  commit(core, withEni(core.state, before), { k: 'assigning', id: eniId, count, at });
   let ips: Ipv4[];
   try {
     ips = await assignWhatFits(core, before, count);
   } catch (error) {
+    if (mayHaveHappened(error)) core.reconcileSoon();
+    else if (!core.signal.aborted) {
+      const refused = withUnsettled(core.state.enis.get(eniId) ?? before, -count, at);
+      commit(core, withEni(core.state, refused), eniRecord(refused));
+    }
     failed(core, error, [`eni:${eniId}`], before.subnetId, { eni: eniId, count });
     return;
   }
@@ -80,8 +87,11 @@ async function assign(core: Core, eniId: EniId, count: number): Promise<void> {
   const now = core.clock.now();
   const blocks = new Map(eni.blocks);
   for (const ip of ips) blocks.set(ip, newBlock(hostCidr(ip), now));
-  await setupWith(core, { ...eni, blocks });
+  await setupWith(core, withUnsettled({ ...eni, blocks }, -count, now));
 }
+
+const mayHaveHappened = (error: unknown): boolean =>
+  error instanceof CloudError && error.uncertain && error.code !== 'CLOUD_THROTTLED';
 
 /** All of `count`, or what the subnet still has when that is less. */
 async function assignWhatFits(core: Core, eni: Eni, count: number): Promise<Ipv4[]> {
@@ -218,7 +228,7 @@ async function create(core: Core, begun: Creation, resumed: boolean): Promise<vo
     await learnSubnets(core, [attached!.subnetId]);
     const now = core.clock.now();
     const eni: Eni = {
-      ...adoptEni(attached!, describeContext(core, now)),
+      ...adoptEni(attached!, { ...describeContext(core, now), isForeign: () => false }),
       deleteOnTermination: true,
       phase: 'attached',
       settledAt: now,
@@ -325,13 +335,22 @@ export async function learnSubnets(core: Core, ids: readonly string[]): Promise<
     core.subnetCidrs.set(subnet.id, subnet.cidr);
 }
 
-export const describeContext = (core: Core, beganAt: number) => ({
-  instanceId: core.identity.instanceId,
-  primaryEniId: core.identity.primary.eniId,
-  subnetCidrs: core.subnetCidrs,
-  beganAt,
-  now: core.clock.now(),
-});
+export function describeContext(core: Core, beganAt: number): DescribeContext {
+  let used: ReadonlySet<Ip> | undefined;
+  return {
+    instanceId: core.identity.instanceId,
+    primaryEniId: core.identity.primary.eniId,
+    subnetCidrs: core.subnetCidrs,
+    beganAt,
+    now: core.clock.now(),
+    unsure: core.unsure,
+    isForeign: (address) => {
+      if (core.state.uses.get(address.ip)?.kind === 'held') return false;
+      used ??= core.addressesOnLinks();
+      return address.public || used.has(address.ip);
+    },
+  };
+}
 
 /** Pauses what a failure concerns: the whole cloud, a subnet, or the thing itself. */
 function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {

@@ -4,7 +4,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
-import type { Cidr } from '../base/ip.ts';
+import type { Cidr, Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
@@ -26,7 +26,7 @@ export type AttachedEni = EniRef & {
   primary: boolean;
   subnetId: string;
   attachmentId: string | null;
-  /** What EC2 routes to it beside its primary address: addresses and prefixes. */
+  /** What EC2 routes to it for the pool, beside its primary address: addresses and prefixes. */
   blocks: Cidr[];
 };
 export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
@@ -44,6 +44,10 @@ export type Core = {
   readonly boundary: (name: string) => void;
   readonly listeners: EniListener[];
   readonly subnetCidrs: Map<string, Cidr>;
+  /** ENIs of which the journal may have lost addresses, until a describe has told them. */
+  readonly unsure: Set<EniId>;
+  /** Addresses on the node's links: what is there already when an ENI is first seen is not the pool's. */
+  readonly addressesOnLinks: () => ReadonlySet<Ip>;
   identity: NodeIdentity;
   state: PoolState;
   /** The last call of the listeners: they are called one at a time. */
@@ -72,7 +76,9 @@ const attachedEnis = (enis: Iterable<Eni>): AttachedEni[] =>
       primary: eni.primary,
       subnetId: eni.subnetId,
       attachmentId: eni.attachmentId,
-      blocks: [...eni.blocks.values()].filter((block) => !block.leaving).map((block) => block.cidr),
+      blocks: [...eni.blocks.values()]
+        .filter((block) => !block.leaving && !block.foreign)
+        .map((block) => block.cidr),
     }));
 
 /** Tells the node's network which ENIs and addresses there are; one telling at a time. */

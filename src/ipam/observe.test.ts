@@ -15,6 +15,8 @@ const at = (beganAt: number) => ({
   subnetCidrs,
   beganAt,
   now: beganAt + 50,
+  isForeign: (one: { public: boolean }) => one.public,
+  unsure: new Set<EniId>(),
 });
 
 function described(

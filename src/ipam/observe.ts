@@ -1,6 +1,7 @@
-// Folds what EC2 says of this instance's ENIs into the pool. Pure. Anything new is taken in at once; something leaves
-// only when two describes, at least 30 s apart and both begun after our last change of that ENI settled, agree that it
-// is gone. What is missing once is no longer given out. A held address that is gone stays held and is reported.
+// Folds what EC2 says of this instance's ENIs into the pool. Pure. A new ENI of ours is taken in at once; its secondary
+// addresses are ours unless the node uses them or an Elastic IP is theirs. Later addresses are ours when a call of ours
+// may have brought them, else foreign. Something leaves only when two describes, at least 30 s apart and both begun after
+// our last change of that ENI settled, agree that it is gone. A held address that is gone stays held and is reported.
 import { type Cidr, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import {
@@ -22,7 +23,14 @@ export const RETURN_LAG = 60_000;
 export const TAG_INSTANCE = 'podway.io/instance';
 
 export type Observation = {
-  kind: 'eni-found' | 'eni-missing' | 'eni-gone' | 'address-found' | 'address-missing' | 'address-gone';
+  kind:
+    | 'eni-found'
+    | 'eni-missing'
+    | 'eni-gone'
+    | 'address-found'
+    | 'address-foreign'
+    | 'address-missing'
+    | 'address-gone';
   eniId: EniId;
   ip?: Ip;
   /** A pod holds it: the pod's address is one that EC2 no longer routes here. */
@@ -36,6 +44,10 @@ export type DescribeContext = {
   subnetCidrs: ReadonlyMap<string, Cidr>;
   beganAt: number;
   now: number;
+  /** Whether an address that no call of ours brought is somebody else's: the rule of a first look at an ENI. */
+  isForeign: (address: { ip: Ip; public: boolean }) => boolean;
+  /** Of these ENIs the journal may have lost addresses: the rule of a first look holds once more. */
+  unsure: ReadonlySet<EniId>;
 };
 
 export function foldDescribe(
@@ -126,7 +138,13 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
     since: context.now,
     settledAt: Math.min(context.beganAt, context.now) - 1,
     missingSince: null,
-    blocks: new Map(blocksOf(eni).map(({ cidr, pinned }) => [cidr.ip, newBlock(cidr, context.now, pinned)])),
+    blocks: new Map(
+      blocksOf(eni).map(({ cidr, pinned }) => {
+        const foreign = context.isForeign({ ip: cidr.ip, public: pinned });
+        return [cidr.ip, newBlock(cidr, context.now, { pinned, foreign })];
+      }),
+    ),
+    unsettled: null,
     returned: new Map(),
   };
 }
@@ -150,6 +168,14 @@ function foldEni(
 ): Eni {
   const blocks = new Map<Ip, Block>();
   let same = true;
+  let awaited = known.unsettled?.count ?? 0;
+  const isSettled = known.unsettled !== null && context.beganAt - known.unsettled.since >= RETURN_LAG;
+  /** Whose an address is that the pool does not know on this ENI. */
+  const isForeign = (ip: Ip, isPublic: boolean): boolean => {
+    if (state.uses.get(ip)?.kind === 'held') return false;
+    if (context.unsure.has(known.id)) return context.isForeign({ ip, public: isPublic });
+    return awaited-- <= 0;
+  };
   const note = (kind: Observation['kind'], cidr: Cidr) => {
     observations.push({ kind, eniId: known.id, ip: cidr.ip, held: state.uses.get(cidr.ip)?.kind === 'held' });
   };
@@ -165,8 +191,9 @@ function foldEni(
     const returned = known.returned.get(cidr.ip);
     if (returned !== undefined && context.beganAt - returned < RETURN_LAG) continue;
     same = false;
-    blocks.set(cidr.ip, newBlock(cidr, context.now, pinned));
-    note('address-found', cidr);
+    const foreign = isForeign(cidr.ip, pinned);
+    blocks.set(cidr.ip, newBlock(cidr, context.now, { pinned, foreign }));
+    note(foreign ? 'address-foreign' : 'address-found', cidr);
   }
   for (const block of known.blocks.values()) {
     if (listed.has(formatCidr(block.cidr))) continue;
@@ -186,6 +213,7 @@ function foldEni(
     deleteOnTermination: attachment?.deleteOnTermination ?? known.deleteOnTermination,
     missingSince: null,
     blocks,
+    unsettled: known.unsettled && !isSettled && awaited > 0 ? { ...known.unsettled, count: awaited } : null,
     returned,
   };
   const unchanged =
@@ -194,6 +222,7 @@ function foldEni(
     known.attachmentId === next.attachmentId &&
     known.deleteOnTermination === next.deleteOnTermination &&
     known.groupIds.join() === next.groupIds.join() &&
+    known.unsettled?.count === next.unsettled?.count &&
     known.returned.size === returned.size;
   return unchanged ? known : next;
 }

@@ -50,6 +50,7 @@ function eni(device: number, addresses: number, over: Partial<Eni> = {}): Eni {
     settledAt: LONG_AGO,
     missingSince: null,
     blocks,
+    unsettled: null,
     returned: new Map(),
     ...over,
   };

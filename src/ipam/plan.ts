@@ -11,6 +11,7 @@ import {
   countPool,
   type Eni,
   freeInBlock,
+  hasForeign,
   idleSince,
   isHolding,
   isIdle,
@@ -98,8 +99,8 @@ function finishStarted(state: PoolState, now: number): Action[] {
   for (const eni of state.enis.values()) {
     if (state.busy.has(eni.id) || waitsFor(`eni:${eni.id}`)) continue;
     if (eni.phase === 'leaving') {
-      // One that was taken from the instance under running pods is reported and kept.
-      if (!isHolding(state, eni)) actions.push({ kind: 'remove', eniId: eni.id });
+      // One that was taken from the instance under running pods is reported and kept, as is what others use.
+      if (!isHolding(state, eni) && !hasForeign(eni)) actions.push({ kind: 'remove', eniId: eni.id });
     } else if (eni.phase === 'attached') actions.push({ kind: 'setup', eniId: eni.id });
     else {
       const blocks = [...eni.blocks.values()];
@@ -222,7 +223,10 @@ function shrink(
   const actions: Action[] = [];
   const leaving = new Set<EniId>();
   const isExpired = (block: Block) =>
-    !block.pinned && isIdle(state, block, now) && idleSince(state, block) + policy.idleReleaseMs <= now;
+    !block.pinned &&
+    !block.foreign &&
+    isIdle(state, block, now) &&
+    idleSince(state, block) + policy.idleReleaseMs <= now;
   const candidates = [...state.enis.values()]
     .filter((eni) => eni.phase === 'ready' && eni.missingSince === null && !state.busy.has(eni.id))
     .filter((eni) => !isPaused(state, `eni:${eni.id}`, { waiting: 0 }, now))

@@ -322,7 +322,8 @@ test('under chaos no address has two holders, none is given while cooling, none 
         for (const one of events) await chaos.run(one);
         await chaos.calm();
         chaos.checkAgreement();
-        const { free, held, cooling } = chaos.node.pool.counts();
+        const { free, held, cooling, foreign } = chaos.node.pool.counts();
+        assert.equal(foreign, 0, 'an address of ours is taken for somebody else’s');
         assert.equal(held, chaos.answered.size);
         assert.equal(cooling, 0);
         assert.equal(free, Math.min(4, 27 - held), 'not at the warm target');

@@ -56,7 +56,7 @@ test('after all pods are gone the ENIs are back at the warm target within 3 minu
   assert.equal(primary!.addresses.length - 1, 4);
   assert.deepEqual(node.pool.counts().free, 4);
   const snapshot = node.pool.snapshot();
-  assert.deepEqual(snapshot.totals, { held: 0, free: 4, cooling: 0, quarantined: 0 });
+  assert.deepEqual(snapshot.totals, { held: 0, free: 4, cooling: 0, quarantined: 0, foreign: 0 });
 });
 
 test('an address is given again only after its cooldown, the one released longest ago first', async () => {

@@ -93,6 +93,7 @@ export class AddressPool {
     const clock = options.clock ?? systemClock;
     const replay = options.journal.replay;
     const replayed = replayRecords(replay.records, clock.now());
+    const isWhole = (replay.found === 'whole' || replay.found === 'earlier') && replayed.refused.length === 0;
     this.#leases = replayed.leases;
     this.#limits = options.limits;
     this.#settings = options.settings;
@@ -114,6 +115,8 @@ export class AddressPool {
       boundary: options.onBoundary ?? (() => {}),
       listeners: [],
       subnetCidrs: new Map(),
+      unsure: new Set(isWhole ? [] : replayed.state.enis.keys()),
+      addressesOnLinks: options.settings.addressesOnLinks ?? (() => new Set()),
       identity: options.identity,
       state: shortenCooling(replayed.state, clock.now(), options.settings.cooldownMs),
       telling: Promise.resolve(),

@@ -6,7 +6,7 @@ import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
 import { eniRecord, type PoolRecord } from './records.ts';
-import { isHolding, withEni } from './state.ts';
+import { hasForeign, isHolding, withEni } from './state.ts';
 
 /** Every so many describes the whole account's ENIs with our tag are looked at. */
 const ORPHAN_EVERY = 4;
@@ -166,6 +166,10 @@ export class Reconciler {
     if (JSON.stringify(foreign) !== JSON.stringify(before.foreign))
       records.push({ k: 'foreign', enis: foreign });
     if (folded.state !== before) commit(core, folded.state, ...records);
+    for (const id of core.unsure) {
+      const judged = before.enis.get(id);
+      if (!judged || (!before.busy.has(id) && beganAt > judged.settledAt)) core.unsure.delete(id);
+    }
     for (const one of folded.observations) {
       const level = one.held
         ? 'error'
@@ -211,6 +215,13 @@ export class Reconciler {
     for (const described of orphans) {
       if (known.has(described.id) || core.state.enis.has(described.id)) continue;
       const eni = leavingEni(core, described);
+      if (hasForeign(eni)) {
+        core.log.warn(
+          { eni: eni.id },
+          'an ENI of this node hangs loose with an Elastic IP; it is left alone',
+        );
+        continue;
+      }
       if (isHolding(core.state, eni)) {
         core.log.error({ eni: eni.id }, 'an ENI whose addresses pods hold was taken from the instance');
         continue;

@@ -24,6 +24,7 @@ import {
   withEntry,
   withoutEni,
   withoutEntry,
+  withUnsettled,
 } from './state.ts';
 
 type EniRefText = {
@@ -35,7 +36,7 @@ type EniRefText = {
   primaryIp: string;
 };
 type LeaseText = Omit<Lease, 'ips' | 'eni'> & { ips: string[]; eni: EniRefText };
-type BlockText = { cidr: string; since: number; pinned?: true; leaving?: true };
+type BlockText = { cidr: string; since: number; pinned?: true; leaving?: true; foreign?: true };
 type EniText = EniRefText &
   Pick<
     Eni,
@@ -49,6 +50,7 @@ type EniText = EniRefText &
     | 'deleteOnTermination'
   > & {
     blocks: BlockText[];
+    unsettled?: Eni['unsettled'];
     /** Addresses returned to EC2 lately, with the time. */
     returned?: [string, number][];
   };
@@ -63,8 +65,8 @@ export type PoolRecord =
   | { k: 'foreign'; enis: readonly ForeignEni[] }
   | { k: 'creation'; creation: Creation }
   | { k: 'creation-done'; token: string }
-  /** An assign is on its way; what it brought is found by the next describe when its answer is lost. */
-  | { k: 'assigning'; id: EniId; count: number }
+  /** An assign is on its way: so many new addresses are ours although no answer named them. `at` since version 2. */
+  | { k: 'assigning'; id: EniId; count: number; at?: number }
   | { k: 'hold'; lease: LeaseText }
   | { k: 'wired'; key: OwnerKey; extra: Record<string, unknown> }
   | {
@@ -113,7 +115,9 @@ export const eniRecord = (eni: Eni): PoolRecord => ({
       since: block.since,
       ...(block.pinned ? { pinned: true as const } : {}),
       ...(block.leaving ? { leaving: true as const } : {}),
+      ...(block.foreign ? { foreign: true as const } : {}),
     })),
+    ...(eni.unsettled ? { unsettled: eni.unsettled } : {}),
     ...(eni.returned.size > 0
       ? { returned: [...eni.returned].map(([ip, at]): [string, number] => [formatIp(ip), at]) }
       : {}),
@@ -172,6 +176,11 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
     case 'foreign':
       into.state = { ...state, foreign: record.enis };
       return;
+    case 'assigning': {
+      const eni = state.enis.get(record.id);
+      if (eni) into.state = withEni(state, withUnsettled(eni, record.count, record.at ?? now));
+      return;
+    }
     case 'creation':
       into.state = {
         ...state,
@@ -249,6 +258,7 @@ function eniOf(text: EniText, now: number): Eni {
       pinned: one.pinned === true,
       pending: true,
       leaving: one.leaving === true,
+      foreign: one.foreign === true,
       missingSince: null,
     });
   }
@@ -257,9 +267,11 @@ function eniOf(text: EniText, now: number): Eni {
     ...refOf(text),
     // The node's network is told anew after a restart, before its addresses are given out again.
     phase: text.phase === 'ready' ? 'attached' : text.phase,
-    settledAt: now,
+    // The first describe, which may begin in this very millisecond, counts.
+    settledAt: now - 1,
     missingSince: null,
     blocks,
+    unsettled: text.unsettled ?? null,
     returned: new Map((text.returned ?? []).map(([ip, at]) => [parseIp(ip), at])),
   };
 }

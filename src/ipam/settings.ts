@@ -21,6 +21,8 @@ export type PoolSettings = {
   lastingWaitMs?: number;
   /** Removes what is left of an address's last holder (conntrack entries); called during the cooldown. */
   beforeReuse?: (ip: Ip) => Promise<unknown> | unknown;
+  /** Addresses on the node's links; those of an ENI's that are there when it is first seen are not given out. */
+  addressesOnLinks?: () => ReadonlySet<Ip>;
   /** Name of an ENI's link on this node, for the snapshot. */
   ifnameOf?: (eni: AttachedEni) => string | undefined;
 };

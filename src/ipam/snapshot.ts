@@ -18,7 +18,7 @@ import { type Block, type Eni, isFree, type Owner, type PoolState, type Use } fr
 
 export type AddressView = {
   ip: string;
-  state: 'held' | 'free' | 'cooling' | 'quarantined';
+  state: 'held' | 'free' | 'cooling' | 'quarantined' | 'foreign';
   containerId?: string;
   ifname?: string;
   pod?: string;
@@ -55,7 +55,7 @@ export type PoolSnapshot = {
   limits: { enis: number; ipv4PerEni: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   enis: EniView[];
-  totals: CountView & { quarantined: number };
+  totals: CountView & { quarantined: number; foreign: number };
   totals6: CountView;
   /** Held addresses that no ENI of the node has according to EC2, and the like: reported, never deleted. */
   astray: AddressView[];
@@ -82,7 +82,7 @@ export type SnapshotContext = {
 
 export function snapshotPool(context: SnapshotContext): PoolSnapshot {
   const { state, now, limits, settings, policy, trouble } = context;
-  const totals = { held: 0, free: 0, cooling: 0, quarantined: 0 };
+  const totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 };
   const totals6 = { held: 0, free: 0, cooling: 0 };
   const shown = new Set<Ip>();
   const enis = [...state.enis.values()]
@@ -93,7 +93,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     .map(([ip, use]) => viewAddress(ip, use, now));
   for (const address of [...enis.flatMap((eni) => eni.addresses), ...astray]) {
     if (address.ip.includes(':')) {
-      if (address.state !== 'quarantined') totals6[address.state]++;
+      if (address.state !== 'quarantined' && address.state !== 'foreign') totals6[address.state]++;
     } else totals[address.state]++;
   }
   for (const eni of enis) {
@@ -141,7 +141,8 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
     };
     if (cidrSize(block.cidr) === 1) {
       shown.add(block.cidr.ip);
-      addresses.push({ ...viewAddress(block.cidr.ip, state.uses.get(block.cidr.ip), now), ...flags });
+      const view = viewAddress(block.cidr.ip, state.uses.get(block.cidr.ip), now);
+      addresses.push({ ...view, ...(block.foreign ? { state: 'foreign' as const } : {}), ...flags });
       continue;
     }
     const inside = [...state.uses].filter(([ip]) => cidrContains(block.cidr, ip));

@@ -52,6 +52,8 @@ export type Block = {
   readonly pending: boolean;
   /** Being returned to EC2: it is never given out again. */
   readonly leaving: boolean;
+  /** Somebody else's, although it is on an ENI of ours: shown and counted, never given out, never returned to EC2. */
+  readonly foreign: boolean;
   /** Start of the describe that first did not list it, or null. */
   readonly missingSince: number | null;
 };
@@ -70,6 +72,8 @@ export type Eni = EniRef & {
   readonly settledAt: number;
   readonly missingSince: number | null;
   readonly blocks: ReadonlyMap<Ip, Block>;
+  /** Addresses that calls of ours may have brought without our knowing: that many new ones are ours. */
+  readonly unsettled: { readonly count: number; readonly since: number } | null;
   /** Addresses returned to EC2 lately, with the time: a lagging describe must not bring them back. */
   readonly returned: ReadonlyMap<Ip, number>;
 };
@@ -143,7 +147,10 @@ export const isUsable = (eni: Eni, block: Block): boolean =>
   eni.missingSince === null &&
   !block.pending &&
   !block.leaving &&
+  !block.foreign &&
   block.missingSince === null;
+
+export const hasForeign = (eni: Eni): boolean => [...eni.blocks.values()].some((block) => block.foreign);
 
 /** True when the block will be usable as soon as the node's network has been told of it. */
 const isComing = (eni: Eni, block: Block): boolean =>
@@ -172,11 +179,18 @@ export function idleSince(state: PoolState, block: Block): number {
   return since;
 }
 
-export type Totals = { held: number; free: number; cooling: number; quarantined: number; incoming: number };
+export type Totals = {
+  held: number;
+  free: number;
+  cooling: number;
+  quarantined: number;
+  foreign: number;
+  incoming: number;
+};
 
 /** Counts one family. `free` is what may be given out now, `incoming` what calls under way will bring. */
 export function countPool(state: PoolState, family: Family, now: number): Totals {
-  const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, incoming: 0 };
+  const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0, incoming: 0 };
   for (const [ip, use] of state.uses) {
     if (familyOf(ip) !== family || isFree(use, now)) continue;
     totals[use.kind]++;
@@ -184,7 +198,8 @@ export function countPool(state: PoolState, family: Family, now: number): Totals
   for (const eni of state.enis.values()) {
     for (const block of eni.blocks.values()) {
       if (familyOf(block.cidr.ip) !== family) continue;
-      if (isUsable(eni, block)) totals.free += freeInBlock(state, block, now);
+      if (block.foreign) totals.foreign += cidrSize(block.cidr);
+      else if (isUsable(eni, block)) totals.free += freeInBlock(state, block, now);
       else if (isComing(eni, block)) totals.incoming += freeInBlock(state, block, now);
     }
   }
@@ -217,10 +232,11 @@ function blockHolding(eni: Eni, ip: Ip): Block | undefined {
   return undefined;
 }
 
-/** Addresses in use on the ENI, whatever the use; an ENI with none can leave. */
+/** Addresses in use on the ENI, whatever the use and whoever uses them; an ENI with none can leave. */
 export function usedOn(state: PoolState, eni: Eni, now: number): number {
   let used = 0;
-  for (const block of eni.blocks.values()) used += cidrSize(block.cidr) - freeInBlock(state, block, now);
+  for (const block of eni.blocks.values())
+    used += cidrSize(block.cidr) - (block.foreign ? 0 : freeInBlock(state, block, now));
   return used;
 }
 
@@ -318,14 +334,25 @@ export function blockOf(state: PoolState, ip: Ip): { eni: Eni; block: Block } | 
   return null;
 }
 
-export const newBlock = (cidr: Cidr, now: number, pinned = false): Block => ({
+export const newBlock = (cidr: Cidr, now: number, over: Partial<Block> = {}): Block => ({
   cidr,
   since: now,
-  pinned,
+  pinned: false,
   pending: true,
   leaving: false,
+  foreign: false,
   missingSince: null,
+  ...over,
 });
+
+/** The ENI with `count` more addresses (fewer when negative) that a call of ours may have brought. */
+export function withUnsettled(eni: Eni, count: number, at: number): Eni {
+  const sum = (eni.unsettled?.count ?? 0) + count;
+  return {
+    ...eni,
+    unsettled: sum > 0 ? { count: sum, since: Math.max(at, eni.unsettled?.since ?? at) } : null,
+  };
+}
 
 /** No address cools longer than the setting says now, also when it or the clock has changed since the release. */
 export function shortenCooling(state: PoolState, now: number, cooldownMs: number): PoolState {

@@ -27,6 +27,9 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
       ...there.ipv4Prefixes.map(formatCidr),
     ]);
     const weHave = new Set(eni.blocks.map(formatCidr));
+    // What is known to be somebody else's is no difference.
+    for (const { cidr, foreign } of pool.state.enis.get(eni.id)?.blocks.values() ?? [])
+      if (foreign) cloudHas.delete(formatCidr(cidr));
     for (const block of weHave) {
       if (!cloudHas.has(block))
         found.push({

@@ -118,7 +118,7 @@ test('agents and API are compared by address and container', () => {
     family: 'ipv4',
     limits: { enis: 3, ipv4PerEni: 10, pods: 29 },
     warm: { target: 0, cooldownSeconds: 0 },
-    totals: { held: 1, free: 0, cooling: 0 },
+    totals: { held: 1, free: 0, cooling: 0, quarantined: 0, foreign: 0 },
     enis: [
       {
         id: 'e',

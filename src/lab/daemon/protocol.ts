@@ -91,10 +91,11 @@ export type IpamCheck = { ok: boolean; differences: Difference[] };
 
 export type IpamAddress = {
   ip: string;
-  state: 'held' | 'free' | 'cooling';
+  state: 'held' | 'free' | 'cooling' | 'quarantined' | 'foreign';
   containerId?: string;
   pod?: string;
   coolingUntil?: string;
+  reason?: string;
 };
 export type IpamEni = {
   id: string;
@@ -115,5 +116,5 @@ export type IpamNode = {
   limits: { enis: number; ipv4PerEni: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   enis: IpamEni[];
-  totals: { held: number; free: number; cooling: number };
+  totals: { held: number; free: number; cooling: number; quarantined: number; foreign: number };
 };
