@@ -1,10 +1,12 @@
 // The connectivity test: what to ask is planned from the lab's status as values, each question is put by pod-probe in the
 // namespace that it comes from, and the answer tells whose address the other side saw. Pods that are lacking for a
 // question are made for the test and removed after it.
+
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addToIp, formatIp, parseCidr } from '../../base/ip.ts';
+import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
 import { INTERNET_HOST } from '../shape/shape.ts';
 import { LabError } from './errors.ts';
@@ -12,7 +14,7 @@ import { closedGate, type Flow } from './gates.ts';
 import type { Emit } from './http.ts';
 import type { OpenLab } from './lab.ts';
 import { type LabPaths, netnsPath } from './paths.ts';
-import { BUILT_IN_IMAGE, deletePods, runPod } from './pods.ts';
+import { deletePods, runPod } from './pods.ts';
 import type { Check, InstanceView, LabStatus, NodeView, PodView } from './protocol.ts';
 
 const PROBE_TIMEOUT_MS = 10_000;

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cause, causes } from '../../base/causes.ts';
 import type { Node, Pod } from '../../kube/types.ts';
 import { ApiError } from '../cluster/api/index.ts';
+import { BUILT_IN_IMAGE, COMMAND_IMAGE } from '../cluster/command.ts';
 import { labCauses } from './causes.ts';
 import { LabError } from './errors.ts';
 import { waitingCause } from './ipam.ts';
@@ -11,8 +12,6 @@ import type { PodMessage, RunPodRequest } from './protocol.ts';
 import { podMessage } from './view.ts';
 import { until } from './wait.ts';
 
-export const BUILT_IN_IMAGE = 'podway/pod-server';
-export const COMMAND_IMAGE = 'podway/command';
 const DEMO_PODS = 4;
 const DEMO_TIMEOUT_MS = 60_000;
 

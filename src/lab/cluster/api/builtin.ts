@@ -7,6 +7,17 @@ import { checkPod, completePod, graceOfPod } from './pods.ts';
 import { columnsOf } from './printers.ts';
 import { completeService } from './services.ts';
 import { decoderOf } from './typed.ts';
+import { idleKindWarning, jobWarnings, podWarnings, templateWarnings } from './warnings.ts';
+import {
+  checkDaemonSet,
+  checkDeployment,
+  checkJob,
+  checkReplicaSet,
+  completeDaemonSet,
+  completeDeployment,
+  completeJob,
+  completeReplicas,
+} from './workloads.ts';
 
 type Row = {
   short?: string[];
@@ -28,6 +39,9 @@ type Row = {
   grace?: Kind['grace'];
   held?: Kind['held'];
   ending?: Kind['ending'];
+  warnings?: Kind['warnings'];
+  lasting?: Kind['lasting'];
+  orphansByDefault?: true;
 };
 
 const all = ['all'];
@@ -60,6 +74,8 @@ const rows: Record<string, Row> = {
     subresources: ['finalize'],
     defaults: completeNamespace,
     held: (object) => finalizersOf(object).length > 0,
+    lasting: ({ metadata }) =>
+      LASTING_NAMESPACES.has(metadata.name ?? '') ? 'this namespace may not be deleted' : null,
     ending: (object) => (object['status'] = { ...(object['status'] as object), phase: 'Terminating' }),
   },
   'v1 Node nodes': {
@@ -87,6 +103,7 @@ const rows: Record<string, Row> = {
     defaults: completePod,
     check: checkPod,
     grace: graceOfPod,
+    warnings: podWarnings,
   },
   'v1 Service services': {
     short: ['svc'],
@@ -103,7 +120,11 @@ const rows: Record<string, Row> = {
   'v1 Event events': { short: ['ev'], selectable: eventFields },
   'v1 PersistentVolume persistentvolumes': { short: ['pv'], ...cluster, status: true },
   'v1 PersistentVolumeClaim persistentvolumeclaims': { short: ['pvc'], status: true },
-  'v1 ReplicationController replicationcontrollers': { short: ['rc'], ...workload },
+  'v1 ReplicationController replicationcontrollers': {
+    short: ['rc'],
+    ...workload,
+    defaults: completeReplicas,
+  },
   'v1 ResourceQuota resourcequotas': { short: ['quota'], status: true },
   'v1 LimitRange limitranges': { short: ['limits'] },
   'v1 PodTemplate podtemplates': {},
@@ -115,12 +136,40 @@ const rows: Record<string, Row> = {
     fromStored: eventFromCore,
     selectable: eventFields,
   },
-  'apps/v1 Deployment deployments': { short: ['deploy'], ...workload },
-  'apps/v1 DaemonSet daemonsets': { short: ['ds'], categories: all, status: true },
-  'apps/v1 ReplicaSet replicasets': { short: ['rs'], ...workload, selectable: ['status.replicas'] },
-  'apps/v1 StatefulSet statefulsets': { short: ['sts'], ...workload },
+  'apps/v1 Deployment deployments': {
+    short: ['deploy'],
+    ...workload,
+    defaults: completeDeployment,
+    check: checkDeployment,
+    warnings: templateWarnings,
+  },
+  'apps/v1 DaemonSet daemonsets': {
+    short: ['ds'],
+    categories: all,
+    status: true,
+    defaults: completeDaemonSet,
+    check: checkDaemonSet,
+    warnings: templateWarnings,
+  },
+  'apps/v1 ReplicaSet replicasets': {
+    short: ['rs'],
+    ...workload,
+    selectable: ['status.replicas'],
+    defaults: completeReplicas,
+    check: checkReplicaSet,
+    warnings: templateWarnings,
+  },
+  'apps/v1 StatefulSet statefulsets': { short: ['sts'], ...workload, defaults: completeReplicas },
   'apps/v1 ControllerRevision controllerrevisions': {},
-  'batch/v1 Job jobs': { categories: all, status: true, selectable: ['status.successful'] },
+  'batch/v1 Job jobs': {
+    categories: all,
+    status: true,
+    selectable: ['status.successful'],
+    defaults: completeJob,
+    check: checkJob,
+    warnings: jobWarnings,
+    orphansByDefault: true,
+  },
   'batch/v1 CronJob cronjobs': { short: ['cj'], categories: all, status: true },
   'discovery.k8s.io/v1 EndpointSlice endpointslices': {},
   'networking.k8s.io/v1 NetworkPolicy networkpolicies': { short: ['netpol'] },
@@ -171,6 +220,8 @@ const rows: Record<string, Row> = {
   },
 };
 
+const LASTING_NAMESPACES = new Set(['default', 'kube-system', 'kube-public']);
+
 function completeNamespace(object: Any, _context: HookContext, before: Any | null): void {
   const namespace = object as Any & { spec?: { finalizers?: string[] }; status?: { phase?: string } };
   namespace.metadata.labels = {
@@ -205,6 +256,8 @@ export function builtinKinds(): Kind[] {
     const [apiVersion, kind, plural] = head.split(' ') as [string, string, string];
     const slash = apiVersion.indexOf('/');
     const group = slash < 0 ? '' : apiVersion.slice(0, slash);
+    const collection = row.collection ?? (group === '' ? plural : `${plural}.${group}`);
+    const warnings = row.warnings ?? idleKindWarning(collection, kind);
     return {
       group,
       kind,
@@ -224,7 +277,7 @@ export function builtinKinds(): Kind[] {
         },
       ],
       storedVersion: row.storedVersion ?? apiVersion,
-      collection: row.collection ?? (group === '' ? plural : `${plural}.${group}`),
+      collection,
       nameRule: row.nameRule ?? 'subdomain',
       status: row.status ?? false,
       createsWithStatus: row.createsWithStatus ?? false,
@@ -237,6 +290,9 @@ export function builtinKinds(): Kind[] {
       ...(row.grace ? { grace: row.grace } : {}),
       ...(row.held ? { held: row.held } : {}),
       ...(row.ending ? { ending: row.ending } : {}),
+      ...(row.lasting ? { lasting: row.lasting } : {}),
+      ...(row.orphansByDefault ? { orphansByDefault: true } : {}),
+      ...(warnings ? { warnings } : {}),
     };
   });
 }

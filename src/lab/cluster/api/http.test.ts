@@ -231,8 +231,8 @@ test('dry runs answer what would be and write nothing', async () => {
   assert.equal(made.code, 201);
   assert.ok(made.json.metadata.uid);
   assert.equal(h.api.store.resourceVersion, version);
-  assert.equal((await h.raw('DELETE', '/api/v1/namespaces/kube-public?dryRun=All')).code, 200);
-  assert.ok(h.api.store.find(namespaces, 'kube-public'));
+  assert.equal((await h.raw('DELETE', '/api/v1/namespaces/kube-node-lease?dryRun=All')).code, 200);
+  assert.ok(h.api.store.find(namespaces, 'kube-node-lease'));
 });
 
 test('discovery: plain, aggregated, and OpenAPI of each group', async () => {

@@ -70,6 +70,12 @@ export type Kind = {
   readonly grace?: (object: Any) => number;
   /** True while something besides metadata.finalizers keeps a deleted object. */
   readonly held?: (object: Any) => boolean;
+  /** What a caller is told in Warning headers when such an object is made, or wished to be otherwise. */
+  readonly warnings?: (object: Any) => string[];
+  /** Why an object may never be deleted; null for one that may. */
+  readonly lasting?: (object: Any) => string | null;
+  /** Dependents stay when a delete names no policy, as batch/v1 has it. */
+  readonly orphansByDefault?: boolean;
   /** Changes an object whose deletion begins. */
   readonly ending?: (object: Any) => void;
 };

@@ -1,12 +1,13 @@
 // What happens by itself after a write: a new namespace gets its service account, a deleted one is emptied and goes,
 // dependents go with their owner, a CustomResourceDefinition serves its kind. Run after the write that caused it.
 import { isDeepStrictEqual } from 'node:util';
+import type { OwnerReference } from '../../../kube/types.ts';
 import { at, textAt } from './columns.ts';
 import { CLEANUP, type Definition, kindOfDefinition } from './crds.ts';
 import { ApiError } from './errors.ts';
 import type { Any, Kind, Kinds, Served } from './kinds.ts';
 import type { Stored } from './storage.ts';
-import type { DeleteOptions, Verbs } from './verbs.ts';
+import { FOREGROUND, type Verbs } from './verbs.ts';
 
 /** As kube-apiserver's --event-ttl, and a bound on how many Events there are at all; the oldest go first. */
 const EVENT_TTL_MS = 3600_000;
@@ -25,8 +26,15 @@ export class Lifecycle {
     this.unserved = unserved;
     this.kinds = kinds;
     verbs.hooks = {
+      blocked: (stored) => this.blocking(stored.object.metadata.uid).length > 0,
+      orphan: (stored) => {
+        for (const { kind, stored: dependent } of this.dependentsOf(stored.object.metadata.uid))
+          this.disown(kind, dependent, stored.object.metadata.uid);
+      },
       created: (served, stored) => {
         this.track(served.kind, stored);
+        if (this.isAbandoned(stored))
+          this.verbs.delete(served.kind, stored.namespace, stored.name, { propagationPolicy: 'Background' });
         if (isNamespace(served.kind)) this.furnish(stored.name);
         else if (isDefinition(served.kind)) this.define(stored);
         else if (served.kind.collection === 'events') this.expireEvents();
@@ -37,6 +45,7 @@ export class Lifecycle {
           this.track(kind, stored);
         }
         const ending = stored.object.metadata.deletionTimestamp !== undefined;
+        if (ending && stored.object.metadata.finalizers?.includes(FOREGROUND)) this.deleteFirst(kind, stored);
         if (isNamespace(kind) && ending) this.empty(stored.name);
         else if (isDefinition(kind)) {
           if (ending) this.undefine(stored);
@@ -44,7 +53,7 @@ export class Lifecycle {
             this.define(stored);
         }
       },
-      removed: (kind, stored, policy) => this.afterRemoval(kind, stored, policy),
+      removed: (kind, stored) => this.afterRemoval(kind, stored),
     };
   }
 
@@ -132,20 +141,81 @@ export class Lifecycle {
     }
   }
 
-  private afterRemoval(kind: Kind, stored: Stored, policy: DeleteOptions['propagationPolicy']): void {
+  /** The dependents of an owner as they are now; those that went or changed hands are left out. */
+  private dependentsOf(uid = ''): { kind: Kind; stored: Stored }[] {
+    return [...(this.dependents.get(uid)?.values() ?? [])].flatMap(({ kind, stored }) => {
+      const now = this.verbs.find(kind, stored.namespace, stored.name);
+      return now?.object.metadata.uid === stored.object.metadata.uid ? [{ kind, stored: now! }] : [];
+    });
+  }
+
+  private blocking(uid = ''): { kind: Kind; stored: Stored }[] {
+    return this.dependentsOf(uid).filter(({ stored }) =>
+      stored.object.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.blockOwnerDeletion),
+    );
+  }
+
+  private disown(kind: Kind, stored: Stored, uid = ''): void {
+    const copy = JSON.parse(stored.json) as Any;
+    copy.metadata.ownerReferences = copy.metadata.ownerReferences?.filter((owner) => owner.uid !== uid) ?? [];
+    this.verbs.update(this.served(kind.group, kind.plural), stored.namespace, stored.name, copy);
+  }
+
+  /** True when every owner that it names is known not to be there. */
+  private isAbandoned({ namespace, object }: Stored): boolean {
+    const owners = object.metadata.ownerReferences ?? [];
+    return owners.length > 0 && owners.every((owner) => this.ownerOf(owner, namespace) === null);
+  }
+
+  /** Null: not there; undefined: of a kind that is not known. */
+  private ownerOf(
+    owner: OwnerReference,
+    namespace: string,
+  ): { kind: Kind; stored: Stored } | null | undefined {
+    const kind = this.kinds.findKind(owner.apiVersion, owner.kind)?.kind;
+    if (kind === undefined) return undefined;
+    const stored = this.verbs.find(kind, namespace, owner.name);
+    return stored?.object.metadata.uid === owner.uid ? { kind, stored: stored! } : null;
+  }
+
+  /** Deletes the dependents of an owner that waits for them; the last one that blocks it lets it go. */
+  private deleteFirst(kind: Kind, owner: Stored): void {
+    const { uid } = owner.object.metadata;
+    for (const { kind: theirs, stored } of this.dependentsOf(uid)) {
+      const { ownerReferences = [], deletionTimestamp } = stored.object.metadata;
+      if (ownerReferences.length > 1) this.disown(theirs, stored, uid);
+      else if (deletionTimestamp === undefined)
+        this.verbs.delete(theirs, stored.namespace, stored.name, { propagationPolicy: 'Foreground' });
+    }
+    this.finishForeground(kind, owner);
+  }
+
+  private finishForeground(kind: Kind, owner: Stored): void {
+    const now = this.verbs.find(kind, owner.namespace, owner.name);
+    const { uid, finalizers = [], deletionTimestamp } = now?.object.metadata ?? {};
+    if (now === undefined || deletionTimestamp === undefined || !finalizers.includes(FOREGROUND)) return;
+    if (this.blocking(uid).length > 0) return;
+    const copy = JSON.parse(now.json) as Any;
+    copy.metadata.finalizers = finalizers.filter((each) => each !== FOREGROUND);
+    this.verbs.update(this.served(kind.group, kind.plural), now.namespace, now.name, copy);
+  }
+
+  private afterRemoval(kind: Kind, stored: Stored): void {
     this.untrack(kind, stored);
     const uid = stored.object.metadata.uid ?? '';
-    const orphans = this.dependents.get(uid);
+    const left = this.dependentsOf(uid);
     this.dependents.delete(uid);
-    for (const { kind: theirs, stored: dependent } of orphans?.values() ?? []) {
-      const now = this.verbs.find(theirs, dependent.namespace, dependent.name);
-      if (now === undefined || now.object.metadata.uid !== dependent.object.metadata.uid) continue;
-      const others = (now.object.metadata.ownerReferences ?? []).filter((owner) => owner.uid !== uid);
-      if (policy === 'Orphan' || others.length > 0) {
-        const copy = JSON.parse(now.json) as Any;
-        copy.metadata.ownerReferences = others;
-        this.verbs.update(this.served(theirs.group, theirs.plural), now.namespace, now.name, copy);
-      } else this.verbs.delete(theirs, now.namespace, now.name, { propagationPolicy: 'Background' });
+    for (const { kind: theirs, stored: dependent } of left) {
+      // A dependent may have gone with one before it.
+      if (this.verbs.find(theirs, dependent.namespace, dependent.name)?.version !== dependent.version)
+        continue;
+      if ((dependent.object.metadata.ownerReferences?.length ?? 0) > 1) this.disown(theirs, dependent, uid);
+      else
+        this.verbs.delete(theirs, dependent.namespace, dependent.name, { propagationPolicy: 'Background' });
+    }
+    for (const reference of stored.object.metadata.ownerReferences ?? []) {
+      const owner = this.ownerOf(reference, stored.namespace);
+      if (owner) this.finishForeground(owner.kind, owner.stored);
     }
     if (kind.namespaced) this.finishNamespace(stored.namespace);
     if (kind.custom) this.finishDefinition(kind.group, kind.plural);

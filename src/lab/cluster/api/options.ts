@@ -65,6 +65,17 @@ export function includeOf(query: URLSearchParams): IncludeObject {
 /** Warning headers of one answer; the header section of a response is bounded at the client. */
 const MAX_WARNINGS = 20;
 
+export function warnIn(response: ServerResponse | null): NonNullable<WriteOptions['warn']> {
+  let warnings = 0;
+  return (text) => {
+    if (warnings++ >= MAX_WARNINGS) return;
+    response?.appendHeader(
+      'warning',
+      `299 - "${text.replace(/["\\]/g, '\\$&').replace(/[^\x20-\x7e]/g, '?')}"`,
+    );
+  };
+}
+
 export function writeOptions(
   query: URLSearchParams,
   response: ServerResponse | null,
@@ -82,18 +93,10 @@ export function writeOptions(
       `fieldValidation: Unsupported value: "${validation}": supported values: "Ignore", "Strict", "Warn"`,
     );
   }
-  let warnings = 0;
-  const warn: WriteOptions['warn'] = (text) => {
-    if (warnings++ >= MAX_WARNINGS) return;
-    response?.appendHeader(
-      'warning',
-      `299 - "${text.replace(/["\\]/g, '\\$&').replace(/[^\x20-\x7e]/g, '?')}"`,
-    );
-  };
   return {
     dryRun: dryRun.length > 0,
     fieldValidation: (validation || 'Warn') as FieldValidation,
-    warn,
+    warn: warnIn(response),
     subresource: status ? 'status' : undefined,
   };
 }

@@ -6,21 +6,14 @@ import type { Any, HookContext } from './kinds.ts';
 
 type FullContainer = Container & Record<string, unknown>;
 
-/** Defaults of core/v1 and of the admission plugins that every cluster runs (service account, tolerations). */
-export function completePod(object: Any, _context: HookContext, before: Any | null): void {
-  const pod = object as Any & Pod;
-  const spec = pod.spec as Pod['spec'] & Record<string, unknown>;
-  if (spec === null || typeof spec !== 'object') return;
+/** Defaults of core/v1 that templates get too. */
+export function completePodSpec(spec: Pod['spec'] & Record<string, unknown>): void {
   spec.restartPolicy ??= 'Always';
   spec['dnsPolicy'] ??= 'ClusterFirst';
   spec['schedulerName'] ??= 'default-scheduler';
   spec['securityContext'] ??= {};
-  spec['enableServiceLinks'] ??= true;
   spec.terminationGracePeriodSeconds ??= 30;
-  spec.serviceAccountName ??= 'default';
-  spec['serviceAccount'] = spec.serviceAccountName;
-  spec.priority ??= 0;
-  spec['preemptionPolicy'] ??= 'PreemptLowerPriority';
+  if (spec.serviceAccountName !== undefined) spec['serviceAccount'] = spec.serviceAccountName;
   for (const list of [spec.containers, spec.initContainers]) {
     if (!Array.isArray(list)) continue;
     for (const container of list as FullContainer[]) {
@@ -37,6 +30,18 @@ export function completePod(object: Any, _context: HookContext, before: Any | nu
       }
     }
   }
+}
+
+/** Defaults of core/v1 and of the admission plugins that every cluster runs (service account, tolerations). */
+export function completePod(object: Any, _context: HookContext, before: Any | null): void {
+  const pod = object as Any & Pod;
+  const spec = pod.spec as Pod['spec'] & Record<string, unknown>;
+  if (spec === null || typeof spec !== 'object') return;
+  spec.serviceAccountName ??= 'default';
+  completePodSpec(spec);
+  spec['enableServiceLinks'] ??= true;
+  spec.priority ??= 0;
+  spec['preemptionPolicy'] ??= 'PreemptLowerPriority';
   if (before !== null) return;
   const tolerations = Array.isArray(spec.tolerations) ? spec.tolerations : [];
   for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']) {
@@ -75,39 +80,8 @@ export function graceOfPod(object: Any): number {
 }
 
 export function checkPod(object: Any, before: Any | null): StatusCause[] {
-  const causes: StatusCause[] = [];
   const pod = object as Any & Pod;
-  const containers = pod.spec?.containers;
-  if (!Array.isArray(containers) || containers.length === 0) return [required('spec.containers')];
-  const seen = new Set<string>();
-  const lists = [
-    ['spec.initContainers', pod.spec.initContainers ?? []],
-    ['spec.containers', containers],
-  ] as const;
-  for (const [path, list] of lists) {
-    list.forEach((container, i) => {
-      const at = `${path}[${i}]`;
-      if (!container?.name) causes.push(required(`${at}.name`));
-      else if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(container.name)) {
-        causes.push(invalidValue(`${at}.name`, container.name, 'must be a lowercase RFC 1123 label'));
-      } else if (seen.has(container.name)) {
-        causes.push({
-          reason: 'FieldValueDuplicate',
-          message: `Duplicate value: "${container.name}"`,
-          field: `${at}.name`,
-        });
-      }
-      seen.add(container?.name);
-      if (!container?.image) causes.push(required(`${at}.image`));
-    });
-  }
-  if (!['Always', 'OnFailure', 'Never'].includes(pod.spec.restartPolicy ?? '')) {
-    causes.push({
-      reason: 'FieldValueNotSupported',
-      message: `Unsupported value: ${JSON.stringify(pod.spec.restartPolicy)}: supported values: "Always", "Never", "OnFailure"`,
-      field: 'spec.restartPolicy',
-    });
-  }
+  const causes = checkPodSpec(pod.spec, 'spec', RESTART_POLICIES, before === null);
   const old = (before as (Any & Pod) | null)?.spec;
   if (old && !isDeepStrictEqual(fixedSpec(pod.spec, old), fixedSpec(old, old))) {
     causes.push({
@@ -118,6 +92,85 @@ export function checkPod(object: Any, before: Any | null): StatusCause[] {
     });
   }
   return causes;
+}
+
+const RESTART_POLICIES = ['Always', 'OnFailure', 'Never'] as const;
+
+/** `path`: where the spec stands in its object. `fresh`: its containers were not there before. */
+export function checkPodSpec(
+  spec: Pod['spec'] | undefined,
+  path: string,
+  restartPolicies: readonly string[],
+  fresh: boolean,
+): StatusCause[] {
+  const containers = spec?.containers;
+  if (!Array.isArray(containers) || containers.length === 0) return [required(`${path}.containers`)];
+  const causes: StatusCause[] = [];
+  const seen = new Set<string>();
+  const lists = [
+    [`${path}.initContainers`, spec?.initContainers ?? []],
+    [`${path}.containers`, containers],
+  ] as const;
+  for (const [where, list] of lists) {
+    causes.push(...list.flatMap((container, i) => checkContainer(container, `${where}[${i}]`, seen)));
+  }
+  if (fresh) causes.push(...checkSingle(spec!, path));
+  if (!restartPolicies.includes(spec?.restartPolicy ?? '')) {
+    const supported = restartPolicies.map((each) => JSON.stringify(each)).sort();
+    causes.push({
+      reason: 'FieldValueNotSupported',
+      message: `Unsupported value: ${JSON.stringify(spec?.restartPolicy)}: supported values: ${supported.join(', ')}`,
+      field: `${path}.restartPolicy`,
+    });
+  }
+  return causes;
+}
+
+function checkContainer(container: FullContainer, at: string, seen: Set<string>): StatusCause[] {
+  if (container === null || typeof container !== 'object') return [required(at)];
+  const causes: StatusCause[] = [];
+  const { name } = container;
+  if (!name) causes.push(required(`${at}.name`));
+  else if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)) {
+    causes.push(invalidValue(`${at}.name`, name, 'must be a lowercase RFC 1123 label'));
+  } else if (seen.has(name)) {
+    causes.push({
+      reason: 'FieldValueDuplicate',
+      message: `Duplicate value: "${name}"`,
+      field: `${at}.name`,
+    });
+  }
+  seen.add(name);
+  if (!container.image) causes.push(required(`${at}.image`));
+  const texts: [string, string | undefined][] = [
+    ...(container.command ?? []).map((text, i): [string, string] => [`command[${i}]`, text]),
+    ...(container.args ?? []).map((text, i): [string, string] => [`args[${i}]`, text]),
+    ...(container.env ?? []).flatMap((each, i): [string, string | undefined][] => [
+      [`env[${i}].name`, each?.name],
+      [`env[${i}].value`, each?.value],
+    ]),
+  ];
+  // The kernel ends a text at NUL: what stands behind it would be lost without a word.
+  for (const [field, text] of texts)
+    if (text?.includes('\0')) causes.push(invalidValue(`${at}.${field}`, text, 'must not contain NUL'));
+  return causes;
+}
+
+/** A pod is one process in one namespace here, and nothing runs before it. */
+function checkSingle(spec: Pod['spec'], path: string): StatusCause[] {
+  const refuse = (field: string, what: string, name: string | undefined): StatusCause => ({
+    reason: 'FieldValueForbidden',
+    message: `Forbidden: ${what} "${name ?? ''}" cannot run here: the lab's own Kubernetes runs one container in a pod`,
+    field,
+  });
+  return [
+    ...(spec.initContainers ?? []).map((each, i) =>
+      refuse(`${path}.initContainers[${i}]`, 'init container', each?.name),
+    ),
+    ...spec.containers
+      .slice(1)
+      .map((each, i) => refuse(`${path}.containers[${i + 1}]`, 'container', each?.name)),
+  ];
 }
 
 /** The part of a spec that an update must leave alone. A pod without a node may be given one. */

@@ -18,6 +18,7 @@ import {
   selectors,
   type Target,
   WRITE_TYPES,
+  warnIn,
   writeOptions,
 } from './options.ts';
 import { applyMerge, type Json, jsonPatch, mergePatch, strategicMergePatch } from './patch.ts';
@@ -112,7 +113,7 @@ export class Rest {
       }
       case 'DELETE': {
         if (status) throw errors.methodNotAllowed();
-        const options = await deleteOptions(request, query, body);
+        const options = { ...(await deleteOptions(request, query, body)), warn: warnIn(response) };
         const { stored, gone } = this.verbs.delete(served.kind, namespace, name, options);
         if (!gone || accept.as === 'table') return show(200, stored);
         // kube-apiserver answers the pod itself, and a Status for most other kinds.

@@ -32,16 +32,20 @@ export type DeleteOptions = {
   gracePeriodSeconds?: number | null;
   propagationPolicy?: 'Orphan' | 'Background' | 'Foreground';
   preconditions?: { uid?: string; resourceVersion?: string };
-  dryRun?: boolean;
-};
+} & Pick<WriteOptions, 'dryRun' | 'warn'>;
 
 export type VerbHooks = {
+  /** True when a dependent says that its owner has to wait for it. */
+  blocked?: (stored: Stored) => boolean;
+  /** Lets go of dependents that are to stay. */
+  orphan?: (stored: Stored) => void;
   created?: (served: Served, stored: Stored) => void;
   changed?: (kind: Kind, stored: Stored, before: Stored) => void;
-  removed?: (kind: Kind, stored: Stored, policy: DeleteOptions['propagationPolicy']) => void;
+  removed?: (kind: Kind, stored: Stored) => void;
 };
 
-const FOREGROUND = 'foregroundDeletion';
+/** Finalizer of an owner that goes when its dependents have gone. */
+export const FOREGROUND = 'foregroundDeletion';
 const ORPHAN = 'orphan';
 
 export class Verbs {
@@ -109,6 +113,7 @@ export class Verbs {
     const causes = problem ? [errors.invalidValue('metadata.name', name, problem)] : [];
     causes.push(...metadataProblems(object.metadata), ...(kind.check?.(object, null) ?? []));
     if (causes.length > 0) throw errors.invalid(kind, name, causes);
+    for (const text of kind.warnings?.(object) ?? []) options.warn?.(text);
     if (options.dryRun) return preview(this.storage.version, kind, namespace, name, object);
     const stored = this.storage.write(this.collection(kind), kind.namespaced ? namespace : '', name, object);
     this.hooks.created?.(served, stored);
@@ -167,9 +172,8 @@ export class Verbs {
       }
     }
     kind.defaults?.(object, this.context(), before);
-    if (kind.status && options.subresource !== 'status' && !sameDesire(object, before)) {
-      object.metadata.generation = (before.metadata.generation ?? 0) + 1;
-    }
+    const wished = options.subresource !== 'status' && !sameDesire(object, before);
+    if (kind.status && wished) object.metadata.generation = (before.metadata.generation ?? 0) + 1;
     const causes = [...metadataProblems(object.metadata), ...(kind.check?.(object, before) ?? [])];
     if (before.metadata.deletionTimestamp) {
       const had = new Set(before.metadata.finalizers);
@@ -183,6 +187,7 @@ export class Verbs {
       }
     }
     if (causes.length > 0) throw errors.invalid(kind, name, causes);
+    if (wished) for (const text of kind.warnings?.(object) ?? []) options.warn?.(text);
     return this.commit(kind, stored, object, options.dryRun);
   }
 
@@ -245,6 +250,15 @@ export class Verbs {
         `Precondition failed: ResourceVersion in precondition: ${resourceVersion}, ResourceVersion in object meta: ${meta.resourceVersion}`,
       );
     }
+    const lasting = kind.lasting?.(stored.object as Any) ?? null;
+    if (lasting !== null) throw errors.forbidden(kind, name, lasting);
+    let policy = options.propagationPolicy;
+    if (kind.orphansByDefault && policy === undefined) {
+      policy = 'Orphan';
+      options.warn?.(
+        'child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning',
+      );
+    }
     let grace = 0;
     if (kind.grace) {
       const own = kind.grace(stored.object as Any);
@@ -254,11 +268,11 @@ export class Verbs {
       // A second delete may shorten the grace and never lengthens it.
       if (meta.deletionTimestamp !== undefined && left !== undefined) grace = Math.min(grace, left);
     }
-    const finalizers = withPolicy(meta.finalizers ?? [], options.propagationPolicy);
+    const finalizers = this.withPolicy(stored, policy);
     const gone = grace === 0 && finalizers.length === 0 && !kind.held?.(stored.object as Any);
     if (options.dryRun) return { stored, gone };
-    if (gone)
-      return { stored: this.remove(kind, stored, stored.object as Any, options.propagationPolicy), gone };
+    if (policy === 'Orphan') this.hooks.orphan?.(stored);
+    if (gone) return { stored: this.remove(kind, stored, stored.object as Any), gone };
     const began = meta.deletionTimestamp !== undefined;
     if (
       began &&
@@ -282,10 +296,18 @@ export class Verbs {
     return { stored: written, gone: false };
   }
 
-  private remove(kind: Kind, stored: Stored, last: Any, policy?: DeleteOptions['propagationPolicy']): Stored {
+  private remove(kind: Kind, stored: Stored, last: Any): Stored {
     const removed = this.storage.remove(this.collection(kind), stored, last);
-    this.hooks.removed?.(kind, removed, policy);
+    this.hooks.removed?.(kind, removed);
     return removed;
+  }
+
+  /** Orphans are let go of at once, so only an owner that waits for its dependents needs to be held. */
+  private withPolicy(stored: Stored, policy: DeleteOptions['propagationPolicy']): string[] {
+    const finalizers = stored.object.metadata.finalizers ?? [];
+    if (policy === undefined) return [...finalizers];
+    const others = finalizers.filter((f) => f !== FOREGROUND && f !== ORPHAN);
+    return policy === 'Foreground' && this.hooks.blocked?.(stored) ? [...others, FOREGROUND] : others;
   }
 
   context(): HookContext {
@@ -344,12 +366,6 @@ export class Verbs {
     }
     throw errors.alreadyExists(kind, meta.generateName);
   }
-}
-
-function withPolicy(finalizers: readonly string[], policy: DeleteOptions['propagationPolicy']): string[] {
-  const others = finalizers.filter((f) => f !== FOREGROUND && f !== ORPHAN);
-  // Dependents are deleted or released at once when the owner goes (lifecycle.ts), so no policy needs to hold it.
-  return policy === undefined ? [...finalizers] : others;
 }
 
 function checkTypeMeta(served: Served, body: Any): void {

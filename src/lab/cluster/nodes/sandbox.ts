@@ -10,6 +10,7 @@ import { MARK } from '../../daemon/mark.ts';
 import { netnsPath } from '../../daemon/paths.ts';
 import { endAll, endProcess, identify, processesInNamespaces } from '../../daemon/processes.ts';
 import { netnsName, podPlace } from '../../fabric/names.ts';
+import { commandOf } from '../command.ts';
 import type { PodNetwork } from './network.ts';
 import type { SandboxJournal, SandboxRecord } from './sandbox-journal.ts';
 
@@ -85,7 +86,7 @@ export function startProcess(
   onExit: (exit: Exit) => void,
 ): void {
   const container = pod.spec.containers[0]!;
-  const given = [...(container.command ?? []), ...(container.args ?? [])];
+  const given = commandOf(container);
   const command = given.length > 0 ? given : [deps.podServer, '--name', record.name];
   const log = openSync(deps.journal.logFile(record.podUid), 'a', 0o600);
   const environment = Object.fromEntries((container.env ?? []).map(({ name, value }) => [name, value ?? '']));

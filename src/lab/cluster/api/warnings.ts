@@ -1,0 +1,99 @@
+// What a caller is told besides the answer, in Warning headers: what runs for a container whose image is not pulled,
+// which fields have no effect, and which kinds are stored and neither run nor enforced. Pure; said at create, and at an
+// update that changes what is wished for.
+import type { Container } from '../../../kube/types.ts';
+import { BUILT_IN_IMAGE, COMMAND_IMAGE, commandOf } from '../command.ts';
+import type { PodTemplate } from '../workloads.ts';
+import type { Any } from './kinds.ts';
+
+/** Fields of a container that nothing reads here. */
+const IDLE_FIELDS = [
+  'volumeMounts',
+  'envFrom',
+  'livenessProbe',
+  'readinessProbe',
+  'startupProbe',
+  'lifecycle',
+  'workingDir',
+] as const;
+
+/** A long command is cut: a header line has bounds at the client. */
+const SHOWN_COMMAND = 120;
+
+const ENDLESS = 'which never ends: a Job needs a command to complete';
+
+export const podWarnings = (object: Any): string[] => containerWarnings(object['spec'], 'spec');
+
+export const templateWarnings = (object: Any): string[] =>
+  containerWarnings(templateOf(object)?.spec, 'spec.template.spec');
+
+export const jobWarnings = (object: Any): string[] => [
+  ...containerWarnings(templateOf(object)?.spec, 'spec.template.spec', ENDLESS),
+  ...['podFailurePolicy', 'successPolicy', 'backoffLimitPerIndex', 'maxFailedIndexes']
+    .filter((field) => (object['spec'] as Record<string, unknown>)[field] !== undefined)
+    .map((field) => `spec.${field} has no effect here`),
+];
+
+const templateOf = (object: Any): PodTemplate | undefined =>
+  (object['spec'] as { template?: PodTemplate } | undefined)?.template;
+
+function containerWarnings(spec: unknown, path: string, endless = ''): string[] {
+  const containers = (spec as { containers?: (Container & Record<string, unknown>)[] })?.containers ?? [];
+  return containers.flatMap((container, i) => {
+    const at = `${path}.containers[${i}]`;
+    const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
+    if (container.env?.some((each) => 'valueFrom' in each)) idle.push('env.valueFrom');
+    const shared = idle.length === 0 ? [] : [`${at}: ${idle.join(', ')} has no effect here`];
+    return [...whatRuns(container, at, endless), ...shared];
+  });
+}
+
+function whatRuns(container: Container, at: string, endless: string): string[] {
+  const command = commandOf(container);
+  const { image = '' } = container;
+  if (image === COMMAND_IMAGE || (image === BUILT_IN_IMAGE && endless === '')) return [];
+  const text = command.join(' ');
+  const shown = text.length > SHOWN_COMMAND ? `${text.slice(0, SHOWN_COMMAND)}...` : text;
+  const runs =
+    command.length > 0
+      ? `the command "${shown}" runs in the machine's own file system`
+      : `the lab's built-in server on TCP and UDP 8080 runs${endless === '' ? '' : `, ${endless}`}`;
+  return command.length > 0 && image === BUILT_IN_IMAGE
+    ? []
+    : [`${at}.image "${image}" is not pulled here: ${runs}`];
+}
+
+/** Kinds that clients may store and that nobody acts on. Keys: plural and group, as collections are named. */
+const idleKinds: Record<string, string> = {
+  persistentvolumes: 'is stored; there are no volumes here',
+  persistentvolumeclaims: 'is stored; there are no volumes here, and it stays unbound',
+  replicationcontrollers: 'is stored; nobody runs it here: take a Deployment',
+  resourcequotas: 'is stored; it is not enforced here',
+  limitranges: 'is stored; it is not enforced here',
+  services: 'is stored with its addresses; nobody forwards them to pods here yet',
+  'statefulsets.apps': 'is stored; nobody runs it here and it makes no pods: take a Deployment',
+  'cronjobs.batch': 'is stored; nobody runs it here: create a Job',
+  'networkpolicies.networking.k8s.io': 'is stored; it is not enforced here yet',
+  'ingresses.networking.k8s.io': 'is stored; nobody serves it here',
+  'ingressclasses.networking.k8s.io': 'is stored; nobody serves it here',
+  'poddisruptionbudgets.policy': 'is stored; evictions do not ask it here',
+  'horizontalpodautoscalers.autoscaling': 'is stored; nobody scales by it here: kubectl scale works',
+  'roles.rbac.authorization.k8s.io': 'is stored; every known user may do everything here',
+  'rolebindings.rbac.authorization.k8s.io': 'is stored; every known user may do everything here',
+  'clusterroles.rbac.authorization.k8s.io': 'is stored; every known user may do everything here',
+  'clusterrolebindings.rbac.authorization.k8s.io': 'is stored; every known user may do everything here',
+  'priorityclasses.scheduling.k8s.io': 'is stored; no pod is preempted here',
+  'storageclasses.storage.k8s.io': 'is stored; there are no volumes here',
+  'csidrivers.storage.k8s.io': 'is stored; there are no volumes here',
+  'volumeattachments.storage.k8s.io': 'is stored; there are no volumes here',
+  'runtimeclasses.node.k8s.io': 'is stored; pods have one runtime here',
+  'mutatingwebhookconfigurations.admissionregistration.k8s.io': 'is stored; webhooks are not called here',
+  'validatingwebhookconfigurations.admissionregistration.k8s.io': 'is stored; webhooks are not called here',
+  'certificatesigningrequests.certificates.k8s.io': 'is stored; nobody signs it here',
+};
+
+/** Undefined for a kind that works. */
+export function idleKindWarning(collection: string, kind: string): (() => string[]) | undefined {
+  const text = idleKinds[collection];
+  return text === undefined ? undefined : () => [`${kind} ${text}`];
+}
