@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram } from '../../base/programs.ts';
 import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
+import { Controllers } from '../cluster/controllers/run.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
@@ -86,6 +87,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
   cluster.serve('internet');
   cluster.start();
   cluster.sweepFolders();
+  const controllers = new Controllers({ store: kube.store, log });
 
   const follow = coalesced(async () => {
     const state = vpc.state();
@@ -107,6 +109,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     programs: { shim, podServer, probe },
     build: (progress) => buildShape(record.shape, { act, state: () => vpc.state(), progress }),
     async close() {
+      controllers.close();
       cluster.detach();
       await endpoints.close();
       await kube.close();

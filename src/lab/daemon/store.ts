@@ -1,8 +1,8 @@
 // The node runner's and the scheduler's view of the embedded API: its object store, in process.
-import { events, nodes, pods } from '../../kube/resources.ts';
-import type { KubeEvent, Node, Pod } from '../../kube/types.ts';
+import { nodes, pods } from '../../kube/resources.ts';
+import type { Node, Pod } from '../../kube/types.ts';
 import { ApiError, type KubeApi } from '../cluster/api/index.ts';
-import { kubeTime } from '../cluster/nodes/pod-status.ts';
+import { recordEvent } from '../cluster/events.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 
 const isGone = (error: unknown): boolean => error instanceof ApiError && error.code === 404;
@@ -71,47 +71,7 @@ export function clusterStore(api: KubeApi, now: () => number = Date.now): Cluste
         if (known) store.updateStatus(nodes, { ...known, status });
       }),
     removeNode: (name) => ifThere(() => void store.delete(nodes, name)),
-    recordEvent: async (object, component, { type, reason, message }) => {
-      const { name = '', namespace = 'default', uid } = object.metadata;
-      // One Event per pod, reason and cause: it is counted up while its words (addresses, numbers) may change.
-      const cause = /^[A-Z][A-Z0-9_]+(?=: )/.exec(message)?.[0] ?? 'plain';
-      const eventName = `${name}.${uid?.slice(0, 8)}.${reason}.${cause}`
-        .toLowerCase()
-        .replace(/[^a-z0-9.-]/g, '-')
-        .slice(0, 250);
-      const at = kubeTime(now());
-      const known = store.find(events, eventName, namespace) as KubeEvent | null;
-      if (known) {
-        store.update(events, { ...known, message, count: (known.count ?? 1) + 1, lastTimestamp: at });
-        return;
-      }
-      const event: KubeEvent = {
-        apiVersion: 'v1',
-        kind: 'Event',
-        metadata: { name: eventName, namespace },
-        involvedObject: {
-          apiVersion: 'v1',
-          kind: 'Pod',
-          name,
-          namespace,
-          ...(uid === undefined ? {} : { uid }),
-        },
-        type,
-        reason,
-        message,
-        count: 1,
-        firstTimestamp: at,
-        lastTimestamp: at,
-        source: { component },
-        reportingComponent: component,
-        reportingInstance: '',
-      };
-      try {
-        store.create(events, event);
-      } catch {
-        // An Event is a courtesy: a namespace that is going takes none.
-      }
-    },
+    recordEvent: async (object, component, notice) => recordEvent(store, now, object, component, notice),
     watch: (onChange) => {
       const podWatch = store.watch(pods, ({ type, object }) =>
         onChange({ kind: 'Pod', type, object: object as Pod }),

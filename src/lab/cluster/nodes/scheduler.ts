@@ -1,5 +1,6 @@
 // A plain scheduler: a pod with no node goes to the ready node with most free pod slots. Pure choice, one small loop.
 import type { Node, Pod } from '../../../kube/types.ts';
+import { matchesNode, toleratesTaints } from '../fits.ts';
 
 export type Placement = { kind: 'node'; name: string } | { kind: 'none'; reason: string };
 
@@ -7,11 +8,11 @@ const active = (pod: Pod): boolean => pod.status?.phase !== 'Succeeded' && pod.s
 const isReady = (node: Node): boolean =>
   node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') === true;
 
-/** Chooses by readiness, nodeSelector and free pod slots; ties go to the first name. */
+/** Chooses by readiness, selector and affinity, taints and free pod slots; ties go to the first name. */
 export function placePod(pod: Pod, nodes: Node[], pods: Pod[]): Placement {
-  const wanted = Object.entries(pod.spec.nodeSelector ?? {});
-  const fitting = nodes.filter((node) =>
-    wanted.every(([key, value]) => node.metadata.labels?.[key] === value),
+  const { tolerations } = pod.spec;
+  const fitting = nodes.filter(
+    (node) => matchesNode(pod.spec, node) && toleratesTaints(tolerations, node, ['NoSchedule', 'NoExecute']),
   );
   const usable = fitting.filter((node) => isReady(node) && node.spec?.unschedulable !== true);
   const free = (node: Node): number => {
@@ -25,7 +26,7 @@ export function placePod(pod: Pod, nodes: Node[], pods: Pod[]): Placement {
   if (ranked[0]) return { kind: 'node', name: ranked[0].name };
   const full = usable.length;
   const reason =
-    `0 of ${nodes.length} nodes take the pod: ${nodes.length - fitting.length} do not match its node selector, ` +
+    `0 of ${nodes.length} nodes take the pod: ${nodes.length - fitting.length} do not match its node selector or have a taint, ` +
     `${fitting.length - full} are not ready, ${full} hold all the pods of their instance type`;
   return { kind: 'none', reason };
 }

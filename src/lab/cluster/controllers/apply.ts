@@ -1,0 +1,59 @@
+// Does what a plan says, in its order, on the API's object store; the only file here that writes. Stops at the first
+// refusal and throws it: what was done stays done, and the next pass plans from there.
+import type { Resource } from '../../../kube/resources.ts';
+import type { KubeObject } from '../../../kube/types.ts';
+import { ApiError, type Store } from '../api/index.ts';
+import { recordEvent } from '../events.ts';
+import type { Action } from './plan.ts';
+
+export const COMPONENT = 'podway-controllers';
+
+export function applyActions(store: Store, actions: readonly Action[], now: () => number): void {
+  for (const action of actions) applyOne(store, action, now);
+}
+
+function applyOne(store: Store, action: Action, now: () => number): void {
+  switch (action.do) {
+    case 'create':
+      store.create(action.resource, action.object);
+      return;
+    case 'update': {
+      // Nothing else runs between plan and write, so a version in hand would only forbid two writes in one plan.
+      const { resourceVersion: _, ...metadata } = action.object.metadata;
+      unlessGone(() => store.update(action.resource, { ...action.object, metadata }));
+      return;
+    }
+    case 'status': {
+      const known = present(store, action.resource, action.object);
+      if (known) store.updateStatus(action.resource, { ...known, status: action.status } as KubeObject);
+      return;
+    }
+    case 'delete': {
+      const { name = '', namespace = '', uid = '' } = action.object.metadata;
+      unlessGone(() =>
+        store.delete(action.resource, name, namespace, {
+          propagationPolicy: 'Background',
+          preconditions: { uid },
+        }),
+      );
+      return;
+    }
+    case 'event':
+      recordEvent(store, now, action.about, COMPONENT, action.notice);
+      return;
+  }
+}
+
+function present(store: Store, resource: Resource, object: KubeObject): KubeObject | undefined {
+  const { name = '', namespace = '', uid } = object.metadata;
+  const known = store.find(resource, name, namespace) as KubeObject | null;
+  return known?.metadata.uid === uid ? (known ?? undefined) : undefined;
+}
+
+function unlessGone(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 404) throw error;
+  }
+}

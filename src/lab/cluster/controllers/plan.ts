@@ -1,0 +1,66 @@
+// What a controller wants done, as values. A planner takes an object, what it owns and the time, and answers a Plan;
+// apply.ts alone touches the store. Planners read only what they are given, so a test reads a rollout as a list.
+import type { Resource } from '../../../kube/resources.ts';
+import type { KubeObject, OwnerReference } from '../../../kube/types.ts';
+import type { WorkloadCondition } from '../workloads.ts';
+
+export type Notice = { type: 'Normal' | 'Warning'; reason: string; message: string };
+
+export type Action =
+  | { do: 'create'; resource: Resource; object: KubeObject }
+  /** Metadata and spec become those of `object`. */
+  | { do: 'update'; resource: Resource; object: KubeObject }
+  | { do: 'status'; resource: Resource; object: KubeObject; status: object }
+  | { do: 'delete'; resource: Resource; object: KubeObject }
+  | { do: 'event'; about: KubeObject; notice: Notice };
+
+/** `wakeAt`: ms; the object is planned again then even if nothing changes. */
+export type Plan = { actions: Action[]; wakeAt?: number };
+
+/** Pods that one pass makes for one object; the changes that it causes bring the next pass. */
+export const BURST = 50;
+
+export const earliest = (...times: (number | undefined)[]): { wakeAt?: number } => {
+  const known = times.filter((time) => time !== undefined);
+  return known.length === 0 ? {} : { wakeAt: Math.min(...known) };
+};
+
+export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+export function ownedBy(owner: KubeObject, { apiVersion, kind }: { apiVersion: string; kind: string }) {
+  const { name = '', uid = '' } = owner.metadata;
+  return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true } satisfies OwnerReference;
+}
+
+export const controllerOf = (object: KubeObject): OwnerReference | undefined =>
+  object.metadata.ownerReferences?.find((owner) => owner.controller);
+
+export const conditionOf = (
+  conditions: readonly WorkloadCondition[] | undefined,
+  type: string,
+): WorkloadCondition | undefined => conditions?.find((each) => each.type === type);
+
+/** Sets the condition of that type in its place; one that says the same stays as it was, with its times. */
+export function withCondition(
+  conditions: readonly WorkloadCondition[],
+  next: WorkloadCondition,
+  now: number,
+  stamp: 'lastUpdateTime' | 'lastProbeTime' | undefined,
+): WorkloadCondition[] {
+  const old = conditionOf(conditions, next.type);
+  const same = old?.status === next.status && old.reason === next.reason && old.message === next.message;
+  if (same) return [...conditions];
+  const at = kubeTime(now);
+  const since = old?.status === next.status ? (old.lastTransitionTime ?? at) : at;
+  const written = { ...next, ...(stamp === undefined ? {} : { [stamp]: at }), lastTransitionTime: since };
+  return putCondition(conditions, written);
+}
+
+/** In the place of the one of its type, so that the order never changes by itself. */
+export const putCondition = (
+  conditions: readonly WorkloadCondition[],
+  next: WorkloadCondition,
+): WorkloadCondition[] =>
+  conditionOf(conditions, next.type) === undefined
+    ? [...conditions, next]
+    : conditions.map((each) => (each.type === next.type ? next : each));
