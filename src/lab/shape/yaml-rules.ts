@@ -1,6 +1,7 @@
 // What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
 // their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
+import { whyNoVpc } from '../vpc/reserved.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
@@ -31,7 +32,9 @@ const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type,
 const RESERVED = ['vpc', 'internet', 'pod'];
 
 export function parseLabYaml(text: string, file: string): Shape {
-  const top = readYaml(text, file).map(['region', 'zones', 'vpcs', 'instances', 'settings']);
+  const whole = readYaml(text, file);
+  if (whole.absent) throw whole.fail('the file is empty: a lab has at least one VPC');
+  const top = whole.map(['region', 'zones', 'vpcs', 'instances', 'settings']);
   const region = top.region.textOr('us-west-2', REGION);
   const zones = top.zones.list(MAX_LIST).map((zone) => inRegion(zone, region));
   const taken: Cidr[] = [];
@@ -68,6 +71,9 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
   const cidrs = keys.cidrs.list(5).map((cidr) => readCidr(cidr, 16, 28));
   if (cidrs.length === 0) throw keys.cidrs.fail('is missing: a VPC has at least one CIDR');
   for (const [index, cidr] of cidrs.entries()) {
+    const why = whyNoVpc(cidr);
+    if (why !== undefined)
+      throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which no VPC can have: ${why}`);
     const other = taken.find((each) => cidrsOverlap(each, cidr));
     if (other)
       throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which overlaps ${formatCidr(other)}`);

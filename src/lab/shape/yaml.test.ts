@@ -69,6 +69,34 @@ const cases: [string, string, string, RegExp][] = [
   ['a type that is not there', 'm5.large', 'm5.tiny', /^f:16: .*no instance type/],
   ['a bad setting', 'cooldown: 1s', 'cooldown: soon', /^f:18: .*duration/],
 ];
+const impossible = [
+  ['0.0.0.0/16', /this network/],
+  ['127.0.0.0/16', /loopback/],
+  ['169.254.0.0/16', /link-local/],
+  ['224.0.0.0/16', /multicast/],
+  ['239.255.0.0/16', /multicast/],
+  ['255.255.0.0/16', /reserved/],
+  ['198.18.0.0/16', /the lab's own/],
+  ['198.19.4.0/24', /the lab's own/],
+  ['203.0.113.0/24', /the lab's own/],
+  ['203.0.0.0/16', /the lab's own/],
+] as const;
+for (const [cidr, why] of impossible)
+  cases.push([
+    `a VPC of ${cidr}`,
+    '10.0.0.0/16',
+    cidr,
+    new RegExp(`^f:4: .*no VPC can have: .*${why.source}`),
+  ]);
+
+test('a file without a word in it says what it lacks', () => {
+  for (const text of ['', '\n\n', '# nothing\n', '---\n', 'null\n', '---\n...\n'])
+    assert.throws(
+      () => parseLabYaml(text, 'f'),
+      /^LabError: f:1: the file is empty: a lab has at least one VPC$/,
+    );
+});
+
 for (const [what, from, to, says] of cases) {
   test(`refused with line and reason: ${what}`, () => {
     assert.ok(good.includes(from));

@@ -5,6 +5,7 @@ import { type Cidr, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
 import type { RouteTable, SecurityGroup, Vpc } from '../model.ts';
+import { whyNoVpc } from '../reserved.ts';
 import { absent, select } from '../select.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
@@ -22,6 +23,8 @@ export function readBlock(text: string, code: string): Cidr {
   if (typeof cidr.ip !== 'number' || cidr.length < 16 || cidr.length > 28) {
     throw new Ec2Error(code, `The CIDR '${text}' is invalid.`);
   }
+  const why = whyNoVpc(cidr);
+  if (why !== undefined) throw new Ec2Error(code, `The CIDR '${text}' is invalid: ${why}.`);
   return cidr;
 }
 

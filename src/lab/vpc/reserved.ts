@@ -1,0 +1,20 @@
+// IPv4 ranges that no VPC can have: those that no host has an address of, and those that the lab itself stands on.
+// Asked by CreateVpc and AssociateVpcCidrBlock, and when a lab.yaml is read.
+import { type Cidr, cidrsOverlap, parseCidr } from '../../base/ip.ts';
+
+const RESERVED: readonly (readonly [Cidr, string])[] = (
+  [
+    ['0.0.0.0/8', 'it is "this network" (RFC 791)'],
+    ['127.0.0.0/8', 'it is loopback (RFC 1122)'],
+    ['169.254.0.0/16', 'it is link-local (RFC 3927), where instance metadata answers'],
+    ['224.0.0.0/4', 'it is multicast (RFC 5771)'],
+    ['240.0.0.0/4', 'it is reserved (RFC 1112)'],
+    ['198.18.0.0/15', "it is the lab's own: its public addresses"],
+    ['203.0.113.0/24', "it is the lab's own: its internet"],
+  ] as const
+).map(([text, why]) => [parseCidr(text), why]);
+
+/** Why a VPC cannot have the block, as a sentence's end; undefined when it can. */
+export function whyNoVpc(block: Cidr): string | undefined {
+  return RESERVED.find(([range]) => cidrsOverlap(range, block))?.[1];
+}
