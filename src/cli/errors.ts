@@ -1,6 +1,6 @@
 // How a command fails: one line on stderr, with `-o json` the same as an object on stdout, exit 1, or 2 for wrong usage.
 import { errorBody, LabError } from '../lab/daemon/errors.ts';
-import { printError, printJson, red } from './output.ts';
+import { LOST, printError, printJson, red } from './output.ts';
 
 export const usageError = (message: string, next: string): LabError =>
   new LabError('USAGE', message, next, { exit: 2 });
@@ -18,7 +18,7 @@ export class ExitCode extends Error {
 export function report(error: unknown, json: boolean): number {
   if (error instanceof ExitCode) return error.code;
   const body = errorBody(error);
-  if (json) printJson({ error: body });
+  if (json && body.code !== LOST) printJson({ error: body });
   const colour = process.stderr.isTTY === true && !process.env['NO_COLOR'];
   const line = (text: string) => text.replace(/\s*\n\s*/g, ' ').replace(/[.\s]+$/, '');
   const code = colour ? red(body.code) : body.code;

@@ -144,3 +144,49 @@ test('down of a lab that is not there is done', {
 }, () => {
   assert.equal(podway('lab', 'down', '--lab', 'pwt-absent').status, 0);
 });
+
+test('help COMMAND is COMMAND --help', () => {
+  for (const words of [[], ['lab'], ['lab', 'up'], ['pod', 'run'], ['explain']]) {
+    const [asked, given] = [podway('help', ...words), podway(...words, '--help')];
+    assert.equal(asked.status, 0, asked.stderr);
+    assert.equal(asked.stdout, given.stdout, words.join(' '));
+  }
+  const { status, stderr } = podway('help', 'lab', 'nonsense');
+  assert.equal(status, 2);
+  assert.match(stderr, /^podway: USAGE: there is no command "nonsense"/);
+});
+
+test('an answer that nobody can have is a failure; one that a reader has had enough of is not', () => {
+  const shell = (script: string) =>
+    spawnSync('bash', ['-c', `set -o pipefail; ${script}`, launcher], { encoding: 'utf8', timeout: 30_000 });
+  for (const command of ['version', 'explain 11 -o json', '--help', 'lab up --help', 'lab list']) {
+    for (const where of ['>&-', '>/dev/full']) {
+      const { status, stderr } = shell(`"$0" ${command} ${where}`);
+      assert.equal(status, 1, `${command} ${where}`);
+      assert.match(stderr, /^podway: OUTPUT_LOST: [^\n]+\n$/, `${command} ${where}`);
+    }
+    const { status, stderr } = shell(`"$0" ${command} >/dev/null && { "$0" ${command} 3>&- | true; }`);
+    assert.deepEqual([status, stderr], [0, ''], command);
+  }
+  // Progress that nobody reads stops nothing: the failure is still the exit code.
+  assert.equal(shell('"$0" lab status --lab pwt-absent 2>&-').status, 1);
+  assert.equal(shell('"$0" lab status --lab pwt-absent 2>/dev/full').status, 1);
+});
+
+test('what commands fail with is known to explain', () => {
+  for (const code of [
+    'SHAPE_DIFFERS',
+    'IPAM_DIFFERENCES',
+    'LAB_NOT_UP',
+    'OUTPUT_LOST',
+    'CNI_11',
+    'cni_999',
+    'BAD_SHAPE',
+  ]) {
+    const { status, stdout } = podway('explain', code);
+    assert.equal(status, 0, code);
+    assert.match(stdout, new RegExp(`^${code.toUpperCase()} \\(.+\\)\\n {2}.+\\n {2}Next: .+\\n$`));
+  }
+  assert.match(podway('explain', 'CNI_11').stdout, /passes by itself/);
+  assert.equal(podway('explain', 'CNI_x').status, 1);
+});

@@ -18,6 +18,7 @@ import { nodeCommand } from './commands/node.ts';
 import { podCommand } from './commands/pod.ts';
 import { versionCommand } from './commands/version.ts';
 import { report, usageError } from './errors.ts';
+import { writeOut } from './output.ts';
 
 function group(name: string, summary: string, examples: string[], commands: Command[]): Command {
   const made = command(name, summary, examples);
@@ -61,7 +62,7 @@ for (const each of [
 }
 
 function settle(each: Command): void {
-  each.exitOverride().configureOutput({ writeErr: () => {} });
+  each.exitOverride().configureOutput({ writeErr: () => {}, writeOut });
   for (const child of each.commands) settle(child);
 }
 settle(program);
@@ -82,7 +83,7 @@ const wantsJson = (): boolean => {
 function usage(error: CommanderError): number {
   if (error.exitCode === 0) return 0;
   if (error.code === 'commander.help') {
-    const path = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+    const path = args.filter((arg) => !arg.startsWith('-'));
     return report(
       usageError(
         `podway ${path.join(' ')} needs a command`.replace('  ', ' '),
@@ -94,8 +95,27 @@ function usage(error: CommanderError): number {
   return report(usageError(error.message.replace(/^error: /, ''), 'see --help of the command'), wantsJson());
 }
 
+/** `podway help lab up` is `podway lab up --help`. */
+const asked = process.argv.slice(2);
+const args = asked[0] === 'help' ? [...asked.slice(1), '--help'] : asked;
+
+/** The first word that names no command, of those that are to be helped with. */
+function unknownTopic(words: string[]): string | undefined {
+  let at: Command = program;
+  for (const word of words) {
+    const found = at.commands.find((each) => each.name() === word);
+    if (!found) return word;
+    at = found;
+  }
+  return undefined;
+}
+
 try {
-  await program.parseAsync(process.argv);
+  const unknown =
+    asked[0] === 'help' ? unknownTopic(asked.slice(1).filter((word) => !word.startsWith('-'))) : undefined;
+  if (unknown !== undefined)
+    throw usageError(`there is no command "${unknown}" to help with`, 'podway --help');
+  await program.parseAsync(args, { from: 'user' });
 } catch (error) {
   process.exitCode = error instanceof CommanderError ? usage(error) : report(error, wantsJson());
 }

@@ -1,7 +1,9 @@
 // What a command writes: tables and sentences for people, JSON for scripts, progress for whoever watches. Colour and the
-// redrawn line only on a terminal; NO_COLOR (no-color.org) turns colour off.
+// redrawn line only on a terminal; NO_COLOR (no-color.org) turns colour off. A reader that has seen enough (head) ends the
+// command silently; an answer that cannot be written is OUTPUT_LOST; what nobody reads on stderr stops nothing.
 import { writeSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
+import { LabError } from '../lab/daemon/errors.ts';
 
 export type OutputOptions = { output?: string; quiet?: boolean };
 
@@ -13,22 +15,41 @@ export const red = paint(31);
 export const green = paint(32);
 export const yellow = paint(33);
 
+/** The launcher's word: Node finds /dev/null where standard output was closed. */
+const closed = process.env['PODWAY_STDOUT'] === 'closed';
+delete process.env['PODWAY_STDOUT'];
+
 /** Synchronous: nothing is lost in a pipe when the process exits next. */
-function write(fd: 1 | 2, text: string): void {
-  let rest = Buffer.from(text);
+function write(fd: 1 | 2, text: string | Uint8Array): void {
+  if (fd === 1 && closed) throw lost('it is closed');
+  let rest = Buffer.from(text as Uint8Array);
   while (rest.length > 0) {
     try {
       rest = rest.subarray(writeSync(fd, rest));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') process.exit(0);
-      if (code !== 'EAGAIN') throw error;
+      if (code !== 'EAGAIN') {
+        if (fd === 2) return;
+        if (code === 'EPIPE') process.exit();
+        throw lost((error as Error).message, error);
+      }
       // A full pipe that is not blocking: give the reader a moment.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }
 }
 
+export const LOST = 'OUTPUT_LOST';
+const lost = (why: string, cause?: unknown): LabError =>
+  new LabError(
+    LOST,
+    `standard output takes no more: ${why}`,
+    'write it to a pipe or to a file that has room',
+    { cause },
+  );
+
+/** Bytes as they are: a log's. */
+export const writeOut = (text: string | Uint8Array): void => write(1, text);
 export const print = (text: string): void => write(1, `${text}\n`);
 export const printError = (text: string): void => write(2, `${text}\n`);
 export const printJson = (value: unknown): void => write(1, `${JSON.stringify(value, null, 2)}\n`);

@@ -1,6 +1,7 @@
 // Prints a log file, and follows it when asked: new bytes as they come, until the reader or the file goes away.
 import { closeSync, fstatSync, openSync, readSync, watch } from 'node:fs';
 import { LabError } from '../lab/daemon/errors.ts';
+import { writeOut } from './output.ts';
 
 export async function tail(file: string, follow: boolean): Promise<void> {
   let fd: number;
@@ -13,25 +14,29 @@ export async function tail(file: string, follow: boolean): Promise<void> {
   }
   const buffer = Buffer.alloc(1 << 16);
   let at = 0;
-  const drain = async () => {
+  const drain = () => {
     if (fstatSync(fd).size < at) at = 0;
     for (;;) {
       const read = readSync(fd, buffer, 0, buffer.length, at);
       if (read === 0) return;
       at += read;
-      if (!process.stdout.write(Buffer.from(buffer.subarray(0, read))))
-        await new Promise((resolve) => process.stdout.once('drain', resolve));
+      writeOut(buffer.subarray(0, read));
     }
   };
   try {
-    await drain();
+    drain();
     if (!follow) return;
     const abort = new AbortController();
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
-    process.stdout.once('error', () => abort.abort());
     await new Promise<void>((resolve, reject) => {
       const watcher = watch(file, { signal: abort.signal }, () => {
-        drain().catch(reject);
+        try {
+          drain();
+        } catch (error) {
+          watcher.close();
+          reject(error);
+          return;
+        }
         // Nobody holds a name for it any more: the pod or the lab is gone.
         if (fstatSync(fd).nlink === 0) watcher.close();
       });

@@ -21,6 +21,7 @@ export function explainCommand(): Command {
           ...findCauses(code).map((name) => ({ code: name, number: causes[name].cni, ...causes[name] })),
           ...own.map(([name, row]) => ({ code: name, number: null, ...row })),
         ].map(({ code, number, transient, meaning, next }) => ({ code, number, transient, meaning, next }));
+        rows.push(...foreign(code));
         if (rows.length === 0) {
           throw new LabError(
             'UNKNOWN_CODE',
@@ -38,4 +39,23 @@ export function explainCommand(): Command {
         }
       }),
     );
+}
+
+/** CNI's "try again later"; every other number lasts until somebody acts. */
+const TRY_AGAIN = 11;
+
+/** `CNI_11`, `CNI_999`: what a pod shows whose chain failed with a number and without a cause of ours. */
+function foreign(code: string) {
+  const number = /^CNI_(\d{1,4})$/i.exec(code)?.[1];
+  if (number === undefined) return [];
+  const transient = Number(number) === TRY_AGAIN;
+  return [
+    {
+      code: code.toUpperCase(),
+      number: Number(number),
+      transient,
+      meaning: `A plugin of the node's chain that names no cause of ours answered with CNI error ${number}${transient ? ', which asks to try again later' : ''}.`,
+      next: "The message is the plugin's own; podway lab logs NODE, or the log of that plugin, says more.",
+    },
+  ];
 }
