@@ -72,13 +72,16 @@ export function statusText(status: LabStatus): string {
     ]),
   );
   return [
-    `lab ${bold(status.name)} is ${status.state}; EC2 ${status.ec2Endpoint}; Kubernetes ${status.kubernetesEndpoint}`,
+    `lab ${bold(status.name)} is ${status.state}${stateHint(status)}; EC2 ${status.ec2Endpoint}; Kubernetes ${status.kubernetesEndpoint}`,
     table(['VPC', 'SUBNET', 'CIDR', 'ZONE', 'FREE', 'ID'], subnets),
     nodeTable(status.nodes),
     ...(status.instances.length > 0 ? [instanceTable(status.instances)] : []),
     podTable(status.pods),
   ].join('\n\n');
 }
+
+const stateHint = ({ name, state }: LabStatus): string =>
+  state === 'half-made' ? ` (podway lab up --lab ${name} goes on with it)` : '';
 
 /** One line for each ENI of nodes that have an agent. */
 const eniTable = (nodes: IpamNode[]): string =>

@@ -1,6 +1,8 @@
 // The command line's side of the control socket. Fails with LabError: LAB_NOT_UP when nobody listens, else the code,
 // sentence and next step that the daemon answered.
+import { existsSync } from 'node:fs';
 import http from 'node:http';
+import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type ErrorBody, LabError } from './errors.ts';
 import type { StreamLine } from './http.ts';
@@ -83,9 +85,16 @@ export class ControlClient {
           reject(new LabError('NOT_ROOT', `lab ${this.lab} belongs to root`, 'run the command as root'));
         else
           reject(
-            new LabError('LAB_NOT_UP', `lab ${this.lab} is not up`, `podway lab up --lab ${this.lab}`, {
-              cause: error,
-            }),
+            existsSync(dirname(this.#socketPath))
+              ? new LabError(
+                  'LAB_NOT_UP',
+                  `lab ${this.lab} is not up: its process has ended, and what it made is left`,
+                  `podway lab up --lab ${this.lab} goes on with it, podway lab down --lab ${this.lab} removes it`,
+                  { cause: error },
+                )
+              : new LabError('LAB_NOT_UP', `lab ${this.lab} is not up`, `podway lab up --lab ${this.lab}`, {
+                  cause: error,
+                }),
           );
       });
       request.end(text);

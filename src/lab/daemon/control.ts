@@ -16,7 +16,7 @@ import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
 import type { LabStatus, PodView, RunPodRequest, UpRequest, UpResult } from './protocol.ts';
 import { isEarlier, type LabRecord, readRecord, VERSION, writeRecord } from './record.ts';
 import { instanceView, living, nodeView, podView, vpcViews } from './view.ts';
-import { waitForNodes } from './wait.ts';
+import { waitForInstances, waitForNodes } from './wait.ts';
 
 /** Time for the answer that says why a lab does not open to reach the caller. */
 const TELL_MS = 300;
@@ -28,6 +28,8 @@ export class Control {
   #opening: Promise<OpenLab> | undefined;
   #open: OpenLab | undefined;
   #building: Promise<unknown> = Promise.resolve();
+  /** `lab up`s that are at work. */
+  #builders = 0;
   #state: 'empty' | 'starting' | 'up' = 'empty';
   onExit: () => void = () => {};
 
@@ -99,12 +101,18 @@ export class Control {
     const pods = this.#open?.store.pods().length ?? 0;
     const nodes = this.#open?.cluster.nodes().length ?? 0;
     return {
-      state: this.#state,
+      state: this.#told(),
       pid: process.pid,
       ec2Endpoint: this.#record ? `http://127.0.0.1:${this.#record.ports.ec2}` : '',
       nodes,
       pods,
     };
+  }
+
+  /** A lab that opened is up when all of its shape has been there once. */
+  #told(): string {
+    if (this.#state !== 'up' || this.#record?.whole) return this.#state;
+    return this.#builders > 0 ? 'building' : 'half-made';
   }
 
   #openNow(record: LabRecord): Promise<OpenLab> {
@@ -139,7 +147,11 @@ export class Control {
     const before = this.#building;
     const mine = before
       .catch(() => {})
-      .then(() => this.#upNow(request, (text) => emit({ kind: 'progress', text })));
+      .then(() => this.#upNow(request, (text) => emit({ kind: 'progress', text })))
+      .finally(() => {
+        this.#builders -= 1;
+      });
+    this.#builders += 1;
     this.#building = mine.catch(() => {});
     return mine;
   }
@@ -185,7 +197,12 @@ export class Control {
     const lab = await this.#ready();
     say('building the VPC');
     await lab.build(say);
+    await waitForInstances(lab, say);
     await waitForNodes(lab, say);
+    if (!lab.record.whole) {
+      lab.record.whole = true;
+      writeRecord(this.#paths.record, lab.record);
+    }
     if (request.demo) await runDemoPods(lab, say);
     return { already, ms: Math.round(performance.now() - began), status: this.#status(lab) };
   }
@@ -201,7 +218,7 @@ export class Control {
     }));
     return {
       name: record.name,
-      state: this.#state,
+      state: this.#told(),
       ec2Endpoint: `http://127.0.0.1:${record.ports.ec2}`,
       kubernetesEndpoint: `https://127.0.0.1:${record.ports.kube}`,
       kubeconfig: this.#paths.kubeconfig,

@@ -31,6 +31,8 @@ export type OpenLab = {
   programs: { shim: string; podServer: string; probe: string };
   /** Brings the VPC to the record's shape, keeping what is there. */
   build(progress: (text: string) => void): Promise<void>;
+  /** Resolves when fabric and nodes are as the VPC is now. */
+  followed(): Promise<void>;
   /** Lets go of everything; nodes, pods and packets go on. */
   close(): Promise<void>;
 };
@@ -108,6 +110,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     store,
     programs: { shim, podServer, probe },
     build: (progress) => buildShape(record.shape, { act, state: () => vpc.state(), progress }),
+    followed: follow,
     async close() {
       controllers.close();
       cluster.detach();

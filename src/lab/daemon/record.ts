@@ -12,6 +12,8 @@ export type LabRecord = {
   shape: Shape;
   ports: { ec2: number; kube: number };
   createdAt: number;
+  /** All of the shape was there and ready once. */
+  whole?: true;
 };
 
 export const readRecord = (file: string): LabRecord | undefined => {

@@ -1,4 +1,5 @@
 // Waiting for a condition of the cluster: looked at after every change of the API's objects, bounded in time.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { LabError } from './errors.ts';
@@ -6,6 +7,9 @@ import type { OpenLab } from './lab.ts';
 import { living } from './view.ts';
 
 const NODE_READY_MS = 60_000;
+/** With ec2Latency=realistic an instance takes 8 s. */
+const INSTANCE_MS = 60_000;
+const LOOK_MS = 50;
 
 /** Resolves with the first value of `look` that is not undefined; undefined when time is over or the caller is gone. */
 export function until<T>(
@@ -40,6 +44,30 @@ export function until<T>(
     signal?.addEventListener('abort', onAbort, { once: true });
     queueMicrotask(check);
   });
+}
+
+/**
+ * No instance is pending any more and the fabric has its links: with EC2's latency that comes later than the answer of
+ * RunInstances. Throws LabError naming the first that is late.
+ */
+export async function waitForInstances(lab: OpenLab, say: (text: string) => void): Promise<void> {
+  const pending = () => living(lab.vpc.state()).filter(({ instance }) => instance.state === 'pending');
+  let before = 0;
+  const end = performance.now() + INSTANCE_MS;
+  while (pending().length > 0 && performance.now() < end) {
+    const count = pending().length;
+    if (count !== before) say(`${count} ${count === 1 ? 'instance' : 'instances'} not running yet`);
+    before = count;
+    await sleep(LOOK_MS);
+  }
+  const [late] = pending();
+  if (late)
+    throw new LabError(
+      'INSTANCE_PENDING',
+      `${late.name} (${late.instance.id}) is still pending after ${INSTANCE_MS / 1000} s`,
+      `podway lab logs vpc --lab ${lab.record.name}`,
+    );
+  await lab.followed();
 }
 
 /**
