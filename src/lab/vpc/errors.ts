@@ -135,6 +135,16 @@ export const missing = (parameter: string): Ec2Error =>
   new Ec2Error('MissingParameter', `The request must contain the parameter ${parameter}`);
 export const conflict = (message: string): Ec2Error => new Ec2Error('InvalidParameterCombination', message);
 
+const isGiven = (value: unknown): boolean =>
+  Array.isArray(value) ? value.length > 0 : value !== undefined && value !== null && value !== false;
+
+/** Refuses two ways of saying one thing, of which one would otherwise be dropped. */
+export function oneWay<T extends object>(input: T, ...names: (keyof T & string)[]): void {
+  const [first, second] = names.filter((name) => isGiven(input[name]));
+  if (second !== undefined)
+    throw conflict(`The parameter ${second} may not be used in combination with ${first}`);
+}
+
 /** The value of a parameter that EC2 demands; an empty list is none. */
 export function required<T>(value: T | undefined | null, parameter: string): T {
   if (value === undefined || value === null || value === '') throw missing(parameter);

@@ -1,6 +1,6 @@
 // What the account and the region are: zones, regions, attributes.
 import type { Context } from '../context.ts';
-import { invalidValue } from '../errors.ts';
+import { invalidValue, oneWay } from '../errors.ts';
 import { absent, select } from '../select.ts';
 import type { Meanings } from './types.ts';
 
@@ -16,6 +16,7 @@ export function zoneId(state: { region: string; zones: string[] }, zone: string)
 /** The zone's name from its name or id, when the lab has it. */
 export function zoneOf(ctx: Context, name: string | undefined, id: string | undefined): string {
   const { state } = ctx.draft;
+  oneWay({ availabilityZone: name, availabilityZoneId: id }, 'availabilityZone', 'availabilityZoneId');
   const zone = name ?? state.zones.find((z) => zoneId(state, z) === id);
   if (zone === undefined || !state.zones.includes(zone)) {
     throw invalidValue(

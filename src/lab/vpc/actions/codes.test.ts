@@ -102,6 +102,55 @@ test('what is wrong, in the words of EC2', async () => {
       'InvalidParameterValue',
       /only for a CIDR of the VPC, not 10\.0\.1\.0\/24/,
     ],
+    [
+      'AssociateAddress',
+      { AllocationId: 'eipalloc-00000000', PublicIp: '198.18.0.1' },
+      'InvalidParameterCombination',
+      /publicIp may not be used in combination with allocationId/,
+    ],
+    [
+      'RunInstances',
+      {
+        ImageId: 'ami-1',
+        InstanceType: 'm5.large',
+        MinCount: 1,
+        MaxCount: 1,
+        SubnetId: subnetId,
+        SecurityGroupIds: [group],
+        SecurityGroups: ['g'],
+      },
+      'InvalidParameterCombination',
+      /SecurityGroups .* SecurityGroupIds$/,
+    ],
+    [
+      'AuthorizeSecurityGroupIngress',
+      { GroupId: group, IpPermissions: [{ IpProtocol: '-1' }], CidrIp: '10.0.0.0/8' },
+      'InvalidParameterCombination',
+      /CidrIp .* IpPermissions$/,
+    ],
+    [
+      'RevokeSecurityGroupIngress',
+      { GroupId: group, SecurityGroupRuleIds: ['sgr-00000000'], IpPermissions: [{ IpProtocol: '-1' }] },
+      'InvalidParameterCombination',
+      /IpPermissions .* SecurityGroupRuleIds$/,
+    ],
+    [
+      'CreateSubnet',
+      {
+        VpcId: vpcId,
+        CidrBlock: '10.0.9.0/24',
+        AvailabilityZone: 'us-west-2a',
+        AvailabilityZoneId: 'usw2-az1',
+      },
+      'InvalidParameterCombination',
+      /availabilityZoneId/,
+    ],
+    [
+      'ReplaceRoute',
+      { RouteTableId: table, DestinationCidrBlock: '10.0.0.0/16', LocalTarget: true, GatewayId: 'igw-1' },
+      'InvalidParameterCombination',
+      /GatewayId .* LocalTarget$/,
+    ],
     ['AllocateAddress', { NetworkBorderGroup: 'us-east-1' }, 'InvalidParameterValue', /us-west-2/],
   ];
   for (const [action, input, code, message] of rows) {

@@ -4,7 +4,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { addToIp, cidrSize, formatIp } from '../../../base/ip.ts';
 import { type Context, need, newId } from '../context.ts';
-import { Ec2Error, invalidValue, missing, notFound, required, resourceWords } from '../errors.ts';
+import { Ec2Error, invalidValue, missing, notFound, oneWay, required, resourceWords } from '../errors.ts';
 import type { NetworkInterface, PublicAddress } from '../model.ts';
 import { select } from '../select.ts';
 import { interfacesOf } from './attachments.ts';
@@ -83,6 +83,7 @@ function allocated(
   allocationId: string | undefined,
   publicIp: string | undefined,
 ): PublicAddress {
+  oneWay({ allocationId, publicIp }, 'allocationId', 'publicIp');
   const all = Object.values(ctx.draft.state.publicAddresses).filter((a) => a.allocationId !== undefined);
   if (allocationId !== undefined) {
     const address = all.find((a) => a.allocationId === allocationId);
@@ -96,6 +97,7 @@ function allocated(
 }
 
 function targetInterface(ctx: Context, input: ec2.AssociateAddressRequest): NetworkInterface {
+  oneWay(input, 'NetworkInterfaceId', 'InstanceId');
   if (input.NetworkInterfaceId !== undefined) return need(ctx, 'networkInterfaces', input.NetworkInterfaceId);
   const instance = need(ctx, 'instances', required(input.InstanceId, 'instanceId or networkInterfaceId'));
   const enis = interfacesOf(ctx.draft.state, instance.id);
@@ -224,6 +226,7 @@ export const elasticIpActions: Meanings<
   },
 
   DisassociateAddress: (ctx, input) => {
+    oneWay(input, 'AssociationId', 'PublicIp');
     const id = input.AssociationId;
     const address = Object.values(ctx.draft.state.publicAddresses).find((a) =>
       id !== undefined ? a.associationId === id : a.publicIp === required(input.PublicIp, 'associationId'),

@@ -2,7 +2,7 @@
 // RulesPerSecurityGroupLimitExceeded, and what the reading of a rule fails with (rules.ts).
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Context, need, newId } from '../context.ts';
-import { conflict, Ec2Error, missing, notFound, required, resourceWords } from '../errors.ts';
+import { conflict, Ec2Error, missing, notFound, oneWay, required, resourceWords } from '../errors.ts';
 import type { SecurityGroup, SecurityGroupRule, Tags } from '../model.ts';
 import { select } from '../select.ts';
 import { groupOf } from './groups.ts';
@@ -39,6 +39,8 @@ type RuleRequest = Pick<
 
 /** IpPermissions, or the older single-rule parameters of the same request. */
 function permissionsAsked(ctx: Context, group: SecurityGroup, input: RuleRequest): ec2.IpPermission[] {
+  for (const single of ['IpProtocol', 'CidrIp', 'SourceSecurityGroupName'] as const)
+    oneWay(input, 'IpPermissions', single);
   if (input.IpPermissions?.length) return input.IpPermissions;
   if (input.IpProtocol === undefined) throw missing('ipPermissions');
   checkOwner(ctx, input.SourceSecurityGroupOwnerId);
@@ -112,6 +114,8 @@ function revoke(
 ): ec2.RevokeSecurityGroupIngressResult {
   const group = groupOf(ctx, input.GroupId, input.GroupName);
   const { SecurityGroupRuleIds: ids = [] } = input;
+  for (const single of ['IpPermissions', 'IpProtocol'] as const)
+    oneWay(input, 'SecurityGroupRuleIds', single);
   let doomed: SecurityGroupRule[];
   if (ids.length) {
     const rules = group.rules.filter((rule) => rule.direction === direction && ids.includes(rule.id));

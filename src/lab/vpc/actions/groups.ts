@@ -2,7 +2,7 @@
 // Fails with InvalidGroup.Duplicate, InvalidGroup.NotFound, DependencyViolation, CannotDelete.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, invalidValue, missing, required } from '../errors.ts';
+import { Ec2Error, invalidValue, missing, oneWay, required } from '../errors.ts';
 import type { SecurityGroup, SecurityGroupRule } from '../model.ts';
 import { absent, type Filters, select } from '../select.ts';
 import { peerGroup, permissionsOf } from './rules.ts';
@@ -13,6 +13,7 @@ import { vpcOrDefault } from './vpcs.ts';
 type Direction = SecurityGroupRule['direction'];
 
 export function groupOf(ctx: Context, id: string | undefined, name: string | undefined): SecurityGroup {
+  oneWay({ groupId: id, groupName: name }, 'groupId', 'groupName');
   if (id !== undefined) return need(ctx, 'securityGroups', id);
   if (name === undefined) throw missing('groupId');
   return need(ctx, 'securityGroups', peerGroup(ctx, vpcOrDefault(ctx, undefined).id, undefined, name));

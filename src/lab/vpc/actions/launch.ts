@@ -3,7 +3,7 @@
 // whatever the making of an interface fails with.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Context, later, need, newId } from '../context.ts';
-import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, missing, oneWay, required } from '../errors.ts';
 import { limitsOf } from '../limits.ts';
 import type { Instance, NetworkInterface, Subnet } from '../model.ts';
 import { zoneOf } from './account.ts';
@@ -256,6 +256,7 @@ function profileOf(
 }
 
 function checkLaunch(input: Input<'RunInstances'>): number {
+  oneWay(input, 'SecurityGroupIds', 'SecurityGroups');
   checkImageId(required(input.ImageId, 'ImageId'));
   const type = input.InstanceType as string | undefined;
   if (type === undefined) throw missing('InstanceType');

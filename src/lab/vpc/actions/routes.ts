@@ -4,7 +4,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, invalidValue, required } from '../errors.ts';
+import { Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
 import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
 import { absent, select } from '../select.ts';
 import { interfacesOf } from './attachments.ts';
@@ -239,6 +239,8 @@ export const routeActions: Meanings<
   ReplaceRoute: (ctx, input) => {
     const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
     const destination = readDestination(input.DestinationCidrBlock);
+    for (const other of ['GatewayId', 'NetworkInterfaceId', 'InstanceId'] as const)
+      oneWay(input, 'LocalTarget', other);
     const target: RouteTarget = input.LocalTarget
       ? { kind: 'local' }
       : readTarget(ctx, table, input as RouteRequest);

@@ -98,6 +98,12 @@ test('a service that is not here is told by its name, in the form of its clients
   const said = JSON.parse(ssm.text) as { __type: string; message: string };
   assert.equal(said.__type, 'UnsupportedOperation');
   assert.match(said.message, /The lab has no service 'ssm'.*AWS_ENDPOINT_URL_EC2/);
+  const eks = await fetch(`${server.url}/clusters`, {
+    headers: {
+      authorization: `AWS4-HMAC-SHA256 Credential=A/20260101/${REGION}/eks/aws4_request, Signature=0`,
+    },
+  });
+  assert.match(((await eks.json()) as { message: string }).message, /no service 'eks'/);
   const s3 = await fetch(`${server.url}/bucket/key`, {
     method: 'PUT',
     headers: {

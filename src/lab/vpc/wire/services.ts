@@ -4,6 +4,9 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Ec2Error } from '../errors.ts';
 import { encodeError, encodeQueryError } from './xml.ts';
 
+/** Whose clients read XML though they send no form. */
+const XML_SERVICES = new Set(['s3', 's3express', 's3-object-lambda', 'route53', 'cloudfront']);
+
 export type ErrorForm = { type: string; body: string; headers?: Record<string, string> };
 
 /** From `Credential=KEY/DATE/REGION/SERVICE/aws4_request`; a request that says nothing is EC2's to refuse. */
@@ -29,7 +32,7 @@ export function errorForm(
 ): ErrorForm {
   if (service === 'ec2')
     return { type: 'text/xml;charset=UTF-8', body: encodeError(error.code, error.message, requestId) };
-  if (/json/.test(headers['content-type'] ?? '')) {
+  if (!XML_SERVICES.has(service) && !/form-urlencoded/.test(headers['content-type'] ?? '')) {
     return {
       type: 'application/x-amz-json-1.1',
       body: JSON.stringify({ __type: error.code, message: error.message }),
