@@ -67,6 +67,8 @@ const GATHER = 150;
 const LONGEST_NAP = 60_000;
 /** Pause (ms) after a failure that nothing expected. */
 const REST = 1_000;
+/** Why a nap of the loop ended. Made once: an abort without a reason makes an error with its stack each time. */
+const WOKEN = new Error('the pool has changed');
 
 export class AddressPool {
   readonly #core: Core;
@@ -293,7 +295,7 @@ export class AddressPool {
     return this.#reconciler.now();
   }
 
-  /** Looks at the pool again on the next turn. */
+  /** Looks at the pool again behind whoever runs now: an answer goes out before the plan is made anew. */
   kick(): void {
     this.#kicked = true;
     this.#wake();
@@ -346,7 +348,10 @@ export class AddressPool {
         continue;
       }
       const nap = new AbortController();
-      this.#wake = () => nap.abort();
+      this.#wake = () => {
+        this.#wake = () => {};
+        setImmediate(() => nap.abort(WOKEN));
+      };
       const onStop = () => nap.abort();
       signal.addEventListener('abort', onStop, { once: true });
       await clock.sleep(Math.min(until - now, LONGEST_NAP), nap.signal).catch(() => {});
@@ -415,7 +420,7 @@ export class AddressPool {
     const actions = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
     const grows = (action: Action) => action.kind === 'assign' || action.kind === 'create';
     const hurried =
-      demand.waiting > 0 || countPool(this.#core.state, 4, now).free === 0 || !actions.some(grows);
+      demand.waiting > 0 || !actions.some(grows) || countPool(this.#core.state, 4, now).free === 0;
     if (hurried) {
       this.#gatherSince = null;
       return actions;
