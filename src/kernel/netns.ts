@@ -71,8 +71,8 @@ export function openNetns(path: string): Netns {
 /** The namespace that the calling thread is in. */
 export const currentNetns = (): Netns => openNetns(THREAD_NETNS);
 
-/** The descriptor to return to; the innermost withNetns() of this thread, or the thread's own namespace. */
-let returnTo: number | undefined;
+/** Where the calling thread is now: the innermost withNetns(), or the thread's own namespace. */
+let here: Netns | undefined;
 
 /**
  * Runs `fn` in `ns` and comes back, whatever happens. `fn` must be synchronous (TypeError otherwise) and start nothing
@@ -80,28 +80,30 @@ let returnTo: number | undefined;
  */
 export function withNetns<T>(ns: Netns, fn: () => T): T {
   if (fn.constructor.name === 'AsyncFunction') throw new TypeError('withNetns takes no async function');
-  returnTo ??= currentNetns().fd;
-  const before = returnTo;
+  here ??= currentNetns();
+  const result = ns.inode === here.inode ? fn() : inside(here, ns, fn);
+  if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
+    throw new TypeError('withNetns takes no function that returns a promise');
+  }
+  return result;
+}
+
+function inside<T>(before: Netns, ns: Netns, fn: () => T): T {
   const c = libc();
   if (c.setns(ns.fd, CLONE_NEWNET) !== 0) throw new NetnsError('cannot enter', ns.path, lastErrno());
-  returnTo = ns.fd;
-  let result: T;
+  here = ns;
   try {
-    result = fn();
+    return fn();
   } finally {
-    returnTo = before;
+    here = before;
     // A thread that cannot come back would do all later work in the wrong namespace: there is no safe way on.
-    if (c.setns(before, CLONE_NEWNET) !== 0) {
+    if (c.setns(before.fd, CLONE_NEWNET) !== 0) {
       process.stderr.write(
         `cannot return from ${ns.path} to the own network namespace: errno ${lastErrno()}\n`,
       );
       process.abort();
     }
   }
-  if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
-    throw new TypeError('withNetns takes no function that returns a promise');
-  }
-  return result;
 }
 
 function netnsPath(name: string): string {
@@ -140,7 +142,7 @@ export function createNetns(name: string): Netns {
     });
   }
   const c = libc();
-  returnTo ??= currentNetns().fd;
+  here ??= currentNetns();
   let failure: NetnsError | undefined;
   if (c.unshare(CLONE_NEWNET) !== 0) {
     failure = new NetnsError('cannot unshare for', path, lastErrno());
@@ -148,7 +150,7 @@ export function createNetns(name: string): Netns {
     if (c.mount(THREAD_NETNS, path, 'none', MS_BIND, null) !== 0) {
       failure = new NetnsError('cannot bind a namespace to', path, lastErrno());
     }
-    if (c.setns(returnTo, CLONE_NEWNET) !== 0) process.abort(); // as in withNetns
+    if (c.setns(here.fd, CLONE_NEWNET) !== 0) process.abort(); // as in withNetns
   }
   if (failure) {
     rmSync(path, { force: true });
@@ -160,13 +162,13 @@ export function createNetns(name: string): Netns {
 /** A namespace without a name: it goes with the last descriptor, process or link that holds it. */
 export function createAnonymousNetns(): Netns {
   const c = libc();
-  returnTo ??= currentNetns().fd;
+  here ??= currentNetns();
   if (c.unshare(CLONE_NEWNET) !== 0)
     throw new NetnsError('cannot unshare', 'a network namespace', lastErrno());
   try {
     return currentNetns();
   } finally {
-    if (c.setns(returnTo, CLONE_NEWNET) !== 0) process.abort(); // as in withNetns
+    if (c.setns(here.fd, CLONE_NEWNET) !== 0) process.abort(); // as in withNetns
   }
 }
 
