@@ -4,6 +4,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Netns } from '../kernel/netns.ts';
+import type { Conf4 } from '../kernel/rtnetlink.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 
 export type WantedSysctl = {
@@ -35,6 +36,18 @@ export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
   { key: `net/ipv6/conf/${link}/accept_ra`, value: '0', optional: true },
 ];
 
+/** Of a pod's host link, in the message that sets it up. `judged` as in podLinkSysctls. */
+export const podLinkConf = (judged: boolean): Conf4 => ({
+  rpFilter: 2,
+  ...(judged ? { srcValidMark: 1 } : {}),
+});
+/** What no message sets: a file's way. */
+export const podLinkIpv6Off = (link: string): WantedSysctl => ({
+  key: `net/ipv6/conf/${link}/disable_ipv6`,
+  value: '1',
+  optional: true,
+});
+
 /**
  * Not recorded: these go with the link. A pod must not advertise itself as the node's IPv6 router (CVE-2020-10749).
  * When only judged packets find the pods' table, the source check must look with the packet's mark too, or it finds the
@@ -43,7 +56,7 @@ export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
 export const podLinkSysctls = (link: string, judged: boolean): readonly WantedSysctl[] => [
   loose(link),
   ...(judged ? [{ key: `net/ipv4/conf/${link}/src_valid_mark`, value: '1' }] : []),
-  { key: `net/ipv6/conf/${link}/disable_ipv6`, value: '1', optional: true },
+  podLinkIpv6Off(link),
 ];
 
 type Entry = { before: string; ours: string };

@@ -5,8 +5,8 @@ import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, familyOf, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
-import { MAIN_TABLE, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
-import { writeSysctl } from '../kernel/sysctl.ts';
+import { type Link, MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
+import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { POD_GATEWAY, podRoute } from './desired.ts';
 import {
   cutGroup,
@@ -21,7 +21,7 @@ import {
 } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { eniChain, PODS_MAP, podKey } from './nft.ts';
-import { podLinkSysctls } from './sysctls.ts';
+import { podLinkConf, podLinkIpv6Off } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
 /** What a pod without routes of its own gets. */
@@ -49,23 +49,16 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
   refuseBadSandbox(kernel, memory, w);
   const macs = linkMacs(w.hostIfname);
   const podMac = w.mac ?? macs.pod;
-  createPair(kernel, memory, w, macs.host, podMac);
+  const link = createPair(kernel, memory, w, macs.host, podMac);
   try {
-    const link = kernel.rt.link(w.hostIfname);
-    if (!link) throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`);
-    for (const { key, value, optional } of podLinkSysctls(w.hostIfname, memory.node?.judged !== undefined)) {
-      try {
-        writeSysctl(kernel.netns, key, value);
-      } catch (error) {
-        if (!optional) throw error;
-      }
-    }
+    turnIpv6Off(kernel, w.hostIfname);
     // The node's end goes up first: the pod's end then finds its carrier at once, not after a kernel work item.
     kernel.rt.apply([
       {
         op: 'link-set',
         index: link.index,
         up: true,
+        conf4: podLinkConf(memory.node?.judged !== undefined),
         // Taken here, and not by the message that creates the link.
         ...(w.alias === undefined ? {} : { alias: w.alias }),
       },
@@ -74,7 +67,7 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
     if (configurePod(w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
     // The node's end drops what it should send until a work item of the kernel has seen its carrier; asking for the link
     // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
-    kernel.rt.link(link.index);
+    kernel.rt.settleCarrier(link.index);
     addElements(kernel, w);
     memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
     return {
@@ -91,6 +84,16 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
   } catch (error) {
     undo(kernel, memory, w);
     throw error;
+  }
+}
+
+function turnIpv6Off(kernel: Kernel, link: string): void {
+  const { key, value } = podLinkIpv6Off(link);
+  try {
+    writeSysctl(kernel.netns, key, value);
+  } catch (error) {
+    // A kernel without IPv6 has no such file.
+    if (readSysctl(kernel.netns, key) !== null) throw error;
   }
 }
 
@@ -127,19 +130,23 @@ function createPair(
   w: PodWiring,
   hostMac: WiredPod['hostMac'],
   podMac: WiredPod['podMac'],
-): void {
-  const create: RtOp = {
+): Link {
+  const create = {
     op: 'veth-add',
     name: w.hostIfname,
     mac: hostMac,
     mtu: w.mtu,
     group: GROUP_PODS,
+    // With one for each CPU, as by default, the pair takes half as long again on two CPUs, and more on more.
+    queues: 1,
     peer: { name: w.ifname, mac: podMac, mtu: w.mtu, netns: w.netns },
-  };
+  } as const;
   // Each of the two names may be held by a link that is on its way out.
   for (let cleared = 0; ; cleared++) {
-    const [error] = kernel.rt.tryApply([create]);
-    if (!error) return;
+    const made = kernel.rt.tryCreate(create);
+    if (!made) throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`);
+    if (!(made instanceof NetlinkError)) return made;
+    const error = made;
     if (error.code === 'EADDRNOTAVAIL') {
       throw new PodwayError(
         'INVALID_CONFIG',
@@ -202,7 +209,7 @@ function routeOp(route: PodRoute, oif: number): RtOp {
 
 /** One batch inside the pod: link up, address, gateway with its permanent neighbour, routes. Answers what leads to it. */
 function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac']): 'routes' | 'rules' {
-  using pod = RtNetlink.open(w.netns);
+  using pod = RtNetlink.openBriefly(w.netns);
   const toGateway = { dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const;
   const ops: RtOp[] = [
     { op: 'link-set', index, up: true },

@@ -1,10 +1,12 @@
 // Links, addresses, routes, rules, neighbours and forwarding entries against the kernel itself.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { addToIp, formatCidr, hostCidr, type Ipv4, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
-import { createAnonymousNetns, type Netns } from './netns.ts';
-import { RtNetlink, type RtOp } from './rtnetlink.ts';
+import { createAnonymousNetns, type Netns, withNetns } from './netns.ts';
+import { NetlinkError, RtNetlink, type RtOp } from './rtnetlink.ts';
+import { readSysctl } from './sysctl.ts';
 import { inFreshNetns, needsRoot, refusal } from './testing.ts';
 
 const mac = parseMac('02:00:00:00:00:11');
@@ -42,6 +44,38 @@ describe('rtnetlink', needsRoot, () => {
       inPod.apply([{ op: 'addr-add', index: mine.peerIndex, ip, length: 32 }]);
       const ips = (link: typeof mine) => rt.addresses(link.peerIndex, link.peerNetnsId!).map((it) => it.ip);
       assert.deepEqual([ips(mine), ips(others)], [[ip], []]);
+    }));
+
+  test('a link that is made tells itself, has one queue a way, and takes settings of IPv4 on its way up', () =>
+    inFreshNetns((host) => {
+      using pod = createAnonymousNetns();
+      using rt = RtNetlink.open(host);
+      const pair = { op: 'veth-add', name: 'pw0', queues: 1, peer: { name: 'eth0', netns: pod } } as const;
+      const made = rt.tryCreate(pair);
+      assert.deepEqual(made, rt.link('pw0'));
+      assert.ok(made !== null && !(made instanceof NetlinkError) && made.peerIndex > 0);
+      const again = rt.tryCreate(pair);
+      assert.ok(again instanceof NetlinkError && again.code === 'EEXIST', String(again));
+      const conf = () =>
+        ['rp_filter', 'src_valid_mark'].map((key) => readSysctl(host, `net/ipv4/conf/pw0/${key}`));
+      rt.apply([{ op: 'link-set', index: made.index, up: true, conf4: { rpFilter: 2 } }]);
+      assert.deepEqual([rt.link('pw0')?.up, ...conf()], [true, '2', '0']);
+      rt.apply([{ op: 'link-set', index: made.index, conf4: { srcValidMark: 1 } }]);
+      assert.deepEqual(conf(), ['2', '1']);
+      const queues = (ns: Netns) =>
+        withNetns(ns, () => execFileSync('ip', ['-d', 'link'], { encoding: 'utf8' }));
+      for (const ns of [host, pod]) assert.match(queues(ns), /(pw0|eth0)@.* numtxqueues 1 numrxqueues 1 /s);
+    }));
+
+  test('a socket for one batch answers refusals in the kernel’s words', () =>
+    inFreshNetns((ns) => {
+      using rt = RtNetlink.openBriefly(ns);
+      const [link, route] = rt.tryApply([
+        { op: 'link-set', index: 999, up: true },
+        { op: 'route-add', dst: parseCidr('10.0.0.0/8'), table: 254, gateway: parseIp('192.0.2.1') },
+      ]);
+      assert.deepEqual([link?.code, route?.code], ['ENODEV', 'ENETUNREACH']);
+      assert.match(route?.kernelText ?? '', /gateway/);
     }));
 
   test('a pod’s wiring: pair across namespaces, address, neighbour, routes', () =>

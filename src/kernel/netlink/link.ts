@@ -12,6 +12,7 @@ export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
 
 const AF_UNSPEC = 0;
+const AF_INET = 2;
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
 
@@ -23,10 +24,14 @@ const IFLA_MASTER = 10;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
+const IFLA_AF_SPEC = 26;
 const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_EXT_MASK = 29;
+const IFLA_NUM_TX_QUEUES = 31;
+const IFLA_NUM_RX_QUEUES = 32;
 const IFLA_LINK_NETNSID = 37;
+const IFLA_INET_CONF = 1;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_INFO_SLAVE_KIND = 4;
@@ -50,6 +55,11 @@ const PORT_FLAGS = {
   isolated: 33,
 } as const;
 
+/** Settings of IPv4 on a link, by IPV4_DEVCONF number (linux/ip.h): net/ipv4/conf/LINK without a file to open. */
+const CONF4 = { rpFilter: 8, srcValidMark: 24 } as const;
+
+export type Conf4 = { readonly [K in keyof typeof CONF4]?: number };
+
 export type BridgePort = { -readonly [K in keyof typeof PORT_FLAGS]?: boolean };
 
 export type VethAdd = {
@@ -64,6 +74,8 @@ export type VethAdd = {
   /** At most 254 bytes: the kernel counts the NUL, and takes 255. */
   alias?: string;
   txqlen?: number;
+  /** Of each direction, at both ends. By default the kernel makes one for each CPU, and then shuts all but the first. */
+  queues?: number;
   /** Where the link itself goes; the socket's namespace when absent. */
   netns?: Netns;
   peer: { name: string; index?: number; mac?: Mac; mtu?: number; txqlen?: number; netns?: Netns };
@@ -96,6 +108,7 @@ export type LinkSet = {
   /** At most 254 bytes: the kernel counts the NUL, and takes 255. */
   alias?: string;
   txqlen?: number;
+  conf4?: Conf4;
   port?: BridgePort;
 };
 
@@ -138,13 +151,17 @@ function putHeader(w: ByteWriter, family: number, index: number, flags: number, 
   w.view.setUint32(at + 12, change, true);
 }
 
-type Common = { mac?: Mac; mtu?: number; group?: number; txqlen?: number };
+type Common = { mac?: Mac; mtu?: number; group?: number; txqlen?: number; queues?: number };
 
 function putCommon(w: ByteWriter, values: Common): void {
   if (values.mac !== undefined) putMac(w, IFLA_ADDRESS, values.mac);
   if (values.mtu !== undefined) putU32(w, IFLA_MTU, values.mtu);
   if (values.txqlen !== undefined) putU32(w, IFLA_TXQLEN, values.txqlen);
   if (values.group !== undefined) putU32(w, IFLA_GROUP, values.group);
+  if (values.queues !== undefined) {
+    putU32(w, IFLA_NUM_TX_QUEUES, values.queues);
+    putU32(w, IFLA_NUM_RX_QUEUES, values.queues);
+  }
 }
 
 function create(
@@ -174,7 +191,7 @@ function vethAdd(w: ByteWriter, op: VethAdd): number {
     const at = beginNest(w, VETH_INFO_PEER);
     putHeader(w, AF_UNSPEC, op.peer.index ?? 0, 0, 0);
     putText(w, IFLA_IFNAME, op.peer.name);
-    putCommon(w, { ...op.peer });
+    putCommon(w, op.queues === undefined ? op.peer : { ...op.peer, queues: op.queues });
     if (op.peer.netns) putU32(w, IFLA_NET_NS_FD, op.peer.netns.fd);
     endNest(w, at);
   });
@@ -198,12 +215,25 @@ function whichLink(op: { index?: number; name?: string }): number {
   return op.index ?? 0;
 }
 
+function putConf4(w: ByteWriter, conf: Conf4): void {
+  const spec = beginNest(w, IFLA_AF_SPEC);
+  const family = beginNest(w, AF_INET);
+  const values = beginNest(w, IFLA_INET_CONF);
+  if (conf.rpFilter !== undefined) putU32(w, CONF4.rpFilter, conf.rpFilter);
+  if (conf.srcValidMark !== undefined) putU32(w, CONF4.srcValidMark, conf.srcValidMark);
+  endNest(w, values);
+  endNest(w, family);
+  endNest(w, spec);
+}
+
 function linkSet(w: ByteWriter, op: LinkSet): number {
   const index = whichLink(op);
   if (op.newName !== undefined && index === 0) throw new TypeError('a rename needs the index of the link');
   let messages = 0;
-  const { up, mtu, mac, master, netns, newName, group, alias, txqlen, port } = op;
-  if ([up, mtu, mac, master, netns, newName, group, alias, txqlen].some((value) => value !== undefined)) {
+  const { up, mtu, mac, master, netns, newName, group, alias, txqlen, conf4, port } = op;
+  if (
+    [up, mtu, mac, master, netns, newName, group, alias, txqlen, conf4].some((value) => value !== undefined)
+  ) {
     const message = beginMessage(w, RTM_NEWLINK, 0);
     putHeader(w, AF_UNSPEC, index, up ? IFF_UP : 0, up === undefined ? 0 : IFF_UP);
     if (newName !== undefined) putText(w, IFLA_IFNAME, newName);
@@ -212,6 +242,7 @@ function linkSet(w: ByteWriter, op: LinkSet): number {
     if (alias !== undefined) putText(w, IFLA_IFALIAS, alias);
     if (master !== undefined) putU32(w, IFLA_MASTER, master);
     if (netns) putU32(w, IFLA_NET_NS_FD, netns.fd);
+    if (conf4) putConf4(w, conf4);
     endMessage(w, message);
     messages++;
   }

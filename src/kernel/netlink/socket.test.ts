@@ -13,6 +13,7 @@ import {
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
+  NLM_F_ECHO,
   NLMSG_DONE,
   NLMSG_ERROR,
 } from './message.ts';
@@ -247,4 +248,45 @@ test('closing twice closes once', () => {
   socket.close();
   socket[Symbol.dispose]();
   assert.equal(kernel.closed, 1);
+});
+
+const answer = (sequence: number, errno = 0): Reply => ({ type: NLMSG_ERROR, sequence, value: -errno });
+
+test('an nfnetlink batch is read up to the answer that was asked for, a refusal of the whole before it included', () => {
+  const refusals = (kernel: PlayedKernel): [number, number][] => {
+    const found: [number, number][] = [];
+    new NetlinkSocket(kernel).transactBatch(request(4), (place, { errno }) => found.push([place, errno]));
+    return found;
+  };
+  const sound = new PlayedKernel(([begin]) => [[answer(begin.sequence + 2)], -EINTR]);
+  assert.deepEqual(refusals(sound), []);
+  assert.deepEqual(sound.queue, [-EINTR], 'nothing is asked for behind it');
+  const late = new PlayedKernel(([begin]) => [[answer(begin.sequence, EBUSY)], [answer(begin.sequence + 2)]]);
+  assert.deepEqual(refusals(late), [[0, EBUSY]]);
+  const middle = new PlayedKernel(([begin]) => [
+    [answer(begin.sequence + 1, ENOENT)],
+    [answer(begin.sequence + 2)],
+  ]);
+  assert.deepEqual(refusals(middle), [[1, ENOENT]]);
+  // A refusal before anything was looked at has no other answer behind it.
+  assert.deepEqual(refusals(new PlayedKernel(([begin]) => [[answer(begin.sequence, EBUSY)]])), [[0, EBUSY]]);
+});
+
+test('an echo is asked of the first message alone and told apart from answers', () => {
+  const kernel = new PlayedKernel(([first, second]) => [
+    [part(first.sequence - 1, 6)],
+    [part(first.sequence, 7)],
+    [answer(second!.sequence)],
+  ]);
+  const echoes: number[] = [];
+  new NetlinkSocket(kernel).transact(
+    request(2),
+    () => assert.fail('nothing was refused'),
+    ({ bytes, start }) => echoes.push(wordAt(bytes, start)),
+  );
+  assert.deepEqual(echoes, [7]);
+  assert.deepEqual(
+    kernel.sends[0]!.map(({ flags }) => (flags & NLM_F_ECHO) !== 0),
+    [true, false],
+  );
 });

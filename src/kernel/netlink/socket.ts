@@ -10,6 +10,7 @@ import {
   type Message,
   NLM_F_ACK,
   NLM_F_DUMP_INTR,
+  NLM_F_ECHO,
   NLMSG_DONE,
   NLMSG_ERROR,
   readAcknowledgement,
@@ -141,13 +142,19 @@ export class NetlinkSocket implements Disposable {
   /**
    * Sends the messages in `w` in one datagram and hands each refusal to `refused` with the message's place in the
    * batch. The kernel goes on after a refusal (nfnetlink batches aside, which it takes as a whole or not at all).
+   * With `echoed` it is asked to tell what the first message made.
    */
-  transact(w: ByteWriter, refused: (place: number, answer: Acknowledgement) => void): void {
+  transact(
+    w: ByteWriter,
+    refused: (place: number, answer: Acknowledgement) => void,
+    echoed?: (message: Message) => void,
+  ): void {
     if (w.length === 0) return;
     this.#ensureSendRoom(w.length);
     const { first, last } = this.#number(w, 'last');
+    if (echoed) w.view.setUint16(6, w.view.getUint16(6, true) | NLM_F_ECHO, true);
     this.#send(w.bytes, w.length);
-    this.#collect(first, last, refused);
+    this.#collect(first, last, refused, echoed);
   }
 
   /** As `transact`, with send(2) on a pool thread: for requests that hold the caller for long (group deletes). */
@@ -173,12 +180,16 @@ export class NetlinkSocket implements Disposable {
     const { first, last } = this.#number(w, 'last but one');
     this.#send(w.bytes, w.length);
     let answers = 0;
-    // A refusal of the batch may come with or without acknowledgements of its messages: read all there is.
-    for (let length = this.receive(); length > 0; length = this.receive()) {
+    // A refusal of the batch may come with or without acknowledgements of its messages: read all there is. The one that
+    // was asked for comes last (nfnl_err_deliver), behind what the commit says.
+    for (let whole = false; !whole; ) {
+      const length = this.receive();
+      if (length === 0) break;
       eachMessage(receiveBuffer(), length, (message) => {
         const place = (message.sequence - first) >>> 0;
         if (message.type !== NLMSG_ERROR || place > last - first) return;
         answers++;
+        whole = place === last - first - 1;
         const answer = readAcknowledgement(message);
         if (answer.errno !== 0) refused(place, answer);
       });
@@ -186,12 +197,20 @@ export class NetlinkSocket implements Disposable {
     if (answers === 0) throw new SyscallError('nfnetlink answer', EAGAIN);
   }
 
-  #collect(first: number, last: number, refused: (place: number, answer: Acknowledgement) => void): void {
+  #collect(
+    first: number,
+    last: number,
+    refused: (place: number, answer: Acknowledgement) => void,
+    echoed?: (message: Message) => void,
+  ): void {
     for (let done = false; !done; ) {
       const length = this.receive();
       if (length === 0) throw new SyscallError('netlink answer', EAGAIN);
       eachMessage(receiveBuffer(), length, (message) => {
-        if (message.type !== NLMSG_ERROR) return;
+        if (message.type !== NLMSG_ERROR) {
+          if (message.sequence === first) echoed?.(message);
+          return;
+        }
         const place = (message.sequence - first) >>> 0;
         if (place > last - first) return; // an answer to an earlier request that failed half way
         const answer = readAcknowledgement(message);

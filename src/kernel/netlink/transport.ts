@@ -31,6 +31,8 @@ export type SocketOptions = {
   strict?: boolean;
   /** Multicast groups to listen to. */
   groups?: readonly number[];
+  /** For one batch and its answers: the kernel's default buffer holds those, and no dump is asked for. */
+  brief?: boolean;
 };
 
 export interface Transport {
@@ -75,6 +77,7 @@ export function openTransport(protocol: number, options: SocketOptions = {}): Tr
   if (fd < 0) throw new SyscallError(`netlink socket of protocol ${protocol}`, lastErrno());
   try {
     setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+    if (options.brief) return new KernelTransport(fd, protocol);
     setOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
     if (options.strict) setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
     setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_ROOM);
