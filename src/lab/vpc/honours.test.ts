@@ -150,3 +150,55 @@ test('what asks for nothing is no reason to refuse', () => {
   assert.notEqual(message('ModifyInstanceAttribute', { EnaSupport: { Value: false } }), '');
   assert.equal(message('ModifyInstanceAttribute', { EnaSupport: { Value: true } }), '');
 });
+
+/** What the AWS VPC CNI, Cilium's operator and our agent send. */
+const ALLOCATORS: [keyof typeof meanings, object][] = [
+  ['DescribeNetworkInterfaces', { NetworkInterfaceIds: ['eni-1'] }],
+  ['DescribeNetworkInterfaces', { Filters: [{ Name: 'status', Values: ['available'] }], MaxResults: 1000 }],
+  [
+    'CreateNetworkInterface',
+    {
+      Description: 'aws-K8S-i-1',
+      SubnetId: 'subnet-1',
+      Groups: ['sg-1'],
+      SecondaryPrivateIpAddressCount: 14,
+      Ipv6AddressCount: 0,
+      ConnectionTrackingSpecification: { TcpEstablishedTimeout: 60, UdpTimeout: 30, UdpStreamTimeout: 60 },
+      TagSpecifications: [{ ResourceType: 'network-interface', Tags: [{ Key: 'a', Value: 'b' }] }],
+      ClientToken: 'once',
+    },
+  ],
+  ['CreateNetworkInterface', { SubnetId: 'subnet-1', Ipv4PrefixCount: 1, InterfaceType: 'interface' }],
+  [
+    'AttachNetworkInterface',
+    { DeviceIndex: 1, InstanceId: 'i-1', NetworkInterfaceId: 'eni-1', NetworkCardIndex: 0 },
+  ],
+  [
+    'ModifyNetworkInterfaceAttribute',
+    { NetworkInterfaceId: 'eni-1', Attachment: { AttachmentId: 'a', DeleteOnTermination: true } },
+  ],
+  ['ModifyNetworkInterfaceAttribute', { NetworkInterfaceId: 'eni-1', Groups: ['sg-1'] }],
+  ['DetachNetworkInterface', { AttachmentId: 'eni-attach-1', Force: false }],
+  ['DeleteNetworkInterface', { NetworkInterfaceId: 'eni-1' }],
+  ['AssignPrivateIpAddresses', { NetworkInterfaceId: 'eni-1', SecondaryPrivateIpAddressCount: 3 }],
+  ['AssignPrivateIpAddresses', { NetworkInterfaceId: 'eni-1', Ipv4PrefixCount: 1 }],
+  ['UnassignPrivateIpAddresses', { NetworkInterfaceId: 'eni-1', PrivateIpAddresses: ['10.0.0.9'] }],
+  ['UnassignPrivateIpAddresses', { NetworkInterfaceId: 'eni-1', Ipv4Prefixes: ['10.0.0.16/28'] }],
+  [
+    'AssociateAddress',
+    { AllocationId: 'eipalloc-1', NetworkInterfaceId: 'eni-1', AllowReassociation: false },
+  ],
+  ['CreateTags', { Resources: ['eni-1'], Tags: [{ Key: 'a', Value: 'b' }] }],
+  ['DescribeInstances', { InstanceIds: ['i-1'] }],
+  ['DescribeInstances', { Filters: [{ Name: 'vpc-id', Values: ['vpc-1'] }], MaxResults: 1000 }],
+  ['DescribeInstanceTypes', { InstanceTypes: ['m5.large'] }],
+  ['DescribeSubnets', { SubnetIds: ['subnet-1'], MaxResults: 1000 }],
+  ['DescribeVpcs', { MaxResults: 1000 }],
+  ['DescribeSecurityGroups', { MaxResults: 1000 }],
+  ['DescribeRouteTables', { MaxResults: 100 }],
+  ['DescribeTags', { Filters: [{ Name: 'resource-id', Values: ['i-1'] }] }],
+];
+
+test('all that the known allocators send is honoured', () => {
+  for (const [action, input] of ALLOCATORS) refuseRest(action, input, rulesOf(action));
+});
