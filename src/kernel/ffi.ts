@@ -18,6 +18,8 @@ export type Libc = {
   getsockopt(fd: number, level: number, name: number, value: Uint8Array, length: Uint8Array): number;
   send: ((fd: number, bytes: Uint8Array, length: number, flags: number) => number) & AsyncCall;
   recv: ((fd: number, bytes: Uint8Array, length: number, flags: number) => number) & AsyncCall;
+  /** `length` in host order, in and out. */
+  getsockname(fd: number, address: Uint8Array, length: Uint8Array): number;
   close(fd: number): number;
   setns(fd: number, type: number): number;
   unshare(flags: number): number;
@@ -75,6 +77,7 @@ export function libc(): Libc {
       getsockopt: library.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ void *)'),
       send: library.func('intptr_t send(int, const void *, size_t, int)') as Libc['send'],
       recv: library.func('intptr_t recv(int, void *, size_t, int)') as Libc['recv'],
+      getsockname: library.func('int getsockname(int, void *, void *)'),
       close: library.func('int close(int)'),
       setns: library.func('int setns(int, int)'),
       unshare: library.func('int unshare(int)'),

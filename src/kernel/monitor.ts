@@ -1,4 +1,4 @@
-// Notifications of the kernel: links, addresses, routes, rules, neighbours, connection tracking, nftables. The event
+// Notifications of the kernel: links, addresses, routes, rules, neighbours, settings, connection tracking, nftables. The event
 // loop itself waits for the socket (koffi's handle over uv_poll), so that no thread is spent on it; a burst is read in
 // slices. Notifications are hints: `lost` says that the kernel dropped some, and that the reader must look for itself.
 import { koffi } from './ffi.ts';
@@ -20,6 +20,7 @@ import {
   RTM_DELNEIGH,
   RTM_NEWNEIGH,
 } from './netlink/neighbour.ts';
+import { decodeNetconf, type Netconf, RTM_NEWNETCONF } from './netlink/netconf.ts';
 import { NFGEN_LENGTH, SUBSYSTEM_CONNTRACK, SUBSYSTEM_NFTABLES } from './netlink/nfnetlink-header.ts';
 import { decodeRoute, type Route, RTM_DELROUTE, RTM_NEWROUTE } from './netlink/route.ts';
 import { decodeRule, RTM_DELRULE, RTM_NEWRULE, type Rule } from './netlink/rule.ts';
@@ -33,6 +34,7 @@ const ROUTE_GROUPS = {
   address: [5, 9],
   route: [7, 11],
   rule: [8, 19],
+  netconf: [24],
 } as const;
 const NETFILTER_GROUPS = {
   'conntrack-new': [1],
@@ -52,8 +54,16 @@ export type KernelEvent =
   | { kind: 'rule'; change: 'new' | 'del'; rule: Rule }
   | { kind: 'neighbour'; change: 'new' | 'del'; neighbour: Neighbour }
   | { kind: 'fdb'; change: 'new' | 'del'; fdb: Fdb }
+  | { kind: 'netconf'; netconf: Netconf }
   | { kind: 'conntrack'; change: 'new' | 'update' | 'destroy'; entry: ConntrackEntry }
-  | { kind: 'nftables'; change: 'new' | 'del'; object: NftObjectKind; family: number; table: string }
+  | {
+      kind: 'nftables';
+      change: 'new' | 'del';
+      object: NftObjectKind;
+      family: number;
+      table: string;
+      set?: string;
+    }
   /** A transaction ended: what was reported before it is now in force. */
   | { kind: 'nftables-generation'; generation: number; threadId: number; process: string }
   | { kind: 'lost' };
@@ -81,6 +91,7 @@ const NFT_MESSAGES: ReadonlyMap<number, [NftObjectKind, 'new' | 'del']> = new Ma
 const NFT_MSG_NEWGEN = 15;
 /** The first attribute of every nftables object is its table (its own name, for a table). */
 const NFTA_TABLE = 1;
+const NFTA_SET_ELEM_LIST_SET = 2;
 const NFTA_GEN_ID = 1;
 const NFTA_GEN_PROC_PID = 2;
 const NFTA_GEN_PROC_NAME = 3;
@@ -114,6 +125,10 @@ export function decodeRouteEvent(message: Message): KernelEvent | null {
         event('fdb', change, 'fdb', decodeFdb(message))
       );
     }
+    case RTM_NEWNETCONF: {
+      const netconf = decodeNetconf(message);
+      return netconf && { kind: 'netconf', netconf };
+    }
     default:
       return null;
   }
@@ -144,12 +159,14 @@ export function decodeNetfilterEvent(message: Message): KernelEvent | null {
   const known = NFT_MESSAGES.get(type);
   if (!known) return null;
   const [object, change] = known;
+  const set = object === 'element' ? attributes.text(NFTA_SET_ELEM_LIST_SET) : undefined;
   return {
     kind: 'nftables',
     change,
     object,
     family: message.bytes[message.start] ?? 0,
     table: attributes.text(NFTA_TABLE) ?? '',
+    ...(set === undefined ? {} : { set }),
   };
 }
 
@@ -158,6 +175,7 @@ function watchSocket(
   ns: Netns | undefined,
   groups: readonly number[],
   decode: (message: Message) => KernelEvent | null,
+  isOwn: (port: number) => boolean,
   onEvent: (event: KernelEvent) => void,
 ): () => void {
   const socket = NetlinkSocket.open(protocol, { ns, groups });
@@ -169,7 +187,7 @@ function watchSocket(
     // Values first, callbacks after: a callback may use the thread's receive buffer for a request of its own.
     const events: KernelEvent[] = [];
     const state = socket.drain(DATAGRAMS_PER_TURN, (message) => {
-      const event = decode(message);
+      const event = isOwn(message.port) ? null : decode(message);
       if (event) events.push(event);
     });
     if (state === 'lost') events.push({ kind: 'lost' });
@@ -197,13 +215,21 @@ function watchSocket(
 /** Keeps the handles from the garbage collector, which would close them. */
 const watched = new Set<unknown>();
 
+export type WatchOptions = {
+  groups: readonly KernelGroup[];
+  /** True for the port of a socket whose changes are not reported. */
+  isOwn?: (port: number) => boolean;
+  /** Objects of other nftables tables are not reported; ends of transactions always are. */
+  nftTable?: string;
+};
+
 /**
  * Watches the groups in `ns` (the caller's namespace when undefined) until closed. Only what happens after the return is
  * reported. A throw of `onEvent` is an uncaught exception.
  */
 export function watchKernel(
   ns: Netns | undefined,
-  options: { groups: readonly KernelGroup[] },
+  options: WatchOptions,
   onEvent: (event: KernelEvent) => void,
 ): { close(): void } & Disposable {
   const route: number[] = [];
@@ -212,14 +238,22 @@ export function watchKernel(
     if (group in ROUTE_GROUPS) route.push(...ROUTE_GROUPS[group as keyof typeof ROUTE_GROUPS]);
     else netfilter.push(...NETFILTER_GROUPS[group as keyof typeof NETFILTER_GROUPS]);
   }
+  const isOwn = options.isOwn ?? (() => false);
   const closers: (() => void)[] = [];
   const close = () => {
     for (const one of closers.splice(0)) one();
   };
   try {
-    if (route.length > 0) closers.push(watchSocket(NETLINK_ROUTE, ns, route, decodeRouteEvent, onEvent));
+    if (route.length > 0)
+      closers.push(watchSocket(NETLINK_ROUTE, ns, route, decodeRouteEvent, isOwn, onEvent));
     if (netfilter.length > 0) {
-      closers.push(watchSocket(NETLINK_NETFILTER, ns, netfilter, decodeNetfilterEvent, onEvent));
+      const { nftTable } = options;
+      const decode = (message: Message) => {
+        const event = decodeNetfilterEvent(message);
+        const isForeign = event?.kind === 'nftables' && nftTable !== undefined && event.table !== nftTable;
+        return isForeign ? null : event;
+      };
+      closers.push(watchSocket(NETLINK_NETFILTER, ns, netfilter, decode, isOwn, onEvent));
     }
   } catch (error) {
     close();

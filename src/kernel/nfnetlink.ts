@@ -23,6 +23,7 @@ import {
   decodeElements,
   encodeElementDump,
   encodeElementOp,
+  encodeSetGet,
   endBatch,
   type NftElement,
   type NftElementOp,
@@ -68,6 +69,11 @@ export class NfNetlink implements Disposable {
     return new NfNetlink(NetlinkSocket.open(NETLINK_NETFILTER, { ns }));
   }
 
+  /** True when a notification's port says that a request of this object made the change. */
+  isOwn(port: number): boolean {
+    return port !== 0 && (port === this.#socket.port || port === this.#slow?.port);
+  }
+
   /** One atomic batch. ENOENT: the set or a deleted element is not there; EEXIST: an added element is. */
   elements(ops: readonly NftElementOp[]): void {
     if (ops.length === 0) return;
@@ -84,6 +90,17 @@ export class NfNetlink implements Disposable {
     const index = Math.min(Math.max(place - 1, 0), ops.length - 1);
     const op = ops[index]!;
     throw new NetlinkError({ op: `element-${op.op}`, index, detail: describe(op), ...answer });
+  }
+
+  /** True when there is such a set or map. */
+  hasSet(family: NftFamily, table: string, set: string): boolean {
+    batch.reset();
+    encodeSetGet(batch, family, table, set);
+    const refusal = this.#socket.get(batch, () => {});
+    if (refusal && refusal.errno !== ENOENT) {
+      throw new NetlinkError({ op: `set ${family} ${table} ${set}`, index: 0, ...refusal });
+    }
+    return refusal === undefined;
   }
 
   /** Elements of a set or map; NetlinkError with code ENOENT when there is no such set. */

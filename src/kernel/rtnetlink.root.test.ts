@@ -116,7 +116,7 @@ describe('rtnetlink', needsRoot, () => {
       ]);
       assert.deepEqual(
         inPod.addresses(eth0.index).filter((it) => typeof it.ip === 'number'),
-        [{ index: eth0.index, ip, length: 32, noPrefixRoute: false, scope: 0 }],
+        [{ index: eth0.index, ip, length: 32, noPrefixRoute: false, scope: 0, secondary: false }],
       );
       assert.deepEqual(
         inPod.neighbours(eth0.index).filter((it) => it.ip === gateway),

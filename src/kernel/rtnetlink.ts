@@ -216,6 +216,11 @@ export class RtNetlink implements Disposable {
     this.#socket.get(batch, noted);
   }
 
+  /** True when a notification's port says that a request of this object made the change. */
+  isOwn(port: number): boolean {
+    return port !== 0 && (port === this.#socket.port || port === this.#slow?.port);
+  }
+
   links(): Link[] {
     batch.reset();
     encodeLinkGet(batch, null);

@@ -15,14 +15,22 @@ function sysctlPath(key: string): string {
 /** The value without its newline; null when the kernel has no such key (or no such link). */
 export function readSysctl(ns: Netns, key: string): string | null {
   const path = sysctlPath(key);
-  return withNetns(ns, () => {
-    try {
-      return readFileSync(path, 'utf8').trimEnd();
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-      throw error;
-    }
-  });
+  return withNetns(ns, () => readValue(path));
+}
+
+function readValue(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8').trimEnd();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** Many at once: the namespace is entered once. In the order of the keys; null for one that is not there. */
+export function readSysctls(ns: Netns, keys: readonly string[]): (string | null)[] {
+  const paths = keys.map(sysctlPath);
+  return withNetns(ns, () => paths.map(readValue));
 }
 
 export function writeSysctl(ns: Netns, key: string, value: string | number): void {

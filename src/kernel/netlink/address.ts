@@ -24,6 +24,7 @@ const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
 const IFA_TARGET_NETNSID = 10;
+const IFA_F_SECONDARY = 0x01;
 const IFA_F_NODAD = 0x02;
 const IFA_F_NOPREFIXROUTE = 0x200;
 
@@ -41,7 +42,15 @@ export type AddressOp = {
   noDad?: boolean;
 };
 
-export type Address = { index: number; ip: Ip; length: number; noPrefixRoute: boolean; scope: number };
+export type Address = {
+  index: number;
+  ip: Ip;
+  length: number;
+  noPrefixRoute: boolean;
+  scope: number;
+  /** IPv4: another address of its prefix on the link came before; when that one goes, this one may go with it. */
+  secondary: boolean;
+};
 
 const FLAGS = {
   'addr-add': NLM_F_CREATE | NLM_F_EXCL,
@@ -103,5 +112,6 @@ export function decodeAddress(message: Message): Address | null {
     length: bytes[start + 1]!,
     noPrefixRoute: (flags & IFA_F_NOPREFIXROUTE) !== 0,
     scope: bytes[start + 3]!,
+    secondary: family === AF_INET && (flags & IFA_F_SECONDARY) !== 0,
   };
 }

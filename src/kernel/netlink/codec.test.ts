@@ -129,7 +129,14 @@ describe('encode, then decode', () => {
           const decoded = decodeAddress(
             only({ op: 'addr-add', ip: address, length, index: link, noPrefixRoute }),
           );
-          assert.deepEqual(decoded, { ip: address, length, index: link, noPrefixRoute, scope: 0 });
+          assert.deepEqual(decoded, {
+            ip: address,
+            length,
+            index: link,
+            noPrefixRoute,
+            scope: 0,
+            secondary: false,
+          });
         },
       ),
     );

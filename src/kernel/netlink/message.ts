@@ -43,6 +43,8 @@ export type Message = {
   type: number;
   flags: number;
   sequence: number;
+  /** Port of the socket whose request this answers or tells of; 0: the kernel's own doing. */
+  port: number;
   bytes: Uint8Array;
   start: number;
   end: number;
@@ -61,6 +63,7 @@ export function eachMessage(bytes: Uint8Array, length: number, visit: (message: 
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       sequence: view.getUint32(at + 8, true),
+      port: view.getInt32(at + 12, true),
       bytes,
       start: at + HEADER_LENGTH,
       end: at + size,

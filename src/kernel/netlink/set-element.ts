@@ -22,12 +22,15 @@ import {
   SUBSYSTEM_NFTABLES,
 } from './nfnetlink-header.ts';
 
+const NFT_MSG_GETSET = 10;
 const NFT_MSG_NEWSETELEM = 12;
 const NFT_MSG_GETSETELEM = 13;
 const NFT_MSG_DELSETELEM = 14;
 const NFNL_MSG_BATCH_BEGIN = 0x10;
 const NFNL_MSG_BATCH_END = 0x11;
 
+const NFTA_SET_TABLE = 1;
+const NFTA_SET_NAME = 2;
 const NFTA_SET_ELEM_LIST_TABLE = 1;
 const NFTA_SET_ELEM_LIST_SET = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
@@ -138,6 +141,14 @@ export function encodeElementOp(w: ByteWriter, op: NftElementOp): void {
     endNest(w, element);
     endNest(w, list);
   }
+  endMessage(w, message);
+}
+
+/** A request for one set, without its elements. */
+export function encodeSetGet(w: ByteWriter, family: NftFamily, table: string, set: string): void {
+  const message = beginNetfilter(w, SUBSYSTEM_NFTABLES, NFT_MSG_GETSET, 0, NFT_FAMILIES[family]);
+  putText(w, NFTA_SET_TABLE, table);
+  putText(w, NFTA_SET_NAME, set);
   endMessage(w, message);
 }
 

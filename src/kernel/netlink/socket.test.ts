@@ -75,6 +75,9 @@ class PlayedKernel implements Transport {
   }
   receiveAsync = async (into: Uint8Array) => this.receive(into);
   makeSendRoom(): void {}
+  port(): number {
+    return 0;
+  }
   sibling(): Transport {
     return this;
   }

@@ -92,6 +92,7 @@ export class NetlinkSocket implements Disposable {
   readonly #transport: Transport;
   #sequence = 0;
   #open = true;
+  #port = 0;
   #sendRoom = 200 << 10;
 
   constructor(transport: Transport) {
@@ -105,6 +106,12 @@ export class NetlinkSocket implements Disposable {
   /** For poll(2). */
   get fd(): number {
     return this.#transport.fd;
+  }
+
+  /** The socket's own port, by which notifications name who asked (Message.port); 0 until it has sent something. */
+  get port(): number {
+    if (this.#port === 0) this.#port = this.#transport.port();
+    return this.#port;
   }
 
   /** Numbers the messages and asks for an acknowledgement of the last, or of the last before a batch's end. */

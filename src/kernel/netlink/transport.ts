@@ -46,6 +46,8 @@ export interface Transport {
   receiveAsync(into: Uint8Array): Promise<number>;
   /** Makes room for one datagram of that many bytes. Throws SyscallError. */
   makeSendRoom(length: number): void;
+  /** The port that the kernel knows the socket by; 0 until it has sent something. Throws SyscallError. */
+  port(): number;
   /** A new one of the same protocol in the same namespace, which may have lost all other names meanwhile. */
   sibling(options: Omit<SocketOptions, 'ns'>): Transport;
   close(): void;
@@ -121,6 +123,14 @@ class KernelTransport implements Transport {
 
   makeSendRoom(length: number): void {
     setOption(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, length);
+  }
+
+  port(): number {
+    const address = new Uint8Array(12);
+    if (libc().getsockname(this.fd, address, intBytes(address.length)) !== 0) {
+      throw new SyscallError('netlink getsockname', lastErrno());
+    }
+    return new DataView(address.buffer).getInt32(4, true);
   }
 
   sibling(options: Omit<SocketOptions, 'ns'>): Transport {
