@@ -34,9 +34,8 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     const serving = await startNode(parts, signal);
     gate.open(serving);
     await startQueue(parts, serving, signal);
-    const { identity, pool, node, repair } = serving;
+    const { identity, pool, repair } = serving;
     await pool.start(signal);
-    await node.learnVpc(signal);
     await repair.now();
     parts.log.info(
       { instance: identity.instanceId, enis: pool.enis().length, ...pool.counts() },

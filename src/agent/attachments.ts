@@ -8,7 +8,7 @@ import type { CniRequest, Result, Route } from '../cni/types.ts';
 import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { hostLinkName } from '../datapath/marks.ts';
-import type { PodRoute } from '../datapath/types.ts';
+import type { PodRoute, PodWiring } from '../datapath/types.ts';
 import { DEFAULT_ROUTE } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Lease, Owner } from '../ipam/state.ts';
@@ -25,6 +25,8 @@ export type AttachmentsOptions = {
   defaultMtu: () => number;
 };
 
+/** How often an ADD has the node's table put back before it gives up. */
+const REWIRE_TRIES = 3;
 /** CNI 1.1 gives a route's scope as the kernel's number (linux/rtnetlink.h). */
 const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 253: 'link', 254: 'host' };
 
@@ -55,7 +57,7 @@ export class Attachments {
       const routes = podRoutes(wishes.defaultRoute, wishes.routes);
       const lease = this.#o.pool.tryAcquire(owner) ?? (await this.#o.pool.acquire(owner, signal));
       try {
-        const wired = this.#o.datapath.wirePod({
+        const wiring = {
           containerId: request.containerId,
           ifname: request.ifname,
           netns,
@@ -67,7 +69,8 @@ export class Attachments {
           hostIfname: hostLinkName(owner),
           alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
-        });
+        };
+        const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
         signal.throwIfAborted();
         return resultOf(request, wired, routes);
       } catch (error) {
@@ -75,6 +78,27 @@ export class Attachments {
         throw error;
       }
     });
+  }
+
+  /** Null when somebody took away what a pod is wired to. */
+  #tryWire(wiring: PodWiring): Wired | null {
+    try {
+      return this.#o.datapath.wirePod(wiring);
+    } catch (error) {
+      if (error instanceof PodwayError && error.code === 'DATAPATH_CHANGED') return null;
+      throw error;
+    }
+  }
+
+  /** Has it put back first. Somebody may take it away again meanwhile: then the cause says so. */
+  async #wireAgain(wiring: PodWiring, signal: AbortSignal): Promise<Wired> {
+    for (let tries = 1; tries < REWIRE_TRIES; tries++) {
+      await this.#o.datapath.repair(['links', 'table'], { urgent: true });
+      signal.throwIfAborted();
+      const wired = this.#tryWire(wiring);
+      if (wired) return wired;
+    }
+    return this.#o.datapath.wirePod(wiring);
   }
 
   /**

@@ -12,6 +12,7 @@ test('defaults', () => {
     cooldownMs: 30_000,
     idleReleaseMs: 60_000,
     snat: 'node',
+    repair: 'enforce',
     excludeSnatCidrs: [],
   });
   assert.equal(config.metricsPort, undefined);
@@ -26,6 +27,7 @@ const refused: [string, unknown, RegExp][] = [
   ['negative warm', { ...least, settings: { warm: -1 } }, /warm is -1/],
   ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
   ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],
+  ['repair', { ...least, settings: { repair: 'off' } }, /repair is "off", not enforce or report/],
   ['podMtu', { ...least, settings: { podMtu: 100 } }, /podMtu is 100/],
   ['CIDR with host bits', { ...least, settings: { excludeSnatCidrs: ['10.0.0.1/8'] } }, /10\.0\.0\.1\/8/],
 ];

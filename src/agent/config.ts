@@ -13,6 +13,8 @@ export type AgentSettings = {
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
   idleReleaseMs: number;
   snat: SnatMode;
+  /** enforce: what others change of ours is put back; report: it is told. */
+  repair: 'enforce' | 'report';
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
   /** Bytes; the MTU of the primary ENI's link when absent. */
@@ -71,6 +73,8 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const snat = text(settings, 'snat') ?? 'node';
   if (snat !== 'node' && snat !== 'none' && snat !== 'random')
     throw invalid('snat', snat, 'not node, none or random');
+  const repair = text(settings, 'repair') ?? 'enforce';
+  if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
   const cidrs = settings['excludeSnatCidrs'] ?? [];
   if (!Array.isArray(cidrs)) throw invalid('excludeSnatCidrs', cidrs, 'not a list of CIDRs');
   const DAY_MS = 86_400_000;
@@ -88,6 +92,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       cooldownMs: whole(settings, 'cooldownMs', 0, DAY_MS) ?? 30_000,
       idleReleaseMs: whole(settings, 'idleReleaseMs', 0, DAY_MS) ?? 60_000,
       snat,
+      repair,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       ...optional('podMtu', whole(settings, 'podMtu', 576, 9001)),
     },

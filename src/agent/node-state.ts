@@ -5,9 +5,11 @@ import { type Cidr, formatCidr, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
+import type { EniId } from '../cloud/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { findEniLink } from '../datapath/enis.ts';
 import { hostLinkName } from '../datapath/marks.ts';
+import type { Part } from '../datapath/parts.ts';
 import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -32,6 +34,8 @@ export class NodeState {
   #vpcCidrs: Cidr[] = [];
   #mtu = LEAST_MTU;
   #primaryIndex: number | null = null;
+  /** ENIs that had no link at the last look. */
+  #linkless: ReadonlySet<EniId> = new Set();
 
   constructor(options: NodeStateOptions) {
     this.#o = options;
@@ -50,20 +54,22 @@ export class NodeState {
     return this.#vpcCidrs.length > 0;
   }
 
-  /** Asks IMDS for the VPC's CIDRs; what was known stays when it does not answer. */
-  async learnVpc(signal: AbortSignal): Promise<void> {
+  /** Asks IMDS for the VPC's CIDRs; what was known stays when it does not answer. True when they are new. */
+  async learnVpc(signal: AbortSignal): Promise<boolean> {
     try {
       const found = await this.#o.imds.vpcCidrs(this.#o.pool.identity.primary.mac, signal);
       const before = this.#vpcCidrs.map(formatCidr).join();
       const after = found.map(formatCidr).join();
-      if (found.length === 0 || before === after) return;
+      if (found.length === 0 || before === after) return false;
       this.#vpcCidrs = found;
       const aside = `${this.#o.file}.new`;
       writeFileSync(aside, JSON.stringify(found.map(formatCidr)), { mode: 0o600 });
       renameSync(aside, this.#o.file);
+      return true;
     } catch (error) {
       if (!signal.aborted)
         this.#o.log.warn({ error: (error as Error).message }, 'IMDS does not say the CIDRs of the VPC');
+      return false;
     }
   }
 
@@ -72,8 +78,27 @@ export class NodeState {
     return this.#mtu;
   }
 
-  sync(): Promise<SyncReport> {
-    return this.#o.datapath.syncNode(this.desired());
+  /** Makes the kernel as the present state says. */
+  async sync(): Promise<SyncReport> {
+    return this.#note(await this.#o.datapath.syncNode(this.desired()));
+  }
+
+  /** Looks at parts of what was made true last. */
+  async repair(parts: Iterable<Part>): Promise<SyncReport> {
+    return this.#note(await this.#o.datapath.repair(parts));
+  }
+
+  #note(report: SyncReport): SyncReport {
+    const linkless = new Set(report.absent.map((eni) => eni.id as EniId));
+    for (const { id, mac } of report.absent) {
+      if (!this.#linkless.has(id as EniId))
+        this.#o.log.warn({ eni: id, mac }, 'an ENI has no link: no pod gets its addresses');
+    }
+    for (const id of this.#linkless)
+      if (!linkless.has(id)) this.#o.log.info({ eni: id }, 'the ENI has its link again');
+    this.#linkless = linkless;
+    this.#o.pool.noteNode({ linkless, onLinks: this.#o.datapath.onLinks() });
+    return report;
   }
 
   desired(): NodeDatapath {

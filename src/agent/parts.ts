@@ -15,6 +15,9 @@ import type { AgentConfig } from './config.ts';
 import { openFaults } from './faults.ts';
 import { createMetrics } from './metrics.ts';
 
+/** A flushed table of routes is one line of the log, whatever it held. */
+const LOGGED_CHANGES = 5;
+
 /** What the plugin asks of this agent: `adds` are under way, `requests` have come since the start. */
 export type Load = { adds: number; requests: number };
 
@@ -40,10 +43,15 @@ export function openParts(config: AgentConfig) {
     log,
     sysctlFile: join(runDir, 'sysctls.json'),
     addsQueued: () => load.adds > 0,
-    onRepair: (change) => {
-      metrics.repairs.inc();
-      log.warn({ change }, 'put back what was changed');
+    repair: config.settings.repair,
+    onRepair: (changes) => {
+      metrics.repairs.inc(changes.length);
+      log.warn(
+        { changes: changes.slice(0, LOGGED_CHANGES), of: changes.length },
+        'put back what was changed',
+      );
     },
+    onTold: ({ kind, object, text }) => log.warn({ kind, object }, text),
   });
   const imds = createImds(config.imdsEndpoint === undefined ? {} : { endpoint: config.imdsEndpoint });
   const cloudFor = (region: string, domain: string | undefined): Cloud =>

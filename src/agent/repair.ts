@@ -1,20 +1,39 @@
-// Makes the kernel what the node's state says, when asked and at an interval, and gives up what sandboxes left that are
-// gone. A failure is kept as `broken` until a later repair succeeds; it never stops the loop.
+// Puts the kernel right when somebody changed it: at once for what the kernel tells, within seconds for settings that
+// nobody tells of, and as a whole at an interval. Invariant: it waits for nobody but the kernel, neither IMDS nor EC2.
+// A failure is kept as `broken` until a look at everything succeeds; it never stops the loop, and is tried again soon.
 import { systemClock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { ALL_PARTS, type Part } from '../datapath/parts.ts';
+import type { SyncReport } from '../datapath/types.ts';
 import type { Attachments } from './attachments.ts';
 import type { NodeState } from './node-state.ts';
 
-/** How often the kernel is compared with what should be there when nothing says that it changed. */
-const REPAIR_INTERVAL_MS = 30_000;
+/** How often settings are compared that change in silence (arp_ignore, arp_announce, src_valid_mark, accept_ra, …). */
+const SILENT_INTERVAL_MS = 5_000;
+/** How often everything is compared when nothing says that it changed, in silent intervals. */
+const FULL_EVERY = 6;
+/** After a failure. */
+const RETRY_MS = 1_000;
+
+export type RepairOptions = { node: NodeState; datapath: Datapath; attachments: Attachments; log: Log };
 
 export class Repair {
-  readonly #o: { node: NodeState; attachments: Attachments; log: Log };
+  readonly #o: RepairOptions;
+  readonly #stop: AbortSignal;
+  readonly #pending = new Set<Part>();
+  #isLooking = false;
+  /** When a look at everything is due that was asked for later (ms, monotonic). */
+  #laterAt = Number.POSITIVE_INFINITY;
   #broken: PodwayError | null = null;
 
-  constructor(options: { node: NodeState; attachments: Attachments; log: Log }) {
+  /** Watches the kernel until `signal` aborts. */
+  constructor(options: RepairOptions, signal: AbortSignal) {
     this.#o = options;
+    this.#stop = signal;
+    const watch = options.datapath.watch((parts) => this.soon(parts));
+    signal.addEventListener('abort', () => watch.close(), { once: true });
   }
 
   /** Why the datapath is not as it should be, or null. */
@@ -22,27 +41,74 @@ export class Repair {
     return this.#broken;
   }
 
+  /** Makes the kernel as the node's present state says. */
   async now(): Promise<void> {
-    const { node, attachments, log } = this.#o;
-    try {
-      const report = await node.sync();
-      this.#broken = null;
-      for (const lease of await attachments.releaseVanished(new Set(report.missingPods))) {
-        log.info({ ...lease.owner }, 'released the addresses of a sandbox that is gone');
-      }
-    } catch (thrown) {
-      this.#broken = asPodwayError(thrown);
-      log.error({ error: this.#broken.message }, 'the datapath is not as it should be');
+    if (await this.#look(() => this.#o.node.sync())) this.#broken = null;
+  }
+
+  /** Looks at these parts on the next turn; what is asked for meanwhile shares the look after it. */
+  soon(parts: Iterable<Part>): void {
+    for (const part of parts) this.#pending.add(part);
+    if (this.#isLooking || this.#pending.size === 0) return;
+    this.#isLooking = true;
+    void this.#lookAtPending();
+  }
+
+  /** Compares at intervals until `signal` aborts. */
+  async keep(signal: AbortSignal): Promise<void> {
+    for (let turn = 1; ; turn++) {
+      void this.#learnVpc(turn, signal);
+      await systemClock.sleep(SILENT_INTERVAL_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      if (turn % FULL_EVERY === 0) await this.now();
+      else this.soon(['sysctls']);
     }
   }
 
-  /** Until `signal` aborts. */
-  async keep(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      await systemClock.sleep(REPAIR_INTERVAL_MS, signal).catch(() => undefined);
-      if (signal.aborted) return;
-      await this.#o.node.learnVpc(signal);
-      await this.now();
+  /** Beside the repairs: IMDS may take as long as it likes. */
+  async #learnVpc(turn: number, signal: AbortSignal): Promise<void> {
+    if (turn % FULL_EVERY === 1 && (await this.#o.node.learnVpc(signal)) && !signal.aborted) await this.now();
+  }
+
+  async #lookAtPending(): Promise<void> {
+    while (this.#pending.size > 0 && !this.#stop.aborted) {
+      const parts = [...this.#pending];
+      this.#pending.clear();
+      const isWhole = parts.length === ALL_PARTS.length;
+      if ((await this.#look(() => this.#o.node.repair(parts))) && isWhole) this.#broken = null;
     }
+    this.#isLooking = false;
+  }
+
+  /** False when it failed. Never rejects. */
+  async #look(sync: () => Promise<SyncReport>): Promise<boolean> {
+    const { attachments, log } = this.#o;
+    try {
+      const report = await sync();
+      for (const lease of await attachments.releaseVanished(new Set(report.missingPods))) {
+        log.info({ ...lease.owner }, 'released the addresses of a sandbox that is gone');
+      }
+      if (report.retryAt !== null) this.#later(report.retryAt - performance.now());
+      return true;
+    } catch (thrown) {
+      if (this.#stop.aborted) return false;
+      this.#broken = asPodwayError(thrown);
+      log.error({ error: this.#broken.message }, 'the datapath is not as it should be');
+      this.#later(RETRY_MS);
+      return false;
+    }
+  }
+
+  /** A look at everything after `ms`, unless one is due before. */
+  #later(ms: number): void {
+    const at = performance.now() + Math.max(0, ms);
+    if (at >= this.#laterAt) return;
+    this.#laterAt = at;
+    const look = () => {
+      if (this.#laterAt !== at) return;
+      this.#laterAt = Number.POSITIVE_INFINITY;
+      this.soon(ALL_PARTS);
+    };
+    systemClock.sleep(Math.max(0, ms), this.#stop).then(look, () => undefined);
   }
 }

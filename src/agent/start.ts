@@ -94,7 +94,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ownNetns: netns,
     defaultMtu: () => settings.podMtu ?? node.mtu,
   });
-  const repair = new Repair({ node, attachments, log });
+  const repair = new Repair({ node, datapath, attachments, log }, signal);
   if (pool.enis().length > 0) await repair.now();
   return { identity, cloud, pool, node, attachments, repair };
 }

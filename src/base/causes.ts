@@ -74,6 +74,10 @@ export const causes = {
     'The agent cannot write its journal, so it gives out no address; running pods go on.',
     'Make room in the directory that the message names, or make it writable.',
   ),
+  DATAPATH_CHANGED: passing(
+    'Somebody removed what the node’s network is made of, and it is being put back.',
+    'Wait; podway_datapath_repairs_total and the agent log tell what was changed. With repair: report, set it to enforce.',
+  ),
   STATUS_UNAVAILABLE: lasting(
     50,
     'The plugin cannot serve ADD.',
@@ -123,6 +127,11 @@ export const causes = {
     107,
     'This container id and interface hold an attachment already; nothing was changed.',
     'DEL the attachment first.',
+  ),
+  ENI_WITHOUT_LINK: lasting(
+    108,
+    'An ENI of the node has no link: it was renamed to another MAC address, or its hot-plug failed.',
+    'See dmesg and ip link for the MAC address that the message names; detach and attach the ENI.',
   ),
   INTERNAL: lasting(999, 'An error that nothing expected.', 'Look at the agent log and report it.'),
 } as const satisfies Record<string, CauseRow>;

@@ -2,20 +2,25 @@
 // Owns everything that carries PROTOCOL, the nft table `inet podway`, links of our groups, and the set-up of secondary
 // ENIs; nothing else is changed. Invariant: the kernel is written from values alone (desired.ts, nft.ts); syncNode
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
-// Map: marks (numbers and names), types, desired, nft, enis, diff (pure); observe, sync, wire, reap, check, sysctls.
+// Map: marks (numbers and names), types, desired, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
+// watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { type History, isForgotten, judge } from './backoff.ts';
 import { checkPod, type NodeView, observeNode } from './check.ts';
 import { slotKey } from './marks.ts';
 import { emptyMemory, type Kernel } from './memory.ts';
+import { ALL_PARTS, type Part } from './parts.ts';
+import { Pass, type Ruling } from './pass.ts';
 import { createReaper } from './reap.ts';
 import { removeKernel } from './remove.ts';
 import { observeStanding, type Standing } from './standing.ts';
-import { linksOfEnis, syncKernel } from './sync.ts';
+import { syncKernel } from './sync.ts';
+import { linksOfEnis } from './sync-links.ts';
 import { openSysctlRecord } from './sysctls.ts';
 import type {
   CheckTarget,
@@ -25,8 +30,10 @@ import type {
   NodeDatapath,
   PodWiring,
   SyncReport,
+  Told,
   WiredPod,
 } from './types.ts';
+import { watchDatapath } from './watch.ts';
 import { cutPod, wirePod } from './wire.ts';
 
 export type DatapathOptions = {
@@ -37,8 +44,12 @@ export type DatapathOptions = {
   sysctlFile?: string;
   /** True while ADDs wait: the deletion of cut links steps back for them. */
   addsQueued?: () => boolean;
-  /** Called for each thing that a sync found changed although the state, pods aside, was the same as before. */
-  onRepair?: (change: string) => void;
+  /** enforce (default): what others change is put back. report: it is told; a new state of the node is still made. */
+  repair?: 'enforce' | 'report';
+  /** Called with what a sync put right although the state, pods aside, was the same as before. */
+  onRepair?: (changes: readonly string[]) => void;
+  /** Called once for each thing that is told rather than put right, and again when it is there after a while without. */
+  onTold?: (told: Told) => void;
   /** Milliseconds, monotonic. */
   now?: () => number;
 };
@@ -46,17 +57,23 @@ export type DatapathOptions = {
 export type Datapath = {
   /**
    * Makes the kernel as the state says; calls run one after another, and of those that wait only the newest state
-   * counts. Rejects when an ENI has no link yet (after a bounded wait), with everything else in place.
+   * counts. An ENI that has no link after a bounded wait is named in the report, with everything else in place.
    */
   syncNode(node: NodeDatapath): Promise<SyncReport>;
   /** What stands in the kernel of pods, whatever this process remembers. Reads only. */
   standing(): Standing;
+  /** Looks at these parts of the last state. `urgent`: a pod waits for it, so no back-off holds it up. */
+  repair(parts: Iterable<Part>, options?: { urgent?: boolean }): Promise<SyncReport>;
+  /** Tells from now on which parts somebody else changed. */
+  watch(onConcern: (parts: Part[]) => void): { close(): void };
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
   reapLinks(): Promise<void>;
   /** The node's side of all pods, for `checkPod` of many. */
   observeNode(): NodeView;
   checkPod(target: CheckTarget, view?: NodeView): string[];
+  /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
+  onLinks(): ReadonlyMap<Ip, string>;
   /** Removes the connection tracking entries that name the address; how many there were. */
   forgetAddress(ip: Ip): Promise<number>;
   /** Removes all that is ours and puts the sysctls back: for a node that has no pod and no ENI of ours any more. */
@@ -68,9 +85,13 @@ export type Datapath = {
 /** A link follows its attachment in EC2 by this long at most, ms. */
 const LINK_WAIT_MS = 5_000;
 const LINK_STEP_MS = 50;
+/** What was told is told again when it was not seen for this long, ms. */
+const TOLD_MEMORY_MS = 300_000;
 
 const shapeOf = ({ pods: _, ...node }: NodeDatapath): string =>
   JSON.stringify(node, (_key, value) => (typeof value === 'bigint' ? `${value}` : value));
+
+type Request = { readonly parts: Set<Part>; urgent: boolean; readonly report: Promise<SyncReport> };
 
 export function createDatapath(options: DatapathOptions): Datapath {
   const { netns, log } = options;
@@ -88,10 +109,15 @@ export function createDatapath(options: DatapathOptions): Datapath {
   const wiredHere = new Set<string>();
   /** ENIs whose link has come, or was waited for in vain. */
   const met = new Set<string>();
+  /** By object: what others keep changing. */
+  const histories = new Map<string, History>();
+  /** By object, when it was last seen. */
+  const told = new Map<string, number>();
   let tail: Promise<unknown> = Promise.resolve();
   /** What the last sync made true, pods aside: with the same again, a change is a repair. */
   let settled: string | undefined;
-  let waiting: Promise<SyncReport> | undefined;
+  /** The sync that has not begun: whoever asks meanwhile is served by it. */
+  let waiting: Request | undefined;
 
   function adopt(node: NodeDatapath): void {
     memory.node = node;
@@ -125,38 +151,93 @@ export function createDatapath(options: DatapathOptions): Datapath {
     return done;
   };
 
+  function tell(what: Told): void {
+    const at = now();
+    const last = told.get(what.object);
+    told.set(what.object, at);
+    if (last === undefined || at - last >= TOLD_MEMORY_MS) options.onTold?.(what);
+  }
+
+  /** The verdict on one difference, `isDrift` when the state alone does not explain it. */
+  function rule(object: string, text: string, isDrift: boolean, urgent: boolean): Ruling {
+    if (options.repair === 'report' && (isDrift || told.has(object))) {
+      tell({
+        kind: 'withheld',
+        object,
+        text: `somebody changed ${object}, and repair is report: not done: ${text}`,
+      });
+      return { until: null };
+    }
+    if (!isDrift || urgent) return 'repair';
+    const verdict = judge(histories.get(object), now());
+    histories.set(object, verdict.history);
+    if (verdict.begins) {
+      tell({
+        kind: 'fight',
+        object,
+        text: `somebody keeps changing ${object}: it is put back every 10 s from now on`,
+      });
+    }
+    return verdict.repair ? 'repair' : { until: verdict.at };
+  }
+
+  function forgetOld(): void {
+    const at = now();
+    for (const [object, history] of histories) if (isForgotten(history, at)) histories.delete(object);
+    for (const [object, seen] of told) if (at - seen >= TOLD_MEMORY_MS) told.delete(object);
+  }
+
   async function sync(): Promise<SyncReport> {
+    const { parts, urgent } = waiting!;
     waiting = undefined;
-    const node = memory.node!;
-    let result = await syncKernel(kernel, memory, sysctls, now);
-    const changes = [...result.changes];
-    // All else is in place before anything waits, so a slow attachment holds up nobody else's repair.
-    while (result.absent.length > 0 && (await waitForLinks(result.absent))) {
-      result = await syncKernel(kernel, memory, sysctls, now);
-      changes.push(...result.changes);
-    }
-    for (const eni of memory.node!.enis) if (memory.ready.has(slotKey(eni))) met.add(eni.id);
+    const node = memory.node;
+    if (!node) return { changes: [], missingPods: [], absent: [], retryAt: null };
     const shape = shapeOf(node);
-    if (settled === shape) for (const change of changes) options.onRepair?.(change);
-    settled = shape;
-    if (changes.length > 0) log.debug({ changes }, 'datapath synced');
-    if (memory.cut.size > 0) void reaper.reap();
-    if (result.absent.length > 0) {
-      throw new Error(
-        result.absent.map((eni) => `${eni.id}: no link has its MAC address ${eni.mac}`).join('; '),
-      );
+    const isDrift = settled === shape;
+    const pass = new Pass((object, text) => rule(object, text, isDrift, urgent));
+    let result: Awaited<ReturnType<typeof syncKernel>>;
+    try {
+      result = await syncKernel({ kernel, memory, sysctls, parts, pass, now, tell });
+    } finally {
+      if (isDrift && pass.changes.length > 0) options.onRepair?.(pass.changes);
+      if (pass.changes.length > 0) log.debug({ changes: pass.changes }, 'datapath synced');
     }
-    return { changes, missingPods: result.missingPods };
+    for (const eni of node.enis) if (memory.ready.has(slotKey(eni))) met.add(eni.id);
+    if (parts.size === ALL_PARTS.length) {
+      settled = shape;
+      forgetOld();
+    }
+    if (memory.cut.size > 0) void reaper.reap();
+    return {
+      changes: pass.changes,
+      missingPods: result.missingPods,
+      absent: result.absent,
+      retryAt: pass.retryAt,
+    };
+  }
+
+  function request(parts: Iterable<Part>, urgent: boolean): Promise<SyncReport> {
+    waiting ??= { parts: new Set(), urgent: false, report: enqueue(sync) };
+    for (const part of parts) waiting.parts.add(part);
+    waiting.urgent ||= urgent;
+    return waiting.report;
   }
 
   return {
-    syncNode(node) {
+    async syncNode(node) {
       adopt(node);
       // A sync that has not begun will read this state.
-      waiting ??= enqueue(sync);
-      return waiting;
+      let report = await request(ALL_PARTS, false);
+      // Outside the queue: a slow attachment holds up nobody's repair.
+      while (report.absent.length > 0 && (await waitForLinks(report.absent))) {
+        const next = await request(ALL_PARTS, false);
+        report = { ...next, changes: [...report.changes, ...next.changes] };
+      }
+      return report;
     },
     standing: () => observeStanding(kernel),
+    repair: (parts, { urgent = false } = {}) => request(parts, urgent),
+    watch: (onConcern) => watchDatapath(kernel, memory, onConcern),
     wirePod(wiring) {
       const wired = wirePod(kernel, memory, wiring);
       wiredHere.add(wiring.hostIfname);
@@ -169,6 +250,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     reapLinks: () => reaper.reap(),
     observeNode: () => observeNode(kernel),
     checkPod: (target, view) => checkPod(kernel, target, view),
+    onLinks: () => memory.onLinks,
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>
       enqueue(async () => {

@@ -34,7 +34,7 @@ const listedRoute = (route: ReturnType<typeof desiredRoutes>[number]): Route => 
   gateway: route.gateway ?? null,
   oif: route.oif ?? null,
   src: null,
-  scope: (route.type === 'blackhole' ? 'universe' : route.scope)!,
+  scope: (route.oif === undefined ? 'universe' : route.scope)!,
   protocol: PROTOCOL,
   metric: 0,
   onlink: route.onlink ?? false,
@@ -49,11 +49,12 @@ describe('desired rules', () => {
         `${rule.priority}: ${rule.iifname ? `iif ${rule.iifname} ` : ''}${rule.fwmark === undefined ? '' : `fwmark ${rule.fwmark}/0x${rule.fwmask?.toString(16)} `}lookup 0x${rule.table.toString(16)}`,
     );
 
-  it('two for all pods and one for each secondary ENI', () => {
+  it('three for all pods and one for each secondary ENI', () => {
     const node = nodeState({ enis: [eni0, eni1, eni2] });
     assert.deepEqual(text(desiredRules(node, marksOf(node))), [
       '512: lookup 0x5000',
-      '513: lookup 0x4fff',
+      '513: iif lo lookup 0x4ffe',
+      '514: lookup 0x4fff',
       '1024: fwmark 1/0x7f lookup 0x5001',
       '1024: fwmark 2/0x7f lookup 0x5002',
     ]);
@@ -64,7 +65,8 @@ describe('desired rules', () => {
     assert.deepEqual(text(desiredRules(node, marksOf(node))), [
       '512: fwmark 256/0x300 lookup 0x5000',
       '512: iif lo lookup 0x5000',
-      '513: lookup 0x4fff',
+      '513: iif lo lookup 0x4ffe',
+      '514: lookup 0x4fff',
     ]);
   });
 });
@@ -98,7 +100,7 @@ describe('desired routes', () => {
   });
 
   it('an ENI without a link has no routes yet', () => {
-    assert.ok(desiredRoutes(nodeState(), new Map()).every((route) => route.table === 0x4fff));
+    assert.ok(desiredRoutes(nodeState(), new Map()).every((route) => route.table < 0x5000));
   });
 });
 
@@ -119,7 +121,10 @@ describe('diff', () => {
   it('what is as desired needs nothing', () => {
     assert.deepEqual(diffRules(rules.map(listedRule), rules), []);
     assert.deepEqual(diffRoutes(routes.map(listedRoute), routes), []);
-    assert.deepEqual(diffAddresses(7, [{ index: 7, scope: 0, ...eniAddress(eni1) }], [eniAddress(eni1)]), []);
+    assert.deepEqual(
+      diffAddresses(7, [{ index: 7, scope: 0, secondary: false, ...eniAddress(eni1) }], [eniAddress(eni1)]),
+      [],
+    );
   });
 
   it('whatever is missing or left over, the changes lead to what is desired', () => {
@@ -191,16 +196,16 @@ describe('diff', () => {
 
   it('a cloud image’s address with a prefix, and a pod’s address, leave the ENI’s link', () => {
     const observed: Address[] = [
-      { index: 7, ip: eni1.primaryIp, length: 24, noPrefixRoute: false, scope: 0 },
-      { index: 7, ip: eni1.addresses[0]!, length: 32, noPrefixRoute: true, scope: 0 },
-      { index: 7, ip: parseIp('fe80::1'), length: 64, noPrefixRoute: false, scope: 253 },
+      { index: 7, ip: eni1.primaryIp, length: 24, noPrefixRoute: false, scope: 0, secondary: false },
+      { index: 7, ip: eni1.addresses[0]!, length: 32, noPrefixRoute: true, scope: 0, secondary: false },
+      { index: 7, ip: parseIp('fe80::1'), length: 64, noPrefixRoute: false, scope: 253, secondary: false },
     ];
     assert.deepEqual(
       diffAddresses(7, observed, [eniAddress(eni1)]).map((change) => change.text),
       [
         'delete address 10.0.0.40/24 of link 7',
         'delete address 10.0.0.120/32 of link 7',
-        'add address 10.0.0.40/32 to link 7',
+        'add address 10.0.0.40/32 of link 7',
       ],
     );
   });

@@ -23,8 +23,10 @@ import {
   RULE_ENI,
   RULE_PODS,
   RULE_UNHELD,
+  RULE_UNREACHABLE,
   slotKey,
   UNHELD_TABLE,
+  UNREACHABLE_TABLE,
 } from './marks.ts';
 import type { Eni, NodeDatapath } from './types.ts';
 
@@ -56,7 +58,7 @@ export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
 }
 
 /**
- * Two rules for all pods and one for each secondary ENI, however many pods there are: rules are walked one by one for
+ * Three rules for all pods and one for each secondary ENI, however many pods there are: rules are walked one by one for
  * every packet, tables are looked up.
  */
 export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, number>): RuleValues[] {
@@ -71,6 +73,8 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
     } else {
       rules.push(toPods);
     }
+    // A black hole answers a process of the node with EINVAL.
+    rules.push({ ...common, priority: RULE_UNREACHABLE, iifname: 'lo', table: UNREACHABLE_TABLE });
     rules.push({ ...common, priority: RULE_UNHELD, table: UNHELD_TABLE });
     for (const eni of node.enis) {
       if (isPrimary(eni) || familyOf(eni.primaryIp) !== family) continue;
@@ -105,12 +109,10 @@ export function unheldCidrs(node: Pick<NodeDatapath, 'enis'>): Cidr[] {
   return withoutCovered([...all, hostCidr(POD_GATEWAY)]);
 }
 
-const unheldRoute = (dst: Cidr): RouteValues => ({
-  dst,
-  table: UNHELD_TABLE,
-  type: 'blackhole',
-  protocol: PROTOCOL,
-});
+const unheldRoutes = (dst: Cidr): RouteValues[] => [
+  { dst, table: UNHELD_TABLE, type: 'blackhole', protocol: PROTOCOL },
+  { dst, table: UNREACHABLE_TABLE, type: 'unreachable', protocol: PROTOCOL },
+];
 
 /** A secondary ENI's way out: everything by the subnet's router, peers of its own subnet too, as the VPC wants it. */
 function eniRoutes(eni: Eni, oif: number): RouteValues[] {
@@ -127,7 +129,7 @@ function eniRoutes(eni: Eni, oif: number): RouteValues[] {
 
 /** All routes of ours but the pods'. `links` has the index of each ENI's link by slot key; others are left out. */
 export function desiredRoutes(node: NodeDatapath, links: ReadonlyMap<string, number>): RouteValues[] {
-  const routes = unheldCidrs(node).map(unheldRoute);
+  const routes = unheldCidrs(node).flatMap(unheldRoutes);
   for (const eni of node.enis) {
     const oif = links.get(slotKey(eni));
     if (!isPrimary(eni) && oif !== undefined) routes.push(...eniRoutes(eni, oif));

@@ -1,10 +1,19 @@
 // What to do so that the kernel holds what is desired. Pure: observed and desired values in, operations and words out.
 // Invariant: only what carries our protocol number, or lies in our map, is ever put into a deletion.
 import { familyOf, formatCidr, type Ip } from '../base/ip.ts';
-import type { Address, Route, RouteOp, RtOp, Rule, RuleOp } from '../kernel/rtnetlink.ts';
+import {
+  type Address,
+  MAIN_TABLE,
+  type Route,
+  type RouteOp,
+  type RtOp,
+  type Rule,
+  type RuleOp,
+} from '../kernel/rtnetlink.ts';
 import { isOurTable, PROTOCOL } from './marks.ts';
 
-export type Change = { readonly op: RtOp; readonly text: string };
+/** `object` names what the operation is about, whatever is done with it: the same object is the same text. */
+export type Change = { readonly op: RtOp; readonly object: string; readonly text: string };
 
 type RuleValues = Omit<RuleOp, 'op'>;
 type RouteValues = Omit<RouteOp, 'op'>;
@@ -40,13 +49,51 @@ export function diffRules(observed: readonly Rule[], desired: readonly RuleValue
   for (const rule of desired) {
     // Two equal rules (somebody restored ours beside ours) count as one and a leftover.
     if (have.get(ruleKey(rule))?.pop() === undefined) {
-      changes.push({ op: { op: 'rule-add', ...rule }, text: `add ${ruleText(rule)}` });
+      changes.push({
+        op: { op: 'rule-add', ...rule },
+        object: ruleText(rule),
+        text: `add ${ruleText(rule)}`,
+      });
     }
   }
   for (const rule of [...have.values()].flat()) {
-    changes.push({ op: { op: 'rule-del', ...selectors(rule) }, text: `delete ${ruleText(rule)}` });
+    const object = ruleText(rule);
+    changes.push({ op: { op: 'rule-del', ...selectors(rule) }, object, text: `delete ${object}` });
   }
   return changes;
+}
+
+/** linux/rtnetlink.h: RT_TABLE_DEFAULT, RTPROT_KERNEL. */
+const DEFAULT_TABLE = 253;
+const KERNEL_PROTOCOL = 2;
+/** As the kernel makes them when a namespace begins; IPv6 has no rule for `default`. */
+const KERNEL_RULES = [
+  { family: 4, priority: 32766, table: MAIN_TABLE, name: 'main' },
+  { family: 4, priority: 32767, table: DEFAULT_TABLE, name: 'default' },
+  { family: 6, priority: 32766, table: MAIN_TABLE, name: 'main' },
+] as const;
+
+/**
+ * The kernel's own rules for `main` and `default`, which `ip rule flush` takes along: without them nothing leaves the
+ * node. One that somebody moved to another priority is there.
+ */
+export function missingKernelRules(observed: readonly Rule[], families: readonly (4 | 6)[]): Change[] {
+  const leadsTo = (rule: Rule, family: number, table: number) =>
+    rule.family === family &&
+    rule.table === table &&
+    rule.action === 'lookup' &&
+    rule.suppressPrefixLength === null &&
+    !rule.invert &&
+    rule.fwmark === 0 &&
+    [rule.from, rule.to, rule.iifname, rule.oifname].every((selector) => selector === null);
+  return KERNEL_RULES.filter(
+    ({ family, table }) =>
+      families.includes(family) && !observed.some((rule) => leadsTo(rule, family, table)),
+  ).map(({ name, ...rule }) => ({
+    op: { op: 'rule-add', ...rule, protocol: KERNEL_PROTOCOL },
+    object: ruleText(rule),
+    text: `add the kernel’s own rule IPv${rule.family} ${rule.priority} for ${name}`,
+  }));
 }
 
 function selectors(rule: Rule): RuleValues {
@@ -67,6 +114,9 @@ function selectors(rule: Rule): RuleValues {
 const routePlace = (route: RouteValues | Route): string =>
   `${route.table} ${formatCidr(route.dst)} ${route.metric ?? 0}`;
 
+const routeText = (route: RouteValues | Route): string =>
+  `route ${formatCidr(route.dst)} table ${route.table}`;
+
 function sameRoute(have: Route, want: RouteValues): boolean {
   return (
     have.type === (want.type ?? 'unicast') &&
@@ -77,6 +127,7 @@ function sameRoute(have: Route, want: RouteValues): boolean {
     have.protocol === (want.protocol ?? PROTOCOL) &&
     (want.scope === undefined ||
       want.type === 'blackhole' ||
+      want.type === 'unreachable' ||
       familyOf(want.dst.ip) === 6 ||
       have.scope === want.scope)
   );
@@ -99,7 +150,8 @@ export function diffRoutes(observed: readonly Route[], desired: readonly RouteVa
     if (there && sameRoute(there, route)) continue;
     changes.push({
       op: { op: 'route-replace', ...route },
-      text: `${there ? 'replace' : 'add'} route ${formatCidr(route.dst)} table ${route.table}`,
+      object: routeText(route),
+      text: `${there ? 'replace' : 'add'} ${routeText(route)}`,
     });
   }
   for (const route of have.values()) {
@@ -108,11 +160,12 @@ export function diffRoutes(observed: readonly Route[], desired: readonly RouteVa
         op: 'route-del',
         dst: route.dst,
         table: route.table,
-        type: route.type as 'unicast' | 'blackhole',
+        type: route.type as 'unicast' | 'blackhole' | 'unreachable',
         metric: route.metric,
         protocol: PROTOCOL,
       },
-      text: `delete route ${formatCidr(route.dst)} table ${route.table}`,
+      object: routeText(route),
+      text: `delete ${routeText(route)}`,
     });
   }
   return changes;
@@ -137,20 +190,20 @@ export function diffAddresses(
   for (const address of observed) {
     const linkLocal6 = familyOf(address.ip) === 6 && address.scope !== 0;
     if (linkLocal6 || wanted.has(key(address))) continue;
-    changes.push({
-      op: { op: 'addr-del', index, ip: address.ip, length: address.length },
-      text: `delete address ${formatCidr({ ip: address.ip, length: address.length })} of link ${index}`,
-    });
+    const object = addressText(index, address);
+    const { ip, length } = address;
+    changes.push({ op: { op: 'addr-del', index, ip, length }, object, text: `delete ${object}` });
   }
   for (const address of desired) {
     if (have.has(key(address))) continue;
-    changes.push({
-      op: { op: 'addr-add', index, ...address },
-      text: `add address ${formatCidr({ ip: address.ip, length: address.length })} to link ${index}`,
-    });
+    const object = addressText(index, address);
+    changes.push({ op: { op: 'addr-add', index, ...address }, object, text: `add ${object}` });
   }
   return changes;
 }
+
+const addressText = (index: number, { ip, length }: { ip: Ip; length: number }): string =>
+  `address ${formatCidr({ ip, length })} of link ${index}`;
 
 /** An element of the pods' map: link and address to the chain of an ENI. */
 export type PodElement = { readonly hostIfname: string; readonly ip: Ip; readonly chain: string };

@@ -17,6 +17,7 @@ import {
   PODS_TABLE,
   slotKey,
   UNHELD_TABLE,
+  UNREACHABLE_TABLE,
 } from './marks.ts';
 
 it('our mark bits and the rest are the whole word', () => {
@@ -30,14 +31,10 @@ it('a table is the ENI’s place, and the primary has none', () => {
   assert.equal(eniTable({ networkCard: 2, deviceIndex: 0 }), 0x5100);
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 0 }), RangeError);
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 128 }), /card 0\.\.31, device 0\.\.127/);
-  assert.deepEqual([0x4ffe, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 254].map(isOurTable), [
-    false,
-    true,
-    true,
-    true,
-    false,
-    false,
-  ]);
+  assert.deepEqual(
+    [0x4ffd, UNREACHABLE_TABLE, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 254].map(isOurTable),
+    [false, true, true, true, true, false, false],
+  );
 });
 
 it('a host link name is stable, short, and tells attachments apart', () => {

@@ -21,6 +21,8 @@ export const MAX_ENI_MARK = 0x7d;
 export const PODS_TABLE = 0x5000;
 /** Black holes for the addresses of our ENIs; a pod's route in PODS_TABLE comes first. */
 export const UNHELD_TABLE = 0x4fff;
+/** The same addresses for what the node itself sends: unreachable, so that a process is told so. */
+export const UNREACHABLE_TABLE = 0x4ffe;
 /** Device indexes per network card that the tables leave room for. */
 const TABLES_PER_CARD = 128;
 /** EC2 has no more cards than this on any type (p5: 32). */
@@ -54,11 +56,12 @@ export function eniTable(eni: EniSlot): number {
 
 /** True for every route table number that is ours. */
 export const isOurTable = (table: number): boolean =>
-  table >= UNHELD_TABLE && table < PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
+  table >= UNREACHABLE_TABLE && table < PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
 
 // Rules are walked in this order for each packet that is not local: after `local` (0), long before `main` (32766).
 export const RULE_PODS = 512;
-export const RULE_UNHELD = 513;
+export const RULE_UNREACHABLE = 513;
+export const RULE_UNHELD = 514;
 export const RULE_ENI = 1024;
 /** Inside a pod with more than one interface: the address's own table. */
 export const RULE_POD_SOURCE = 512;

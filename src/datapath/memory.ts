@@ -1,5 +1,6 @@
 // What the datapath remembers between calls, and its doors to the kernel. Everything in `Memory` can be read again
 // from the journal (pods) and the kernel (the rest); it is here so that the hot path asks nobody.
+import type { Ip } from '../base/ip.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { NfNetlink } from '../kernel/nfnetlink.ts';
 import type { Nft } from '../kernel/nftables.ts';
@@ -30,6 +31,14 @@ export type Memory = {
   cut: Map<string, CutLink>;
   /** Links cut so far: gives each its group. */
   cutCount: number;
+  /** Name of each held pod's link that has been up, by interface index. */
+  podLinks: Map<number, string>;
+  /** Slot key and name of each ENI's link, by interface index. */
+  eniLinks: Map<number, { readonly key: string; readonly name: string }>;
+  /** When an address that a pod holds was last removed from a link of the node (ms), by address and link. */
+  removedAt: Map<string, number>;
+  /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
+  onLinks: ReadonlyMap<Ip, string>;
   /** The nft table as it was when last found right: our text, and the kernel's. */
   table: { text: string; kernel: string } | undefined;
 };
@@ -42,5 +51,9 @@ export const emptyMemory = (): Memory => ({
   ruleless: new Set(),
   cut: new Map(),
   cutCount: 0,
+  podLinks: new Map(),
+  eniLinks: new Map(),
+  removedAt: new Map(),
+  onLinks: new Map(),
   table: undefined,
 });

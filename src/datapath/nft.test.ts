@@ -31,6 +31,7 @@ it('the table of a node with two ENIs', () => {
     ct mark set ct mark & 0xffffff80 | 0x7f accept
   }
   chain begin {
+    ip daddr 169.254.1.1 drop
     ip daddr 169.254.0.0/16 goto outside
     ip daddr != @exempt4 goto outside
   }

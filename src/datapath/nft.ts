@@ -7,7 +7,7 @@
 // connection has a way already (by_ct), whether it is a new one that leaves the VPC (begin, outside), and else takes the
 // ENI. Most packets are of established connections: for those a rule less is what counts.
 import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
-import { primaryEni, withoutCovered } from './desired.ts';
+import { POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
 import {
   CT_PRIMARY,
   CT_SNAT,
@@ -81,6 +81,8 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ]),
     chain('outside', [`${setCtMark(CT_SNAT)} accept`]),
     chain('begin', [
+      // The node has it on `lo`, so as to answer ARP for it: nothing else of the node answers there.
+      `ip daddr ${formatIp(POD_GATEWAY)} drop`,
       `ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
       ...(node.snat === 'none' ? [] : ['ip daddr != @exempt4 goto outside']),
     ]),

@@ -37,6 +37,9 @@ export function readTable(objects: readonly NftObject[]): ObservedTable {
   return { kernel: JSON.stringify(kept, (key, value) => (key === 'handle' ? undefined : value)), chains };
 }
 
+/** False when the table, or its map, is gone. By own netlink: libnftables reads all chains of the namespace first. */
+export const hasPodsMap = (kernel: Kernel): boolean => kernel.nf.hasSet('inet', NFT_TABLE, PODS_MAP);
+
 /** Elements of the pods' map; null when the map is not there. */
 export function listElements(kernel: Kernel): PodElement[] | null {
   try {

@@ -4,11 +4,12 @@ import type { RtOp } from '../kernel/rtnetlink.ts';
 import { diffRoutes, diffRules } from './diff.ts';
 import { GROUP_CUT, isOurGroup, isPodLinkName, NFT_TABLE, PROTOCOL } from './marks.ts';
 import { emptyMemory, type Kernel, type Memory } from './memory.ts';
-import { releaseLeavingLinks } from './sync.ts';
+import { gatewayAddress } from './sync-addresses.ts';
+import { releaseLeavingLinks } from './sync-links.ts';
 import type { SysctlRecord } from './sysctls.ts';
 
 export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: SysctlRecord): Promise<void> {
-  releaseLeavingLinks(kernel, { enis: [] }, []);
+  releaseLeavingLinks(kernel, { enis: [] }, () => {});
   const links = kernel.rt.links();
   const ops: RtOp[] = [];
   const hasOurs = new Set<number>();
@@ -20,6 +21,7 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   }
   ops.push(...diffRules(kernel.rt.rules(), []).map((change) => change.op));
   ops.push(...diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), []).map((change) => change.op));
+  ops.push({ op: 'addr-del', ...gatewayAddress });
   // What is gone already is as wanted, and a later call finds what is not.
   kernel.rt.tryApply(ops);
   if (hasOurs.size > 0) await kernel.rt.applyAsync([{ op: 'group-del', group: GROUP_CUT }]);

@@ -62,8 +62,8 @@ export const podLinkSysctls = (link: string, judged: boolean): readonly WantedSy
 type Entry = { before: string; ours: string };
 
 export type SysctlRecord = {
-  /** Sets what differs; the keys that were changed. */
-  ensure(wanted: readonly WantedSysctl[]): string[];
+  /** Sets what differs and `may` be set; the keys that were changed. */
+  ensure(wanted: readonly WantedSysctl[], may: (key: string) => boolean): string[];
   /** Puts back what is still as we set it, forgets all; the keys that were changed. */
   restore(): string[];
 };
@@ -81,7 +81,7 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
   };
 
   return {
-    ensure(wanted) {
+    ensure(wanted, may) {
       const changed: string[] = [];
       for (const { key, value, optional } of wanted) {
         const now = readSysctl(netns, key);
@@ -90,6 +90,7 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
           if (optional) continue;
           throw new Error(`${key} is not there in ${netns.path}: the datapath needs it`);
         }
+        if (!may(key)) continue;
         // The first value we met is the operator's; one that somebody set since then is drift.
         if (!entries.has(key)) {
           entries.set(key, { before: now, ours: value });

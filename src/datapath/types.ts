@@ -112,12 +112,26 @@ export type CheckTarget = {
   readonly routes?: readonly PodRoute[];
 };
 
+/** Something that others do and that is told rather than put right. `object` is the same as long as it is the same thing. */
+export type Told = {
+  /** withheld: the node only reports. fight: put back again and again. address: a pod's, on a link of the node. */
+  readonly kind: 'withheld' | 'fight' | 'address';
+  readonly object: string;
+  readonly text: string;
+  /** Whose pod it concerns, where it is one's. */
+  readonly ip?: Ip;
+};
+
 /** What a sync found and did, for the log and for `ipam check`. */
 export type SyncReport = {
   /** One line for each thing that differed and was put right. */
   readonly changes: readonly string[];
   /** Held pods whose link is gone: the journal says held, the kernel has nothing. */
   readonly missingPods: readonly string[];
+  /** ENIs that no link of the node belongs to: their addresses cannot be used. */
+  readonly absent: readonly Eni[];
+  /** When something that was left for now may be put right (ms); null when nothing was. */
+  readonly retryAt: number | null;
 };
 
 export type { AttachmentKey, EniSlot };

@@ -157,7 +157,7 @@ describe('wiring', needsRoot, () => {
     it('an ENI whose chain somebody deleted', async () => {
       vpc.nft('node', 'delete table inet podway');
       const wiring = pods.wiring('bad', '10.0.0.121', eni1, { ifname: 'net1' });
-      assert.throws(() => pods.datapath.wirePod(wiring), { code: 'ENOENT' });
+      assert.throws(() => pods.datapath.wirePod(wiring), { code: 'DATAPATH_CHANGED' });
       wiring.netns.close();
       assert.throws(() => vpc.ip('bad', 'link show net1'));
       await pods.datapath.syncNode(pods.state({ pods: [] }));

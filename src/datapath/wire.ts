@@ -295,7 +295,16 @@ function addElements(kernel: Kernel, w: PodWiring): void {
   try {
     kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));
   } catch (error) {
-    if ((error as { code?: string }).code !== 'EEXIST') throw error;
+    const { code } = error as { code?: string };
+    if (code === 'ENOENT') {
+      throw new PodwayError(
+        'DATAPATH_CHANGED',
+        `the nft table inet ${NFT_TABLE} lacks ${PODS_MAP} or ${eniChain(w.eni)}: somebody removed it`,
+        { object: `inet ${NFT_TABLE}` },
+        { cause: error },
+      );
+    }
+    if (code !== 'EEXIST') throw error;
     // Left by a kill in the middle of an earlier ADD of this attachment.
     dropElements(kernel, w.hostIfname, w.ips);
     kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));

@@ -38,6 +38,8 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   if (!growth.possible) {
     if (totals.incoming + state.creations.size > 0) return growing(totals.incoming, since);
     if (position < cooling.length) return coolingError();
+    const linkless = linklessError(state, since);
+    if (linkless) return linkless;
     // Slots that are on their way back to EC2 are nobody's: this node is not at its limit.
     const leaving = leavingSlots(state);
     if (leaving > 0) {
@@ -60,6 +62,14 @@ function unsetError(state: PoolState, now: number): PodwayError | null {
     if (pause) return pausedError(pause, `${eni.id} is attached and not set up on the node`, eni.id);
   }
   return null;
+}
+
+/** An ENI whose addresses would do, had it a link. */
+function linklessError(state: PoolState, since: number): PodwayError | null {
+  const eni = [...state.enis.values()].find((one) => one.linkless && one.phase !== 'leaving');
+  if (!eni) return null;
+  const message = `no link of the node has the MAC address ${eni.mac} of ${eni.id} (device ${eni.deviceIndex}): its ${eni.blocks.size} addresses cannot be used`;
+  return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, since });
 }
 
 const growing = (incoming: number, since: number): PodwayError =>

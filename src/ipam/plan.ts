@@ -130,7 +130,7 @@ export function growableEnis(
   now: number,
 ): { eni: Eni; room: number }[] {
   return [...state.enis.values()]
-    .filter((eni) => eni.phase === 'ready' && eni.missingSince === null)
+    .filter((eni) => eni.phase === 'ready' && eni.missingSince === null && !eni.linkless)
     .map((eni) => ({ eni, room: addressesPerEni(limits) - ipv4Slots(eni) }))
     .filter(({ room }) => room > 0)
     .sort(

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.ts';
 import { withBudget } from '../cloud/budget.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { Cloud, Tags } from '../cloud/port.ts';
+import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener, silentLog } from './core.ts';
@@ -259,6 +259,20 @@ export class AddressPool {
     return true;
   }
 
+  /** What of the pool the node cannot use now: ENIs without a link, addresses that are on a link of the node. */
+  noteNode(seen: { linkless: ReadonlySet<EniId>; onLinks: ReadonlyMap<Ip, string> }): void {
+    const { state } = this.#core;
+    const changed = [...state.enis.values()].filter(
+      (eni) => Boolean(eni.linkless) !== seen.linkless.has(eni.id),
+    );
+    const isSame = sameKeys(state.onLinks, seen.onLinks);
+    if (changed.length === 0 && isSame) return;
+    const enis = new Map(state.enis);
+    for (const eni of changed) enis.set(eni.id, { ...eni, linkless: seen.linkless.has(eni.id) });
+    this.#core.state = { ...state, enis, onLinks: isSame ? state.onLinks : new Map(seen.onLinks) };
+    this.kick();
+  }
+
   enis(): AttachedEni[] {
     return attachedNow(this.#core);
   }
@@ -444,3 +458,6 @@ export class AddressPool {
     this.#running.add(watched);
   }
 }
+
+const sameKeys = (a: ReadonlyMap<Ip, unknown>, b: ReadonlyMap<Ip, unknown>): boolean =>
+  a.size === b.size && [...a.keys()].every((ip) => b.has(ip));

@@ -90,7 +90,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     .map((eni) => viewEni(context, eni, shown));
   const astray = [...state.uses]
     .filter(([ip, use]) => !shown.has(ip) && !isFree(use, now))
-    .map(([ip, use]) => viewAddress(ip, use, now));
+    .map(([ip, use]) => viewAddress(state, ip, use, now));
   for (const address of [...enis.flatMap((eni) => eni.addresses), ...astray]) {
     if (address.ip.includes(':')) {
       if (address.state !== 'quarantined' && address.state !== 'foreign') totals6[address.state]++;
@@ -141,7 +141,7 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
     };
     if (cidrSize(block.cidr) === 1) {
       shown.add(block.cidr.ip);
-      const view = viewAddress(block.cidr.ip, state.uses.get(block.cidr.ip), now);
+      const view = viewAddress(state, block.cidr.ip, state.uses.get(block.cidr.ip), now);
       addresses.push({ ...view, ...(block.foreign ? { state: 'foreign' as const } : {}), ...flags });
       continue;
     }
@@ -151,7 +151,7 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
       shown.add(ip);
       if (isFree(use, now)) continue;
       counts[use.kind]++;
-      addresses.push({ ...viewAddress(ip, use, now), ...flags });
+      addresses.push({ ...viewAddress(state, ip, use, now), ...flags });
     }
     prefixes.push(viewPrefix(block, counts));
   }
@@ -182,9 +182,13 @@ function viewPrefix(block: Block, counts: { held: number; cooling: number; quara
   return { cidr: formatCidr(block.cidr), held, cooling, free, family: familyOf(block.cidr.ip) };
 }
 
-function viewAddress(ip: Ip, use: Use | undefined, now: number): AddressView {
+function viewAddress(state: PoolState, ip: Ip, use: Use | undefined, now: number): AddressView {
   const text = formatIp(ip);
-  if (use === undefined || isFree(use, now)) return { ip: text, state: 'free' };
+  if (use === undefined || isFree(use, now)) {
+    const link = state.onLinks.get(ip);
+    if (link === undefined) return { ip: text, state: 'free' };
+    return { ip: text, state: 'quarantined', reason: `it is on ${link} of the node` };
+  }
   if (use.kind === 'held') {
     const { containerId, ifname, pod } = use.lease.owner;
     return {

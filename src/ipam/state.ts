@@ -71,6 +71,8 @@ export type Eni = EniRef & {
   /** When our last change of it in the cloud ended; describes begun before that say nothing. */
   readonly settledAt: number;
   readonly missingSince: number | null;
+  /** No link of the node belongs to it: what it has cannot be used. */
+  readonly linkless?: boolean;
   readonly blocks: ReadonlyMap<Ip, Block>;
   /** Addresses that calls of ours may have brought without our knowing: that many new ones are ours. */
   readonly unsettled: { readonly count: number; readonly since: number } | null;
@@ -114,6 +116,8 @@ export type PoolState = {
   readonly removed: ReadonlyMap<EniId, number>;
   /** What a call is out for now: an ENI's id or a creation's token, and the addresses that it will bring. */
   readonly busy: ReadonlyMap<string, number>;
+  /** Addresses that somebody put on a link of the node, with its name: not given out while they are there. */
+  readonly onLinks: ReadonlyMap<Ip, string>;
   /** By what is paused: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
   readonly pauses: ReadonlyMap<string, Pause>;
 };
@@ -125,6 +129,7 @@ export const emptyPool: PoolState = {
   foreign: [],
   removed: new Map(),
   busy: new Map(),
+  onLinks: new Map(),
   pauses: new Map(),
 };
 
@@ -141,9 +146,14 @@ export function withoutEntry<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<
 export const isFree = (use: Use | undefined, now: number): boolean =>
   use === undefined || (use.kind === 'cooling' && use.clean && use.until <= now);
 
+/** True when the address can be given out, as far as the address is concerned. */
+const isGivable = (state: PoolState, ip: Ip, now: number): boolean =>
+  isFree(state.uses.get(ip), now) && !state.onLinks.has(ip);
+
 /** True when addresses of the block may be given out. */
 export const isUsable = (eni: Eni, block: Block): boolean =>
   eni.phase === 'ready' &&
+  !eni.linkless &&
   eni.missingSince === null &&
   !block.pending &&
   !block.leaving &&
@@ -158,8 +168,10 @@ const isComing = (eni: Eni, block: Block): boolean =>
 
 /** Addresses that a block can still give: an address or prefix, each minus what is used. */
 export function freeInBlock(state: PoolState, block: Block, now: number): number {
-  if (cidrSize(block.cidr) === 1) return isFree(state.uses.get(block.cidr.ip), now) ? 1 : 0;
+  if (cidrSize(block.cidr) === 1) return isGivable(state, block.cidr.ip, now) ? 1 : 0;
   let used = 0;
+  for (const ip of state.onLinks.keys())
+    if (cidrContains(block.cidr, ip) && isFree(state.uses.get(ip), now)) used++;
   for (const [ip, use] of state.uses) if (cidrContains(block.cidr, ip) && !isFree(use, now)) used++;
   return cidrSize(block.cidr) - used;
 }
@@ -195,6 +207,7 @@ export function countPool(state: PoolState, family: Family, now: number): Totals
     if (familyOf(ip) !== family || isFree(use, now)) continue;
     totals[use.kind]++;
   }
+  for (const ip of state.onLinks.keys()) if (isFree(state.uses.get(ip), now)) totals.quarantined++;
   for (const eni of state.enis.values()) {
     for (const block of eni.blocks.values()) {
       if (familyOf(block.cidr.ip) !== family) continue;
@@ -265,6 +278,7 @@ function oldestInBlock(state: PoolState, block: Block, now: number): { ip: Ip; s
   const size = cidrSize(block.cidr);
   for (let offset = 0; offset < size; offset++) {
     const ip = offset === 0 ? block.cidr.ip : addToIp(block.cidr.ip, offset);
+    if (state.onLinks.has(ip)) continue;
     const use = state.uses.get(ip);
     if (use === undefined) return { ip, since: 0 };
     if (isFree(use, now) && use.kind === 'cooling' && (!best || use.since < best.since))

@@ -10,7 +10,8 @@ export type SettingKey =
   | 'excludeSnatCidrs'
   | 'podMtu'
   | 'warm'
-  | 'idleRelease';
+  | 'idleRelease'
+  | 'repair';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
 
 export type Settings = {
@@ -25,6 +26,7 @@ export type Settings = {
   warm: number;
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
   idleReleaseMs: number;
+  repair: 'enforce' | 'report';
 };
 
 type Row = { example: string; fallback: string; meaning: string; read(text: string): unknown };
@@ -109,6 +111,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'idle time, after cooldown, before an address goes back',
     read: duration,
   },
+  repair: {
+    example: 'enforce|report',
+    fallback: 'enforce',
+    meaning: 'what others change on a node is put back, or told',
+    read: oneOf('enforce', 'report'),
+  },
 };
 
 export const isSettingKey = (key: string): key is SettingKey => Object.hasOwn(settingRows, key);
@@ -160,6 +168,7 @@ export function readSettings(texts: SettingTexts): Settings {
     excludeSnatCidrs: read('excludeSnatCidrs'),
     warm: read('warm'),
     idleReleaseMs: read('idleRelease'),
+    repair: read('repair'),
     ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),
   };
 }

@@ -37,6 +37,7 @@ export function writeNodeFiles(input: NodeFilesInput): void {
       warm: settings.warm,
       cooldownMs: settings.cooldownMs,
       idleReleaseMs: settings.idleReleaseMs,
+      repair: settings.repair,
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),

@@ -1,0 +1,90 @@
+// Whether a notification of the kernel says that somebody changed what is ours, and which part of a sync looks at it.
+// Pure. Own changes do not come here where the kernel says who asked (routes, rules, addresses, elements); of links and
+// settings it does not, and there the event's values are compared with what should be. A wrong yes costs one look.
+import { cidrContains, type Ip } from '../base/ip.ts';
+import type { KernelEvent } from '../kernel/monitor.ts';
+import { MAIN_TABLE } from '../kernel/rtnetlink.ts';
+import { POD_GATEWAY } from './desired.ts';
+import { GROUP_PODS, isOurTable, isPodLinkName, PROTOCOL } from './marks.ts';
+import type { Memory } from './memory.ts';
+import { PODS_MAP } from './nft.ts';
+import type { Part } from './parts.ts';
+import type { NodeDatapath } from './types.ts';
+
+/** Table of the kernel's rule behind `main`. */
+const DEFAULT_TABLE = 253;
+
+type Known = Pick<Memory, 'node' | 'pods' | 'eniLinks' | 'podLinks'>;
+
+export function concernOf(event: KernelEvent, known: Known): Part | null {
+  const { node } = known;
+  if (!node) return null;
+  switch (event.kind) {
+    case 'link':
+      return concernsLink(event, known, node) ? 'links' : null;
+    case 'address':
+      return concernOfAddress(event, known, node);
+    case 'route':
+      return isOurTable(event.route.table) ? 'routes' : null;
+    case 'rule': {
+      const { protocol, table } = event.rule;
+      const isKernels = event.change === 'del' && (table === MAIN_TABLE || table === DEFAULT_TABLE);
+      return isKernels || protocol === PROTOCOL || isOurTable(table) ? 'rules' : null;
+    }
+    case 'neighbour': {
+      const { index, state, proxy } = event.neighbour;
+      const isFixed = state === 'permanent' || state === 'noarp';
+      const isOurs = known.podLinks.has(index) || known.eniLinks.has(index);
+      return event.change === 'new' && isFixed && !proxy && isOurs ? 'neighbours' : null;
+    }
+    case 'netconf': {
+      const { index, forwarding, rpFilter } = event.netconf;
+      if (index < 0) return forwarding === 0 ? 'sysctls' : null;
+      if (!known.podLinks.has(index) && !known.eniLinks.has(index)) return null;
+      return forwarding === 0 || (rpFilter !== undefined && rpFilter !== 2) ? 'sysctls' : null;
+    }
+    case 'nftables':
+      return event.object === 'element' && event.set === PODS_MAP ? 'elements' : 'table';
+    default:
+      return null;
+  }
+}
+
+function concernsLink(
+  { change, link }: KernelEvent & { kind: 'link' },
+  known: Known,
+  node: NodeDatapath,
+): boolean {
+  const podLink = known.podLinks.get(link.index);
+  if (known.pods.has(link.name)) {
+    if (change === 'del') return true;
+    // An ADD makes its link down and sets it up: down counts from one that was up.
+    return podLink !== undefined && (!link.up || link.group !== GROUP_PODS);
+  }
+  // Renamed, or moved away.
+  if (podLink !== undefined) return known.pods.has(podLink);
+  if (isPodLinkName(link.name)) return false;
+  const was = known.eniLinks.get(link.index);
+  const eni = node.enis.find((one) => one.mac === link.mac);
+  if (change === 'del' || !eni) return was !== undefined;
+  if (was?.name !== link.name) return true;
+  const isPrimary = eni.deviceIndex === 0 && eni.networkCard === 0;
+  return !isPrimary && (!link.up || link.mtu !== node.eniMtu);
+}
+
+function concernOfAddress(
+  { address }: KernelEvent & { kind: 'address' },
+  known: Known,
+  node: NodeDatapath,
+): Part | null {
+  if (address.ip === POD_GATEWAY) return 'addresses';
+  // IPv6 gives every link that goes up an address of its own.
+  if (address.scope !== 0) return null;
+  return known.eniLinks.has(address.index) || isOfOurEnis(node, address.ip) ? 'addresses' : null;
+}
+
+function isOfOurEnis(node: NodeDatapath, ip: Ip): boolean {
+  return node.enis.some(
+    (eni) => eni.addresses.includes(ip) || eni.prefixes.some((prefix) => cidrContains(prefix, ip)),
+  );
+}

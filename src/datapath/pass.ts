@@ -1,0 +1,44 @@
+// One sync's verdicts: each difference is asked for by its object before it is put right, once for each object, and is
+// then done or withheld. What is withheld is not lost: `retryAt` says when the next sync may put it right.
+
+/** What is to be done about a difference: put right, left until a time (ms), or left as it is. */
+export type Ruling = 'repair' | { readonly until: number | null };
+export type Rule = (object: string, text: string) => Ruling;
+
+export class Pass {
+  readonly changes: string[] = [];
+  readonly #rulings = new Map<string, Ruling>();
+  readonly #rule: Rule;
+  #retryAt: number | null = null;
+
+  constructor(rule: Rule) {
+    this.#rule = rule;
+  }
+
+  /** Ms; null when nothing waits. */
+  get retryAt(): number | null {
+    return this.#retryAt;
+  }
+
+  /** Objects that were found different. */
+  get objects(): Iterable<string> {
+    return this.#rulings.keys();
+  }
+
+  /** True when the difference is to be put right; tell `done` once it is. */
+  may(object: string, text: string): boolean {
+    let ruling = this.#rulings.get(object);
+    if (ruling === undefined) {
+      ruling = this.#rule(object, text);
+      this.#rulings.set(object, ruling);
+    }
+    if (ruling === 'repair') return true;
+    const { until } = ruling;
+    if (until !== null) this.#retryAt = Math.min(this.#retryAt ?? Number.POSITIVE_INFINITY, until);
+    return false;
+  }
+
+  done(text: string): void {
+    this.changes.push(text);
+  }
+}

@@ -1,0 +1,145 @@
+// Addresses and neighbours of a sync. An address that a pod holds and that somebody put on a link of the node takes the
+// pod's packets away: it is removed, once a minute at most, and only told of when it returns or when others would go
+// with it. This is the one exception to "ours is marked". A free address of ours on a link is not given out meanwhile.
+// Here too: the gateway's address on `lo`, by which the node answers ARP for it on every link, and fixed neighbours on
+// links of ours that lead elsewhere.
+import {
+  bitsOf,
+  cidrContains,
+  cidrOf,
+  familyOf,
+  formatCidr,
+  formatIp,
+  hostCidr,
+  type Ip,
+} from '../base/ip.ts';
+import type { Address, Link } from '../kernel/rtnetlink.ts';
+import { gatewayOf, POD_GATEWAY } from './desired.ts';
+import { isPrimary, linkMacs, slotKey } from './marks.ts';
+import type { Kernel, Memory } from './memory.ts';
+import type { Pass } from './pass.ts';
+import { applyChanges } from './sync-links.ts';
+import type { NodeDatapath, Told } from './types.ts';
+
+/** Ms between two removals of one address. */
+export const REMOVAL_PAUSE_MS = 60_000;
+/** `lo` has this index in every namespace. */
+const LO = 1;
+/** RT_SCOPE_LINK: the kernel chooses no such address as the source of what the node sends. */
+const SCOPE_LINK = 253;
+
+export const gatewayAddress = {
+  index: LO,
+  ip: POD_GATEWAY,
+  length: 32,
+  noPrefixRoute: true,
+  scope: SCOPE_LINK,
+};
+
+const isGateway = (address: Address): boolean =>
+  address.index === LO && address.ip === POD_GATEWAY && address.length === 32;
+
+export function syncAddresses(
+  kernel: Kernel,
+  memory: Memory,
+  node: NodeDatapath,
+  links: readonly Link[],
+  pass: Pass,
+  clock: { now: number; tell: (told: Told) => void },
+): void {
+  const addresses = kernel.rt.addresses();
+  if (!addresses.some(isGateway)) {
+    const text = formatCidr(hostCidr(POD_GATEWAY));
+    const op = { op: 'addr-add', ...gatewayAddress } as const;
+    applyChanges(kernel, [{ op, object: `address ${text} of lo`, text: `add address ${text} to lo` }], pass);
+  }
+  const holders = new Map(
+    [...memory.pods.values()].flatMap((pod) => pod.ips.map((ip) => [ip, pod.hostIfname])),
+  );
+  const primaries = new Set(node.enis.map((eni) => eni.primaryIp));
+  const nameOf = (index: number) => links.find((link) => link.index === index)?.name ?? `link ${index}`;
+  const onLinks = new Map<Ip, string>();
+  for (const address of addresses) {
+    const { ip, length, index } = address;
+    if (primaries.has(ip) || isGateway(address)) continue;
+    if (!holders.has(ip)) {
+      if (isOfEnis(node, ip)) onLinks.set(ip, nameOf(index));
+      continue;
+    }
+    const what = `address ${formatIp(ip)}/${length} of ${nameOf(index)}`;
+    const object = `${what}, which a pod holds`;
+    const removedAt = memory.removedAt.get(object);
+    const dependents = dependentsOf(address, addresses);
+    if (removedAt !== undefined && clock.now - removedAt < REMOVAL_PAUSE_MS) {
+      clock.tell({
+        kind: 'address',
+        object,
+        ip,
+        text: `${what}, which a pod holds, is back after its removal: somebody puts it there`,
+      });
+    } else if (dependents.length > 0) {
+      clock.tell({
+        kind: 'address',
+        object,
+        ip,
+        text: `${what} is held by a pod and stays: ${dependents.map(formatIp).join(', ')} would go with it`,
+      });
+    } else if (pass.may(object, `remove ${object}`)) {
+      memory.removedAt.set(object, clock.now);
+      kernel.rt.tryApply([{ op: 'addr-del', index, ip, length }]);
+      pass.done(`remove ${object}`);
+    }
+  }
+  for (const [ip, at] of memory.removedAt)
+    if (clock.now - at >= REMOVAL_PAUSE_MS) memory.removedAt.delete(ip);
+  memory.onLinks = onLinks;
+}
+
+/** Addresses that the kernel would take off the link with this one (IFA_F_SECONDARY of the same prefix). */
+function dependentsOf(address: Address, all: readonly Address[]): Ip[] {
+  if (address.secondary || familyOf(address.ip) === 6 || address.length === bitsOf(4)) return [];
+  const prefix = cidrOf(address.ip, address.length);
+  return all
+    .filter(
+      (other) =>
+        other.secondary &&
+        other.index === address.index &&
+        other.length === address.length &&
+        cidrContains(prefix, other.ip),
+    )
+    .map((other) => other.ip);
+}
+
+const isOfEnis = (node: NodeDatapath, ip: Ip): boolean =>
+  node.enis.some(
+    (eni) => eni.addresses.includes(ip) || eni.prefixes.some((prefix) => cidrContains(prefix, ip)),
+  );
+
+/** Fixed entries that lead a pod's address, or an ENI's router, elsewhere: without them the kernel asks, and knows. */
+export function syncNeighbours(
+  kernel: Kernel,
+  memory: Memory,
+  node: NodeDatapath,
+  eniLinks: ReadonlyMap<string, Link>,
+  pass: Pass,
+): void {
+  const routers = new Map<number, Ip>();
+  for (const eni of node.enis) {
+    const link = eniLinks.get(slotKey(eni));
+    if (link && !isPrimary(eni)) routers.set(link.index, gatewayOf(eni));
+  }
+  const wrong = kernel.rt.neighbours().filter(({ index, ip, mac, state, proxy }) => {
+    if (proxy || (state !== 'permanent' && state !== 'noarp')) return false;
+    if (routers.get(index) === ip) return true;
+    const name = memory.podLinks.get(index);
+    return name !== undefined && memory.pods.get(name)!.ips.includes(ip) && mac !== linkMacs(name).pod;
+  });
+  applyChanges(
+    kernel,
+    wrong.map(({ index, ip }) => {
+      const object = `neighbour ${formatIp(ip)} of link ${index}`;
+      return { op: { op: 'neigh-del', index, ip }, object, text: `remove the fixed ${object}` };
+    }),
+    pass,
+  );
+}

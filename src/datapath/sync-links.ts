@@ -1,0 +1,189 @@
+// The links of a sync: ENIs' and pods'. A secondary ENI's link is ours as a whole; the primary's is the operating
+// system's, settings aside. Pods' links are up and in our group; what no pod holds is cut; ENIs that leave are left as
+// they came. Synchronous: no hot path comes between a look and the change made from it.
+import type { Link } from '../kernel/rtnetlink.ts';
+import { readSysctls, writeSysctl } from '../kernel/sysctl.ts';
+import { eniAddress } from './desired.ts';
+import { type Change, diffAddresses } from './diff.ts';
+import { findEniLink } from './enis.ts';
+import {
+  cutGroup,
+  eniTable,
+  GROUP_PODS,
+  isCutGroup,
+  isOurGroup,
+  isOurTable,
+  isPodLinkName,
+  isPrimary,
+  PODS_TABLE,
+  PROTOCOL,
+  slotKey,
+} from './marks.ts';
+import type { Kernel, Memory } from './memory.ts';
+import type { Pass } from './pass.ts';
+import {
+  nodeSysctls,
+  podLinkSysctls,
+  primaryLinkSysctls,
+  type SysctlRecord,
+  secondaryLinkSysctls,
+} from './sysctls.ts';
+import type { Eni, NodeDatapath } from './types.ts';
+
+/** Links that every ENI of the state has, by slot key. */
+export function linksOfEnis(node: NodeDatapath, links: readonly Link[]): Map<string, Link> {
+  const candidates = links
+    .filter((link) => !isPodLinkName(link.name))
+    .map((link) => ({ name: link.name, mac: link.mac ?? undefined, kind: link.kind ?? undefined, link }));
+  const found = new Map<string, Link>();
+  for (const eni of node.enis) {
+    const match = findEniLink(candidates, eni.mac);
+    if (match) found.set(slotKey(eni), match.link);
+  }
+  return found;
+}
+
+/** Refusals that say that the thing is as wanted already, or that its link is on its way out or withheld. */
+const SETTLED_DELETION = new Set(['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV']);
+const SETTLED_ADDITION = new Set(['EEXIST', 'ENETDOWN', 'ENODEV']);
+
+export function applyChanges(kernel: Kernel, found: readonly Change[], pass: Pass): void {
+  const wanted = found.filter((change) => pass.may(change.object, change.text));
+  if (wanted.length === 0) return;
+  kernel.rt.tryApply(wanted.map((change) => change.op)).forEach((error, place) => {
+    const change = wanted[place]!;
+    const settled = change.op.op.endsWith('-del') ? SETTLED_DELETION : SETTLED_ADDITION;
+    if (error && !settled.has(error.code)) throw error;
+    if (error?.code !== 'ENETDOWN') pass.done(change.text);
+  });
+}
+
+/** Settings of the node and of all links of ours. Their values are read in one go: there are two for each pod. */
+export function syncSysctls(
+  kernel: Kernel,
+  memory: Memory,
+  sysctls: SysctlRecord,
+  node: NodeDatapath,
+  eniLinks: ReadonlyMap<string, Link>,
+  pass: Pass,
+): void {
+  const ensure = (wanted: Parameters<SysctlRecord['ensure']>[0]) => {
+    for (const key of sysctls.ensure(wanted, (key) => pass.may(key, `set ${key}`))) pass.done(`set ${key}`);
+  };
+  // Forwarding first: without it no pod has a network.
+  ensure(nodeSysctls);
+  for (const eni of node.enis) {
+    const link = eniLinks.get(slotKey(eni));
+    if (link) ensure(isPrimary(eni) ? primaryLinkSysctls(link.name) : secondaryLinkSysctls(link.name));
+  }
+  const wanted = [...memory.pods.keys()].flatMap((name) => podLinkSysctls(name, node.judged !== undefined));
+  const values = readSysctls(
+    kernel.netns,
+    wanted.map(({ key }) => key),
+  );
+  wanted.forEach(({ key, value }, place) => {
+    // A link that is gone, or IPv6 that is off, has no such key.
+    if (values[place] === value || values[place] === null || !pass.may(key, `set ${key}`)) return;
+    writeSysctl(kernel.netns, key, value);
+    pass.done(`set ${key}`);
+  });
+}
+
+/** A secondary ENI: MTU, its one address, up. Addresses that pods hold are the address part's. */
+export function syncEniLink(
+  kernel: Kernel,
+  memory: Memory,
+  node: NodeDatapath,
+  eni: Eni,
+  link: Link,
+  pass: Pass,
+): void {
+  if (isPrimary(eni)) return;
+  if (link.mtu !== node.eniMtu && pass.may(`mtu of ${link.name}`, `set mtu ${node.eniMtu} of ${link.name}`)) {
+    kernel.rt.apply([{ op: 'link-set', index: link.index, mtu: node.eniMtu }]);
+    pass.done(`set mtu ${node.eniMtu} of ${link.name}`);
+  }
+  const held = new Set([...memory.pods.values()].flatMap((pod) => pod.ips));
+  const addresses = kernel.rt.addresses(link.index).filter((address) => !held.has(address.ip));
+  applyChanges(kernel, diffAddresses(link.index, addresses, [eniAddress(eni)]), pass);
+  if (!link.up) setUp(kernel, link, undefined, pass);
+}
+
+/** Held pods' links. Returns the pods whose link is gone. */
+export function syncPodLinks(
+  kernel: Kernel,
+  memory: Memory,
+  podLinks: readonly Link[],
+  pass: Pass,
+): string[] {
+  const byName = new Map(podLinks.map((link) => [link.name, link]));
+  const missing: string[] = [];
+  memory.podLinks.clear();
+  for (const name of memory.pods.keys()) {
+    const link = byName.get(name);
+    if (!link) {
+      missing.push(name);
+      continue;
+    }
+    if (link.up && link.group === GROUP_PODS) memory.podLinks.set(link.index, name);
+    else setUp(kernel, link, GROUP_PODS, pass);
+  }
+  return missing;
+}
+
+function setUp(kernel: Kernel, link: Link, group: number | undefined, pass: Pass): void {
+  const text = `set ${link.name} up`;
+  if (!pass.may(`link ${link.name}`, text)) return;
+  kernel.rt.apply([
+    { op: 'link-set', index: link.index, up: true, ...(group === undefined ? {} : { group }) },
+  ]);
+  // Asking makes the kernel see the carrier now; else what is sent within the next moment is dropped.
+  kernel.rt.settleCarrier(link.index);
+  pass.done(text);
+}
+
+/**
+ * Links of ours that nobody holds and no packet passes: cut before a kill, or made by an ADD that a kill ended. One that
+ * is up is somebody's network, whatever the journal says; only DEL and GC cut it.
+ */
+export function sweepOrphans(
+  kernel: Kernel,
+  memory: Memory,
+  podLinks: readonly Link[],
+  now: number,
+  pass: Pass,
+): void {
+  for (const link of podLinks) {
+    if (!isOurGroup(link.group) || memory.pods.has(link.name) || memory.cut.has(link.name)) continue;
+    if (link.up && !isCutGroup(link.group)) continue;
+    const group = cutGroup(memory.cutCount++);
+    kernel.rt.tryApply([{ op: 'link-set', index: link.index, up: false, group }]);
+    memory.cut.set(link.name, { at: now, group });
+    pass.done(`cut ${link.name}, which no pod holds`);
+  }
+}
+
+/**
+ * Links of ENIs that the state has no more: as they came, down and without our address. Their route tables tell which
+ * they were, also after a restart.
+ */
+export function releaseLeavingLinks(
+  kernel: Kernel,
+  node: Pick<NodeDatapath, 'enis'>,
+  done: (text: string) => void,
+): void {
+  const staying = new Set(node.enis.filter((eni) => !isPrimary(eni)).map(eniTable));
+  const leaving = new Set<number>();
+  for (const route of kernel.rt.routes({ protocol: PROTOCOL })) {
+    const isEniRoute = isOurTable(route.table) && route.table > PODS_TABLE;
+    if (isEniRoute && !staying.has(route.table) && route.oif !== null) leaving.add(route.oif);
+  }
+  for (const index of leaving) {
+    const ours = kernel.rt.addresses(index).filter((address) => address.noPrefixRoute && address.scope === 0);
+    kernel.rt.tryApply([
+      ...ours.map(({ ip, length }) => ({ op: 'addr-del', index, ip, length }) as const),
+      { op: 'link-set', index, up: false },
+    ]);
+    done(`set link ${index} down, whose ENI is leaving`);
+  }
+}

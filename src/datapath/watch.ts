@@ -1,0 +1,58 @@
+// Tells, as it happens, which parts of what is ours somebody else changed. Own changes are passed over: by the port of
+// the socket that made them, or, for libnftables, by the thread that the kernel names when a transaction ends.
+// Notifications are hints: when the kernel has dropped some, everything is looked at.
+import { existsSync } from 'node:fs';
+import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
+import { concernOf } from './concern.ts';
+import { GROUP_PODS, NFT_TABLE } from './marks.ts';
+import type { Kernel, Memory } from './memory.ts';
+import { ALL_PARTS, type Part } from './parts.ts';
+
+const GROUPS = ['link', 'address', 'route', 'rule', 'neighbour', 'netconf', 'nftables'] as const;
+
+/** A thread of this process; in a process id namespace of its own the kernel's number says nothing, and this is false. */
+const isOwnThread = (id: number): boolean => existsSync(`/proc/self/task/${id}`);
+
+export function watchDatapath(
+  kernel: Kernel,
+  memory: Memory,
+  onConcern: (parts: Part[]) => void,
+): { close(): void } {
+  /** Parts of the nft table that the transaction in progress touches: its end says whose it is. */
+  const touched = new Set<Part>();
+
+  const judge = (event: KernelEvent): readonly Part[] => {
+    if (event.kind === 'lost') return ALL_PARTS;
+    if (event.kind === 'nftables-generation') {
+      if (touched.size === 0) return [];
+      const parts = isOwnThread(event.threadId) ? [] : [...touched];
+      touched.clear();
+      return parts;
+    }
+    const part = concernOf(event, memory);
+    if (event.kind === 'link' && event.change === 'new') noteUp(memory, event);
+    if (part === null) return [];
+    if (event.kind !== 'nftables') return [part];
+    touched.add(part);
+    return [];
+  };
+
+  return watchKernel(
+    kernel.netns,
+    {
+      groups: GROUPS,
+      nftTable: NFT_TABLE,
+      isOwn: (port) => kernel.rt.isOwn(port) || kernel.nf.isOwn(port),
+    },
+    (event) => {
+      const parts = judge(event);
+      if (parts.length > 0) onConcern([...parts]);
+    },
+  );
+}
+
+/** From now on its going down is somebody else's doing. */
+function noteUp(memory: Memory, { link }: KernelEvent & { kind: 'link' }): void {
+  if (link.up && link.group === GROUP_PODS && memory.pods.has(link.name))
+    memory.podLinks.set(link.index, link.name);
+}
