@@ -7,6 +7,7 @@ import { setSocketTtl } from '../../kernel/sockets.ts';
 import type { KubeApi } from '../cluster/api/index.ts';
 import type { Fabric } from '../fabric/index.ts';
 import type { VpcService } from '../vpc/index.ts';
+import { boundCallers } from './callers.ts';
 import { LabError } from './errors.ts';
 import { closeSilently } from './silence.ts';
 
@@ -19,8 +20,11 @@ export const IN_LAB = {
 
 /** Linux' own (net.ipv4.ip_default_ttl). */
 const USUAL_TTL = 64;
-/** Connections of one server; beyond it the kernel makes callers wait. */
+/** Connections of one server in all, and of one caller in the lab: of one address (EC2), of one ENI (IMDS). */
 const MAX_CONNECTIONS = 512;
+const MAX_OF_CALLER = 64;
+/** How often the server looks for connections whose request is late. */
+const LOOK_MS = 5000;
 /** After a kill -9 the port may still be with a dying process for a moment. */
 const BIND_TRIES = 20;
 const BIND_PAUSE_MS = 100;
@@ -44,9 +48,9 @@ export class Endpoints {
   async open(): Promise<void> {
     const { vpc, kube, fabric, ports } = this.#parts;
     await Promise.all([
-      this.#onHost(this.#ec2(), ports.ec2),
+      this.#onHost(this.#ec2(MAX_CONNECTIONS), ports.ec2),
       this.#onHost(kube.createServer(), ports.kube),
-      this.#inLab(this.#ec2(), fabric.listen(IN_LAB.ec2Address, 80)),
+      this.#inLab(this.#ec2(MAX_OF_CALLER), fabric.listen(IN_LAB.ec2Address, 80)),
       this.#inLab(kube.createServer(), fabric.listen(IN_LAB.kubeAddress, 443)),
     ]);
     await this.#inLab(this.#imds(vpc, fabric), fabric.listenImds());
@@ -62,15 +66,17 @@ export class Endpoints {
     );
   }
 
-  #ec2(): http.Server {
+  #ec2(each: number): http.Server {
     const { vpc, log } = this.#parts;
-    return serving(log, async (request, response) => vpc.ec2Handler(request, response));
+    const server = serving(log, async (request, response) => vpc.ec2Handler(request, response));
+    boundCallers(server, (socket) => socket.remoteAddress ?? '', { each, all: MAX_CONNECTIONS });
+    return server;
   }
 
   /** The caller is the instance that the packets came from; who is nobody's gets no answer. */
   #imds(vpc: VpcService, fabric: Fabric): http.Server {
     const { log } = this.#parts;
-    return serving(log, async (request, response) => {
+    const server = serving(log, async (request, response) => {
       const { socket } = request;
       const from = fabric.instanceOf(socket.localAddress ?? '0.0.0.0');
       if (!from) return void socket.destroy();
@@ -78,6 +84,10 @@ export class Endpoints {
         setTtl(socket, token ? hopLimit : USUAL_TTL);
       await vpc.imdsHandler(request, response, { instanceId: from.instanceId, beforeAnswer });
     });
+    // The address that it is called at names the caller's ENI.
+    const bounds = { each: MAX_OF_CALLER, all: MAX_CONNECTIONS };
+    boundCallers(server, (socket) => socket.localAddress ?? '', bounds);
+    return server;
   }
 
   async #onHost(server: Server, port: number): Promise<void> {
@@ -108,16 +118,15 @@ export class Endpoints {
 
 type Answer = (request: http.IncomingMessage, response: http.ServerResponse) => Promise<void>;
 
-/** A bounded server; a request whose answer fails is logged and dropped, and harms no other. */
+/** A server that waits a bounded time; a request whose answer fails is logged and dropped, and harms no other. */
 function serving(log: Logger, answer: Answer): http.Server {
-  const server = http.createServer((request, response) => {
+  const server = http.createServer({ connectionsCheckingInterval: LOOK_MS }, (request, response) => {
     answer(request, response).catch((error: unknown) => {
       log.error({ err: error }, 'a request could not be answered');
       response.destroy();
     });
   });
   closeSilently(server);
-  server.maxConnections = MAX_CONNECTIONS;
   server.headersTimeout = 15_000;
   server.requestTimeout = 60_000;
   server.keepAliveTimeout = 60_000;
