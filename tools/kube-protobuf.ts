@@ -3,7 +3,7 @@
 //   bin/podway-node tools/kube-protobuf.ts "$(go env GOMODCACHE)/k8s.io" v0.36.3
 // One line per message: `package.Message|number:json:type|…`. Types: s text, b bool, i integer, d double, y bytes,
 // T time, U time with microseconds, D duration, Q quantity, I int-or-string, R raw JSON, L list of text in a message,
-// else a message; `[` is a list, `{` a map from text, a `?` means left out when zero, an empty name is inlined.
+// B schema or bool, A schema or list of schemas, P schema or list of text; else a message; `[` is a list, `{` a map from text, a `?` means left out when zero, an empty name is inlined.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -31,6 +31,7 @@ const packages = [
   'storage/v1',
 ];
 const roots = [
+  'apiextensions/v1 CustomResourceDefinition',
   'admissionregistration/v1 MutatingWebhookConfiguration ValidatingWebhookConfiguration',
   'apps/v1 ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet',
   'authentication/v1 SelfSubjectReview TokenRequest',
@@ -64,8 +65,8 @@ function read(directory: string, pack: string): void {
     if (!/^(micro_time|.*types.*)\.go$/.test(file) || file.includes('_test') || file.includes('swagger'))
       continue;
     const text = readFileSync(join(directory, file), 'utf8');
-    for (const [, name, body] of text.matchAll(/^type (\w+) struct \{\n([\s\S]*?)^\}/gm)) {
-      structs.set(`${pack}.${name}`, { lines: body!.split('\n'), pack });
+    for (const [, name, body] of text.matchAll(/^type (\w+) struct ?\{(?:\}|\n([\s\S]*?)^\})/gm)) {
+      structs.set(`${pack}.${name}`, { lines: (body ?? '').split('\n'), pack });
     }
     for (const [, name, type] of text.matchAll(/^type (\w+) (?!struct)([^\s{]+)/gm))
       named.set(`${pack}.${name}`, type!);
@@ -77,6 +78,7 @@ for (const pack of packages) {
   if (existsSync(directory)) read(directory, pack);
 }
 read(join(root, `apimachinery@${version}`, 'pkg/apis/meta/v1'), 'meta/v1');
+read(join(root, `apiextensions-apiserver@${version}`, 'pkg/apis/apiextensions/v1'), 'apiextensions/v1');
 
 /** How the types of other packages are called in these. */
 const aliases: Record<string, string> = {
@@ -97,6 +99,10 @@ const special: Record<string, string> = {
   'runtime.RawExtension': 'R',
   FieldsV1: 'R',
   'metav1.FieldsV1': 'R',
+  JSON: 'R',
+  JSONSchemaPropsOrBool: 'B',
+  JSONSchemaPropsOrArray: 'A',
+  JSONSchemaPropsOrStringArray: 'P',
 };
 const scalars: Record<string, string> = {
   string: 's',
@@ -132,6 +138,12 @@ function typeOf(go: string, pack: string): string {
   return typeOf(under, home);
 }
 
+/** A named list is a message with a list in it, unless its own field repeats. */
+function fieldType(go: string, pack: string, repeats: boolean): string {
+  const under = named.get(`${pack}.${go}`);
+  return repeats && under?.startsWith('[]') ? typeOf(under, pack) : typeOf(go, pack);
+}
+
 const done = new Map<string, string>();
 
 function emit(name: string): void {
@@ -147,7 +159,7 @@ function emit(name: string): void {
     const json = /json:"([^"]*)"/.exec(match[3]!)?.[1] ?? '';
     const [field = '', ...options] = json.split(',');
     const inline = options.includes('inline') || json === '';
-    const type = typeOf(match[2]!, struct.pack);
+    const type = fieldType(match[2]!, struct.pack, /protobuf:"\w+,\d+,rep/.test(match[3]!));
     const omit =
       options.includes('omitempty') && !match[2]!.startsWith('*') && /^[sbidy]$/.test(type) ? '?' : '';
     fields.push(`${number}:${inline ? '' : field}:${type}${omit}`);
@@ -158,6 +170,6 @@ function emit(name: string): void {
 }
 
 for (const name of roots) emit(name);
-const lines = [...done].map(([name, fields]) => `${name}|${fields}`).sort();
+const lines = [...done].map(([name, fields]) => (fields === '' ? name : `${name}|${fields}`)).sort();
 writeFileSync(new URL('../data/kube-protobuf.txt', import.meta.url), `${lines.join('\n')}\n`);
 process.stdout.write(`${lines.length} messages\n`);

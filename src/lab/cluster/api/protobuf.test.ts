@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ApiError } from './errors.ts';
-import { decodeProtobuf } from './protobuf.ts';
+import { decodeProtobuf, PROTOBUF } from './protobuf.ts';
+import { startApi } from './testing.ts';
 
 // What kubectl v1.36 sends for: create deployment d --image=x:1 --replicas=2 --port=80 -n kube-public
 const deployment =
@@ -12,6 +13,9 @@ const service =
   'azhzAAoNCgJ2MRIHU2VydmljZRJnChsKAXMSABoAIgAqADIAOABCAFoICgNhcHASAXMSRAogCgc4MC1odHRwEgNUQ1AYUCIKCAEQABoEaHR0cCiY8gESCAoDYXBwEgFzGgAiCE5vZGVQb3J0OgBCAFIAWgBgAGgAGgIKABoAIgA=';
 // create quota q --hard=cpu=1
 const quota = 'azhzAAoTCgJ2MRINUmVzb3VyY2VRdW90YRIjChEKAXESABoAIgAqADIAOABCABIMCgoKA2NwdRIDCgExGgAaACIA';
+// A CustomResourceDefinition as apiextensions-apiserver v0.36 writes it, with each form that a schema may take.
+const definition =
+  'azhzAAozChdhcGlleHRlbnNpb25zLms4cy5pby92MRIYQ3VzdG9tUmVzb3VyY2VEZWZpbml0aW9uErgFCiUKFXBvb2xzLm5ldC5leGFtcGxlLmNvbRIAGgAiACoAMgA4AEIAEoAFCg9uZXQuZXhhbXBsZS5jb20aFQoFcG9vbHMSABoCcGwiBFBvb2wqACIHQ2x1c3RlcjrKBAoCdjEQARgBIpYECpMECgASACIAKgZvYmplY3QyADoAUABgAHoAkAEA6gG3AwoEc3BlYxKuAwoAEgAiACoGb2JqZWN0MgA6AFAAYAB6AJABALoBBHNpemXqAVkKBWNpZHJzElAKABIAIgAqBWFycmF5MgA6AFAAYAB6AJABAMIBKgooCgASACIAKgZzdHJpbmcyBGNpZHI6AFAAYAB6AJABAKgCALgCAMACAKgCALgCAMACAOoBLwoEZnJlZRInCgASACIAKgZvYmplY3QyADoAUABgAHoAkAEAqAIAsAIBuAIAwAIA6gFZCgZsYWJlbHMSTwoAEgAiACoGb2JqZWN0MgA6AFAAYAB6AJABAPIBKAgBEiQKABIAIgAqBnN0cmluZzIAOgBQAGAAegCQAQCoAgC4AgDAAgCoAgC4AgDAAgDqATwKBG1vZGUSNAoAEgAiACoGc3RyaW5nMgA6AFAAYAB6AJABAKIBBQoDImEiogEFCgMiYiKoAgC4AgDAAgDqATsKBHNpemUSMwoAEgAiACoHaW50ZWdlcjIAOgBCAwoBOFAAWQAAAAAAAPA/YAB6AJABAKgCALgCAMACAKgCALgCAMACAOICGQoNc2VsZi5zaXplID4gMBIEc2l6ZRoAKgDqATEKBnN0YXR1cxInCgASACIAKgZvYmplY3QyADoAUABgAHoAkAEAqAIAsAIBuAIAwAIAqAIAuAIAwAIAKgIKADIhCgRTaXplEgdpbnRlZ2VyGgAiACgAMgouc3BlYy5zaXplOABQABoMEggKABIAIgAqACAAGgAiAA==';
 
 const decode = (text: string) => decodeProtobuf(Buffer.from(text, 'base64'));
 
@@ -40,6 +44,31 @@ test('the bodies of kubectl say what its JSON would', () => {
     type: 'NodePort',
   });
   assert.deepEqual((decode(quota) as { spec: unknown }).spec, { hard: { cpu: '1' } });
+});
+
+test('a definition of a Go client serves its kind', async () => {
+  await using h = await startApi();
+  const { code, json } = await h.raw('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+    body: Buffer.from(definition, 'base64'),
+    headers: { 'content-type': PROTOBUF },
+  });
+  assert.equal(code, 201, JSON.stringify(json));
+  const { spec } = json.spec.versions[0].schema.openAPIV3Schema.properties;
+  assert.deepEqual(spec, {
+    type: 'object',
+    required: ['size'],
+    properties: {
+      size: { type: 'integer', minimum: 1, default: 8 },
+      mode: { type: 'string', enum: ['a', 'b'] },
+      labels: { type: 'object', additionalProperties: { type: 'string' } },
+      cidrs: { type: 'array', items: { type: 'string', format: 'cidr' } },
+      free: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true },
+    },
+    'x-kubernetes-validations': [{ rule: 'self.size > 0', message: 'size' }],
+  });
+  const pool = { metadata: { name: 'a' }, spec: { labels: { x: 'y' } } };
+  const made = await h.raw('POST', '/apis/net.example.com/v1/pools', { body: JSON.stringify(pool) });
+  assert.deepEqual([made.code, made.json.spec.size], [201, 8]);
 });
 
 test('bytes that are no message are refused, whatever they are', () => {

@@ -191,6 +191,10 @@ function decodeValue(value: Wire['value'], type: string, depth: number): unknown
       return timeIn(bytesOf(value), type === 'U');
     case 'D':
       return `${numberIn(bytesOf(value), 1) / 1e9}s`;
+    case 'B':
+    case 'A':
+    case 'P':
+      return alternativeIn(bytesOf(value), type, depth + 1);
     case 'I': {
       const bytes = bytesOf(value);
       return numberIn(bytes, 1) === 0 ? numberIn(bytes, 2) : textIn(bytes, 3);
@@ -198,6 +202,19 @@ function decodeValue(value: Wire['value'], type: string, depth: number): unknown
     default:
       return decodeMessage(bytesOf(value), type, depth + 1);
   }
+}
+
+const SCHEMA = 'apiextensions/v1.JSONSchemaProps';
+
+/** A schema, or what may stand in its place: a bool (`B`), a list of schemas (`A`), a list of text (`P`). */
+function alternativeIn(bytes: Buffer, type: 'A' | 'B' | 'P', depth: number): unknown {
+  const fields = [...fieldsOf(bytes)];
+  const at = (number: number) => fields.filter((field) => field.number === number).map(({ value }) => value);
+  const [schema] = at(type === 'B' ? 2 : 1);
+  const list = type === 'B' ? [] : at(2);
+  if (list.length > 0) return list.map((each) => decodeValue(each, type === 'A' ? SCHEMA : 's', depth));
+  if (schema !== undefined) return decodeMessage(bytesOf(schema), SCHEMA, depth);
+  return type === 'B' ? at(1).some((allows) => signed(allows) !== 0) : null;
 }
 
 function textIn(bytes: Buffer, number: number): string {

@@ -26,7 +26,7 @@ export type Harness = AsyncDisposable & {
   raw(
     method: string,
     path: string,
-    options?: { body?: string; headers?: Record<string, string> },
+    options?: { body?: string | Buffer; headers?: Record<string, string> },
   ): Promise<Answered>;
   /** Stops and opens again on the same directory and port. */
   restart(): Promise<void>;
