@@ -115,7 +115,7 @@ const rows: Record<string, Row> = {
   },
   'v1 ConfigMap configmaps': { short: ['cm'] },
   'v1 Secret secrets': { selectable: ['type'], defaults: completeSecret },
-  'v1 ServiceAccount serviceaccounts': { short: ['sa'] },
+  'v1 ServiceAccount serviceaccounts': { short: ['sa'], subresources: ['token'] },
   'v1 Endpoints endpoints': { short: ['ep'], singular: 'endpoints' },
   'v1 Event events': { short: ['ev'], selectable: eventFields },
   'v1 PersistentVolume persistentvolumes': { short: ['pv'], ...cluster, status: true },

@@ -285,6 +285,14 @@ function subresourcesOf(kind: Kind): Sub[] {
   for (const name of kind.subresources) {
     if (name === 'eviction')
       out.push({ name, kind: 'Eviction', group: 'policy', version: 'v1', verbs: ['create'] });
+    else if (name === 'token')
+      out.push({
+        name,
+        kind: 'TokenRequest',
+        group: 'authentication.k8s.io',
+        version: 'v1',
+        verbs: ['create'],
+      });
     else if (name === 'binding') out.push({ name, kind: 'Binding', verbs: ['create'] });
     else out.push({ name, kind: kind.kind, verbs: ['update'] });
   }

@@ -74,11 +74,12 @@ function refuse(response: ServerResponse, error: unknown): void {
   response.end(text);
 }
 
-export function callerOf(pki: Pki, request: IncomingMessage): User | null {
+function callerOf({ pki, rest }: HttpParts, request: IncomingMessage): User | null {
   const header = request.headers.authorization;
   if (header !== undefined) {
     const token = /^Bearer ([A-Za-z0-9\-._~+/]+=*)$/i.exec(header)?.[1];
-    return token === undefined ? null : pki.userOfToken(token);
+    if (token === undefined) return null;
+    return pki.userOfToken(token) ?? rest.tokens.userOf(token);
   }
   return pki.userOfSocket(request.socket as TLSSocket);
 }
@@ -89,7 +90,7 @@ async function answer(
   response: ServerResponse,
   reply: Reply,
 ): Promise<void> {
-  const user = callerOf(parts.pki, request);
+  const user = callerOf(parts, request);
   if (user === null) throw errors.unauthorized();
   const url = request.url?.startsWith('/') ? URL.parse(`https://api${request.url}`) : null;
   if (url === null) throw errors.badRequest('the URL of the request does not parse');

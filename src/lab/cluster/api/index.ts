@@ -17,6 +17,7 @@ import { Pki } from './pki.ts';
 import { Rest } from './rest.ts';
 import { Storage } from './storage.ts';
 import { Store } from './store.ts';
+import { ServiceAccountTokens } from './tokens.ts';
 import { Verbs } from './verbs.ts';
 
 export { ApiError } from './errors.ts';
@@ -57,7 +58,8 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
   const kinds = new Kinds();
   for (const kind of builtinKinds()) kinds.add(kind);
   const verbs = new Verbs(storage, now, options.serviceCidr ?? '172.20.0.0/16');
-  const rest = new Rest(verbs);
+  const tokens = new ServiceAccountTokens(pki.signingKey, verbs);
+  const rest = new Rest(verbs, tokens);
   const lifecycle = new Lifecycle(verbs, kinds, (collection) => rest.streams.endOf(collection));
   const store = new Store(kinds, rest);
   lifecycle.resume();

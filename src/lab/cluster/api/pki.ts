@@ -49,6 +49,11 @@ export class Pki {
     return { key: server.key, cert: server.cert, ca: ca.cert };
   }
 
+  /** PEM; signs the tokens of service accounts. */
+  get signingKey(): string {
+    return this.file.ca.key;
+  }
+
   /** The user's token; the same on every call with the same user and groups. */
   tokenOf(user: string, groups: readonly string[]): string {
     for (const [token, known] of Object.entries(this.file.tokens)) {

@@ -27,6 +27,7 @@ import type { Stored } from './storage.ts';
 import { Streams } from './streams.ts';
 import { subresource } from './subresources.ts';
 import { type IncludeObject, listJson, listMeta, objectJson, partial, renderTable } from './table.ts';
+import type { ServiceAccountTokens } from './tokens.ts';
 import type { UpdateOptions, Verbs } from './verbs.ts';
 import { watchStart } from './watch.ts';
 
@@ -55,9 +56,11 @@ export class Rest {
   readonly verbs: Verbs;
   readonly lists = new Lists();
   readonly streams: Streams;
+  readonly tokens: ServiceAccountTokens;
 
-  constructor(verbs: Verbs) {
+  constructor(verbs: Verbs, tokens: ServiceAccountTokens) {
     this.verbs = verbs;
+    this.tokens = tokens;
     this.streams = new Streams(() => verbs.storage.version, verbs.now);
   }
 
@@ -76,7 +79,7 @@ export class Rest {
     const show = (code: number, stored: Stored) =>
       reply(code, this.oneJson(served, stored, accept.as, include), contentTypeOf(accept));
     if (target.subresource !== undefined && target.subresource !== 'status') {
-      return subresource(this.verbs, target, method, query, body, reply);
+      return subresource(this.verbs, this.tokens, target, method, query, body, reply);
     }
     const status = target.subresource === 'status';
     if (status && !served.kind.status) throw errors.noSuchPath();

@@ -1,4 +1,4 @@
-// Subresources other than status: binding and eviction of pods, scale, finalize of namespaces.
+// Subresources other than status: binding and eviction of pods, scale, finalize of namespaces, tokens.
 import type { Pod } from '../../../kube/types.ts';
 import * as errors from './errors.ts';
 import { readPath, writePath } from './jsonpath.ts';
@@ -8,6 +8,7 @@ import { objectOf, type ReadBody, type Reply, type Target, writeOptions } from '
 import { applyMerge, type Json, jsonPatch, mergePatch } from './patch.ts';
 import type { Stored } from './storage.ts';
 import { objectJson } from './table.ts';
+import type { ServiceAccountTokens } from './tokens.ts';
 import type { Verbs } from './verbs.ts';
 
 const JSON_TYPES = ['application/json', 'application/yaml'];
@@ -16,6 +17,7 @@ const SUCCESS = (code: number) =>
 
 export async function subresource(
   verbs: Verbs,
+  tokens: ServiceAccountTokens,
   target: Target,
   method: string,
   query: URLSearchParams,
@@ -48,6 +50,10 @@ export async function subresource(
         : { gracePeriodSeconds: options.gracePeriodSeconds }),
     });
     return reply(201, SUCCESS(201));
+  }
+  if (sub === 'token' && method === 'POST') {
+    const { value } = await body(JSON_TYPES);
+    return reply(201, JSON.stringify(tokens.issue(kind, namespace, name, objectOf(value))));
   }
   if ((sub === 'finalize' || sub === 'approval') && method === 'PUT') {
     const { value } = await body(JSON_TYPES);

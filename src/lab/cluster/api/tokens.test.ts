@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { resource } from '../../../kube/index.ts';
+import { type Harness, startApi } from './testing.ts';
+
+const serviceAccounts = resource('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
+const PATH = '/api/v1/namespaces/default/serviceaccounts/default/token';
+
+const ask = (h: Harness, spec: object = {}) => h.raw('POST', PATH, { body: JSON.stringify({ spec }) });
+const codeWith = async (h: Harness, token: string) =>
+  (await h.raw('GET', '/api/v1/pods', { headers: { authorization: `Bearer ${token}` } })).code;
+
+test('a service account gets a token that its bearer is known by, until it expires', async () => {
+  let now = Date.now();
+  await using h = await startApi({ now: () => now });
+  const { code, json } = await ask(h, { expirationSeconds: 700 });
+  assert.deepEqual([code, json.kind, json.spec.expirationSeconds], [201, 'TokenRequest', 700]);
+  const { token, expirationTimestamp } = json.status;
+  assert.equal(Date.parse(expirationTimestamp), Math.floor(now / 1000) * 1000 + 700_000);
+  const who = await h.raw('POST', '/apis/authentication.k8s.io/v1/selfsubjectreviews', {
+    body: '{}',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  assert.equal(who.json.status.userInfo.username, 'system:serviceaccount:default:default');
+  assert.equal(await codeWith(h, token), 200);
+  await h.restart();
+  assert.equal(await codeWith(h, token), 200);
+  now += 701_000;
+  assert.equal(await codeWith(h, token), 401);
+});
+
+test('a token of another audience, changed, or of an account made anew is nobody', async () => {
+  await using h = await startApi();
+  const elsewhere = (await ask(h, { audiences: ['vault'] })).json.status.token;
+  assert.equal(await codeWith(h, elsewhere), 401);
+  const { token } = (await ask(h)).json.status as { token: string };
+  const [head, body, signature] = token.split('.') as [string, string, string];
+  const claims = JSON.parse(Buffer.from(body, 'base64url').toString());
+  claims.sub = 'system:admin';
+  const forged = Buffer.from(JSON.stringify(claims)).toString('base64url');
+  for (const wrong of [`${head}.${forged}.${signature}`, `${head}.${body}.`, `${head}.${body}`, 'x.y.z'])
+    assert.equal(await codeWith(h, wrong), 401, wrong);
+  h.api.store.delete(serviceAccounts, 'default', 'default');
+  h.api.store.create(serviceAccounts, { metadata: { name: 'default', namespace: 'default' } });
+  assert.equal(await codeWith(h, token), 401);
+});
+
+test('a TokenRequest that is too short, or of no account, is refused', async () => {
+  await using h = await startApi();
+  const { code, json } = await ask(h, { expirationSeconds: 60 });
+  assert.equal(code, 422);
+  assert.match(json.message, /may not specify a duration less than 10 minutes/);
+  const path = PATH.replace('accounts/default', 'accounts/nobody');
+  assert.equal((await h.raw('POST', path, { body: '{}' })).code, 404);
+});
