@@ -2,9 +2,9 @@
 // in the environment of every process that the lab starts. `lab down` ends what bears it, in whatever namespace it is.
 // A lab of the same name on another machine, or in a container of this one, has another mark.
 import { randomUUID } from 'node:crypto';
-import { linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { LabPaths } from './paths.ts';
-import { identify, type ProcessId } from './processes.ts';
+import { type ProcessId, processesWith } from './processes.ts';
 
 /** Environment variable that bears the mark; every process hands it on to those it starts. */
 export const MARK = 'PODWAY_MARK';
@@ -33,20 +33,5 @@ export function makeMark(paths: LabPaths): string {
 }
 
 /** Every process but this one that was started with the mark. */
-export function processesMarked(mark: string | undefined): ProcessId[] {
-  if (mark === undefined) return [];
-  const wanted = `\0${MARK}=${mark}\0`;
-  return readdirSync('/proc').flatMap((entry) => {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) return [];
-    return bears(pid, wanted) ? (identify(pid) ?? []) : [];
-  });
-}
-
-function bears(pid: number, wanted: string): boolean {
-  try {
-    return `\0${readFileSync(`/proc/${pid}/environ`, 'latin1')}\0`.includes(wanted);
-  } catch {
-    return false; // It ended, or it is not ours to look at.
-  }
-}
+export const processesMarked = (mark: string | undefined): ProcessId[] =>
+  mark === undefined ? [] : processesWith(MARK, mark);

@@ -85,6 +85,24 @@ export function processesInNamespaces(paths: string[]): ProcessId[] {
   return found;
 }
 
+/** Every process (ours excepted) that was started with this variable in its environment. */
+export function processesWith(variable: string, value: string): ProcessId[] {
+  const wanted = `\0${variable}=${value}\0`;
+  return readdirSync('/proc').flatMap((entry) => {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) return [];
+    return bears(pid, wanted) ? (identify(pid) ?? []) : [];
+  });
+}
+
+function bears(pid: number, wanted: string): boolean {
+  try {
+    return `\0${readFileSync(`/proc/${pid}/environ`, 'latin1')}\0`.includes(wanted);
+  } catch {
+    return false; // It ended, or it is not ours to look at.
+  }
+}
+
 export async function endAll(ids: ProcessId[], graceMs: number): Promise<void> {
   await Promise.all(ids.map((id) => endProcess(id, graceMs)));
 }

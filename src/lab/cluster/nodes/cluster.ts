@@ -2,7 +2,7 @@
 // serves, the scheduler. `leave` runs before the fabric changes (what must end while its links are there), `settle`
 // after it. Both look at the newest VPC state and do nothing when it is already so.
 import { join } from 'node:path';
-import type { Pod } from '../../../kube/types.ts';
+import type { Node, Pod } from '../../../kube/types.ts';
 import { privateDir } from '../../daemon/files.ts';
 import { netnsPath } from '../../daemon/paths.ts';
 import { INTERNET } from '../../fabric/names.ts';
@@ -55,6 +55,7 @@ export class Cluster {
         if (nodeName && !node && change.type !== 'DELETED' && change.object.metadata.deletionTimestamp)
           this.#orphan(change.object);
       }
+      if (change.kind === 'Node' && change.type === 'DELETED') this.#comeBack(change.object);
       if (change.kind === 'Node' || change.type !== 'MODIFIED' || change.object.spec.nodeName === undefined)
         this.#schedule();
     });
@@ -182,6 +183,15 @@ export class Cluster {
       ...(external === undefined ? {} : { externalIp: external.publicIp }),
       podLimit: this.#deps.podLimit(instance.instanceType),
     };
+  }
+
+  /** Somebody deleted the Node of an instance that runs: its kubelet, which we are, registers it anew. */
+  #comeBack({ metadata }: Node): void {
+    this.node(metadata.name ?? '')
+      ?.register()
+      .catch((error: unknown) =>
+        this.#deps.log.warn({ err: error, node: metadata.name }, 'a deleted Node did not come back'),
+      );
   }
 
   #orphan(pod: Pod): void {

@@ -118,6 +118,12 @@ export class LabNode {
     this.runner.start(pods);
   }
 
+  /** Puts the Node object anew, with what is known of the node. */
+  async register(): Promise<void> {
+    await this.#deps.store.putNode(nodeObject(this.#facts));
+    await this.#writeStatus();
+  }
+
   /** The daemon ends and the node goes on. */
   detach(): void {
     this.#stopped = true;

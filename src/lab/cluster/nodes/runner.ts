@@ -8,7 +8,15 @@ import { endAll, isAlive, processesInNamespaces } from '../../daemon/processes.t
 import { limiter } from './limit.ts';
 import { failureOf } from './network.ts';
 import { isFinal, isOver, type PodFailure, sandboxStatus, waitingStatus } from './pod-status.ts';
-import { type Exit, endSandbox, makeSandbox, newRecord, type SandboxDeps, startProcess } from './sandbox.ts';
+import {
+  type Exit,
+  endLeft,
+  endSandbox,
+  makeSandbox,
+  newRecord,
+  type SandboxDeps,
+  startProcess,
+} from './sandbox.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import type { ClusterStore } from './store.ts';
 
@@ -227,6 +235,7 @@ export class PodRunner {
     const status = () =>
       deps.store.setPodStatus(pod, sandboxStatus({ pod, hostIp: deps.hostIp, now: deps.now() }, sandbox));
     if (sandbox.process) return status();
+    if (sandbox.exit) await endLeft(sandbox);
     if (isFinal(sandbox)) {
       await status();
       await endSandbox(deps, sandbox, 0);

@@ -8,7 +8,13 @@ import { RtNetlink } from '../../../kernel/rtnetlink.ts';
 import type { Pod } from '../../../kube/types.ts';
 import { MARK } from '../../daemon/mark.ts';
 import { netnsPath } from '../../daemon/paths.ts';
-import { endAll, endProcess, identify, processesInNamespaces } from '../../daemon/processes.ts';
+import {
+  endAll,
+  endProcess,
+  identify,
+  processesInNamespaces,
+  processesWith,
+} from '../../daemon/processes.ts';
 import { netnsName, podPlace } from '../../fabric/names.ts';
 import { commandOf } from '../command.ts';
 import type { PodNetwork } from './network.ts';
@@ -76,6 +82,9 @@ function setLoopbackUp(name: string): void {
   netlink.apply([{ op: 'link-set', name: 'lo', up: true }]);
 }
 
+/** Environment variable that bears the container's id; every process of a pod hands it on to those it starts. */
+const CONTAINER = 'PODWAY_CONTAINER';
+
 export type Exit = { code: number; signal?: number };
 
 /** Starts the pod's command in the sandbox; `onExit` is called once, unless this process dies first. */
@@ -99,6 +108,7 @@ export function startProcess(
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
         HOME: '/root',
         [MARK]: process.env[MARK],
+        [CONTAINER]: record.containerId,
         POD_NAME: record.name,
         POD_NAMESPACE: record.namespace,
         POD_IP: record.ips[0] ?? '',
@@ -138,6 +148,14 @@ export async function stopProcess(record: SandboxRecord, graceSeconds = DEFAULT_
   delete record.process;
 }
 
+/** What a pod's process started and left behind: on the host network it is told from others by its environment. */
+export async function endLeft(record: SandboxRecord): Promise<void> {
+  const left = record.hostNetwork
+    ? processesWith(CONTAINER, record.containerId)
+    : processesInNamespaces([netnsPath(record.netns)]);
+  await endAll(left, 0);
+}
+
 /** Ends what there is of a sandbox. Throws when DEL fails: the record stays and the caller tries again. */
 export async function endSandbox(
   deps: SandboxDeps,
@@ -149,8 +167,8 @@ export async function endSandbox(
     deps.journal.save(record);
   }
   await stopProcess(record, graceSeconds);
+  await endLeft(record);
   if (record.hostNetwork) return;
-  await endAll(processesInNamespaces([netnsPath(record.netns)]), 0);
   const { containerId, namespace, name, podUid: uid } = record;
   await deps.network.del({ containerId, netnsPath: netnsPath(record.netns), namespace, name, uid });
   dropNamespace(record.netns);
