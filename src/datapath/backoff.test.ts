@@ -36,8 +36,24 @@ describe('back-off of repairs', () => {
       'repair',
       'repair',
     ]);
-    assert.equal(isForgotten({ count: 2, last: 0, putOff: false }, BACKOFF_MS), false);
-    assert.equal(isForgotten({ count: 2, last: 0, putOff: false }, 2 * BACKOFF_MS), true);
+    assert.equal(isForgotten({ times: [0], isFight: true }, BACKOFF_MS), false);
+    assert.equal(isForgotten({ times: [0], isFight: true }, 2 * BACKOFF_MS), true);
+  });
+
+  it('counts within a window, not in a row', () => {
+    assert.deepEqual(play([0, 6_000, 12_000, 18_000]), ['repair', 'repair', 'repair', 'repair']);
+  });
+
+  it('a fight is over when nobody has changed the object for a window after its last repair', () => {
+    const over = 100 + 3 * BACKOFF_MS;
+    assert.deepEqual(play([0, 100, 200, over, over + 1, over + 2]), [
+      'repair',
+      'repair',
+      `tell ${100 + BACKOFF_MS}`,
+      'repair',
+      'repair',
+      `tell ${over + 1 + BACKOFF_MS}`,
+    ]);
   });
 
   it('slow changes are put back each time', () => {
