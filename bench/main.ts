@@ -8,6 +8,7 @@ const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]
   attach: () => import('./attach.ts'),
   traffic: () => import('./traffic.ts'),
   agent: () => import('./agent.ts'),
+  repair: () => import('./repair.ts'),
   'ec2-calls': () => import('./ec2-calls.ts'),
 };
 
