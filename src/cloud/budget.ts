@@ -31,6 +31,7 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   deleteNetworkInterface: 'changes',
   setDeleteOnTermination: 'changes',
   assignPrivateIps: 'changes',
+  assignTheseIps: 'changes',
   unassignPrivateIps: 'changes',
 };
 const CLEAN_UP: ReadonlySet<Action> = new Set([

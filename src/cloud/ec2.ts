@@ -108,6 +108,14 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         parseIpv4(textAt(item, 'privateIpAddress')),
       );
     },
+    async assignTheseIps(eniId, ips, signal) {
+      await change(
+        'AssignPrivateIpAddresses',
+        { NetworkInterfaceId: eniId, PrivateIpAddress: ips.map((ip) => formatIp(ip)) },
+        true,
+        signal,
+      );
+    },
     async unassignPrivateIps(eniId, ips, signal) {
       await change(
         'UnassignPrivateIpAddresses',
@@ -157,10 +165,16 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
 
 function filterParams(filter: EniFilter): Record<string, QueryValue> {
   if (filter.kind === 'ids') return { NetworkInterfaceId: filter.ids };
+  const named = (Name: string, Value: readonly string[]): QueryValue => ({ Name, Value });
   const filters =
     filter.kind === 'instance'
-      ? [{ Name: 'attachment.instance-id', Value: [filter.instanceId] }]
-      : Object.entries(filter.tags).map(([key, value]) => ({ Name: `tag:${key}`, Value: [value] }));
+      ? [named('attachment.instance-id', [filter.instanceId])]
+      : filter.kind === 'addresses'
+        ? [
+            named('subnet-id', [filter.subnetId]),
+            named('addresses.private-ip-address', filter.ips.map(formatIp)),
+          ]
+        : Object.entries(filter.tags).map(([key, value]) => named(`tag:${key}`, [value]));
   return { Filter: filters, MaxResults: PAGE };
 }
 

@@ -41,7 +41,8 @@ export type EniDescription = {
 export type EniFilter =
   | { kind: 'ids'; ids: readonly EniId[] }
   | { kind: 'instance'; instanceId: string }
-  | { kind: 'tags'; tags: Tags };
+  | { kind: 'tags'; tags: Tags }
+  | { kind: 'addresses'; subnetId: string; ips: readonly Ipv4[] };
 
 export type CreateEni = {
   subnetId: string;
@@ -78,6 +79,8 @@ export interface Cloud {
   setDeleteOnTermination(eniId: EniId, attachmentId: string, signal?: AbortSignal): Promise<void>;
   /** All or nothing: answers with exactly `count` new addresses. */
   assignPrivateIps(eniId: EniId, count: number, signal?: AbortSignal): Promise<Ipv4[]>;
+  /** These and no others, and only when no other interface has one of them. */
+  assignTheseIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
   unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
   describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;

@@ -87,15 +87,31 @@ export class FakeCloud implements Cloud {
     return cidrSize(subnet.cidr) - 5 - subnet.used.size;
   }
 
-  /** Removes an address or an interface behind the allocator's back. */
-  takeAway(eniId: EniId, ip?: Ipv4): void {
+  /** Removes an address or an interface behind the allocator's back; the address is then in use elsewhere, or `free`. */
+  takeAway(eniId: EniId, ip?: Ipv4, free = false): void {
     const eni = this.#eni(eniId, 'takeAway');
     if (ip === undefined) {
       this.#drop(eni);
       return;
     }
-    // Somebody else has it now.
     eni.addresses = eni.addresses.filter((one) => one.ip !== ip);
+    if (free) this.#subnets.get(eni.subnetId)!.used.delete(ip);
+  }
+
+  /** Moves an address to an interface of somebody else, whose id it answers. */
+  giveToAnother(eniId: EniId, ip: Ipv4): EniId {
+    const { subnetId } = this.#eni(eniId, 'giveToAnother');
+    this.takeAway(eniId, ip);
+    const other = this.#make({
+      subnetId,
+      groupIds: [],
+      description: '',
+      secondaryCount: 0,
+      tags: {},
+      clientToken: '',
+    });
+    other.addresses.push({ ip, primary: false, public: false });
+    return other.id;
   }
 
   /** Puts addresses on an interface behind the allocator's back. */
@@ -114,6 +130,12 @@ export class FakeCloud implements Cloud {
       if (filter.kind === 'instance') {
         const ours = all.filter((eni) => eni.attachment?.instanceId === filter.instanceId);
         return this.describeLag ? this.describeLag(ours) : ours;
+      }
+      if (filter.kind === 'addresses') {
+        const { subnetId, ips } = filter;
+        return all.filter(
+          (eni) => eni.subnetId === subnetId && eni.addresses.some((one) => ips.includes(one.ip)),
+        );
       }
       return all.filter((eni) =>
         Object.entries(filter.tags).every(([key, value]) => eni.tags[key] === value),
@@ -213,6 +235,25 @@ export class FakeCloud implements Cloud {
       const ips = this.#take(eni.subnetId, count, 'AssignPrivateIpAddresses');
       eni.addresses.push(...ips.map((ip) => ({ ip, primary: false, public: false })));
       return ips;
+    });
+  }
+
+  async assignTheseIps(eniId: EniId, ips: readonly Ipv4[]) {
+    return this.#call('AssignPrivateIpAddresses', () => {
+      const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
+      const { used } = this.#subnets.get(eni.subnetId)!;
+      const named = ips.filter((ip) => !eni.addresses.some((one) => one.ip === ip));
+      if (named.length === 0 || named.some((ip) => used.has(ip))) {
+        throw new CloudError(
+          'AssignPrivateIpAddresses',
+          'InvalidParameterValue',
+          'some are assigned already',
+        );
+      }
+      if (eni.addresses.length + named.length > this.#settings.ipv4PerEni)
+        throw limit('AssignPrivateIpAddresses');
+      for (const ip of named) used.add(ip);
+      eni.addresses.push(...named.map((ip) => ({ ip, primary: false, public: false })));
     });
   }
 

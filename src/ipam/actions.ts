@@ -14,9 +14,11 @@ import {
   whileNew,
 } from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, tellListeners, unpause } from './core.ts';
+import { failed } from './failure.ts';
 import { adoptEni, type DescribeContext, TAG_INSTANCE } from './observe.ts';
 import type { Action } from './plan.ts';
 import { eniRecord } from './records.ts';
+import { reassign, reattach } from './restore.ts';
 import {
   type Creation,
   dropStrays,
@@ -54,6 +56,8 @@ export async function runAction(core: Core, action: Action): Promise<void> {
         action.blocks.map((block) => block.ip),
       );
     else if (action.kind === 'setup') await setup(core, action.eniId);
+    else if (action.kind === 'reassign') await reassign(core, action.eniId, action.ips);
+    else if (action.kind === 'reattach') await reattach(core, action.eniId);
     else await remove(core, action.eniId);
   } finally {
     setSettled(core, token, action.kind !== 'setup');
@@ -351,23 +355,3 @@ export function describeContext(core: Core, beganAt: number): DescribeContext {
     },
   };
 }
-
-/** Pauses what a failure concerns: the whole cloud, a subnet, or the thing itself. */
-function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {
-  if (core.signal.aborted) return pauseNothing(thrown);
-  const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
-  // Our own budget holds up what was asked for, not the calls of those who are more urgent.
-  const ownBudget = thrown instanceof CloudError && thrown.ec2Code === 'Budget';
-  const cloudWide = !ownBudget && (code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED');
-  const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;
-  const paused = cloudWide ? ['cloud'] : fullSubnet ? [`subnet:${subnetId}`] : keys;
-  const errors = paused.map((key) => pause(core, key, thrown));
-  const first = core.state.pauses.get(paused[0]!)?.failures === 1;
-  if (first)
-    core.log.warn({ ...fields, cause: errors[0]!.code, error: errors[0]!.message }, 'a call to EC2 failed');
-  if (!cloudWide && !fullSubnet && !ownBudget) core.reconcileSoon();
-  return errors[0]!;
-}
-
-const pauseNothing = (thrown: unknown) =>
-  thrown instanceof CloudError ? thrown : new CloudError('Stopped', 'Network', String(thrown));

@@ -9,6 +9,7 @@ import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
+import type { AddressNews } from './restore.ts';
 import {
   type Eni,
   type EniRef,
@@ -43,6 +44,8 @@ export type Core = {
   /** Called where a kill may fall; tests kill there. */
   readonly boundary: (name: string) => void;
   readonly listeners: EniListener[];
+  /** Told what EC2 does to addresses that pods hold. */
+  readonly onNews: (news: AddressNews) => void;
   readonly subnetCidrs: Map<string, Cidr>;
   /** ENIs of which the journal may have lost addresses, until a describe has told them. */
   readonly unsure: Set<EniId>;

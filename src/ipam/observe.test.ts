@@ -102,7 +102,7 @@ test('a describe that began before our last change settled, or while a call is o
   assert.equal(foldDescribe(busy, [primary()], at(T0 + 1_000)).state.enis, pool.enis);
 });
 
-test('an ENI leaves after two describes; a hold of its address stays and is reported', () => {
+test('an ENI leaves after two describes; one that pods hold addresses of stays and is reported', () => {
   const pool = poolOf(primary(), described('eni-1', 1, ['10.0.0.20', '10.0.0.21']));
   const ip = parseIpv4('10.0.0.21');
   const eni = pool.enis.get('eni-1' as EniId)!;
@@ -116,10 +116,16 @@ test('an ENI leaves after two describes; a hold of its address stays and is repo
   const twice = foldDescribe(once.state, [primary()], at(T0 + 40_000));
   assert.deepEqual(
     twice.observations.map((one) => [one.kind, one.held]),
-    [['eni-gone', true]],
+    [],
   );
-  assert.equal(twice.state.enis.has('eni-1' as EniId), false);
-  assert.deepEqual(twice.state.uses.get(ip), { kind: 'held', lease });
+  assert.equal(twice.state.enis.has('eni-1' as EniId), true, 'it is asked for by its holder');
+  const released = { ...once.state, uses: new Map() };
+  const gone = foldDescribe(released, [primary()], at(T0 + 40_000));
+  assert.deepEqual(
+    gone.observations.map((one) => [one.kind, one.held]),
+    [['eni-gone', false]],
+  );
+  assert.equal(gone.state.enis.has('eni-1' as EniId), false);
 });
 
 test('a lagging describe brings back neither a returned address nor a removed ENI', () => {

@@ -2,7 +2,7 @@
 // addresses are ours unless the node uses them or an Elastic IP is theirs. Later addresses are ours when a call of ours
 // may have brought them, else foreign. Something leaves only when two describes, at least 30 s apart and both begun after
 // our last change of that ENI settled, agree that it is gone. A held address that is gone stays held and is reported.
-import { type Cidr, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import { type Cidr, cidrContains, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import {
   type Block,
@@ -89,7 +89,7 @@ export function foldDescribe(
     if (eni.missingSince === null) {
       next = withEni(next, { ...eni, missingSince: context.beganAt });
       observations.push({ kind: 'eni-missing', eniId: eni.id, held });
-    } else if (context.beganAt - eni.missingSince >= REMOVAL_GAP) {
+    } else if (!held && context.beganAt - eni.missingSince >= REMOVAL_GAP) {
       next = withoutEni(next, eni.id, context.now);
       changed.add(eni.id);
       observations.push({ kind: 'eni-gone', eniId: eni.id, held });
@@ -115,6 +115,10 @@ const isBeingMade = (state: PoolState, id: EniId): boolean =>
 
 const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean =>
   !state.busy.has(eni.id) && context.beganAt > eni.settledAt;
+
+/** What is held stays known, so that it can be asked for again. */
+const holdsIn = (state: PoolState, cidr: Cidr): boolean =>
+  [...state.uses].some(([ip, use]) => use.kind === 'held' && cidrContains(cidr, ip));
 
 const heldOn = (state: PoolState, eni: Eni): boolean =>
   [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni.id === eni.id);
@@ -201,7 +205,8 @@ function foldEni(
     if (block.missingSince === null) {
       blocks.set(block.cidr.ip, { ...block, missingSince: context.beganAt });
       note('address-missing', block.cidr);
-    } else if (context.beganAt - block.missingSince < REMOVAL_GAP) blocks.set(block.cidr.ip, block);
+    } else if (context.beganAt - block.missingSince < REMOVAL_GAP || holdsIn(state, block.cidr))
+      blocks.set(block.cidr.ip, block);
     else note('address-gone', block.cidr);
   }
   const attachment = eni.attachment;

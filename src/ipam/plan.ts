@@ -2,7 +2,7 @@
 // Grows when free addresses fall short of those who wait plus the warm target: existing ENIs are filled before one is
 // attached, each subnet's pause counts for that subnet only. Shrinks when nobody waits and addresses have been idle
 // long enough: the emptiest ENIs go first, what is held cannot be named by any action. At most one action per ENI.
-import { type Cidr, cidrSize, familyOf } from '../base/ip.ts';
+import { type Cidr, cidrSize, familyOf, type Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
 import {
@@ -16,6 +16,7 @@ import {
   isHolding,
   isIdle,
   isUsable,
+  lostOn,
   type PoolState,
   usedOn,
 } from './state.ts';
@@ -47,8 +48,15 @@ export type Action =
   | { kind: 'resume'; creation: Creation }
   /** Makes the node's network know an attached ENI. */
   | { kind: 'setup'; eniId: EniId }
+  /** Asks EC2 for held addresses that it has taken from their ENI. */
+  | { kind: 'reassign'; eniId: EniId; ips: readonly Ip[] }
+  /** Attaches an ENI again whose addresses pods hold. */
+  | { kind: 'reattach'; eniId: EniId }
   | { kind: 'unassign'; eniId: EniId; blocks: readonly Cidr[] }
   | { kind: 'remove'; eniId: EniId };
+
+/** A held address that another interface has is asked for again after this (ms). */
+const TAKEN_AGAIN = 300_000;
 
 export const addressesPerEni = (limits: InstanceLimits): number => Math.max(0, limits.ipv4PerEni - 1);
 
@@ -101,11 +109,15 @@ function finishStarted(state: PoolState, now: number): Action[] {
     if (eni.phase === 'leaving') {
       // One that was taken from the instance under running pods is reported and kept, as is what others use.
       if (!isHolding(state, eni) && !hasForeign(eni)) actions.push({ kind: 'remove', eniId: eni.id });
+    } else if (eni.missingSince !== null) {
+      if (isHolding(state, eni)) actions.push({ kind: 'reattach', eniId: eni.id });
     } else if (eni.phase === 'attached') actions.push({ kind: 'setup', eniId: eni.id });
     else {
+      const lost = lostOn(state, eni, now, TAKEN_AGAIN);
       const blocks = [...eni.blocks.values()];
       const leaving = blocks.filter((block) => block.leaving && isIdle(state, block, now));
       if (blocks.some((block) => block.pending)) actions.push({ kind: 'setup', eniId: eni.id });
+      else if (lost.length > 0) actions.push({ kind: 'reassign', eniId: eni.id, ips: lost });
       else if (leaving.length > 0)
         actions.push({ kind: 'unassign', eniId: eni.id, blocks: leaving.map((one) => one.cidr) });
     }

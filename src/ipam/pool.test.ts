@@ -263,51 +263,21 @@ test('an ENI made before a crash that took the journal with it is found by its t
   assert.equal(node.cloud.enis.size, 1);
 });
 
-test('an ENI that somebody detaches under running pods is reported, its leases stay, it is not deleted', async () => {
-  await using node = new TestNode({ settings: { warm: 0 } });
-  await node.start();
-  const leases = await acquireAll(node, 12);
-  const astray = leases.filter((lease) => lease.eni.deviceIndex === 1);
-  const eni = node.cloud.enis.get(astray[0]!.eni.id)!;
-  eni.attachment = null;
-  eni.status = 'available';
-  await node.restart();
-  await node.clock.advance(600_000);
-  assert.equal(node.pool.held().length, 12);
-  assert.ok(node.cloud.enis.has(eni.id));
-  assert.deepEqual(
-    node.pool
-      .snapshot()
-      .astray.map((one) => one.pod)
-      .sort(),
-    astray.map((lease) => `default/${lease.owner.pod!.name}`).sort(),
-  );
-  for (const lease of astray) node.pool.release(lease.owner);
-  await node.clock.advance(1_600_000);
-  assert.ok(!node.cloud.enis.has(eni.id), 'free of holders it goes');
-});
-
-test('an address that EC2 takes away is given to nobody; its holder keeps it', async () => {
+test('a free address that EC2 takes away is given to nobody', async () => {
   await using node = new TestNode();
   await node.start();
   const [lease] = await acquireAll(node, 1);
   const free = node.pool.snapshot().enis[0]!.addresses.find((one) => one.state === 'free')!;
-  const ipOf = (text: string) =>
-    [...node.cloud.enis.values()][0]!.addresses.find((one) => formatIp(one.ip) === text)!.ip;
-  node.cloud.takeAway(lease!.eni.id, ipOf(free.ip));
-  node.cloud.takeAway(lease!.eni.id, lease!.ips[0] as never);
-  await node.clock.advance(70_000);
-  const marked = node.pool
-    .snapshot()
-    .enis[0]!.addresses.filter((one) => one.missing)
-    .map((one) => one.ip);
-  assert.ok(marked.includes(free.ip));
-  await node.clock.advance(70_000);
+  const ip = [...node.cloud.enis.values()][0]!.addresses.find((one) => formatIp(one.ip) === free.ip)!.ip;
+  node.cloud.takeAway(lease!.eni.id, ip);
+  await node.pool.reconcileNow();
+  const marked = node.pool.snapshot().enis[0]!.addresses.filter((one) => one.missing);
   assert.deepEqual(
-    node.pool.snapshot().astray.map((one) => one.state),
-    ['held'],
+    marked.map((one) => one.ip),
+    [free.ip],
   );
-  assert.equal(node.pool.held().length, 1);
+  await node.clock.advance(70_000);
+  assert.ok(!node.pool.snapshot().enis[0]!.addresses.some((one) => one.ip === free.ip));
   assert.equal(node.pool.counts().free, 4);
 });
 

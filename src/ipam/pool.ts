@@ -19,6 +19,7 @@ import { MetadataHint } from './hint.ts';
 import { type Action, type PoolPolicy, plan } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
 import { holdRecord, liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
+import type { AddressNews } from './restore.ts';
 import type { PoolSettings } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
@@ -56,6 +57,8 @@ export type PoolOptions = {
   log?: Log;
   tags?: Tags;
   random?: () => number;
+  /** Told what EC2 does to addresses that pods hold. */
+  onNews?: (news: AddressNews) => void;
   /** Called at each point where a kill may fall. */
   onBoundary?: (name: string) => void;
 };
@@ -116,6 +119,7 @@ export class AddressPool {
       signal: this.#stop.signal,
       boundary: options.onBoundary ?? (() => {}),
       listeners: [],
+      onNews: options.onNews ?? (() => {}),
       subnetCidrs: new Map(),
       unsure: new Set(isWhole ? [] : replayed.state.enis.keys()),
       addressesOnLinks: options.settings.addressesOnLinks ?? (() => new Set()),

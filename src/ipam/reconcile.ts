@@ -6,7 +6,8 @@ import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
 import { eniRecord, type PoolRecord } from './records.ts';
-import { hasForeign, isHolding, withEni } from './state.ts';
+import { noteAstray } from './restore.ts';
+import { hasForeign, isHolding, leaseOn, withEni } from './state.ts';
 
 /** Every so many describes the whole account's ENIs with our tag are looked at. */
 const ORPHAN_EVERY = 4;
@@ -145,9 +146,14 @@ export class Reconciler {
     });
     await this.#fold(described, beganAt);
     await this.#takeOrphans(orphans);
+    noteAstray(core);
     const missing = [...core.state.enis.values()].some(
       (eni) =>
-        eni.missingSince !== null || [...eni.blocks.values()].some((block) => block.missingSince !== null),
+        // What is held and missing is asked for by the planner; another describe tells nothing more of it.
+        (eni.missingSince !== null && !isHolding(core.state, eni)) ||
+        [...eni.blocks.values()].some(
+          (block) => block.missingSince !== null && core.state.uses.get(block.cidr.ip)?.kind !== 'held',
+        ),
     );
     if (missing) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
@@ -222,7 +228,13 @@ export class Reconciler {
         );
         continue;
       }
-      if (isHolding(core.state, eni)) {
+      const lease = leaseOn(core.state, eni);
+      if (lease) {
+        // It hangs nowhere, so EC2 does not say where it was: its holders know.
+        const { deviceIndex, networkCard } = lease.eni;
+        const phase = 'attached';
+        const lost = { ...eni, phase, deviceIndex, networkCard, missingSince: core.clock.now() } as const;
+        commit(core, withEni(core.state, lost), eniRecord(lost));
         core.log.error({ eni: eni.id }, 'an ENI whose addresses pods hold was taken from the instance');
         continue;
       }

@@ -182,7 +182,8 @@ function viewPrefix(block: Block, counts: { held: number; cooling: number; quara
   return { cidr: formatCidr(block.cidr), held, cooling, free, family: familyOf(block.cidr.ip) };
 }
 
-function viewAddress(state: PoolState, ip: Ip, use: Use | undefined, now: number): AddressView {
+/** What the pool says of an address, in `ipam show` and in `ipam check` alike. */
+export function viewAddress(state: PoolState, ip: Ip, use: Use | undefined, now: number): AddressView {
   const text = formatIp(ip);
   if (use === undefined || isFree(use, now)) {
     const link = state.onLinks.get(ip);
@@ -191,9 +192,10 @@ function viewAddress(state: PoolState, ip: Ip, use: Use | undefined, now: number
   }
   if (use.kind === 'held') {
     const { containerId, ifname, pod } = use.lease.owner;
+    const taken = state.taken.get(ip);
     return {
       ip: text,
-      state: 'held',
+      ...(taken ? { state: 'quarantined', reason: taken.why } : { state: 'held' }),
       containerId,
       ifname,
       ...(pod ? { pod: `${pod.namespace}/${pod.name}` } : {}),

@@ -107,9 +107,14 @@ export type Pause = {
   readonly probeAt: number;
 };
 
+/** An address that a pod holds and that EC2 no longer routes here: another has it, or its ENI is no more. */
+export type Taken = { readonly since: number; readonly why: string };
+
 export type PoolState = {
   readonly enis: ReadonlyMap<EniId, Eni>;
   readonly uses: ReadonlyMap<Ip, Use>;
+  /** Held addresses that cannot be had back; asked for again from time to time. */
+  readonly taken: ReadonlyMap<Ip, Taken>;
   readonly creations: ReadonlyMap<string, Creation>;
   readonly foreign: readonly ForeignEni[];
   /** ENIs removed lately, with the time: a lagging describe must not bring them back. */
@@ -125,6 +130,7 @@ export type PoolState = {
 export const emptyPool: PoolState = {
   enis: new Map(),
   uses: new Map(),
+  taken: new Map(),
   creations: new Map(),
   foreign: [],
   removed: new Map(),
@@ -205,7 +211,7 @@ export function countPool(state: PoolState, family: Family, now: number): Totals
   const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0, incoming: 0 };
   for (const [ip, use] of state.uses) {
     if (familyOf(ip) !== family || isFree(use, now)) continue;
-    totals[use.kind]++;
+    totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
   }
   for (const ip of state.onLinks.keys()) if (isFree(state.uses.get(ip), now)) totals.quarantined++;
   for (const eni of state.enis.values()) {
@@ -229,13 +235,28 @@ export const eniRef = (eni: Eni): EniRef => ({
   primaryIp: eni.primaryIp,
 });
 
-/** True when somebody holds an address that the ENI carries, or carried when it was given out. */
-export function isHolding(state: PoolState, eni: Eni): boolean {
+/** A lease of an address that the ENI carries, or carried when it was given out. */
+export function leaseOn(state: PoolState, eni: Eni): Lease | null {
   for (const [ip, use] of state.uses) {
     if (use.kind !== 'held') continue;
-    if (use.lease.eni.id === eni.id || blockHolding(eni, ip)) return true;
+    if (use.lease.eni.id === eni.id || blockHolding(eni, ip)) return use.lease;
   }
-  return false;
+  return null;
+}
+
+export const isHolding = (state: PoolState, eni: Eni): boolean => leaseOn(state, eni) !== null;
+
+/** Addresses that pods hold of the ENI and that EC2 does not list on it, but for those taken less than `again` ago (ms). */
+export function lostOn(state: PoolState, eni: Eni, now: number, again: number): Ip[] {
+  const lost: Ip[] = [];
+  for (const [ip, use] of state.uses) {
+    if (use.kind !== 'held' || use.lease.eni.id !== eni.id || familyOf(ip) !== 4) continue;
+    const block = blockHolding(eni, ip);
+    if (block && (block.missingSince === null || cidrSize(block.cidr) > 1)) continue;
+    const taken = state.taken.get(ip);
+    if (!taken || taken.since + again <= now) lost.push(ip);
+  }
+  return lost;
 }
 
 function blockHolding(eni: Eni, ip: Ip): Block | undefined {
@@ -301,8 +322,12 @@ export function hold(state: PoolState, lease: Lease, now: number): PoolState {
 /** Ends a lease; its addresses cool until `until`. */
 export function release(state: PoolState, lease: Lease, now: number, until: number): PoolState {
   const uses = new Map(state.uses);
-  for (const ip of lease.ips) uses.set(ip, { kind: 'cooling', since: now, until, clean: false });
-  return { ...state, uses };
+  let { taken } = state;
+  for (const ip of lease.ips) {
+    uses.set(ip, { kind: 'cooling', since: now, until, clean: false });
+    taken = withoutEntry(taken, ip);
+  }
+  return { ...state, uses, taken };
 }
 
 /** Notes that nothing of the last holder is left of these addresses. */

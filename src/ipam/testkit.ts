@@ -12,6 +12,7 @@ import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
 import type { EniListener } from './core.ts';
 import { AddressPool, type PoolSettings } from './pool.ts';
 import type { PoolRecord } from './records.ts';
+import type { AddressNews } from './restore.ts';
 import type { Owner } from './state.ts';
 
 type Timer = { at: number; wake: () => void };
@@ -125,6 +126,8 @@ export class TestNode implements AsyncDisposable {
   /** Set to make the next start's journal and pool call it at each boundary. */
   onBoundary: ((name: string) => void) | undefined;
   listener: EniListener | undefined;
+  /** What the pool told of held addresses. */
+  readonly news: AddressNews[] = [];
   /** Set before a start to have the pool take hints from it. */
   metadata: Pick<Imds, 'get'> | undefined;
   pool!: AddressPool;
@@ -158,6 +161,7 @@ export class TestNode implements AsyncDisposable {
     this.#stop = new AbortController();
     this.pool = new AddressPool({
       cloud: this.cloud,
+      onNews: (news) => void this.news.push(news),
       ...(this.metadata ? { metadata: this.metadata } : {}),
       journal: this.journal,
       identity: this.identity,

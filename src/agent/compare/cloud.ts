@@ -1,60 +1,55 @@
-// The journal beside EC2: ENIs, their addresses and prefixes, and what pods hold of them.
-import { formatCidr, formatIp } from '../../base/ip.ts';
-import { type CompareOptions, type Difference, none, texts } from './difference.ts';
+// The journal beside EC2: ENIs, their addresses and prefixes. An address has one line, in the words of `ipam show`.
+import { systemClock } from '../../base/clock.ts';
+import { type Cidr, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
+import type { AddressPool } from '../../ipam/pool.ts';
+import { viewAddress } from '../../ipam/snapshot.ts';
+import { type CompareOptions, type Difference, none } from './difference.ts';
 
 export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<Difference[]> {
-  const found: Difference[] = [];
   const described = await cloud.describeNetworkInterfaces({
     kind: 'instance',
     instanceId: pool.identity.instanceId,
   });
-  const byId = new Map(described.map((eni) => [eni.id, eni] as const));
+  const found = new Map<string, Difference>();
+  const differ = (kind: 'eni' | 'address', object: string, journal: string | null, says: string) =>
+    found.set(object, { ...none, kind, object, journal, cloud: says });
+  const there = new Map(described.map((eni) => [eni.id, eni] as const));
+  const inCloud = new Set<string>();
   for (const eni of pool.enis()) {
-    const there = byId.get(eni.id);
-    if (!there) {
-      found.push({
-        ...none,
-        kind: 'eni',
-        object: eni.id,
-        journal: `device ${eni.deviceIndex}`,
-        kernel: null,
-        cloud: 'not attached to this instance',
-      });
+    const seen = there.get(eni.id);
+    if (!seen) {
+      differ('eni', eni.id, `device ${eni.deviceIndex}`, 'not attached to this instance');
       continue;
     }
-    const cloudHas = new Set([
-      ...there.addresses.filter((a) => !a.primary).map((a) => `${formatIp(a.ip)}/32`),
-      ...there.ipv4Prefixes.map(formatCidr),
-    ]);
-    const weHave = new Set(eni.blocks.map(formatCidr));
+    const listed = new Map<string, Cidr>(
+      [
+        ...seen.addresses.filter((one) => !one.primary).map((one) => hostCidr(one.ip)),
+        ...seen.ipv4Prefixes,
+      ].map((cidr) => [objectOf(cidr), cidr]),
+    );
+    for (const object of listed.keys()) inCloud.add(object);
+    for (const cidr of eni.blocks) {
+      if (!listed.delete(objectOf(cidr)))
+        differ('address', objectOf(cidr), journalText(pool, cidr.ip, eni.id), 'not assigned');
+    }
     // What is known to be somebody else's is no difference.
     for (const { cidr, foreign } of pool.state.enis.get(eni.id)?.blocks.values() ?? [])
-      if (foreign) cloudHas.delete(formatCidr(cidr));
-    for (const block of weHave) {
-      if (!cloudHas.has(block))
-        found.push({
-          ...none,
-          kind: 'address',
-          object: block,
-          journal: `on ${eni.id}`,
-          cloud: 'not assigned',
-        });
-    }
-    for (const block of cloudHas) {
-      if (!weHave.has(block)) found.push({ ...none, kind: 'address', object: block, cloud: `on ${eni.id}` });
-    }
+      if (foreign) listed.delete(objectOf(cidr));
+    for (const object of listed.keys()) differ('address', object, null, `on ${eni.id}`);
   }
   for (const lease of pool.held()) {
-    const there = byId.get(lease.eni.id);
-    const assigned = there?.addresses.some((a) => lease.ips.includes(a.ip));
-    if (!assigned)
-      found.push({
-        ...none,
-        kind: 'address',
-        object: texts(lease.ips),
-        journal: `held by ${lease.owner.containerId}`,
-        cloud: 'not assigned',
-      });
+    for (const ip of lease.ips) {
+      if (!inCloud.has(formatIp(ip)))
+        differ('address', formatIp(ip), journalText(pool, ip, lease.eni.id), 'not assigned');
+    }
   }
-  return found;
+  return [...found.values()];
+}
+
+const objectOf = (cidr: Cidr): string => (cidrSize(cidr) === 1 ? formatIp(cidr.ip) : formatCidr(cidr));
+
+function journalText({ state }: AddressPool, ip: Ip, eniId: string): string {
+  const view = viewAddress(state, ip, state.uses.get(ip), systemClock.now());
+  const holder = view.containerId ? ` by ${view.containerId}` : '';
+  return `${view.state}${holder} on ${eniId}${view.reason ? `: ${view.reason}` : ''}`;
 }

@@ -1,0 +1,23 @@
+// What a failed call to EC2 concerns, and so what is left alone for a while: the whole cloud, one subnet, or the thing
+// itself. Told once per streak. A failure that may mean that EC2 differs from the pool asks for a describe.
+import { CloudError } from '../cloud/port.ts';
+import { type Core, pause } from './core.ts';
+
+export function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {
+  if (core.signal.aborted) return pauseNothing(thrown);
+  const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
+  // Our own budget holds up what was asked for, not the calls of those who are more urgent.
+  const ownBudget = thrown instanceof CloudError && thrown.ec2Code === 'Budget';
+  const cloudWide = !ownBudget && (code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED');
+  const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;
+  const paused = cloudWide ? ['cloud'] : fullSubnet ? [`subnet:${subnetId}`] : keys;
+  const errors = paused.map((key) => pause(core, key, thrown));
+  const first = core.state.pauses.get(paused[0]!)?.failures === 1;
+  if (first)
+    core.log.warn({ ...fields, cause: errors[0]!.code, error: errors[0]!.message }, 'a call to EC2 failed');
+  if (!cloudWide && !fullSubnet && !ownBudget) core.reconcileSoon();
+  return errors[0]!;
+}
+
+const pauseNothing = (thrown: unknown) =>
+  thrown instanceof CloudError ? thrown : new CloudError('Stopped', 'Network', String(thrown));

@@ -1,0 +1,179 @@
+// Gets back what EC2 took from under running pods: an address that was unassigned, an ENI that was detached. Only what
+// nobody else has by now: EC2 does not move an address that another interface holds, and its refusal is the guard.
+// What another has is out of use here and told; no hold ends. Fails as the other actions do: paused and tried again.
+import { formatIp, hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
+import { CloudError, type EniId, isNotFound } from '../cloud/port.ts';
+import { describeOne, onceKnown, poll } from './attachment.ts';
+import { type Core, commit, pause, unpause } from './core.ts';
+import { failed } from './failure.ts';
+import { eniRecord } from './records.ts';
+import { type Eni, type Lease, newBlock, type Taken, withEni, withoutEni } from './state.ts';
+
+/** What happens to an address while a pod holds it; told once for each change. */
+export type AddressNews = {
+  /** `taken`: EC2 no longer routes it here and cannot be asked to. `restored`: it does again. */
+  kind: 'taken' | 'restored';
+  ip: Ip;
+  lease: Lease;
+  text: string;
+};
+
+/** Assigns held addresses to their ENI again. */
+export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<void> {
+  const fields = { eni: eniId, addresses: ips.map(formatIp) };
+  let back: readonly Ip[] = ips;
+  try {
+    await core.cloud.assignTheseIps(eniId, ips as Ipv4[], core.signal);
+  } catch (error) {
+    // All or nothing, and EC2 has several codes for an address that is in use: it is asked who has them.
+    const holders = isRefusal(error) ? await holdersOf(core, eniId, ips).catch(() => null) : null;
+    const others = [...(holders ?? [])].filter(([, holder]) => holder !== eniId);
+    back = [...(holders ?? [])].filter(([, holder]) => holder === eniId).map(([ip]) => ip);
+    noteTaken(core, new Map(others.map(([ip, holder]) => [ip, `EC2 has given it to ${holder}`])));
+    if (!holders || holders.size === 0) {
+      failed(core, error, [`eni:${eniId}`], null, fields);
+      return;
+    }
+  }
+  const eni = core.state.enis.get(eniId);
+  if (!eni || back.length === 0) return;
+  unpause(core, 'cloud', `eni:${eniId}`);
+  const now = core.clock.now();
+  const blocks = new Map(eni.blocks);
+  for (const ip of back) {
+    const block = blocks.get(ip) ?? newBlock(hostCidr(ip), now);
+    blocks.set(ip, { ...block, missingSince: null, pending: true });
+  }
+  const whole: Eni = { ...eni, blocks };
+  commit(core, withEni(core.state, whole), eniRecord(whole));
+  core.log.warn(
+    { eni: eniId, addresses: back.map(formatIp) },
+    'assigned addresses again that pods hold and that EC2 had taken away',
+  );
+  noteRestored(core, back);
+}
+
+const isRefusal = (error: unknown): boolean => error instanceof CloudError && error.code === 'INTERNAL';
+
+/** Which interface has each of the addresses; those that nobody has are left out. */
+async function holdersOf(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<Map<Ip, EniId>> {
+  const { subnetId } = core.state.enis.get(eniId)!;
+  const found = await core.cloud.describeNetworkInterfaces(
+    { kind: 'addresses', subnetId, ips: ips as Ipv4[] },
+    core.signal,
+  );
+  const holders = new Map<Ip, EniId>();
+  for (const eni of found) for (const { ip } of eni.addresses) if (ips.includes(ip)) holders.set(ip, eni.id);
+  return holders;
+}
+
+/** Attaches an ENI again whose addresses pods hold, where it was. */
+export async function reattach(core: Core, eniId: EniId): Promise<void> {
+  const { instanceId } = core.identity;
+  const eni = core.state.enis.get(eniId)!;
+  const { deviceIndex, networkCard } = eni;
+  try {
+    const free = await poll(core, eniId, (found) => found?.attachment?.status !== 'detaching');
+    if (!free) return forget(core, eni);
+    let attachmentId = free.attachment?.id;
+    if (free.attachment && free.attachment.instanceId !== instanceId) {
+      const text = `${eniId} is attached to ${free.attachment.instanceId}`;
+      noteTaken(core, new Map(heldBy(core, eniId).map((ip) => [ip, text])));
+      pause(core, `eni:${eniId}`, new CloudError('AttachNetworkInterface', 'InUse', text));
+      return;
+    }
+    attachmentId ??= await core.cloud.attachNetworkInterface(
+      { eniId, instanceId, deviceIndex, networkCard },
+      core.signal,
+    );
+    const id = attachmentId;
+    if (!eni.primary) await onceKnown(core, () => core.cloud.setDeleteOnTermination(eniId, id, core.signal));
+    await poll(core, eniId, (found) => found?.attachment?.status === 'attached');
+    const now = core.clock.now();
+    const attached: Eni = {
+      ...(core.state.enis.get(eniId) ?? eni),
+      attachmentId: id,
+      deleteOnTermination: true,
+      missingSince: null,
+      phase: 'attached',
+      settledAt: now,
+    };
+    commit(core, withEni(core.state, attached), eniRecord(attached));
+    unpause(core, 'cloud', `eni:${eniId}`);
+    core.log.warn({ eni: eniId, device: deviceIndex }, 'attached an ENI again that was taken from its pods');
+    noteRestored(core, heldBy(core, eniId));
+  } catch (error) {
+    if (isNotFound(error)) await forgetIfGone(core, eni, error);
+    else failed(core, error, [`eni:${eniId}`], null, { eni: eniId });
+  }
+}
+
+async function forgetIfGone(core: Core, eni: Eni, error: unknown): Promise<void> {
+  const isGone = await describeOne(core, eni.id).then(() => false, isNotFound);
+  if (isGone) forget(core, eni);
+  else failed(core, error, [`eni:${eni.id}`], null, { eni: eni.id });
+}
+
+/** The ENI does not exist any more: what pods hold of it is theirs by name only. */
+function forget(core: Core, eni: Eni): void {
+  const held = heldBy(core, eni.id);
+  const at = core.clock.now();
+  commit(core, withoutEni(core.state, eni.id, at), { k: 'eni-gone', id: eni.id, at });
+  noteTaken(core, new Map(held.map((ip) => [ip, `${eni.id} was deleted`])));
+}
+
+function heldBy(core: Core, eniId: EniId): Ip[] {
+  const ips: Ip[] = [];
+  for (const [ip, use] of core.state.uses)
+    if (use.kind === 'held' && use.lease.eni.id === eniId) ips.push(ip);
+  return ips;
+}
+
+/** Notes held addresses whose ENI this node does not have, and that nobody can attach again. */
+export function noteAstray(core: Core): void {
+  const why = new Map<Ip, string>();
+  for (const [ip, use] of core.state.uses) {
+    if (use.kind !== 'held' || core.state.taken.has(ip) || core.state.enis.has(use.lease.eni.id)) continue;
+    why.set(ip, `${use.lease.eni.id} is not this instance's any more`);
+  }
+  noteTaken(core, why);
+}
+
+function noteTaken(core: Core, why: ReadonlyMap<Ip, string>): void {
+  if (why.size === 0) return;
+  const since = core.clock.now();
+  const taken = new Map<Ip, Taken>(core.state.taken);
+  const news: AddressNews[] = [];
+  for (const [ip, text] of why) {
+    const use = core.state.uses.get(ip);
+    if (use?.kind !== 'held') continue;
+    if (taken.get(ip)?.why !== text) news.push({ kind: 'taken', ip, lease: use.lease, text });
+    taken.set(ip, { since, why: text });
+  }
+  core.state = { ...core.state, taken };
+  tell(core, news);
+}
+
+function noteRestored(core: Core, ips: readonly Ip[]): void {
+  const taken = new Map(core.state.taken);
+  const news: AddressNews[] = [];
+  for (const ip of ips) {
+    const use = core.state.uses.get(ip);
+    if (taken.delete(ip) && use?.kind === 'held')
+      news.push({ kind: 'restored', ip, lease: use.lease, text: 'EC2 routes it here again' });
+  }
+  core.state = { ...core.state, taken };
+  tell(core, news);
+}
+
+function tell(core: Core, news: readonly AddressNews[]): void {
+  for (const one of news) {
+    const { pod, containerId } = one.lease.owner;
+    const level = one.kind === 'taken' ? 'error' : 'info';
+    core.log[level](
+      { ip: formatIp(one.ip), containerId, ...(pod ? { pod: `${pod.namespace}/${pod.name}` } : {}) },
+      `the address of a pod was ${one.kind}: ${one.text}`,
+    );
+    core.onNews(one);
+  }
+}
