@@ -1,4 +1,5 @@
-// Checks that every folder of src/ imports only from lower layers, and that only src/kernel loads the FFI library.
+// Checks that every folder of src/ imports only from lower layers, that only src/kernel loads the FFI library, and that
+// what ships imports only packages that are installed with it.
 // Fails with one line per offence: file, import, rule.
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative, sep } from 'node:path';
@@ -17,6 +18,15 @@ const layers: string[][] = [
 const levelOf = new Map(layers.flatMap((row, level) => row.map((folder) => [folder, level] as const)));
 const ffiOwner = 'kernel';
 
+const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  dependencies: Record<string, string>;
+};
+/** As tools/build.ts leaves them out of the package. */
+const notShipped = /\.test\.ts$|\/testing[^/]*\.ts$|\/testkit\.ts$|\/(testing|testdata)\//;
+/** A name under node_modules; other text that stands behind `from` in a file is none. */
+const PACKAGE = /^(@[a-z0-9-]+\/)?[a-z][a-z0-9.-]*(\/[\w./-]+)?$/;
+const packageOf = (specifier: string): string => /^(@[^/]+\/)?[^/]+/.exec(specifier)![0];
+
 const offences: string[] = [];
 let imports = 0;
 for (const file of globSync('src/**/*.ts', { cwd: root })) {
@@ -32,6 +42,10 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
     imports++;
     if (specifier === 'koffi' && folder !== ffiOwner)
       offences.push(`${file}: only src/${ffiOwner} may load koffi`);
+    if (PACKAGE.test(specifier) && !notShipped.test(file) && !isTypeImport(text, match)) {
+      if (!Object.hasOwn(dependencies, packageOf(specifier)))
+        offences.push(`${file}: ${specifier} is not installed with the package`);
+    }
     if (!specifier.startsWith('.')) continue;
     const target = relative(root, normalize(join(root, dirname(file), specifier)));
     const [top, targetFolder = ''] = target.split(sep);
@@ -43,6 +57,12 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
     }
   }
 }
+/** Gone when it runs: `import type … from`. */
+function isTypeImport(text: string, match: RegExpMatchArray): boolean {
+  const begins = text.lastIndexOf('\nimport ', match.index) + 1;
+  return match[0].startsWith('from') && text.startsWith('import type ', begins);
+}
+
 for (const offence of offences) console.error(offence);
 console.log(`layers: ${imports} imports checked, ${offences.length} offences`);
 process.exitCode = offences.length === 0 ? 0 : 1;

@@ -1,8 +1,8 @@
-// The fields of the built-in kinds, taken from the generated models of @kubernetes/client-node: right by construction
-// for every kind and field of its Kubernetes release, and nothing to type by hand. Each model is a small module of
-// its own and is loaded when first needed; descriptions and required marks come from its declaration file.
+// The fields of the built-in kinds, with their types, descriptions and required marks: data/kube-models.txt, made by
+// tools/kube-models.ts from the generated models of @kubernetes/client-node. Right by construction for every kind and
+// field of its Kubernetes release, the same in a checkout and in the package, and read when first needed.
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { dataFile } from './data-file.ts';
 
 export type FieldType =
   | { kind: 'string' | 'number' | 'boolean' | 'date' | 'any' | 'int-or-string' }
@@ -10,100 +10,81 @@ export type FieldType =
   | { kind: 'list'; of: FieldType }
   | { kind: 'map'; of: FieldType };
 
-export type Field = { readonly name: string; readonly type: FieldType; readonly format: string };
-export type Model = { readonly name: string; readonly fields: ReadonlyMap<string, Field> };
-export type Docs = {
+export type Field = {
+  readonly name: string;
+  readonly type: FieldType;
+  readonly format: string;
+  readonly required: boolean;
+  readonly text: string;
+};
+export type Model = {
+  readonly name: string;
   readonly description: string;
-  readonly fields: ReadonlyMap<string, { text: string; required: boolean }>;
+  readonly fields: ReadonlyMap<string, Field>;
 };
 
-type Attribute = { baseName: string; type: string; format: string };
-
-const load = createRequire(import.meta.url);
-const pathOf = (name: string, extension: string) =>
-  `@kubernetes/client-node/dist/gen/models/${name}.${extension}`;
-const models = new Map<string, Model | null>();
-const documented = new Map<string, Docs>();
+let models: Map<string, Model> | null = null;
 
 /** Null when there is no such model. */
 export function modelOf(name: string): Model | null {
-  let model = models.get(name);
-  if (model !== undefined) return model;
-  model = null;
-  try {
-    const exported = load(pathOf(name, 'js')) as Record<string, { attributeTypeMap?: Attribute[] }>;
-    const attributes = exported[name]?.attributeTypeMap;
-    if (attributes) {
-      const fields = attributes.map(({ baseName, type, format }) => ({
-        name: baseName,
-        type: typeOf(type),
-        format,
-      }));
-      model = { name, fields: new Map(fields.map((field) => [field.name, field])) };
-    }
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'MODULE_NOT_FOUND' && code !== 'ERR_MODULE_NOT_FOUND') throw error;
-  }
-  models.set(name, model);
-  return model;
+  models ??= readModels(readFileSync(dataFile('kube-models.txt'), 'utf8'));
+  return models.get(name) ?? null;
 }
 
 /** The model of a built-in kind: `V1Pod`, `CoreV1Event`, `V2HorizontalPodAutoscaler`. */
 export function modelOfKind(group: string, version: string, kind: string): Model | null {
+  const [plain, long] = modelNames(group, version, kind);
+  return modelOf(plain) ?? modelOf(long);
+}
+
+/** What the generator may call a kind; the longer name where two groups have a kind of that name. */
+export function modelNames(group: string, version: string, kind: string): [string, string] {
   const plain = `${capital(version)}${kind}`;
-  const prefix = group === '' ? 'Core' : capital(group.split('.')[0]!);
-  return modelOf(plain) ?? modelOf(prefix + plain);
+  return [plain, (group === '' ? 'Core' : capital(group.split('.')[0]!)) + plain];
 }
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** Lines: `Model|description`, then ` field|type|format|description` with a `*` behind a required field's name. */
+function readModels(text: string): Map<string, Model> {
+  const read = new Map<string, Model>();
+  let fields = new Map<string, Field>();
+  for (const line of text.split('\n')) {
+    if (line === '') continue;
+    if (line[0] !== ' ') {
+      const [name, description] = cut(line, 2) as [string, string];
+      fields = new Map();
+      read.set(name, { name, description: lines(description), fields });
+      continue;
+    }
+    const [mark, type, format, about] = cut(line.slice(1), 4) as [string, string, string, string];
+    const required = mark.endsWith('*');
+    const name = required ? mark.slice(0, -1) : mark;
+    fields.set(name, { name, type: typeOf(type), format, required, text: lines(about) });
+  }
+  return read;
+}
+
+/** The last part may hold the separator. */
+function cut(line: string, parts: number): string[] {
+  const found = line.split('|');
+  return [...found.slice(0, parts - 1), found.slice(parts - 1).join('|')];
+}
+
+const lines = (text: string): string => text.replaceAll('\\n', '\n');
+
 function typeOf(text: string): FieldType {
-  const list = /^Array<(.+)>$/.exec(text);
-  if (list) return { kind: 'list', of: typeOf(list[1]!) };
-  const map = /^\{ \[key: string\]: (.+); \}$/.exec(text);
-  if (map) return { kind: 'map', of: typeOf(map[1]!) };
+  if (text.startsWith('[')) return { kind: 'list', of: typeOf(text.slice(1)) };
+  if (text.startsWith('{')) return { kind: 'map', of: typeOf(text.slice(1)) };
   switch (text) {
     case 'string':
     case 'number':
     case 'boolean':
+    case 'date':
     case 'any':
+    case 'int-or-string':
       return { kind: text };
-    case 'Date':
-    case 'V1MicroTime':
-      return { kind: 'date' };
-    case 'IntOrString':
-      return { kind: 'int-or-string' };
     default:
       return { kind: 'model', name: text };
   }
 }
-
-/** Empty when the declaration file is not there. */
-export function docsOf(name: string): Docs {
-  const known = documented.get(name);
-  if (known !== undefined) return known;
-  let text = '';
-  try {
-    text = readFileSync(load.resolve(pathOf(name, 'd.ts')), 'utf8');
-  } catch {
-    // Documentation is an extra: without the file there is none.
-  }
-  const fields = new Map<string, { text: string; required: boolean }>();
-  for (const [, comment, field, optional] of text.matchAll(
-    /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*'([^']+)'(\?)?:/g,
-  )) {
-    fields.set(field!, { text: plainText(comment!), required: optional === undefined });
-  }
-  const head = /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*export declare class/.exec(text);
-  const docs = { description: head ? plainText(head[1]!) : '', fields };
-  documented.set(name, docs);
-  return docs;
-}
-
-const plainText = (comment: string): string =>
-  comment
-    .split('\n')
-    .map((line) => line.trim().replace(/^\* ?/, '').replaceAll("\\'", "'"))
-    .join('\n')
-    .trim();

@@ -3,7 +3,7 @@
 // Strategic merge is not among the patches listed: kubectl then takes merge keys from its own types, which are the same.
 import type { IncomingMessage } from 'node:http';
 import { groupVersion, type Kind, type Kinds, type KindVersion } from './kinds.ts';
-import { docsOf, type FieldType, type Model, modelOf, modelOfKind } from './models.ts';
+import { type FieldType, type Model, modelOf, modelOfKind } from './models.ts';
 import { negotiate } from './negotiate.ts';
 import type { Reply } from './options.ts';
 
@@ -169,19 +169,18 @@ function addModel(schemas: Json, name: string): void {
 }
 
 function schemaOf(schemas: Json, model: Model): Json {
-  const docs = docsOf(model.name);
   const properties: Json = {};
   const required: string[] = [];
   for (const field of model.fields.values()) {
-    const about = docs.fields.get(field.name);
-    if (about?.required) required.push(field.name);
+    if (field.required) required.push(field.name);
+    const inner = field.type.kind === 'model' ? modelOf(field.type.name)?.description : undefined;
     properties[field.name] = {
       ...typeSchema(schemas, field.type, field.format),
-      ...describe(about?.text || (field.type.kind === 'model' ? docsOf(field.type.name).description : '')),
+      ...describe(field.text || (inner ?? '')),
     };
   }
   return {
-    ...describe(docs.description),
+    ...describe(model.description),
     properties,
     ...(required.length > 0 ? { required } : {}),
   };

@@ -2,8 +2,8 @@
 // objects that JSON would have said. Answers are JSON, which those clients accept beside it.
 // Field numbers and names are data (data/kube-protobuf.txt, made by tools/kube-protobuf.ts from the Go types).
 // Fails with 400 on bytes that do not decode, 415 on a kind that is not in the data.
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { dataFile } from './data-file.ts';
 import { ApiError, badRequest } from './errors.ts';
 
 export const PROTOBUF = 'application/vnd.kubernetes.protobuf';
@@ -21,7 +21,7 @@ let table: Map<string, Message> | null = null;
 function messages(): Map<string, Message> {
   if (table !== null) return table;
   table = new Map();
-  for (const line of readFileSync(findData(), 'utf8').split('\n')) {
+  for (const line of readFileSync(dataFile('kube-protobuf.txt'), 'utf8').split('\n')) {
     if (line === '') continue;
     const [name, ...fields] = line.split('|') as [string, ...string[]];
     const message: Message = new Map();
@@ -38,14 +38,6 @@ function messages(): Map<string, Message> {
     table.set(name, message);
   }
   return table;
-}
-
-function findData(): string {
-  for (let at = import.meta.dirname; ; at = dirname(at)) {
-    const path = join(at, 'data', 'kube-protobuf.txt');
-    if (existsSync(path)) return path;
-    if (at === dirname(at)) throw new Error('data/kube-protobuf.txt is missing from the package');
-  }
 }
 
 const folders: Record<string, string> = {
