@@ -4,7 +4,7 @@ import { makerOf } from './sweep.ts';
 
 test('a sweep knows what tests made by the process id in its name, and nothing else', () => {
   const made = {
-    lab: ['e2e-ec2-4711', 'storm-k4711', 'fuzz-4711'],
+    lab: ['e2e-ec2-4711', 'pwt-a-4711', 'storm-k4711', 'fuzz-4711'],
     namespace: [
       'pwt-kernel-4711',
       'pwt-kernel-ct-4711',

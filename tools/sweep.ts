@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, '..');
 
 /** What tests make, and where the name has the process's id. A namespace of a lab goes with its lab. */
 const NAMES = {
-  lab: /^(?:e2e-[a-z0-9]+-|storm-[a-z]|fuzz-)(?<pid>\d+)$/,
+  lab: /^(?:e2e-[a-z0-9]+-|pwt-[a-d]-|storm-[a-z]|fuzz-)(?<pid>\d+)$/,
   namespace:
     /^(?:pwt-(?:kernel|kernel-ct|fuzz|datapath)-(?<pid>\d+)(?:-.*)?|podway_pwtfabric(?<pid>\d+)x.*)$/,
 };

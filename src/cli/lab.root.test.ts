@@ -19,7 +19,8 @@ import type { LabStatus, PodView } from '../lab/daemon/protocol.ts';
 const isRoot = process.getuid?.() === 0;
 const options = { skip: isRoot ? false : 'needs root: makes network namespaces', timeout: 120_000 };
 const launcher = join(packageRoot, 'bin', 'podway');
-const labs = ['pwt-lab-a', 'pwt-lab-b', 'pwt-lab-c', 'pwt-lab-d'];
+/** With the process's id: two checkouts test side by side, and a sweep knows whose they were. */
+const labs = ['a', 'b', 'c', 'd'].map((letter) => `pwt-${letter}-${process.pid}`);
 
 type Ran = { status: number | null; stdout: string; stderr: string };
 function podway(lab: string, ...args: string[]): Ran {
