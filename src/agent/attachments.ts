@@ -8,6 +8,7 @@ import type { CniRequest, Result, Route } from '../cni/types.ts';
 import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { hostLinkName } from '../datapath/marks.ts';
+import type { PodEnd } from '../datapath/pod-end.ts';
 import type { PodRoute, PodWiring } from '../datapath/types.ts';
 import { DEFAULT_ROUTE } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
@@ -33,6 +34,8 @@ const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 
 export class Attachments {
   readonly #o: AttachmentsOptions;
   readonly #locks = new KeyedLock();
+  /** By host link: what each ADD made in its pod. */
+  readonly #ends = new Map<string, { at: number; end: PodEnd }>();
 
   constructor(options: AttachmentsOptions) {
     this.#o = options;
@@ -72,6 +75,10 @@ export class Attachments {
         };
         const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
         signal.throwIfAborted();
+        this.#ends.set(wiring.hostIfname, {
+          at: lease.at,
+          end: { mac: wishes.mac, mtu: wiring.mtu, routes },
+        });
         return resultOf(request, wired, routes);
       } catch (error) {
         this.#drop(lease, 'add-failed');
@@ -172,18 +179,32 @@ export class Attachments {
       throw new PodwayError('INTERNAL', `GC of ${request.conf.name}: ${failures.join('; ')}`);
   }
 
-  /** Releases what has no sandbox any more: its host link went with the namespace and no DEL came. */
-  async releaseVanished(missingHostLinks: ReadonlySet<string>): Promise<Lease[]> {
-    const released: Lease[] = [];
-    for (const lease of this.#o.pool.held()) {
-      if (!missingHostLinks.has(hostLinkName(lease.owner)) || sandboxExists(lease.owner.netns)) continue;
-      await this.#locks.run(keyOf(lease.owner), () => {
-        if (this.#o.pool.find(lease.owner)?.at !== lease.at) return;
-        this.#delHeld(lease.owner);
-        released.push(lease);
-      });
+  /** Runs `work` if the lease still holds, with no operation of its attachment beside it. */
+  whileHeld(lease: Lease, work: () => void): Promise<void> {
+    return this.#locks.run(keyOf(lease.owner), () => {
+      if (this.#o.pool.find(lease.owner)?.at === lease.at) work();
+    });
+  }
+
+  /** The sandbox of a lease, open; null when it is gone. */
+  sandboxOf({ owner }: Lease): Netns | null {
+    try {
+      return owner.netns === undefined ? null : this.#sandbox(owner.netns);
+    } catch (error) {
+      if (error instanceof PodwayError && error.code === 'INVALID_NETNS') return null;
+      throw error;
     }
-    return released;
+  }
+
+  /** What the ADD of a lease made of the pod's end, if it was this agent's. */
+  wiredEnd(lease: Lease): PodEnd | undefined {
+    const wired = this.#ends.get(hostLinkName(lease.owner));
+    return wired?.at === lease.at ? wired.end : undefined;
+  }
+
+  /** Gives up what a sandbox left that is gone: no DEL may ever come. Only inside whileHeld. */
+  giveUp(lease: Lease): void {
+    this.#delHeld(lease.owner);
   }
 
   #sandbox(path: string): Netns {
@@ -228,6 +249,7 @@ export class Attachments {
     for (const lease of leases) {
       this.#o.datapath.cutPod(targetOf(lease));
       this.#o.pool.release(lease.owner, 'del');
+      this.#ends.delete(hostLinkName(lease.owner));
     }
     // The answer does not wait for the links: they go together, within 100 ms, off the main thread.
     void this.#o.datapath.reapLinks();
@@ -250,16 +272,6 @@ const MACHINE_NETNS = ((): bigint | undefined => {
 })();
 
 const keyOf = (key: { containerId: string; ifname: string }): string => `${key.containerId}/${key.ifname}`;
-
-function sandboxExists(path: string | undefined): boolean {
-  if (path === undefined) return false;
-  try {
-    statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const targetOf = ({ owner, ips }: Lease) => ({
   hostIfname: hostLinkName(owner),

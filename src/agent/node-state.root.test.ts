@@ -26,6 +26,7 @@ test(
         netns,
         settings,
         file: `${node.dir}/vpc.json`,
+        tell: () => {},
         log: { debug() {}, info() {}, warn() {}, error() {} },
       });
       assert.equal(state.desired().eniMtu, 1500, 'the link is not there yet');

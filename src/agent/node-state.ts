@@ -15,6 +15,7 @@ import type { AddressPool } from '../ipam/pool.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { AgentSettings } from './config.ts';
+import type { Tell } from './tell.ts';
 
 /** Bytes, until the primary ENI's link was seen: fits every path. */
 const LEAST_MTU = 1500;
@@ -27,6 +28,7 @@ export type NodeStateOptions = {
   settings: AgentSettings;
   file: string;
   log: Log;
+  tell: Tell;
 };
 
 export class NodeState {
@@ -92,7 +94,11 @@ export class NodeState {
     const linkless = new Set(report.absent.map((eni) => eni.id as EniId));
     for (const { id, mac } of report.absent) {
       if (!this.#linkless.has(id as EniId))
-        this.#o.log.warn({ eni: id, mac }, 'an ENI has no link: no pod gets its addresses');
+        this.#o.tell({
+          kind: 'eni-link',
+          object: id,
+          text: `no link of the node has the MAC address ${mac} of ${id}: no pod gets its addresses`,
+        });
     }
     for (const id of this.#linkless)
       if (!linkless.has(id)) this.#o.log.info({ eni: id }, 'the ENI has its link again');

@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import type { Ip } from '../base/ip.ts';
 import { Journal } from '../base/journal.ts';
 import { defaultCredentials } from '../cloud/credentials.ts';
 import { createEc2Cloud } from '../cloud/ec2.ts';
@@ -14,12 +15,16 @@ import { currentNetns } from '../kernel/netns.ts';
 import type { AgentConfig } from './config.ts';
 import { openFaults } from './faults.ts';
 import { createMetrics } from './metrics.ts';
+import { createTell, type PodName } from './tell.ts';
 
 /** A flushed table of routes is one line of the log, whatever it held. */
 const LOGGED_CHANGES = 5;
 
 /** What the plugin asks of this agent: `adds` are under way, `requests` have come since the start. */
 export type Load = { adds: number; requests: number };
+
+/** Which pod an address is of; known once there is a pool. */
+export type Whose = { pod(ip: Ip): PodName | undefined };
 
 export type Parts = ReturnType<typeof openParts>;
 
@@ -38,6 +43,8 @@ export function openParts(config: AgentConfig) {
   const load: Load = { adds: 0, requests: 0 };
   const netns = currentNetns();
   const journal = Journal.open<PoolRecord>(join(runDir, 'journal'), onBoundary ? { onBoundary } : {});
+  const tell = createTell(log, () => {});
+  const whose: Whose = { pod: () => undefined };
   const datapath = createDatapath({
     netns,
     log,
@@ -51,7 +58,10 @@ export function openParts(config: AgentConfig) {
         'put back what was changed',
       );
     },
-    onTold: ({ kind, object, text }) => log.warn({ kind, object }, text),
+    onTold: ({ kind, object, text, ip }) => {
+      const pod = ip === undefined ? undefined : whose.pod(ip);
+      tell({ kind, object, text, ...(pod ? { pod } : {}) });
+    },
   });
   const imds = createImds(config.imdsEndpoint === undefined ? {} : { endpoint: config.imdsEndpoint });
   const cloudFor = (region: string, domain: string | undefined): Cloud =>
@@ -74,6 +84,8 @@ export function openParts(config: AgentConfig) {
     netns,
     journal,
     datapath,
+    tell,
+    whose,
     imds,
     cloudFor,
     async close(): Promise<void> {

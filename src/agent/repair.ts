@@ -7,7 +7,7 @@ import type { Log } from '../base/log.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { ALL_PARTS, type Part } from '../datapath/parts.ts';
 import type { SyncReport } from '../datapath/types.ts';
-import type { Attachments } from './attachments.ts';
+import type { LostLinks } from './lost-links.ts';
 import type { NodeState } from './node-state.ts';
 
 /** How often settings are compared that change in silence (arp_ignore, arp_announce, src_valid_mark, accept_ra, …). */
@@ -17,7 +17,7 @@ const FULL_EVERY = 6;
 /** After a failure. */
 const RETRY_MS = 1_000;
 
-export type RepairOptions = { node: NodeState; datapath: Datapath; attachments: Attachments; log: Log };
+export type RepairOptions = { node: NodeState; datapath: Datapath; lostLinks: LostLinks; log: Log };
 
 export class Repair {
   readonly #o: RepairOptions;
@@ -62,6 +62,7 @@ export class Repair {
       if (signal.aborted) return;
       if (turn % FULL_EVERY === 0) await this.now();
       else this.soon(['sysctls']);
+      await this.#o.lostLinks.learn();
     }
   }
 
@@ -82,13 +83,11 @@ export class Repair {
 
   /** False when it failed. Never rejects. */
   async #look(sync: () => Promise<SyncReport>): Promise<boolean> {
-    const { attachments, log } = this.#o;
+    const { lostLinks, log } = this.#o;
     try {
       const report = await sync();
-      for (const lease of await attachments.releaseVanished(new Set(report.missingPods))) {
-        log.info({ ...lease.owner }, 'released the addresses of a sandbox that is gone');
-      }
-      if (report.retryAt !== null) this.#later(report.retryAt - performance.now());
+      const again = await lostLinks.restore(report.missingPods);
+      for (const at of [report.retryAt, again]) if (at !== null) this.#later(at - performance.now());
       return true;
     } catch (thrown) {
       if (this.#stop.aborted) return false;

@@ -10,6 +10,7 @@ import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
 import { Attachments } from './attachments.ts';
 import { DelQueue } from './del-queue.ts';
+import { LostLinks } from './lost-links.ts';
 import { NodeState } from './node-state.ts';
 import type { Parts } from './parts.ts';
 import { Repair } from './repair.ts';
@@ -83,6 +84,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     settings,
     file: join(config.runDir, 'vpc.json'),
     log,
+    tell: parts.tell,
   });
   if (!node.knowsVpc) await node.learnVpc(signal);
   pool.onEniChange(async () => {
@@ -94,7 +96,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ownNetns: netns,
     defaultMtu: () => settings.podMtu ?? node.mtu,
   });
-  const repair = new Repair({ node, datapath, attachments, log }, signal);
+  parts.whose.pod = (ip) => pool.held().find((lease) => lease.ips.includes(ip))?.owner.pod;
+  const mayRepair = settings.repair === 'enforce';
+  const lostLinks = new LostLinks({
+    ...{ pool, datapath, attachments, log, mayRepair },
+    tell: parts.tell,
+    now: () => systemClock.now(),
+  });
+  const repair = new Repair({ node, datapath, lostLinks, log }, signal);
   if (pool.enis().length > 0) await repair.now();
   return { identity, cloud, pool, node, attachments, repair };
 }

@@ -146,6 +146,13 @@ export class TestVpc implements Disposable {
     return netns;
   }
 
+  /** The name goes, and the namespace with it once nobody has it open. */
+  removeNetns(where: string): void {
+    const path = `/run/netns/${this.name(where)}`;
+    for (const netns of this.#open.filter((one) => one.path === path)) netns.close();
+    deleteNetns(this.name(where));
+  }
+
   run(where: string, command: readonly string[]): string {
     return execFileSync('ip', ['netns', 'exec', this.name(where), ...command], {
       encoding: 'utf8',
