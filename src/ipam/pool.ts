@@ -273,6 +273,8 @@ export class AddressPool {
     if (changed.length === 0 && isSame) return;
     const enis = new Map(state.enis);
     for (const eni of changed) enis.set(eni.id, { ...eni, linkless: seen.linkless.has(eni.id) });
+    // It may have been detached.
+    if (changed.some((eni) => seen.linkless.has(eni.id))) this.#core.reconcileSoon();
     this.#core.state = { ...state, enis, onLinks: isSame ? state.onLinks : new Map(seen.onLinks) };
     this.kick();
   }

@@ -146,6 +146,11 @@ test('agents and API are compared by address and container', () => {
       (each) => each.kind,
     );
   assert.deepEqual(kinds([shown('10.0.0.6', 'c1')], 'c1'), []);
+  const taken = shown('10.0.0.6', 'c1');
+  taken.enis[0]!.addresses[0]!.state = 'quarantined';
+  assert.deepEqual(kinds([taken], 'c1'), [], 'EC2 took it from its holder: its agent tells that');
+  const astray = { ...taken, enis: [], astray: taken.enis[0]!.addresses };
+  assert.deepEqual(kinds([astray], 'c1'), [], 'and its ENI with it');
   assert.deepEqual(kinds([shown('10.0.0.7', 'c1')], 'c1'), ['not-held']);
   assert.deepEqual(kinds([shown('10.0.0.6', 'c2')], 'c1'), ['held-by-other']);
   assert.deepEqual(kinds([shown('10.0.0.6', 'c2', 'default/a')]), ['no-pod']);

@@ -9,7 +9,7 @@ import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import { LabError } from './errors.ts';
 import type { OpenLab } from './lab.ts';
 import { netnsPath } from './paths.ts';
-import type { Difference, IpamCheck, IpamNode } from './protocol.ts';
+import type { Difference, IpamAddress, IpamCheck, IpamNode } from './protocol.ts';
 
 const TIMEOUT_MS = 15_000;
 
@@ -113,6 +113,12 @@ export async function checkIpam(lab: OpenLab): Promise<IpamCheck> {
   return { ok: differences.length === 0, differences };
 }
 
+/** A pod's address is its own until its DEL, also when EC2 has taken it: that is the agent's to tell. */
+const heldOf = (node: IpamNode): IpamAddress[] =>
+  [...node.enis.flatMap((eni) => eni.addresses), ...(node.astray ?? [])].filter(
+    (each) => each.state === 'held' || each.containerId !== undefined,
+  );
+
 type Sandboxes = { pod: Pod; sandbox: SandboxRecord | undefined }[];
 
 /** What agents hold against what the API's running pods say that they have. Pods in the middle of a change are left out. */
@@ -120,10 +126,8 @@ export function compareWithApi(shown: IpamNode[], sandboxes: Sandboxes): Differe
   const differences: Difference[] = [];
   const held = new Map<string, { node: string; containerId: string | undefined }>();
   for (const node of shown) {
-    for (const address of node.enis.flatMap((eni) => eni.addresses)) {
-      if (address.state === 'held')
-        held.set(address.ip, { node: node.node, containerId: address.containerId });
-    }
+    for (const address of heldOf(node))
+      held.set(address.ip, { node: node.node, containerId: address.containerId });
   }
   const settled = sandboxes.filter(
     ({ pod, sandbox }) => sandbox?.state === 'made' && !sandbox.hostNetwork && pod.status?.podIP,
@@ -168,10 +172,8 @@ export function compareWithApi(shown: IpamNode[], sandboxes: Sandboxes): Differe
 function heldTwice(shown: IpamNode[]): Difference[] {
   const owners = new Map<string, string[]>();
   for (const node of shown) {
-    for (const address of node.enis.flatMap((eni) => eni.addresses)) {
-      if (address.state === 'held')
-        owners.set(address.ip, [...(owners.get(address.ip) ?? []), `${node.node} ${address.containerId}`]);
-    }
+    for (const { ip, containerId } of heldOf(node))
+      owners.set(ip, [...(owners.get(ip) ?? []), `${node.node} ${containerId}`]);
   }
   return [...owners]
     .filter(([, by]) => by.length > 1)

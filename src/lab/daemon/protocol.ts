@@ -116,5 +116,7 @@ export type IpamNode = {
   limits: { enis: number; ipv4PerEni: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   enis: IpamEni[];
+  /** Addresses in use that no ENI of the node has. */
+  astray?: IpamAddress[];
   totals: { held: number; free: number; cooling: number; quarantined: number; foreign: number };
 };
