@@ -46,15 +46,15 @@ describe('desired rules', () => {
   const text = (rules: ReturnType<typeof desiredRules>) =>
     rules.map(
       (rule) =>
-        `${rule.priority}: ${rule.iifname ? `iif ${rule.iifname} ` : ''}${rule.fwmark === undefined ? '' : `fwmark ${rule.fwmark}/0x${rule.fwmask?.toString(16)} `}lookup 0x${rule.table.toString(16)}`,
+        `${rule.priority}: ${rule.to ? `to ${formatCidr(rule.to)} ` : ''}${rule.iifname ? `iif ${rule.iifname} ` : ''}${rule.fwmark === undefined ? '' : `fwmark ${rule.fwmark}/0x${rule.fwmask?.toString(16)} `}lookup 0x${rule.table.toString(16)}`,
     );
 
-  it('three for all pods and one for each secondary ENI', () => {
+  it('three for a subnet of pods and one for each secondary ENI', () => {
     const node = nodeState({ enis: [eni0, eni1, eni2] });
     assert.deepEqual(text(desiredRules(node, marksOf(node))), [
-      '512: lookup 0x5000',
-      '513: iif lo lookup 0x4ffe',
-      '514: lookup 0x4fff',
+      '512: to 10.0.0.0/24 lookup 0x5000',
+      '513: to 10.0.0.0/24 iif lo lookup 0x4ffe',
+      '514: to 10.0.0.0/24 lookup 0x4fff',
       '1024: fwmark 1/0x7f lookup 0x5001',
       '1024: fwmark 2/0x7f lookup 0x5002',
     ]);
@@ -63,23 +63,41 @@ describe('desired rules', () => {
   it('with policy enforced, only judged packets and the node’s own reach pods', () => {
     const node = nodeState({ enis: [eni0], judged: { mark: 0x100, mask: 0x300 } });
     assert.deepEqual(text(desiredRules(node, marksOf(node))), [
-      '512: fwmark 256/0x300 lookup 0x5000',
-      '512: iif lo lookup 0x5000',
-      '513: iif lo lookup 0x4ffe',
-      '514: lookup 0x4fff',
+      '512: to 10.0.0.0/24 fwmark 256/0x300 lookup 0x5000',
+      '512: to 10.0.0.0/24 iif lo lookup 0x5000',
+      '513: to 10.0.0.0/24 iif lo lookup 0x4ffe',
+      '514: to 10.0.0.0/24 lookup 0x4fff',
     ]);
+  });
+
+  it('each subnet has its own; an address outside of all makes them meet everything', () => {
+    const other = {
+      ...eni1,
+      subnetCidr: parseCidr('10.0.7.0/24'),
+      primaryIp: parseIp('10.0.7.4'),
+      addresses: [parseIp('10.0.7.5')],
+      prefixes: [],
+    };
+    const prefixes = (node: Parameters<typeof desiredRules>[0]) =>
+      desiredRules(node, marksOf(node))
+        .filter((rule) => rule.priority === 514)
+        .map((rule) => (rule.to ? formatCidr(rule.to) : 'any'));
+    assert.deepEqual(prefixes(nodeState({ enis: [eni0, other] })), ['10.0.0.0/24', '10.0.7.0/24']);
+    const strayHeld = { ...other, addresses: [parseIp('10.0.8.5')] };
+    assert.deepEqual(prefixes(nodeState({ enis: [eni0, strayHeld] })), ['any']);
+    const stray = { hostIfname: 'pw000000000001', ips: [parseIp('10.0.9.9')], eni: eni0 };
+    assert.deepEqual(prefixes(nodeState({ enis: [eni0], pods: [stray] })), ['any']);
   });
 });
 
 describe('desired routes', () => {
-  it('a black hole for all that the ENIs hold but their primary addresses, and the pods’ gateway', () => {
+  it('a black hole for all that the ENIs hold but their primary addresses', () => {
     assert.deepEqual(unheldCidrs(nodeState()).map(formatCidr), [
       '10.0.0.77/32',
       '10.0.0.78/32',
       '10.0.0.120/32',
       '10.0.0.121/32',
       '10.0.0.160/28',
-      '169.254.1.1/32',
     ]);
   });
 
@@ -180,7 +198,7 @@ describe('diff', () => {
     const changes = diffRules([...rules, rules[0]!].map(listedRule), rules);
     assert.deepEqual(
       changes.map((change) => change.text),
-      ['delete rule IPv4 512 table 20480'],
+      ['delete rule IPv4 512 to 10.0.0.0/24 table 20480'],
     );
   });
 

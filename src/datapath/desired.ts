@@ -58,24 +58,27 @@ export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
 }
 
 /**
- * Three rules for all pods and one for each secondary ENI, however many pods there are: rules are walked one by one for
- * every packet, tables are looked up.
+ * Three rules for each subnet of ours and one for each secondary ENI, however many pods there are: rules are walked one
+ * by one for every packet, so one that does not match by its prefix saves the look into its table.
  */
 export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, number>): RuleValues[] {
   const rules: RuleValues[] = [];
   for (const family of familiesOf(node)) {
     const common = { family, protocol: PROTOCOL };
-    const toPods = { ...common, priority: RULE_PODS, table: PODS_TABLE };
-    if (node.judged) {
-      rules.push({ ...toPods, fwmark: node.judged.mark, fwmask: node.judged.mask });
-      // What the node itself sends is not judged on its way in.
-      rules.push({ ...toPods, iifname: 'lo' });
-    } else {
-      rules.push(toPods);
+    for (const to of podPrefixes(node, family)) {
+      const towards = { ...common, ...(to === undefined ? {} : { to }) };
+      const toPods = { ...towards, priority: RULE_PODS, table: PODS_TABLE };
+      if (node.judged) {
+        rules.push({ ...toPods, fwmark: node.judged.mark, fwmask: node.judged.mask });
+        // What the node itself sends is not judged on its way in.
+        rules.push({ ...toPods, iifname: 'lo' });
+      } else {
+        rules.push(toPods);
+      }
+      // A black hole answers a process of the node with EINVAL.
+      rules.push({ ...towards, priority: RULE_UNREACHABLE, iifname: 'lo', table: UNREACHABLE_TABLE });
+      rules.push({ ...towards, priority: RULE_UNHELD, table: UNHELD_TABLE });
     }
-    // A black hole answers a process of the node with EINVAL.
-    rules.push({ ...common, priority: RULE_UNREACHABLE, iifname: 'lo', table: UNREACHABLE_TABLE });
-    rules.push({ ...common, priority: RULE_UNHELD, table: UNHELD_TABLE });
     for (const eni of node.enis) {
       if (isPrimary(eni) || familyOf(eni.primaryIp) !== family) continue;
       rules.push({
@@ -88,6 +91,17 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
     }
   }
   return rules;
+}
+
+/** Where a pod's address or a black hole may be: the ENIs' subnets, or anywhere when one lies outside of them. */
+function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
+  const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
+  const subnets = withoutCovered(node.enis.map((eni) => eni.subnetCidr).filter(ofFamily));
+  const within = [...unheldCidrs(node), ...node.pods.flatMap((pod) => pod.ips.map(hostCidr))].filter(
+    ofFamily,
+  );
+  const isInside = (one: Cidr) => subnets.some((subnet) => cidrCovers(subnet, one));
+  return subnets.length > 0 && within.every(isInside) ? subnets : [undefined];
 }
 
 /** Prefixes of the list that no other one covers, in order. */
@@ -106,7 +120,7 @@ export function withoutCovered(cidrs: readonly Cidr[]): Cidr[] {
  */
 export function unheldCidrs(node: Pick<NodeDatapath, 'enis'>): Cidr[] {
   const all = node.enis.flatMap((eni) => [...eni.addresses.map(hostCidr), ...eni.prefixes]);
-  return withoutCovered([...all, hostCidr(POD_GATEWAY)]);
+  return withoutCovered(all);
 }
 
 const unheldRoutes = (dst: Cidr): RouteValues[] => [

@@ -1,6 +1,6 @@
 // What to do so that the kernel holds what is desired. Pure: observed and desired values in, operations and words out.
 // Invariant: only what carries our protocol number, or lies in our map, is ever put into a deletion.
-import { familyOf, formatCidr, type Ip } from '../base/ip.ts';
+import { type Cidr, familyOf, formatCidr, type Ip } from '../base/ip.ts';
 import {
   type Address,
   MAIN_TABLE,
@@ -23,8 +23,9 @@ const ruleText = (rule: {
   priority: number;
   table: number;
   fwmark?: number | null;
+  to?: Cidr | null;
 }): string =>
-  `rule IPv${rule.family} ${rule.priority}${rule.fwmark ? ` mark 0x${rule.fwmark.toString(16)}` : ''} table ${rule.table}`;
+  `rule IPv${rule.family} ${rule.priority}${rule.to ? ` to ${formatCidr(rule.to)}` : ''}${rule.fwmark ? ` mark 0x${rule.fwmark.toString(16)}` : ''} table ${rule.table}`;
 
 const ruleKey = (rule: RuleValues | Rule): string =>
   JSON.stringify([

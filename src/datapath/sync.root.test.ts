@@ -87,7 +87,7 @@ describe('sync', needsRoot, () => {
     ['policy rules flushed, as systemd-networkd does', () => vpc.ip('node', 'rule flush protocol 80')],
     [
       'rules doubled',
-      () => vpc.ip('node', 'rule add pref 512 lookup 20480 protocol 80 suppress_ifgroup 4000'),
+      () => vpc.ip('node', 'rule add pref 512 to 10.0.0.0/24 lookup 20480 protocol 80 suppress_ifgroup 4000'),
     ],
     ['pods’ routes flushed', () => vpc.ip('node', 'route flush table 20480')],
     ['black holes flushed', () => vpc.ip('node', 'route flush table 20479')],

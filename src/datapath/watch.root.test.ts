@@ -194,7 +194,10 @@ describe('repairing with measure', needsRoot, () => {
     assert.equal(told.length, 0);
     const third = await flush();
     assert.deepEqual([third.changes, third.retryAt], [[], 10_200]);
-    assert.match(told.map((one) => one.text).join('\n'), /keeps changing rule IPv4 512 table 20480/);
+    assert.match(
+      told.map((one) => one.text).join('\n'),
+      /keeps changing rule IPv4 512 to 10.0.0.0\/24 table 20480/,
+    );
     assert.ok((await flush(true)).changes.length > 0, 'a pod waits for it');
     vpc.ip('node', 'rule flush');
     now = 10_200;
