@@ -2,7 +2,7 @@
 // what a cloud image brings up, whatever was done in the old one; neighbours see nothing of it.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { listNetns } from '../../kernel/netns.ts';
+import { listNetns, NETNS_DIR, openNetns } from '../../kernel/netns.ts';
 import type { VpcState } from '../vpc/model.ts';
 import {
   addEni,
@@ -48,6 +48,8 @@ describe('an instance boots into an empty namespace', { skip: skipReason }, () =
     assert.match(fresh, /eth1: <BROADCAST,MULTICAST>/, 'an ENI that nobody has set up');
     await lab.serve('c', 8080);
     const flow = await lab.stream('b', '10.0.32.10', 8080);
+    // Held open, its number is not given to another namespace.
+    using _old = openNetns(`${NETNS_DIR}/${lab.fabric.netnsOf('a')}`);
     await lab.sh('a', DIRT);
     assert.notEqual(await look(lab, 'a'), fresh);
     await lab.fabric.apply(reboot(state));
