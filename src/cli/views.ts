@@ -103,7 +103,7 @@ export function ipamText(nodes: IpamNode[]): string {
       const others = (['quarantined', 'foreign'] as const)
         .map((state) => (totals[state] > 0 ? `, ${totals[state]} ${state}` : ''))
         .join('');
-      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; at most ${limits.enis} ENIs of ${limits.ipv4PerEni} addresses, ${limits.pods} pods`;
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
         [eni.ifname, eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
         ...eni.addresses.map((each) => [
@@ -119,6 +119,14 @@ export function ipamText(nodes: IpamNode[]): string {
     .join('\n\n');
 }
 
+/** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
+function limitsText({ enis, ipv4PerEni, pods }: IpamNode['limits']): string {
+  const addresses = enis * (ipv4PerEni - 1);
+  const rest =
+    pods > addresses ? `, ${pods - addresses} of them on the host network, which need no address` : '';
+  return `at most ${addresses} pod addresses (${enis} ENIs of ${ipv4PerEni}, one of each its own), ${pods} pods${rest}`;
+}
+
 const addressState = (state: IpamAddress['state']): string =>
   state === 'held'
     ? green(state)
@@ -127,6 +135,9 @@ const addressState = (state: IpamAddress['state']): string =>
       : state === 'foreign'
         ? dim(state)
         : yellow(state);
+
+/** The built-in server answers its name and the address that it saw: said so that neither reads as an error. */
+const seen = (text: string): string => text.replace(/^(\S+) (\d+(?:\.\d+){3})\b/, '$1 saw $2');
 
 /** What a side has nothing to say of is a dash. */
 export function differenceTable(differences: Difference[]): string {
@@ -143,13 +154,13 @@ export function differenceTable(differences: Difference[]): string {
 }
 
 export const checkLine = (check: Check): string =>
-  `${check.ok ? green('ok  ') : red('FAIL')} ${check.name}: ${check.from} -> ${check.to}: ${check.ok ? check.observed : `expected ${check.expected}, saw ${check.observed}`}`;
+  `${check.ok ? green('ok  ') : red('FAIL')} ${check.name}: ${check.from} -> ${check.to}: ${check.ok ? seen(check.observed) : `expected ${seen(check.expected)}, got ${seen(check.observed)}`}`;
 
 export const failedChecks = (failed: Check[]): LabError => {
   const first = failed[0]!;
   return new LabError(
     'CONNECTIVITY',
-    `${failed.length} connectivity ${failed.length === 1 ? 'check' : 'checks'} failed, first ${first.name} from ${first.from} to ${first.to}: expected ${first.expected}, saw ${first.observed}`,
+    `${failed.length} connectivity ${failed.length === 1 ? 'check' : 'checks'} failed, first ${first.name} from ${first.from} to ${first.to}: expected ${seen(first.expected)}, got ${seen(first.observed)}`,
     'podway connectivity test; see the security-group rules with DescribeSecurityGroupRules',
   );
 };

@@ -46,7 +46,7 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
       const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
       return new PodwayError('POOL_GROWING', message, { has: leaving, since });
     }
-    return limitCause(state, limits, now, totals.held);
+    return limitCause(state, limits, totals, cooling.length);
   }
   if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '');
   if (growth.blocked && position < cooling.length) return coolingError();
@@ -141,7 +141,13 @@ function coolingCause(
   });
 }
 
-function limitCause(state: PoolState, limits: InstanceLimits, now: number, held: number): PodwayError {
+/** Every address has a holder, or cools for a pod that waits longer than this one. */
+function limitCause(
+  state: PoolState,
+  limits: InstanceLimits,
+  { held, quarantined }: { held: number; quarantined: number },
+  cooling: number,
+): PodwayError {
   const capacity = limits.enis * addressesPerEni(limits);
   const perEni = [...state.enis.values()].map((eni) => {
     const uses = [...eni.blocks.values()].filter((block) => state.uses.get(block.cidr.ip)?.kind === 'held');
@@ -161,17 +167,22 @@ function limitCause(state: PoolState, limits: InstanceLimits, now: number, held:
       limit: limits.enis,
     });
   }
+  const others = [
+    cooling > 0
+      ? `, ${cooling} ${cooling === 1 ? 'cools for a pod that waits' : 'cool for pods that wait'} already`
+      : '',
+    quarantined > 0 ? `, ${quarantined} ${quarantined === 1 ? 'is' : 'are'} quarantined` : '',
+  ].join('');
   const message =
     `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${addressesPerEni(limits)}) and ` +
-    `${held} are held: ${perEni.join(', ')}; by ${holders(state)}`;
+    `${held} are held${others}: ${perEni.join(', ')}; by ${holders(state)}`;
   const since = Math.max(
     0,
     ...[...state.uses.values()].map((use) => (use.kind === 'held' ? use.lease.at : 0)),
   );
-  void now;
   return new PodwayError('ADDRESS_LIMIT', message, {
     object: limits.instanceType,
-    has: held,
+    has: held + cooling + quarantined,
     limit: capacity,
     since,
   });

@@ -70,7 +70,11 @@ test('an address is given again only after its cooldown, the one released longes
   }
   const waiting = ['a', 'b', 'c'].map((name) => node.pool.acquire(podOwner(name)));
   const late = node.pool.acquire(podOwner('d'));
-  assert.equal(await codeOf(late), 'ADDRESS_LIMIT');
+  const refused = await late.catch((error: unknown) => error as PodwayError);
+  assert.ok(refused instanceof PodwayError);
+  assert.equal(refused.code, 'ADDRESS_LIMIT');
+  assert.match(refused.message, /and 24 are held, 3 cool for pods that wait already: /);
+  assert.equal(refused.details.has, 27);
   assert.equal(node.pool.trouble()?.code, 'ADDRESS_LIMIT');
   const got: number[] = [];
   waiting.forEach(
