@@ -33,6 +33,7 @@ const paths = lab.paths.node(NODE);
 const sandboxes = [1, 2, 3, 4, 5, 6].map((n) => `pwt-fuzz-${process.pid}-${n}`);
 const folder = join(lab.paths.root, 'fuzz');
 const file = (name: string): string => join(folder, name);
+const refusals = ['blackhole', 'unreachable'];
 
 let node: string;
 let agentPid: number;
@@ -89,8 +90,8 @@ async function everything(): Promise<string[]> {
     const rows = {
       link: rt.links().map(({ name, up }) => ({ name, up })),
       address: rt.addresses(),
-      // Free addresses, each with its black hole, are compared by their number.
-      route: rt.routes().map((route) => (route.type === 'blackhole' ? { ...route, dst: null } : route)),
+      // Free addresses, each with its refusals, are compared by their number.
+      route: rt.routes().map((route) => (refusals.includes(route.type) ? { ...route, dst: null } : route)),
       rule: rt.rules(),
     };
     const text = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value);

@@ -186,5 +186,5 @@ test('a wrong key is refused with EC2 own code, once', async () => {
   });
   const error = await cloud.describeNetworkInterfaces({ kind: 'instance', instanceId }).catch((e) => e);
   assert.ok(error instanceof CloudError);
-  assert.deepEqual([error.ec2Code, error.code], ['SignatureDoesNotMatch', 'CLOUD_DENIED']);
+  assert.deepEqual([error.ec2Code, error.code], ['AuthFailure', 'CLOUD_DENIED']);
 });
