@@ -40,8 +40,10 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
     case 'netconf': {
       const { index, forwarding, rpFilter } = event.netconf;
       if (index < 0) return forwarding === 0 ? 'sysctls' : null;
-      if (!known.podLinks.has(index) && !known.eniLinks.has(index)) return null;
-      return forwarding === 0 || (rpFilter !== undefined && rpFilter !== 2) ? 'sysctls' : null;
+      const isPods = known.podLinks.has(index);
+      if (!isPods && !known.eniLinks.has(index)) return null;
+      const isFilterRight = rpFilter === undefined || rpFilter === 2 || (isPods && rpFilter === 0);
+      return forwarding === 0 || !isFilterRight ? 'sysctls' : null;
     }
     case 'nftables':
       return event.object === 'element' && event.set === PODS_MAP ? 'elements' : 'table';

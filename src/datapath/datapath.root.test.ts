@@ -72,11 +72,25 @@ describe('a node with two ENIs', needsRoot, () => {
     assert.deepEqual(nf.conntrack({ ip: parseIp(UNHELD) }), []);
   });
 
-  it('a pod cannot send with another pod’s address', () => {
-    vpc.ip('pod-b', `addr add ${POD_A}/32 dev lo`);
-    assert.equal(vpc.isSilent('pod-b', PEER, '-I', POD_A), true);
-    vpc.ip('pod-b', `addr del ${POD_A}/32 dev lo`);
-  });
+  for (const strict of ['0', '1']) {
+    it(`a pod cannot send with an address of another pod or of the node, rp_filter ${strict} on all`, () => {
+      vpc.sysctl('node', 'net.ipv4.conf.all.rp_filter', strict);
+      using nf = NfNetlink.open(vpc.node);
+      // An address that nothing else here speaks to as a target.
+      const target = '10.0.0.40';
+      for (const source of [POD_A, '10.0.0.10', '203.0.113.99']) {
+        vpc.ip('pod-b', `addr add ${source}/32 dev lo`);
+        assert.equal(vpc.isSilent('pod-b', target, '-I', source), true, source);
+        vpc.ip('pod-b', `addr del ${source}/32 dev lo`);
+        const entered = nf
+          .conntrack({ ip: parseIp(source) })
+          .filter(({ orig }) => orig.dst === parseIp(target));
+        assert.deepEqual(entered, [], source);
+      }
+      assert.equal(vpc.ping('pod-b', target), true);
+      vpc.sysctl('node', 'net.ipv4.conf.all.rp_filter', '1');
+    });
+  }
 
   it('a full 9001 byte packet passes, one byte more does not', () => {
     assert.equal(vpc.ping('pod-b', PEER, '-M', 'do', '-s', '8973'), true);

@@ -81,9 +81,10 @@ export function syncSysctls(
     kernel.netns,
     wanted.map(({ key }) => key),
   );
-  wanted.forEach(({ key, value }, place) => {
+  wanted.forEach(({ key, value, also }, place) => {
+    const found = values[place];
     // A link that is gone, or IPv6 that is off, has no such key.
-    if (values[place] === value || values[place] === null || !pass.may(key, `set ${key}`)) return;
+    if (found === value || found === also || found === null || !pass.may(key, `set ${key}`)) return;
     writeSysctl(kernel.netns, key, value);
     pass.done(`set ${key}`);
   });

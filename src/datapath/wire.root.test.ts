@@ -76,7 +76,8 @@ describe('wiring', needsRoot, () => {
       vpc.run('node', ['nft', 'list', 'map', 'inet', 'podway', 'pods4']),
       new RegExp(`"${pod.hostIfname}" . 10\\.0\\.0\\.120 : goto eni_0_1`),
     );
-    assert.equal(vpc.sysctl('node', `net.ipv4.conf.${pod.hostIfname}.rp_filter`), '2');
+    assert.equal(vpc.sysctl('node', `net.ipv4.conf.${pod.hostIfname}.rp_filter`), '0');
+    assert.equal(vpc.sysctl('node', `net.ipv4.conf.${pod.hostIfname}.accept_local`), '1');
     assert.equal(vpc.sysctl('node', `net.ipv6.conf.${pod.hostIfname}.disable_ipv6`), '1');
   });
 

@@ -57,11 +57,13 @@ describe('rtnetlink', needsRoot, () => {
       const again = rt.tryCreate(pair);
       assert.ok(again instanceof NetlinkError && again.code === 'EEXIST', String(again));
       const conf = () =>
-        ['rp_filter', 'src_valid_mark'].map((key) => readSysctl(host, `net/ipv4/conf/pw0/${key}`));
+        ['rp_filter', 'src_valid_mark', 'accept_local'].map((key) =>
+          readSysctl(host, `net/ipv4/conf/pw0/${key}`),
+        );
       rt.apply([{ op: 'link-set', index: made.index, up: true, conf4: { rpFilter: 2 } }]);
-      assert.deepEqual([rt.link('pw0')?.up, ...conf()], [true, '2', '0']);
-      rt.apply([{ op: 'link-set', index: made.index, conf4: { srcValidMark: 1 } }]);
-      assert.deepEqual(conf(), ['2', '1']);
+      assert.deepEqual([rt.link('pw0')?.up, ...conf()], [true, '2', '0', '0']);
+      rt.apply([{ op: 'link-set', index: made.index, conf4: { srcValidMark: 1, acceptLocal: 1 } }]);
+      assert.deepEqual(conf(), ['2', '1', '1']);
       const queues = (ns: Netns) =>
         withNetns(ns, () => execFileSync('ip', ['-d', 'link'], { encoding: 'utf8' }));
       for (const ns of [host, pod]) assert.match(queues(ns), /(pw0|eth0)@.* numtxqueues 1 numrxqueues 1 /s);

@@ -89,7 +89,9 @@ export async function machineRows(): Promise<Row[]> {
   if (!findProgram('kubectl')) rows.push(note('kubectl', 'not installed; the lab works without it', ''));
   const strict = readSetting('/proc/sys/net/ipv4/conf/all/rp_filter');
   if (strict === '1')
-    rows.push(note('rp_filter', 'net.ipv4.conf.all.rp_filter is 1; links of Podway set their own 2', ''));
+    rows.push(
+      note('rp_filter', 'net.ipv4.conf.all.rp_filter is 1; ENIs set their own 2, pods pass a strict one', ''),
+    );
   return rows;
 }
 

@@ -56,7 +56,7 @@ const PORT_FLAGS = {
 } as const;
 
 /** Settings of IPv4 on a link, by IPV4_DEVCONF number (linux/ip.h): net/ipv4/conf/LINK without a file to open. */
-const CONF4 = { rpFilter: 8, srcValidMark: 24 } as const;
+const CONF4 = { rpFilter: 8, acceptLocal: 23, srcValidMark: 24 } as const;
 
 export type Conf4 = { readonly [K in keyof typeof CONF4]?: number };
 
@@ -220,6 +220,7 @@ function putConf4(w: ByteWriter, conf: Conf4): void {
   const family = beginNest(w, AF_INET);
   const values = beginNest(w, IFLA_INET_CONF);
   if (conf.rpFilter !== undefined) putU32(w, CONF4.rpFilter, conf.rpFilter);
+  if (conf.acceptLocal !== undefined) putU32(w, CONF4.acceptLocal, conf.acceptLocal);
   if (conf.srcValidMark !== undefined) putU32(w, CONF4.srcValidMark, conf.srcValidMark);
   endNest(w, values);
   endNest(w, family);
