@@ -18,9 +18,13 @@ const layers: string[][] = [
 const levelOf = new Map(layers.flatMap((row, level) => row.map((folder) => [folder, level] as const)));
 const ffiOwner = 'kernel';
 
-const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-  dependencies: Record<string, string>;
+type Packages = Record<string, string>;
+const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  dependencies: Packages;
+  peerDependencies: Packages;
 };
+/** npm installs them unless told to omit peers; the lab alone needs them. */
+const installed = { ...dependencies, ...peerDependencies };
 /** As tools/build.ts leaves them out of the package. */
 const notShipped = /\.test\.ts$|\/testing[^/]*\.ts$|\/testkit\.ts$|\/(testing|testdata)\//;
 /** A name under node_modules; other text that stands behind `from` in a file is none. */
@@ -43,7 +47,7 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
     if (specifier === 'koffi' && folder !== ffiOwner)
       offences.push(`${file}: only src/${ffiOwner} may load koffi`);
     if (PACKAGE.test(specifier) && !notShipped.test(file) && !isTypeImport(text, match)) {
-      if (!Object.hasOwn(dependencies, packageOf(specifier)))
+      if (!Object.hasOwn(installed, packageOf(specifier)))
         offences.push(`${file}: ${specifier} is not installed with the package`);
     }
     if (!specifier.startsWith('.')) continue;

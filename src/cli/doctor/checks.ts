@@ -40,6 +40,28 @@ function program(name: string, what: string, debianPackage: string): Row {
     : missing(name, `${name} is not installed: ${what}`, `apt-get install ${debianPackage}`);
 }
 
+/** What npm installs for the lab alone, and leaves out with --omit=peer: an agent needs none of it. */
+const LAB_PACKAGES = ['@aws-sdk/client-ec2', '@peculiar/x509', 'rfc6902'];
+
+function labPackages(): Row {
+  const lacking = LAB_PACKAGES.filter((name) => {
+    try {
+      import.meta.resolve(name);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+  const next = 'install podway without --omit=peer';
+  return lacking.length === 0
+    ? ok('lab packages', 'installed')
+    : missing(
+        'lab packages',
+        `the lab needs npm packages that are not installed: ${lacking.join(', ')}`,
+        next,
+      );
+}
+
 function quickRows(): Row[] {
   const rows: Row[] = [];
   rows.push(
@@ -64,6 +86,7 @@ function quickRows(): Row[] {
       ? ok('kernel', release())
       : missing('kernel', `kernel ${release()} is older than ${wantMajor}.${wantMinor}`, 'update the kernel'),
   );
+  rows.push(labPackages());
   rows.push(program('nsenter', 'processes are started in namespaces by it', 'util-linux'));
   return rows;
 }
@@ -121,6 +144,7 @@ const readSetting = (file: string): string | undefined => {
 /** Throws LabError for the first thing that a lab cannot do without. */
 export async function checkMachine(): Promise<void> {
   const lacking = quickRows().find((row) => row.state === 'missing');
+  if (lacking?.name === 'lab packages') throw new LabError('LAB_PACKAGES', lacking.detail, lacking.next);
   if (lacking)
     throw new LabError('MACHINE', lacking.detail, `${lacking.next}; podway doctor shows the whole table`);
 }

@@ -63,6 +63,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The lab was made by an earlier version, which gave other names to what it made.',
     next: 'podway lab down, then podway lab up.',
   },
+  LAB_PACKAGES: {
+    transient: false,
+    meaning: 'This installation is an agent alone: npm packages that the lab needs were left out.',
+    next: 'Install podway without --omit=peer.',
+  },
   LAB_BUSY: {
     transient: true,
     meaning: 'Another command holds the lab, and did not let go of it in time.',
