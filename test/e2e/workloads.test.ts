@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { AppsV1Api, BatchV1Api, CoreV1Api, type V1PodSpec } from '@kubernetes/client-node';
 import { eventually } from '../support/wait.ts';
-import { skip } from './command.ts';
+import { execute, skip, told } from './command.ts';
 import { Lab } from './lab.ts';
 
 const lab = new Lab('work');
@@ -85,6 +85,58 @@ test('a Deployment of 5, a DaemonSet and a Job come to their end', { skip }, asy
     assert.ok(left.length === 0 || items.length > 0, 'the Deployment went before its pods');
     return items.length === 0;
   });
+});
+
+test('kubectl apply, rollout status, restart, undo, scale, wait and create token', { skip }, async (t) => {
+  const version = await execute(['kubectl', 'version', '--client']).catch(() => undefined);
+  if (version?.code !== 0) return t.skip('kubectl is not installed');
+  const { KUBECONFIG } = await lab.env();
+  const kubectl = async (...args: string[]): Promise<string> => {
+    const ran = await execute(['kubectl', ...args], { KUBECONFIG: KUBECONFIG! });
+    assert.equal(ran.code, 0, told(['kubectl', ...args], ran));
+    return ran.stdout + ran.stderr;
+  };
+  const made = await kubectl('create', 'deployment', 'site', '--image=nginx:1', '--replicas=5');
+  assert.match(made, /deployment\.apps\/site created/);
+  assert.match(made, /Warning: .*"nginx:1" is not pulled here: the lab's built-in server/);
+  const status = () => kubectl('rollout', 'status', 'deployment/site', '--timeout=60s');
+  assert.match(await status(), /successfully rolled out/);
+  await kubectl('set', 'image', 'deployment/site', 'nginx=nginx:2');
+  assert.match(await status(), /successfully rolled out/);
+  await kubectl('rollout', 'restart', 'deployment/site');
+  assert.match(await status(), /successfully rolled out/);
+  assert.match(await kubectl('rollout', 'history', 'deployment/site'), /^1 [\s\S]*^2 [\s\S]*^3 /m);
+  await kubectl('rollout', 'undo', 'deployment/site', '--to-revision=1');
+  assert.match(await status(), /successfully rolled out/);
+  await kubectl('scale', 'deployment/site', '--replicas=2');
+  assert.match(await status(), /successfully rolled out/);
+  const images = await kubectl(
+    'get',
+    'pods',
+    '-l',
+    'app=site',
+    '-o',
+    'jsonpath={..spec.containers[0].image}',
+  );
+  assert.match(images, /^nginx:1 nginx:1( nginx:1)*$/);
+  await kubectl('delete', 'deployment', 'site', '--cascade=foreground', '--timeout=60s');
+
+  assert.match(
+    await kubectl('rollout', 'status', 'daemonset/agent', '--timeout=60s'),
+    /successfully rolled out/,
+  );
+  await kubectl('rollout', 'restart', 'daemonset/agent');
+  assert.match(
+    await kubectl('rollout', 'status', 'daemonset/agent', '--timeout=60s'),
+    /successfully rolled out/,
+  );
+
+  await kubectl('create', 'job', 'once', '--image=busybox', '--', 'true');
+  assert.match(
+    await kubectl('wait', '--for=condition=complete', 'job/once', '--timeout=60s'),
+    /condition met/,
+  );
+  assert.match(await kubectl('create', 'token', 'default'), /^eyJ/);
 });
 
 test('a deleted Node of a running instance comes back, Ready, and its pods stay', { skip }, async () => {

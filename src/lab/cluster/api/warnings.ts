@@ -42,7 +42,8 @@ function containerWarnings(spec: unknown, path: string, endless = ''): string[] 
   return containers.flatMap((container, i) => {
     const at = `${path}.containers[${i}]`;
     const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
-    if (container.env?.some((each) => 'valueFrom' in each)) idle.push('env.valueFrom');
+    if (container.env?.some(({ valueFrom }) => valueFrom !== undefined && !valueFrom.fieldRef))
+      idle.push('env.valueFrom of anything but a fieldRef');
     const shared = idle.length === 0 ? [] : [`${at}: ${idle.join(', ')} has no effect here`];
     return [...whatRuns(container, at, endless), ...shared];
   });

@@ -16,7 +16,7 @@ import {
   processesWith,
 } from '../../daemon/processes.ts';
 import { netnsName, podPlace } from '../../fabric/names.ts';
-import { commandOf } from '../command.ts';
+import { environmentOf, expandedCommand } from '../environment.ts';
 import type { PodNetwork } from './network.ts';
 import type { SandboxJournal, SandboxRecord } from './sandbox-journal.ts';
 
@@ -95,10 +95,10 @@ export function startProcess(
   onExit: (exit: Exit) => void,
 ): void {
   const container = pod.spec.containers[0]!;
-  const given = commandOf(container);
+  const environment = environmentOf(container, { pod, ips: record.ips, hostIp: deps.hostIp });
+  const given = expandedCommand(container, environment);
   const command = given.length > 0 ? given : [deps.podServer, '--name', record.name];
   const log = openSync(deps.journal.logFile(record.podUid), 'a', 0o600);
-  const environment = Object.fromEntries((container.env ?? []).map(({ name, value }) => [name, value ?? '']));
   try {
     const child = spawn('nsenter', [`--net=${netnsPath(record.netns)}`, '--', ...command], {
       cwd: '/',
