@@ -2,17 +2,20 @@
 // Invariant: with a journal the node serves before EC2 or the Kubernetes API answer; without one it waits for IMDS.
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
+import { formatIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import { loadLimits } from '../cloud/limits.ts';
 import type { Cloud } from '../cloud/port.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
+import type { AddressNews } from '../ipam/restore.ts';
 import { Attachments } from './attachments.ts';
 import { DelQueue } from './del-queue.ts';
 import { LostLinks } from './lost-links.ts';
 import { NodeState } from './node-state.ts';
 import type { Parts } from './parts.ts';
+import { PodConditions } from './pod-condition.ts';
 import { Repair } from './repair.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
@@ -46,6 +49,27 @@ async function learnIdentity(
   return known;
 }
 
+/** Null where no API is configured. */
+function podConditions({ config, log }: Parts): PodConditions | null {
+  const { kubeconfig } = config;
+  if (kubeconfig === undefined) return null;
+  return new PodConditions(async () => {
+    const kube = await import('../kube/index.ts');
+    return { kube, client: new kube.KubeClient(await kube.readKubeConfig(kubeconfig)) };
+  }, log);
+}
+
+/** What EC2 did to an address that a pod holds, for people and for the pod's own conditions. */
+function tellOfAddress({ tell }: Parts, conditions: PodConditions | null, news: AddressNews): void {
+  const { pod } = news.lease.owner;
+  const ip = formatIp(news.ip);
+  const isTaken = news.kind === 'taken';
+  const text = isTaken ? `the pod has no network: its address ${ip} is taken: ${news.text}` : news.text;
+  tell({ kind: news.kind, object: ip, text, ...(pod ? { pod } : {}) });
+  const reason = isTaken ? 'AddressTaken' : 'AddressAssigned';
+  if (pod) conditions?.say(pod, { assigned: !isTaken, reason, message: `${ip}: ${news.text}` });
+}
+
 /** Resolves when ADD can be served from the journal, or from nothing on a first start. */
 export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serving> {
   const { config, log, journal, datapath, imds, netns, faults } = parts;
@@ -54,6 +78,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   const identity = await learnIdentity(known, imds, log, signal);
   const cloud = parts.cloudFor(config.region ?? identity.region, identity.domain);
   const limits = await loadLimits(identity.instanceType, cloud, signal);
+  const conditions = podConditions(parts);
   const pool = new AddressPool({
     cloud,
     metadata: imds,
@@ -70,6 +95,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       addressesOnLinks: () => node.addressesOnLinks(),
       ifnameOf: (eni) => node.ifnameOf(eni.mac),
     },
+    onNews: (news) => tellOfAddress(parts, conditions, news),
     tags: { 'podway.io/node': config.nodeName },
     ...(faults ? { onBoundary: faults.boundary } : {}),
   });

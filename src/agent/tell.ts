@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts';
 export type PodName = { namespace: string; name: string; uid?: string };
 
 export type Telling = {
-  kind: 'withheld' | 'fight' | 'address' | 'lost-link' | 'restored-link' | 'eni-link';
+  kind: 'withheld' | 'fight' | 'address' | 'taken' | 'restored' | 'lost-link' | 'restored-link' | 'eni-link';
   /** Names the thing; the same as long as it is the same thing. */
   object: string;
   text: string;

@@ -167,13 +167,5 @@ function noteRestored(core: Core, ips: readonly Ip[]): void {
 }
 
 function tell(core: Core, news: readonly AddressNews[]): void {
-  for (const one of news) {
-    const { pod, containerId } = one.lease.owner;
-    const level = one.kind === 'taken' ? 'error' : 'info';
-    core.log[level](
-      { ip: formatIp(one.ip), containerId, ...(pod ? { pod: `${pod.namespace}/${pod.name}` } : {}) },
-      `the address of a pod was ${one.kind}: ${one.text}`,
-    );
-    core.onNews(one);
-  }
+  for (const one of news) core.onNews(one);
 }

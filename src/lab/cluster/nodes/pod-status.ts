@@ -123,6 +123,14 @@ const terminated = (exit: NonNullable<SandboxRecord['exit']>) => ({
   finishedAt: kubeTime(exit.at),
 });
 
+const OWN_CONDITIONS = [
+  'PodReadyToStartContainers',
+  'Initialized',
+  'Ready',
+  'ContainersReady',
+  'PodScheduled',
+];
+
 function assemble(
   inputs: Inputs,
   phase: PodPhase,
@@ -151,6 +159,8 @@ function assemble(
       say('Ready', ready, notReady),
       say('ContainersReady', ready, notReady),
       say('PodScheduled', true),
+      // Those of others, such as an agent's, are not the runner's to drop.
+      ...(before ?? []).filter((each) => !OWN_CONDITIONS.includes(each.type)),
     ],
     hostIP: hostIp,
     hostIPs: [{ ip: hostIp }],
