@@ -75,9 +75,17 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     lives: () => fabric.lives(),
     now: Date.now,
   });
-  const found = vpc.state();
-  await cluster.leave(found);
-  await fabric.apply(found);
+  let listening = false;
+  const follow = coalesced(async () => {
+    const state = vpc.state();
+    await cluster.leave(state);
+    await fabric.apply(state);
+    // An agent is started when there is somebody whom it can ask.
+    if (listening) await cluster.settle(state);
+  });
+  // Before anybody can call: agents that outlived the last daemon ask as soon as it listens.
+  vpc.onChange(follow);
+  await follow();
 
   const endpoints = new Endpoints({ vpc, kube, fabric, ports: record.ports, log });
   await endpoints.open();
@@ -85,19 +93,12 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     paths.kubeconfig,
     kube.kubeconfig({ server: `https://127.0.0.1:${record.ports.kube}`, user: 'podway-admin' }),
   );
-  await cluster.settle(found);
+  listening = true;
+  await follow();
   cluster.serve('internet');
   cluster.start();
   cluster.sweepFolders();
   const controllers = new Controllers({ store: kube.store, log });
-
-  const follow = coalesced(async () => {
-    const state = vpc.state();
-    await cluster.leave(state);
-    await fabric.apply(state);
-    await cluster.settle(state);
-  });
-  vpc.onChange(follow);
 
   const act: Act = (action, input) =>
     vpc.act(action as never, input as never) as Promise<Record<string, unknown>>;
