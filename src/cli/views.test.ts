@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { differenceTable } from './views.ts';
+import { differenceTable, ipamText } from './views.ts';
 
 test('a side that has nothing to say of a difference shows a dash', () => {
   const shown = differenceTable([
@@ -15,4 +15,32 @@ test('a side that has nothing to say of a difference shows a dash', () => {
       ['held-twice', '10.0.0.7', '["a","b"]', '-', '-', '-'],
     ],
   );
+});
+
+test('an ENI without a link is shown as one', () => {
+  const text = ipamText([
+    {
+      node: 'node-1',
+      instanceType: 'm5.large',
+      family: 'IPv4',
+      limits: { enis: 3, ipv4PerEni: 10, pods: 29 },
+      warm: { target: 5, cooldownSeconds: 30 },
+      enis: [
+        {
+          id: 'eni-1',
+          deviceIndex: 1,
+          networkCard: 0,
+          mac: '02:00:00:00:00:11',
+          ifname: null,
+          subnetId: 'subnet-1',
+          type: 'interface',
+          trunk: false,
+          primaryIp: '10.0.0.40',
+          addresses: [],
+        },
+      ],
+      totals: { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 },
+    },
+  ]);
+  assert.match(text, /no link\W.*eni-1/);
 });

@@ -91,7 +91,7 @@ const eniTable = (nodes: IpamNode[]): string =>
       node.enis.map((eni) => {
         const held = eni.addresses.filter((each) => each.state === 'held').length;
         const free = eni.addresses.filter((each) => each.state === 'free').length;
-        return [node.node, eni.ifname, eni.id, eni.primaryIp, String(held), String(free)];
+        return [node.node, eni.ifname ?? '-', eni.id, eni.primaryIp, String(held), String(free)];
       }),
     ),
   );
@@ -105,7 +105,7 @@ export function ipamText(nodes: IpamNode[]): string {
         .join('');
       const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
-        [eni.ifname, eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
+        [eni.ifname ?? red('no link'), eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
         ...eni.addresses.map((each) => [
           '',
           '',

@@ -102,7 +102,8 @@ export type IpamEni = {
   deviceIndex: number;
   networkCard: number;
   mac: string;
-  ifname: string;
+  /** Null while no link of the node has the MAC address. */
+  ifname: string | null;
   subnetId: string;
   type: string;
   trunk: boolean;
