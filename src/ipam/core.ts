@@ -14,6 +14,7 @@ import {
   type Eni,
   type EniRef,
   eniRef,
+  isHolding,
   type Pause,
   type PoolState,
   withEntry,
@@ -70,9 +71,10 @@ export function commit(core: Core, next: PoolState, ...records: PoolRecord[]): v
   core.kick();
 }
 
-const attachedEnis = (enis: Iterable<Eni>): AttachedEni[] =>
-  [...enis]
-    .filter((eni) => eni.phase !== 'leaving' && eni.missingSince === null)
+/** One that a describe lacks stays while pods hold addresses of it: describes lag, and it is attached again if it is not. */
+const attachedEnis = (state: PoolState): AttachedEni[] =>
+  [...state.enis.values()]
+    .filter((eni) => eni.phase !== 'leaving' && (eni.missingSince === null || isHolding(state, eni)))
     .sort((a, b) => a.deviceIndex - b.deviceIndex)
     .map((eni) => ({
       ...eniRef(eni),
@@ -87,13 +89,13 @@ const attachedEnis = (enis: Iterable<Eni>): AttachedEni[] =>
 /** Tells the node's network which ENIs and addresses there are; one telling at a time. */
 export function tellListeners(core: Core): Promise<void> {
   const told = core.telling.then(async () => {
-    for (const listener of core.listeners) await listener(attachedEnis(core.state.enis.values()));
+    for (const listener of core.listeners) await listener(attachedEnis(core.state));
   });
   core.telling = told.catch(() => {});
   return told;
 }
 
-export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.state.enis.values());
+export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.state);
 
 /** How long (ms) what failed is left alone, by cause: first pause, its ceiling, and the wait before a probe. */
 const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number; probe: number }>> = {

@@ -27,8 +27,7 @@ test('at rest a node describes at most once in five minutes, and reads the metad
   };
   await node.clock.advance(60 * MINUTE);
   const all = describes(node);
-  // Twelve at most; every fourth also looks for ENIs that nothing attaches.
-  assert.ok(all >= 8 && all <= 15, `${all} describes in an hour`);
+  assert.ok(all >= 7 && all <= 12, `${all} describes in an hour`);
   assert.deepEqual([...new Set(node.cloud.calls)], ['DescribeNetworkInterfaces']);
   assert.ok(reads >= 200 && reads <= 270, `${reads} metadata requests in an hour`);
 });
@@ -50,6 +49,29 @@ test('what others change shows within 35 s, by a hint of the metadata service', 
   node.cloud.takeAway(eni.id, victim);
   await node.clock.advance(35_000);
   assert.ok(node.pool.snapshot().enis[0]!.addresses.some((one) => one.missing));
+});
+
+test('an ENI whose link vanishes asks for a describe at once', async () => {
+  await using node = await restedNode(false);
+  await node.pool.reconcileNow();
+  const { eniId } = node.identity.primary;
+  const from = node.pool.snapshot().cloud.lastDescribe!;
+  node.pool.noteNode({ linkless: new Set([eniId]), onLinks: new Map() });
+  await node.clock.advance(1_000);
+  const asked = node.pool.snapshot().cloud.lastDescribe!;
+  assert.ok(asked > from);
+  node.pool.noteNode({ linkless: new Set([eniId]), onLinks: new Map() });
+  await node.clock.advance(10_000);
+  assert.equal(node.pool.snapshot().cloud.lastDescribe, asked, 'once');
+});
+
+test('at rest an ENI of ours that hangs loose is found and deleted within half an hour', async () => {
+  await using node = await restedNode();
+  const tags = { 'podway.io/instance': node.cloud.instanceId };
+  const loose = { subnetId: 'subnet-0a', groupIds: [], description: '', secondaryCount: 1, clientToken: 'x' };
+  await node.cloud.createNetworkInterface({ ...loose, tags });
+  await node.clock.advance(31 * MINUTE);
+  assert.equal(node.cloud.enis.size, 1);
 });
 
 test('a stale metadata service costs one describe and removes nothing', async () => {

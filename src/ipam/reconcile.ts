@@ -7,9 +7,9 @@ import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
 import { eniRecord, type PoolRecord } from './records.ts';
 import { noteAstray } from './restore.ts';
-import { hasForeign, isHolding, leaseOn, withEni } from './state.ts';
+import { hasForeign, isHolding, leaseOn, type PoolState, withEni } from './state.ts';
 
-/** Every so many describes the whole account's ENIs with our tag are looked at. */
+/** Every so many describes at rest one looks at all ENIs with our tag instead, for those that nothing attaches. */
 const ORPHAN_EVERY = 4;
 /** After a surprise the next describe comes this soon (ms). */
 const SOON = 500;
@@ -29,6 +29,16 @@ export type CloudStatus = {
   failingSince: number | null;
 };
 
+/** True when another describe will remove something. What is held and missing is asked for by the planner instead. */
+const lacksSomething = (state: PoolState): boolean =>
+  [...state.enis.values()].some(
+    (eni) =>
+      (eni.missingSince !== null && !isHolding(state, eni)) ||
+      [...eni.blocks.values()].some(
+        (block) => block.missingSince !== null && state.uses.get(block.cidr.ip)?.kind !== 'held',
+      ),
+  );
+
 export class Reconciler {
   /** Resolves at the end of the first describe, whatever came of it. */
   readonly first: Promise<void>;
@@ -36,6 +46,8 @@ export class Reconciler {
   #nextAt = 0;
   #rounds = 0;
   #lookForOrphans = false;
+  /** The last round found nothing that another would tell more of, and nobody has asked since. */
+  #isAtRest = false;
   /** When somebody asked for a describe since the last one began, or never. */
   #askedAt = Number.POSITIVE_INFINITY;
   #running: Promise<void> | null = null;
@@ -58,7 +70,7 @@ export class Reconciler {
 
   startDue(now: number): Promise<void> | null {
     if (this.#running || now < this.#nextAt) return null;
-    return this.#start();
+    return this.#start(this.#isAtRest && this.#askedAt === Number.POSITIVE_INFINITY);
   }
 
   /** Asks for a describe soon. */
@@ -83,7 +95,7 @@ export class Reconciler {
   async now(): Promise<void> {
     // One that is under way began before the caller asked.
     await this.#running;
-    await (this.#running ?? this.#start());
+    await (this.#running ?? this.#start(false));
   }
 
   status(): CloudStatus {
@@ -92,20 +104,22 @@ export class Reconciler {
     return { reachable, lastDescribe: this.#lastDescribe, failingSince: this.#failingSince };
   }
 
-  #start(): Promise<void> {
-    this.#running = this.#round().finally(() => {
+  #start(atRest: boolean): Promise<void> {
+    this.#running = this.#round(atRest).finally(() => {
       this.#running = null;
       this.#firstDone();
     });
     return this.#running;
   }
 
-  async #round(): Promise<void> {
+  async #round(atRest: boolean): Promise<void> {
     const { clock, log } = this.#core;
     const beganAt = clock.now();
     this.#askedAt = Number.POSITIVE_INFINITY;
     try {
-      const wait = await this.#describe(beganAt);
+      const isOrphansTurn = atRest && this.#rounds % ORPHAN_EVERY === 0 && !lacksSomething(this.#core.state);
+      const wait = await (isOrphansTurn ? this.#lookAtRest() : this.#describe(beganAt));
+      this.#isAtRest = wait === this.#interval;
       this.#nextAt = Math.min(clock.now() + this.#jittered(wait), this.#askedAt);
       this.#lastDescribe = clock.now();
       unpause(this.#core, 'cloud');
@@ -136,7 +150,7 @@ export class Reconciler {
       core,
       ours.filter((eni) => !core.state.enis.has(eni.id)).map((eni) => eni.subnetId),
     );
-    const lookForOrphans = this.#lookForOrphans || this.#rounds % ORPHAN_EVERY === 0;
+    const lookForOrphans = this.#lookForOrphans || this.#rounds === 0;
     const orphans = lookForOrphans ? await this.#orphans() : [];
     if (lookForOrphans) this.#lookForOrphans = false;
     this.#rounds++;
@@ -147,16 +161,15 @@ export class Reconciler {
     await this.#fold(described, beganAt);
     await this.#takeOrphans(orphans);
     noteAstray(core);
-    const missing = [...core.state.enis.values()].some(
-      (eni) =>
-        // What is held and missing is asked for by the planner; another describe tells nothing more of it.
-        (eni.missingSince !== null && !isHolding(core.state, eni)) ||
-        [...eni.blocks.values()].some(
-          (block) => block.missingSince !== null && core.state.uses.get(block.cidr.ip)?.kind !== 'held',
-        ),
-    );
-    if (missing) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
+    if (lacksSomething(core.state)) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
+  }
+
+  async #lookAtRest(): Promise<number> {
+    const orphans = await this.#orphans();
+    this.#rounds++;
+    await this.#takeOrphans(orphans);
+    return this.#interval;
   }
 
   async #fold(described: readonly EniDescription[], beganAt: number): Promise<void> {
