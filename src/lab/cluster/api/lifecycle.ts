@@ -43,6 +43,7 @@ export class Lifecycle {
         if (stored.object.metadata.ownerReferences !== before.object.metadata.ownerReferences) {
           this.untrack(kind, before);
           this.track(kind, stored);
+          this.finishOwners(before);
         }
         const ending = stored.object.metadata.deletionTimestamp !== undefined;
         if (ending && stored.object.metadata.finalizers?.includes(FOREGROUND)) this.deleteFirst(kind, stored);
@@ -167,13 +168,14 @@ export class Lifecycle {
     return owners.length > 0 && owners.every((owner) => this.ownerOf(owner, namespace) === null);
   }
 
-  /** Null: not there; undefined: of a kind that is not known. */
+  /** Null: not there; undefined: that cannot be known. */
   private ownerOf(
     owner: OwnerReference,
     namespace: string,
   ): { kind: Kind; stored: Stored } | null | undefined {
     const kind = this.kinds.findKind(owner.apiVersion, owner.kind)?.kind;
-    if (kind === undefined) return undefined;
+    // An object of the cluster that names an owner in some namespace does not say in which.
+    if (kind === undefined || (kind.namespaced && namespace === '')) return undefined;
     const stored = this.verbs.find(kind, namespace, owner.name);
     return stored?.object.metadata.uid === owner.uid ? { kind, stored: stored! } : null;
   }
@@ -188,6 +190,14 @@ export class Lifecycle {
         this.verbs.delete(theirs, stored.namespace, stored.name, { propagationPolicy: 'Foreground' });
     }
     this.finishForeground(kind, owner);
+  }
+
+  /** A dependent went, or changed hands: owners that waited for it may go. */
+  private finishOwners({ namespace, object }: Stored): void {
+    for (const reference of object.metadata.ownerReferences ?? []) {
+      const owner = this.ownerOf(reference, namespace);
+      if (owner) this.finishForeground(owner.kind, owner.stored);
+    }
   }
 
   private finishForeground(kind: Kind, owner: Stored): void {
@@ -213,10 +223,7 @@ export class Lifecycle {
       else
         this.verbs.delete(theirs, dependent.namespace, dependent.name, { propagationPolicy: 'Background' });
     }
-    for (const reference of stored.object.metadata.ownerReferences ?? []) {
-      const owner = this.ownerOf(reference, stored.namespace);
-      if (owner) this.finishForeground(owner.kind, owner.stored);
-    }
+    this.finishOwners(stored);
     if (kind.namespaced) this.finishNamespace(stored.namespace);
     if (kind.custom) this.finishDefinition(kind.group, kind.plural);
     if (isDefinition(kind)) {

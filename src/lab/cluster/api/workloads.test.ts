@@ -271,4 +271,24 @@ test('an owner that waits goes after the last dependent that blocks it; one with
     metadata: { name: 'late', namespace: 'default', ownerReferences: [reference] },
   });
   assert.equal(store.find(secrets, 'late', 'default'), null);
+
+  const again = store.create(configMaps, { metadata: { name: 'owner', namespace: 'default' } });
+  const held = { ...reference, uid: again.metadata.uid! };
+  const meta = {
+    name: 'held',
+    namespace: 'default',
+    ownerReferences: [held],
+    finalizers: ['example.com/wait'],
+  };
+  store.create(secrets, { metadata: meta });
+  store.delete(configMaps, 'owner', 'default', { propagationPolicy: 'Foreground' });
+  assert.ok(store.find(configMaps, 'owner', 'default'));
+  store.patch(secrets, 'held', 'default', { metadata: { ownerReferences: [] } });
+  assert.equal(store.find(configMaps, 'owner', 'default'), null, 'what changed hands holds nobody');
+
+  // An object of the cluster cannot say where its owner is, and stays.
+  const role = { metadata: { name: 'r', ownerReferences: [reference] } };
+  const roles = resource('rbac.authorization.k8s.io/v1', 'clusterroles', 'ClusterRole', 'Cluster');
+  store.create(roles, role);
+  assert.ok(store.find(roles, 'r'));
 });

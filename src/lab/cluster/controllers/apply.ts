@@ -6,7 +6,9 @@ import { ApiError, type Store } from '../api/index.ts';
 import { recordEvent } from '../events.ts';
 import type { Action } from './plan.ts';
 
-export const COMPONENT = 'podway-controllers';
+const COMPONENT = 'podway-controllers';
+/** Of generateName, what the API keeps (metadata.ts). */
+const MAX_BASE = 58;
 
 export function applyActions(store: Store, actions: readonly Action[], now: () => number): void {
   for (const action of actions) applyOne(store, action, now);
@@ -15,7 +17,7 @@ export function applyActions(store: Store, actions: readonly Action[], now: () =
 function applyOne(store: Store, action: Action, now: () => number): void {
   switch (action.do) {
     case 'create':
-      store.create(action.resource, action.object);
+      create(store, action.resource, action.object);
       return;
     case 'update': {
       // Nothing else runs between plan and write, so a version in hand would only forbid two writes in one plan.
@@ -41,6 +43,22 @@ function applyOne(store: Store, action: Action, now: () => number): void {
     case 'event':
       recordEvent(store, now, action.about, COMPONENT, action.notice);
       return;
+  }
+}
+
+/** A refusal speaks of the name that was to be generated: another at each try, which would make each a new failure. */
+function create(store: Store, resource: Resource, object: KubeObject): void {
+  try {
+    store.create(resource, object);
+  } catch (error) {
+    const { name, generateName } = object.metadata;
+    if (!(error instanceof ApiError) || name || !generateName) throw error;
+    const { code, reason, details } = error;
+    const begins = generateName.slice(0, MAX_BASE);
+    const text = error.message.replace(/"([^"]*)"/, (whole, made: string) =>
+      made.startsWith(begins) ? `"${begins}"` : whole,
+    );
+    throw new ApiError(code, reason, text, details);
   }
 }
 

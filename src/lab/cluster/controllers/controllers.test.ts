@@ -12,7 +12,7 @@ import {
   type V1Job,
 } from '@kubernetes/client-node';
 import type { Pod } from '../../../kube/index.ts';
-import { nodes, pods } from '../../../kube/index.ts';
+import { events, nodes, pods } from '../../../kube/index.ts';
 import { until } from '../api/testing.ts';
 import { controllerRevisions, daemonSets, deployments, jobs, replicaSets } from '../workloads.ts';
 import { ABSENT_NODE, type Cluster, startCluster } from './testing.ts';
@@ -369,4 +369,33 @@ test('at rest nothing is written, also while a rollout waits for pods that never
     last = store.resourceVersion;
     return calm > 20;
   });
+});
+
+test('pods that the API refuses are told as an Event and a condition, and tried again', async () => {
+  await using cluster = await startCluster(['node-1']);
+  const { store } = cluster;
+  const { apps } = clients(cluster);
+  const body = deployment('web', 1);
+  body.spec!.template.metadata!.annotations = { 'not a key': 'x' };
+  await apps.createNamespacedDeployment({ namespace, body });
+  const failing = () =>
+    store
+      .get(deployments, 'web', namespace)
+      .status?.conditions?.find((each) => each.type === 'ReplicaFailure');
+  await until('the condition', () => failing()?.status === 'True');
+  assert.match(failing()!.message!, /metadata\.annotations: Invalid value: "not a key"/);
+  const told = store.list(events).filter((each) => each.reason === 'FailedCreate');
+  assert.deepEqual(
+    told.map((each) => [each.involvedObject.kind, each.type, each.count]),
+    [['ReplicaSet', 'Warning', 1]],
+  );
+  store.patch(
+    deployments,
+    'web',
+    namespace,
+    { spec: { template: { metadata: { annotations: { 'not a key': null } } } } },
+    { type: 'strategic' },
+  );
+  await rolledOut(apps, 'web');
+  await until('no failure', () => failing() === undefined);
 });

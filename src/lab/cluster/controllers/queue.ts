@@ -16,7 +16,7 @@ export class WorkQueue {
   readonly #failed: (key: string, error: unknown, repeated: boolean) => void;
   readonly #dirty = new Set<string>();
   readonly #timers = new Map<string, NodeJS.Timeout>();
-  readonly #failures = new Map<string, { message: string; pause: number }>();
+  readonly #failures = new Map<string, { message: string; pause: number; at: number }>();
   #turn: NodeJS.Immediate | undefined;
   #closed = false;
 
@@ -58,6 +58,14 @@ export class WorkQueue {
     clearTimeout(this.#timers.get(key));
     this.#timers.delete(key);
     const failure = this.#failures.get(key);
+    const early = failure ? failure.at + FIRST_PAUSE_MS - performance.now() : 0;
+    // What the failure itself changed brings the key back at once.
+    if (early > 0) this.wake(key, early);
+    else this.#lookAt(key, failure);
+    if (this.#dirty.size > 0) this.#turn ??= setImmediate(() => this.#next());
+  }
+
+  #lookAt(key: string, failure: { message: string; pause: number } | undefined): void {
     try {
       this.#look(key, failure?.message);
       // Once more without the failure, so that nothing goes on telling of it.
@@ -65,10 +73,9 @@ export class WorkQueue {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       const pause = failure === undefined ? FIRST_PAUSE_MS : Math.min(failure.pause * 2, LAST_PAUSE_MS);
-      this.#failures.set(key, { message, pause });
+      this.#failures.set(key, { message, pause, at: performance.now() });
       this.wake(key, pause);
       this.#failed(key, error, failure?.message === message);
     }
-    if (this.#dirty.size > 0) this.#turn ??= setImmediate(() => this.#next());
   }
 }
