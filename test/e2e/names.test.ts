@@ -8,8 +8,9 @@ import { after, before, test } from 'node:test';
 import { processesMarked } from '../../src/lab/daemon/mark.ts';
 import { labPaths, namespacesOf } from '../../src/lab/daemon/paths.ts';
 import type { ProcessId } from '../../src/lab/daemon/processes.ts';
+import type { PodView } from '../../src/lab/daemon/protocol.ts';
 import { eventually, seeded } from '../support/wait.ts';
-import { PODWAY, skip, told } from './command.ts';
+import { PODWAY, PROBE, skip, told } from './command.ts';
 import { type Census, Machine } from './machine.ts';
 
 /** With the separator of old, all three would have had a namespace `podway-s3a-b-node-1`. */
@@ -126,6 +127,27 @@ test('lab down of a name that begins or ends as another lab removes nothing', { 
   }
   assert.deepEqual(printOf(lab), before);
   await down(lab);
+});
+
+test('lab down of s3b-pod, there or not, leaves the pods of s3b as they are', { skip }, async () => {
+  await machine.ok('lab', 'up', '--lab', 's3b', '--nodes', '1', '--quiet');
+  const pod = await machine.json<PodView>('pod', 'run', 'web', '--lab', 's3b');
+  const before = printOf('s3b');
+  assert.equal(before.namespaces.length, 4, 'router, internet, node and pod');
+  for (const comes of [false, true]) {
+    if (comes) await machine.ok('lab', 'up', '--lab', 's3b-pod', '-f', '/tmp/s3a.yaml', '--quiet');
+    assert.match(
+      await machine.ok('lab', 'down', '--lab', 's3b-pod'),
+      comes ? /^removed/ : /^no lab s3b-pod is up/,
+    );
+    const { namespaces, processes } = printOf('s3b');
+    assert.deepEqual([namespaces, processes], [before.namespaces, before.processes]);
+    const asked = ['lab', 'exec', 'node-1', '--lab', 's3b', '--', PROBE, 'tcp', pod.ips[0]!, '8080'];
+    assert.match(await machine.ok(...asked), /"answer":"web /);
+  }
+  const { processes } = before;
+  await machine.ok('lab', 'down', '--lab', 's3b', '--quiet');
+  await goneIs('s3b', processes);
 });
 
 test('two lab down at once both succeed, and leave nothing', { skip }, async () => {
