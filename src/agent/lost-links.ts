@@ -97,6 +97,10 @@ export class LostLinks {
     }
     const known = this.#ends.get(link);
     const end = known?.at === lease.at ? known.end : attachments.wiredEnd(lease);
+    if (eni === null) {
+      lost('nobody has told yet which ENI has the address');
+      return null;
+    }
     if (!end || owner.netns === undefined) {
       lost('this agent has not seen the pod’s end');
       return null;

@@ -101,7 +101,6 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   });
   // They are the pool's state now; the records of a full journal are half a MB.
   journal.replay.records.length = 0;
-  for (const problem of pool.replayProblems) log.error({ problem }, 'the journal could not be read in full');
   const node = new NodeState({
     pool,
     imds,

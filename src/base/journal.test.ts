@@ -83,17 +83,23 @@ test('the first line says which version wrote the file and where; each way to di
     return [journal.replay.found, journal.replay.records.length];
   };
   const header = encodeRecord({ journal: 2, boot: 'b', netns: '7' });
-  const record = encodeRecord({ n: 1 });
+  const after = (line: string, n: number) => encodeRecord({ n }, Number.parseInt(line, 16));
+  const one = after(header, 1);
+  const two = after(one, 2);
   assert.deepEqual(found(null), ['missing', 0]);
   assert.deepEqual(found(''), ['empty', 0]);
-  assert.deepEqual(found(header + record), ['whole', 1]);
-  assert.deepEqual(found(header + record, { boot: 'b', netns: '8' }), ['foreign', 1]);
-  assert.deepEqual(found(header + record, { boot: 'c', netns: '7' }), ['foreign', 1]);
-  assert.deepEqual(found(record + record), ['earlier', 2]);
-  assert.deepEqual(found(encodeRecord({ journal: 3, boot: 'b' }) + record), ['version', 0]);
-  assert.deepEqual(found(`${header}garbage\n${record}`), ['damaged', 1]);
-  assert.deepEqual(found(header.replace('b', 'c') + record), ['damaged', 1]);
-  assert.deepEqual(found(`${header}${record}0000`), ['cut', 1]);
+  assert.deepEqual(found(header + one + two), ['whole', 2]);
+  assert.deepEqual(found(header + one, { boot: 'b', netns: '8' }), ['foreign', 1]);
+  assert.deepEqual(found(header + one, { boot: 'c', netns: '7' }), ['foreign', 1]);
+  assert.deepEqual(found(encodeRecord({ n: 1 }) + encodeRecord({ n: 2 })), ['earlier', 2]);
+  const later = encodeRecord({ journal: 3, boot: 'b' });
+  assert.deepEqual(found(later + after(later, 1)), ['version', 0]);
+  assert.deepEqual(found(`${header}${one}garbage\n`), ['damaged', 1]);
+  assert.deepEqual(found(header.replace('"b"', '"c"') + one + two), ['damaged', 2]);
+  assert.deepEqual(found(`${header}${one}0000`), ['cut', 1]);
+  // Taken away whole: the line behind it does not go on from the one before.
+  assert.deepEqual(found(header + two + after(two, 3)), ['damaged', 1]);
+  assert.deepEqual(found(one + two), ['damaged', 1]);
 });
 
 test('a new file and a compacted one begin with their origin', () => {

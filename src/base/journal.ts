@@ -1,6 +1,6 @@
 // An append-only journal of JSON records in one file, for what must survive kill -9 and die with the boot.
-// Each record is one line, `CRC32 JSON\n`, so that an operator can read the file; the first one says which version wrote
-// it and where. Invariant: a record whose append has returned is in the file and comes back at the next open. Records whose
+// Each record is one line, `CRC32 JSON\n`, so that an operator can read the file; the checksum goes on from the line before,
+// so that a line that is taken away is missed, and the first line says which version wrote the file and where. Invariant: a record whose append has returned is in the file and comes back at the next open. Records whose
 // appends are in flight share one write. What is lost is told by `found`, kept aside, and told again at each open until a
 // compaction. A disk that takes no write fails the append with JournalError, and the next append tries again.
 import {
@@ -26,8 +26,9 @@ const MAX_RECORD = 1 << 20;
 const COMPACT_FLOOR = 256 * 1024;
 /** A file this many times as large as its last compaction is due for the next. */
 const COMPACT_GROWTH = 4;
-/** Ends a line that was left open, so that it is never read: its record was not answered, or is known as lost. */
-const BREAK = '!\n';
+/** Ends a line that was left open, so that it is never read, and begins the checksums anew behind it. */
+const BREAK = '!\n!\n';
+const NO_CHECKSUM = 0;
 /** Unreadable lines that are handed on, for what can be guessed from them. */
 const MAX_LOST_LINES = 1_000;
 
@@ -70,6 +71,8 @@ export class Journal<R> implements Disposable {
   readonly path: string;
   readonly replay: Replay<R>;
   readonly #header: string;
+  /** Checksum of the last line. */
+  #last: number;
   /** Null until the file can be opened for writing. */
   #fd: number | null = null;
   #closed = false;
@@ -82,11 +85,12 @@ export class Journal<R> implements Disposable {
   #scheduled = false;
   readonly #options: JournalOptions;
 
-  private constructor(path: string, size: number, lead: string, replay: Replay<R>, options: JournalOptions) {
+  private constructor(path: string, size: number, scan: Scan<R>, replay: Replay<R>, options: JournalOptions) {
     this.path = path;
     this.#size = size;
-    this.#lead = lead;
     this.#header = headerLine(options);
+    this.#lead = size === 0 ? this.#header : scan.tornBytes > 0 ? BREAK : '';
+    this.#last = size === 0 ? checksumIn(this.#header) : scan.tornBytes > 0 ? NO_CHECKSUM : scan.last;
     // What is live of it is not known yet: a process that is killed again and again must not let the file grow.
     this.#compactedSize = 0;
     this.replay = replay;
@@ -109,8 +113,7 @@ export class Journal<R> implements Disposable {
       const aside = `${path}.damaged`;
       if (tryWriteWhole(aside, bytes)) replay.keptAside = aside;
     }
-    const lead = !bytes || bytes.length === 0 ? headerLine(options) : scan.tornBytes > 0 ? BREAK : '';
-    return new Journal<R>(path, bytes?.length ?? 0, lead, replay, options);
+    return new Journal<R>(path, bytes?.length ?? 0, scan, replay, options);
   }
 
   get size(): number {
@@ -119,10 +122,10 @@ export class Journal<R> implements Disposable {
 
   /** Writes the records, and those in flight before them, in one write; they survive once this returns. */
   appendSync(...records: R[]): void {
-    const lines = records.map(encodeRecord);
+    const texts = records.map(toText);
     const earlier = this.#takeWaiting();
     try {
-      this.#write(earlier.lines.concat(lines).join(''));
+      this.#write(earlier.texts.concat(texts));
     } catch (error) {
       for (const one of earlier.waiting) one.reject(error);
       throw error;
@@ -132,9 +135,9 @@ export class Journal<R> implements Disposable {
 
   /** Resolves when the record is in the file; appends of the same turn of the event loop share one write. */
   append(record: R): Promise<void> {
-    const line = encodeRecord(record);
+    const text = toText(record);
     return new Promise((resolve, reject) => {
-      this.#queue.push(line);
+      this.#queue.push(text);
       this.#waiting.push({ resolve, reject });
       if (this.#scheduled) return;
       this.#scheduled = true;
@@ -150,10 +153,9 @@ export class Journal<R> implements Disposable {
   /** Replaces the file by one that holds just `live`; a kill leaves either the old file or the new one. */
   compact(live: Iterable<R>): void {
     this.#flush();
-    let text = this.#header;
-    for (const record of live) text += encodeRecord(record);
+    const { lines, last } = chain([...live].map(toText), checksumIn(this.#header));
     const aside = asidePath(this.path);
-    const bytes = Buffer.from(text);
+    const bytes = Buffer.from(this.#header + lines);
     this.#boundary('journal:compact:before-write');
     let fd: number | undefined;
     try {
@@ -170,6 +172,7 @@ export class Journal<R> implements Disposable {
     this.#fd = fd;
     this.#size = bytes.length;
     this.#lead = '';
+    this.#last = last;
     this.#compactedSize = bytes.length;
     this.#boundary('journal:compact:after-rename');
   }
@@ -189,8 +192,8 @@ export class Journal<R> implements Disposable {
     this.close();
   }
 
-  #takeWaiting(): { lines: string[]; waiting: Pending[] } {
-    const taken = { lines: this.#queue, waiting: this.#waiting };
+  #takeWaiting(): { texts: string[]; waiting: Pending[] } {
+    const taken = { texts: this.#queue, waiting: this.#waiting };
     this.#queue = [];
     this.#waiting = [];
     return taken;
@@ -198,10 +201,10 @@ export class Journal<R> implements Disposable {
 
   #flush(): void {
     this.#scheduled = false;
-    const { lines, waiting } = this.#takeWaiting();
-    if (lines.length === 0) return;
+    const { texts, waiting } = this.#takeWaiting();
+    if (texts.length === 0) return;
     try {
-      this.#write(lines.join(''));
+      this.#write(texts);
     } catch (error) {
       for (const one of waiting) one.reject(error);
       return;
@@ -209,9 +212,10 @@ export class Journal<R> implements Disposable {
     for (const one of waiting) one.resolve();
   }
 
-  #write(text: string): void {
+  #write(texts: readonly string[]): void {
     if (this.#closed) throw new JournalError(`${this.path} is closed`);
-    const bytes = Buffer.from(this.#lead + text);
+    const { lines, last } = chain(texts, this.#last);
+    const bytes = Buffer.from(this.#lead + lines);
     this.#boundary('journal:before-write');
     try {
       this.#fd ??= openSync(this.path, 'a', 0o600);
@@ -230,6 +234,7 @@ export class Journal<R> implements Disposable {
       throw unwritable(this.path, error);
     }
     this.#lead = '';
+    this.#last = last;
     this.#size += bytes.length;
     this.#boundary('journal:after-write');
   }
@@ -240,7 +245,9 @@ export class Journal<R> implements Disposable {
     try {
       ftruncateSync(this.#fd, this.#size);
     } catch {
-      if (!this.#lead.startsWith(BREAK)) this.#lead = BREAK + this.#lead;
+      if (this.#lead.startsWith(BREAK)) return;
+      this.#lead = BREAK + this.#lead;
+      this.#last = this.#lead.endsWith(this.#header) ? checksumIn(this.#header) : NO_CHECKSUM;
     }
   }
 
@@ -249,12 +256,28 @@ export class Journal<R> implements Disposable {
   }
 }
 
-export function encodeRecord(record: unknown): string {
+function toText(record: unknown): string {
   const json = JSON.stringify(record);
   if (json.length > MAX_RECORD) {
     throw new JournalError(`a record of ${json.length} characters is over the limit of ${MAX_RECORD}`);
   }
-  return `${checksum(json)} ${json}\n`;
+  return json;
+}
+
+/** The line of a record; `last` is the checksum of the line before it. */
+const encodeText = (text: string, last: number): string => `${checksum(text, last)} ${text}\n`;
+export const encodeRecord = (record: unknown, last: number = NO_CHECKSUM): string =>
+  encodeText(toText(record), last);
+
+function chain(texts: readonly string[], from: number): { lines: string; last: number } {
+  let lines = '';
+  let last = from;
+  for (const text of texts) {
+    const line = encodeText(text, last);
+    lines += line;
+    last = checksumIn(line);
+  }
+  return { lines, last };
 }
 
 type Scan<R> = {
@@ -264,15 +287,20 @@ type Scan<R> = {
   lost: string[];
   /** Bytes behind the last newline: a tear leaves none. */
   tornBytes: number;
+  /** Checksum of the last line. */
+  last: number;
 };
 
 /** Reads whole records; whole lines that cannot be read are damage. */
 export function scanRecords<R>(bytes: Buffer): Scan<R> {
-  const scan: Scan<R> = { header: null, records: [], damaged: 0, lost: [], tornBytes: 0 };
+  const scan: Scan<R> = { header: null, records: [], damaged: 0, lost: [], tornBytes: 0, last: NO_CHECKSUM };
   let start = 0;
   for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, start)) {
     const line = bytes.toString('utf8', start, end);
-    const record = decodeLine<R | Header>(line);
+    let record = decodeLine<R | Header>(line, scan.last);
+    // Version 1 had neither a first line nor checksums that go on.
+    if (record === undefined && !scan.header) record = decodeLine<R>(line);
+    scan.last = checksumIn(line);
     if (record === undefined) {
       scan.damaged++;
       if (scan.lost.length < MAX_LOST_LINES) scan.lost.push(line);
@@ -300,10 +328,10 @@ function judge(bytes: Buffer | null, scan: Scan<unknown>, options: JournalOption
   return Object.keys(origin).every((key) => scan.header![key] === origin[key]) ? 'whole' : 'foreign';
 }
 
-function decodeLine<R>(line: string): R | undefined {
+function decodeLine<R>(line: string, last: number = NO_CHECKSUM): R | undefined {
   if (line.length < 10 || line[8] !== ' ') return undefined;
   const json = line.slice(9);
-  if (checksum(json) !== line.slice(0, 8)) return undefined;
+  if (checksum(json, last) !== line.slice(0, 8)) return undefined;
   try {
     return JSON.parse(json) as R;
   } catch {
@@ -311,7 +339,9 @@ function decodeLine<R>(line: string): R | undefined {
   }
 }
 
-const checksum = (text: string): string => crc32(text).toString(16).padStart(8, '0');
+const checksum = (text: string, last: number): string => crc32(text, last).toString(16).padStart(8, '0');
+/** As the line says it, right or wrong. */
+const checksumIn = (line: string): number => Number.parseInt(line.slice(0, 8), 16) >>> 0;
 const asidePath = (path: string): string => `${path}.next`;
 
 /** The path, and the system's word for the refusal, once. */

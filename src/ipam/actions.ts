@@ -347,7 +347,6 @@ export function describeContext(core: Core, beganAt: number): DescribeContext {
     subnetCidrs: core.subnetCidrs,
     beganAt,
     now: core.clock.now(),
-    unsure: core.unsure,
     isForeign: (address) => {
       if (core.state.uses.get(address.ip)?.kind === 'held') return false;
       used ??= core.addressesOnLinks();

@@ -4,7 +4,8 @@
 
 import type { Clock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
-import type { Cidr, Ip } from '../base/ip.ts';
+import { type Cidr, type Ip, parseIp } from '../base/ip.ts';
+import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
@@ -15,6 +16,8 @@ import {
   type EniRef,
   eniRef,
   isHolding,
+  type Lease,
+  type OwnerKey,
   type Pause,
   type PoolState,
   withEntry,
@@ -48,12 +51,16 @@ export type Core = {
   /** Told what EC2 does to addresses that pods hold. */
   readonly onNews: (news: AddressNews) => void;
   readonly subnetCidrs: Map<string, Cidr>;
-  /** ENIs of which the journal may have lost addresses, until a describe has told them. */
-  readonly unsure: Set<EniId>;
   /** Addresses on the node's links: what is there already when an ENI is first seen is not the pool's. */
   readonly addressesOnLinks: () => ReadonlySet<Ip>;
   identity: NodeIdentity;
   state: PoolState;
+  /** The state's held uses, by holder. */
+  readonly leases: Map<OwnerKey, Lease>;
+  /** Releases that the journal has not taken yet; they go in before anything else. */
+  unrecorded: (PoolRecord & { k: 'release' })[];
+  /** Why the journal takes no record, or null. */
+  unwritable: JournalError | null;
   /** The last call of the listeners: they are called one at a time. */
   telling: Promise<void>;
   /** Asks for a describe soon: something in the cloud is not as we thought; `orphans`: one of our ENIs may hang loose. */
@@ -64,11 +71,41 @@ export type Core = {
   kick(): void;
 };
 
-/** Writes the records, then makes `next` the state. */
+/** Writes the records, then makes `next` the state. Throws JournalError, with the state as it was. */
 export function commit(core: Core, next: PoolState, ...records: PoolRecord[]): void {
-  if (records.length > 0) core.journal.appendSync(...records);
-  core.state = next;
+  if (records.length === 0) core.state = next;
+  else {
+    const late = core.unrecorded;
+    writeDown(core, () => core.journal.appendSync(...late, ...records));
+    core.state = late.length === 0 ? next : coolLate(next, late);
+  }
   core.kick();
+}
+
+/** A write to the journal, whose first failure and first success after it are told. */
+export function writeDown(core: Core, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    if (!(error instanceof JournalError)) throw error;
+    if (!core.unwritable) core.log.error({ cause: error.code }, error.message);
+    core.unwritable = error;
+    throw error;
+  }
+  core.unrecorded = [];
+  if (!core.unwritable) return;
+  core.unwritable = null;
+  core.log.info({ journal: core.journal.path }, 'the journal can be written again');
+}
+
+/** Addresses whose release could not be written down, and now is. */
+function coolLate(state: PoolState, late: Core['unrecorded']): PoolState {
+  const uses = new Map(state.uses);
+  for (const { ips, since, until } of late)
+    for (const ip of ips.map(parseIp)) {
+      if (uses.get(ip)?.kind === 'quarantined') uses.set(ip, { kind: 'cooling', since, until, clean: false });
+    }
+  return { ...state, uses };
 }
 
 /** One that a describe lacks stays while pods hold addresses of it: describes lag, and it is attached again if it is not. */

@@ -16,7 +16,6 @@ const at = (beganAt: number) => ({
   beganAt,
   now: beganAt + 50,
   isForeign: (one: { public: boolean }) => one.public,
-  unsure: new Set<EniId>(),
 });
 
 function described(

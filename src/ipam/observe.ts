@@ -4,11 +4,13 @@
 // our last change of that ENI settled, agree that it is gone. A held address that is gone stays held and is reported.
 import { type Cidr, cidrContains, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
+import { coolUnheld, findTheirEnis } from './adopt.ts';
 import {
   type Block,
   dropStrays,
   type Eni,
   type ForeignEni,
+  type Lease,
   newBlock,
   type PoolState,
   withEni,
@@ -46,15 +48,13 @@ export type DescribeContext = {
   now: number;
   /** Whether an address that no call of ours brought is somebody else's: the rule of a first look at an ENI. */
   isForeign: (address: { ip: Ip; public: boolean }) => boolean;
-  /** Of these ENIs the journal may have lost addresses: the rule of a first look holds once more. */
-  unsure: ReadonlySet<EniId>;
 };
 
 export function foldDescribe(
   state: PoolState,
   described: readonly EniDescription[],
   context: DescribeContext,
-): { state: PoolState; observations: Observation[]; changed: Set<EniId> } {
+): { state: PoolState; observations: Observation[]; changed: Set<EniId>; found: Lease[] } {
   const observations: Observation[] = [];
   const changed = new Set<EniId>();
   const foreign: ForeignEni[] = [];
@@ -95,7 +95,20 @@ export function foldDescribe(
       observations.push({ kind: 'eni-gone', eniId: eni.id, held });
     }
   }
-  return { state: dropStrays({ ...next, foreign }, context.now), observations, changed };
+  const { state: settled, found, missing } = findTheirEnis({ ...next, foreign });
+  const sure = settleUnsure(settled, missing.length === 0, context.beganAt);
+  return { state: dropStrays(sure, context.now), observations, changed, found };
+}
+
+/**
+ * After a lost journal: what this node has is known when each holder has its ENI. One that two describes do not name has
+ * lost its address to EC2, and nobody waits for it.
+ */
+function settleUnsure(state: PoolState, isComplete: boolean, beganAt: number): PoolState {
+  if (!state.unsure) return state;
+  const describedAt = state.unsure.describedAt ?? beganAt;
+  const isOver = isComplete || beganAt - describedAt >= REMOVAL_GAP;
+  return { ...coolUnheld(state), unsure: isOver ? null : { ...state.unsure, describedAt } };
 }
 
 /** Ours: the primary one, and those with our tag for this instance whose kind can carry pods. */
@@ -121,7 +134,7 @@ const holdsIn = (state: PoolState, cidr: Cidr): boolean =>
   [...state.uses].some(([ip, use]) => use.kind === 'held' && cidrContains(cidr, ip));
 
 const heldOn = (state: PoolState, eni: Eni): boolean =>
-  [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni.id === eni.id);
+  [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni?.id === eni.id);
 
 export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
   const primaryIp = eni.addresses[0]!.ip;
@@ -177,7 +190,8 @@ function foldEni(
   /** Whose an address is that the pool does not know on this ENI. */
   const isForeign = (ip: Ip, isPublic: boolean): boolean => {
     if (state.uses.get(ip)?.kind === 'held') return false;
-    if (context.unsure.has(known.id)) return context.isForeign({ ip, public: isPublic });
+    // The journal may have lost addresses: the rule of a first look holds once more.
+    if (state.unsure) return context.isForeign({ ip, public: isPublic });
     return awaited-- <= 0;
   };
   const note = (kind: Observation['kind'], cidr: Cidr) => {

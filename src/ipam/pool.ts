@@ -4,63 +4,46 @@
 import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
-import { formatIp, type Ip } from '../base/ip.ts';
-import type { Log } from '../base/log.ts';
-import { withBudget } from '../cloud/budget.ts';
+import type { Ip } from '../base/ip.ts';
+import { JournalError } from '../base/journal.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { Cloud, EniId, Tags } from '../cloud/port.ts';
+import type { EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
+import type { Adoption } from './adopt.ts';
 import { Cleaner } from './cleaner.ts';
-import { type AttachedEni, attachedNow, type Core, commit, type EniListener, silentLog } from './core.ts';
+import { type AttachedEni, attachedNow, type Core, commit, type EniListener, writeDown } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
 import { MetadataHint } from './hint.ts';
+import { Leases } from './leases.ts';
+import { type OpenOptions, openCore } from './open.ts';
 import { type Action, type PoolPolicy, plan } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
-import { holdRecord, liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
-import type { AddressNews } from './restore.ts';
+import { liveRecords } from './records.ts';
 import type { PoolSettings } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
   type AttachmentId,
+  blockOf,
   countPool,
-  eniRef,
-  hold,
+  type GivenLease,
   type Lease,
-  markClean,
-  nextFree,
   type Owner,
-  type OwnerKey,
   ownerKey,
   type PoolState,
-  release as releaseLease,
-  shortenCooling,
   type Totals,
-  withEntry,
-  withoutEntry,
 } from './state.ts';
 import { WaitingLine } from './waiting.ts';
 
 export type { PoolSettings } from './settings.ts';
 
-export type PoolOptions = {
-  cloud: Cloud;
+export type PoolOptions = OpenOptions & {
   /** Asked for hints of what others changed; absent: none. */
   metadata?: Pick<Imds, 'get'>;
-  journal: PoolJournal;
-  identity: NodeIdentity;
   limits: InstanceLimits;
   nodeName: string;
-  settings: PoolSettings;
   clock?: Clock;
-  log?: Log;
-  tags?: Tags;
-  random?: () => number;
-  /** Told what EC2 does to addresses that pods hold. */
-  onNews?: (news: AddressNews) => void;
-  /** Called at each point where a kill may fall. */
-  onBoundary?: (name: string) => void;
 };
 
 /** Growth nobody waits for is gathered this long (ms), so that a wave of pods costs few calls. */
@@ -79,7 +62,7 @@ export class AddressPool {
   readonly #settings: PoolSettings;
   readonly #policy: PoolPolicy;
   readonly #nodeName: string;
-  readonly #leases: Map<OwnerKey, Lease>;
+  readonly #leases: Leases;
   readonly #line: WaitingLine;
   readonly #cleaner: Cleaner;
   readonly #reconciler: Reconciler;
@@ -91,15 +74,11 @@ export class AddressPool {
   #gatherSince: number | null = null;
   #restUntil = 0;
   #loop: Promise<void> | undefined;
-  /** Journal records that the replay refused, and damage that the journal reports: compare with the kernel. */
-  readonly replayProblems: readonly string[];
+  /** What was made of a journal that is not whole; null for a whole one, and on a first start. */
+  readonly adoption: Adoption | null;
 
   constructor(options: PoolOptions) {
     const clock = options.clock ?? systemClock;
-    const replay = options.journal.replay;
-    const replayed = replayRecords(replay.records, clock.now());
-    const isWhole = (replay.found === 'whole' || replay.found === 'earlier') && replayed.refused.length === 0;
-    this.#leases = replayed.leases;
     this.#limits = options.limits;
     this.#settings = options.settings;
     this.#nodeName = options.nodeName;
@@ -109,37 +88,19 @@ export class AddressPool {
       podLimit: options.settings.podLimit ?? options.limits.pods,
       subnetIds: options.settings.subnetIds ?? [],
     };
-    this.#core = {
-      cloud: withBudget(options.cloud, clock, () => this.#line.size > 0),
-      journal: options.journal,
-      clock,
-      log: options.log ?? silentLog,
-      random: options.random ?? Math.random,
-      tags: options.tags ?? {},
-      signal: this.#stop.signal,
-      boundary: options.onBoundary ?? (() => {}),
-      listeners: [],
-      onNews: options.onNews ?? (() => {}),
-      subnetCidrs: new Map(),
-      unsure: new Set(isWhole ? [] : replayed.state.enis.keys()),
-      addressesOnLinks: options.settings.addressesOnLinks ?? (() => new Set()),
-      identity: options.identity,
-      state: shortenCooling(replayed.state, clock.now(), options.settings.cooldownMs),
-      telling: Promise.resolve(),
+    const { core, adoption } = openCore(options, clock, this.#stop.signal, {
+      hurried: () => this.#line.size > 0,
       reconcileSoon: (orphans) => this.#reconciler.soon(orphans),
       reconcileAfterChange: () => this.#reconciler.afterChange(),
       kick: () => this.kick(),
-    };
+    });
+    this.#core = core;
+    this.adoption = adoption;
     this.#line = new WaitingLine(clock);
     this.#cleaner = new Cleaner(this.#core, options.settings);
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
     this.#hint = new MetadataHint(this.#core, options.metadata);
-    const damage =
-      replay.damaged > 0
-        ? [`${replay.damaged} journal lines are unreadable (kept in ${replay.keptAside})`]
-        : [];
-    this.replayProblems = [...damage, ...replayed.refused];
-    if (!replayed.identity) options.journal.appendSync(nodeRecord(options.identity));
+    this.#leases = new Leases(core, options.settings);
   }
 
   get state(): PoolState {
@@ -172,14 +133,24 @@ export class AddressPool {
     await Promise.all(this.#running);
   }
 
+  /** Why no hold can be written down, or null. */
+  get unwritable(): JournalError | null {
+    return this.#core.unwritable;
+  }
+
+  /** The journal was lost, and EC2 has not told since what this node has. */
+  get unsure(): boolean {
+    return this.#core.state.unsure !== null;
+  }
+
   /** An address from the pool at once, journalled, or null when somebody waits already or none is free. */
-  tryAcquire(owner: Owner): Lease | null {
+  tryAcquire(owner: Owner): GivenLease | null {
     this.#refuseSecond(owner);
-    return this.#line.size > 0 ? null : this.#give(owner);
+    return this.#line.size > 0 ? null : this.#leases.give(owner);
   }
 
   /** An address, waiting in line for one; rejects with the typed cause when there is no point in waiting longer. */
-  async acquire(owner: Owner, signal?: AbortSignal): Promise<Lease> {
+  async acquire(owner: Owner, signal?: AbortSignal): Promise<GivenLease> {
     signal?.throwIfAborted();
     const lease = this.tryAcquire(owner);
     if (lease) return lease;
@@ -201,41 +172,17 @@ export class AddressPool {
     }
   }
 
-  /** Adds to a lease what the node wired for it; journalled. */
-  noteWired(id: AttachmentId, extra: Record<string, unknown>): void {
-    const lease = this.#leases.get(ownerKey(id));
-    if (!lease) throw new PodwayError('INTERNAL', `${ownerKey(id)} holds no address`);
-    const wired: Lease = { ...lease, extra: { ...lease.extra, ...extra } };
-    this.#core.journal.appendSync({ k: 'wired', key: ownerKey(id), extra: wired.extra! });
-    const uses = new Map(this.#core.state.uses);
-    for (const ip of wired.ips) uses.set(ip, { kind: 'held', lease: wired });
-    this.#core.state = { ...this.#core.state, uses };
-    this.#leases.set(ownerKey(id), wired);
-  }
-
-  /** Ends a lease, journalled; its address cools. Answers null when there is none. */
-  release(id: AttachmentId, reason = 'released'): Lease | null {
-    const key = ownerKey(id);
-    const lease = this.#leases.get(key);
-    if (!lease) return null;
-    const since = this.#core.clock.now();
-    const until = since + this.#settings.cooldownMs;
-    const clean = this.#settings.beforeReuse === undefined;
-    const ips = lease.ips.map(formatIp);
-    let next = releaseLease(this.#core.state, lease, since, until);
-    if (clean) next = markClean(next, lease.ips);
-    const record = { k: 'release' as const, key, ips, since, until, reason, ...(clean ? { clean } : {}) };
-    commit(this.#core, next, record);
-    this.#leases.delete(key);
-    return lease;
+  /** Ends a lease, journalled as soon as the journal can be written; its address cools. Null when there is none. */
+  release(owner: AttachmentId & { link?: string }, reason = 'released'): Lease | null {
+    return this.#leases.release(owner, reason);
   }
 
   held(): Lease[] {
-    return [...this.#leases.values()];
+    return [...this.#core.leases.values()];
   }
 
   find(id: AttachmentId): Lease | null {
-    return this.#leases.get(ownerKey(id)) ?? null;
+    return this.#leases.find(id);
   }
 
   /** Leases of a container, whatever the network's name: a DEL may come with another config than its ADD. */
@@ -245,22 +192,29 @@ export class AddressPool {
     );
   }
 
-  /** Keeps a free address from being given out: something on this node or elsewhere uses it. Never ends a hold. */
-  quarantine(ip: Ip, reason: string): boolean {
-    const use = this.#core.state.uses.get(ip);
-    if (use?.kind === 'held' || use?.kind === 'quarantined') return false;
-    const since = this.#core.clock.now();
-    const uses = withEntry(this.#core.state.uses, ip, { kind: 'quarantined', since, reason });
-    commit(this.#core, { ...this.#core.state, uses }, { k: 'quarantine', ip: formatIp(ip), since, reason });
-    this.#core.log.warn({ ip: formatIp(ip), reason }, 'quarantined an address');
-    return true;
+  /** Gives the holder of a link that named nobody its name; null when there is no such link. */
+  name(id: AttachmentId, link: string): Lease | null {
+    return this.#leases.name(id, link);
   }
 
-  unquarantine(ip: Ip): boolean {
-    if (this.#core.state.uses.get(ip)?.kind !== 'quarantined') return false;
-    const uses = withoutEntry(this.#core.state.uses, ip);
-    commit(this.#core, { ...this.#core.state, uses }, { k: 'unquarantine', ip: formatIp(ip) });
-    return true;
+  /** Keeps a free address from being given out: something on this node or elsewhere uses it. Never ends a hold. */
+  quarantine(ip: Ip, reason: string): boolean {
+    return this.#leases.quarantine(ip, reason);
+  }
+
+  /** Lets an address out of its quarantine: it cools. False for one that is in none. */
+  endQuarantine(ip: Ip): boolean {
+    return this.#leases.endQuarantine(ip);
+  }
+
+  /** Addresses in quarantine, but those whose release only waits for the journal. */
+  quarantined(): Ip[] {
+    return this.#leases.quarantined();
+  }
+
+  /** True when EC2 routes the address to this node, as far as is known. */
+  owns(ip: Ip): boolean {
+    return blockOf(this.#core.state, ip) !== null;
   }
 
   /** What of the pool the node cannot use now: ENIs without a link, addresses that are on a link of the node. */
@@ -322,23 +276,10 @@ export class AddressPool {
   }
 
   #refuseSecond(owner: Owner): void {
-    const held = this.#leases.get(ownerKey(owner));
-    if (!held && !this.#line.has(ownerKey(owner))) return;
-    const has = held ? `holds ${held.ips.map(formatIp).join(', ')}` : 'waits for an address';
-    throw new PodwayError('ATTACHMENT_EXISTS', `${ownerKey(owner)} ${has} already`, {
-      object: owner.containerId,
-      ...(held ? { since: held.at } : {}),
-    });
-  }
-
-  #give(owner: Owner): Lease | null {
-    const now = this.#core.clock.now();
-    const found = nextFree(this.#core.state, 4, now);
-    if (!found) return null;
-    const lease: Lease = { owner, ips: [found.ip], eni: eniRef(found.eni), at: now };
-    commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
-    this.#leases.set(ownerKey(owner), lease);
-    return lease;
+    this.#leases.refuseHolder(owner);
+    if (!this.#line.has(ownerKey(owner))) return;
+    const message = `${ownerKey(owner)} waits for an address already`;
+    throw new PodwayError('ATTACHMENT_EXISTS', message, { object: owner.containerId });
   }
 
   #diagnose(position: number, waitingSince: number): PodwayError {
@@ -404,6 +345,8 @@ export class AddressPool {
   #rest(error: unknown): void {
     if (this.#core.signal.aborted) return;
     this.#restUntil = this.#core.clock.now() + REST;
+    // Told once by the write that failed.
+    if (error instanceof JournalError) return;
     this.#core.log.error({ error: String(error) }, 'the pool failed unexpectedly and rests');
   }
 
@@ -411,7 +354,7 @@ export class AddressPool {
   #step(): void {
     if (this.#core.signal.aborted) return;
     const now = this.#core.clock.now();
-    this.#line.serve((owner) => this.#give(owner));
+    this.#line.serve((owner) => this.#leases.give(owner));
     this.#background(this.#cleaner.startDue(now));
     this.#background(this.#reconciler.startDue(now));
     this.#background(this.#hint.startDue(now));
@@ -421,8 +364,15 @@ export class AddressPool {
       (cause) => this.#lastFailure(cause),
       this.#settings.lastingWaitMs ?? 5_000,
     );
-    const { journal } = this.#core;
-    if (journal.compactionDue) journal.compact(liveRecords(this.#core.state, this.#core.identity));
+    this.#tendJournal();
+  }
+
+  /** Compacts when that is due, and tries again what could not be written: a record that says nothing at least. */
+  #tendJournal(): void {
+    const core = this.#core;
+    const { journal } = core;
+    if (core.unwritable) commit(core, core.state, { k: 'clean', ips: [] });
+    if (journal.compactionDue) writeDown(core, () => journal.compact(liveRecords(core.state, core.identity)));
   }
 
   #lastFailure(cause: Cause): number {
@@ -437,7 +387,8 @@ export class AddressPool {
     const planned = plan(this.#core.state, demand, this.#limits, this.#policy, now);
     // A kill may have kept from the journal what EC2 has given: nothing is asked of it before it was looked at once.
     const hasLooked = this.#reconciler.status().reachable !== null;
-    const actions = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
+    const allowed = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
+    const actions = this.unsure ? [] : allowed;
     const grows = (action: Action) => action.kind === 'assign' || action.kind === 'create';
     const hurried =
       demand.waiting > 0 || !actions.some(grows) || countPool(this.#core.state, 4, now).free === 0;

@@ -1,13 +1,14 @@
 // Compares the pool with EC2: every five minutes at rest, a minute after a change of ours, at once when something is
 // amiss; and finds ENIs of ours that nothing attaches. Describes are what a fleet spends its EC2 allowance on: 1,000
 // nodes at rest make 3 a second. A failure pauses the cloud and is tried again; it never changes the pool.
+import { JournalError } from '../base/journal.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
-import { eniRecord, type PoolRecord } from './records.ts';
+import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './records.ts';
 import { noteAstray } from './restore.ts';
-import { hasForeign, isHolding, leaseOn, type PoolState, withEni } from './state.ts';
+import { hasForeign, isHolding, leaseOn, ownerKey, type PoolState, withEni } from './state.ts';
 
 /** Every so many describes at rest one looks at all ENIs with our tag instead, for those that nothing attaches. */
 const ORPHAN_EVERY = 4;
@@ -20,6 +21,8 @@ const AT_REST = 300_000;
 /** A wait is up to this share longer than it says: nodes that changed together (a rollout) soon ask at different times. */
 const JITTER = 0.5;
 
+/** After an answer that could not be written down (ms). */
+const UNWRITABLE_AGAIN = 5_000;
 /** While the node knows no ENI at all it asks EC2 at least this often (ms). */
 const UNKNOWN_AGAIN = 1_500;
 
@@ -127,6 +130,11 @@ export class Reconciler {
       this.#failingSince = null;
     } catch (thrown) {
       if (this.#core.signal.aborted) return;
+      if (thrown instanceof JournalError) {
+        // EC2 has answered; what it said is asked again when it can be written down.
+        this.#nextAt = clock.now() + UNWRITABLE_AGAIN;
+        return;
+      }
       const error = pause(this.#core, 'cloud', thrown);
       const until = Math.max(this.#core.state.pauses.get('cloud')!.until, clock.now() + SOON);
       // A node that knows no ENI can serve nobody: it asks more often.
@@ -161,7 +169,7 @@ export class Reconciler {
     await this.#fold(described, beganAt);
     await this.#takeOrphans(orphans);
     noteAstray(core);
-    if (lacksSomething(core.state)) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
+    if (lacksSomething(core.state) || core.state.unsure) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
   }
 
@@ -184,11 +192,11 @@ export class Reconciler {
     const foreign = folded.state.foreign;
     if (JSON.stringify(foreign) !== JSON.stringify(before.foreign))
       records.push({ k: 'foreign', enis: foreign });
+    for (const lease of folded.found) records.push(holdRecord(lease));
+    if (before.unsure) records.push(...coolingRecords(folded.state));
+    if (before.unsure && !folded.state.unsure) records.push({ k: 'sure' });
     if (folded.state !== before) commit(core, folded.state, ...records);
-    for (const id of core.unsure) {
-      const judged = before.enis.get(id);
-      if (!judged || (!before.busy.has(id) && beganAt > judged.settledAt)) core.unsure.delete(id);
-    }
+    for (const lease of folded.found) core.leases.set(ownerKey(lease.owner), lease);
     for (const one of folded.observations) {
       const level = one.held
         ? 'error'
@@ -243,8 +251,8 @@ export class Reconciler {
       }
       const lease = leaseOn(core.state, eni);
       if (lease) {
-        // It hangs nowhere, so EC2 does not say where it was: its holders know.
-        const { deviceIndex, networkCard } = lease.eni;
+        // It hangs nowhere, so EC2 does not say where it was: its holders know, unless the journal was lost.
+        const { deviceIndex, networkCard } = lease.eni ?? eni;
         const phase = 'attached';
         const lost = { ...eni, phase, deviceIndex, networkCard, missingSince: core.clock.now() } as const;
         commit(core, withEni(core.state, lost), eniRecord(lost));

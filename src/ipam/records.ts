@@ -12,6 +12,7 @@ import {
   type Block,
   type Creation,
   type Eni,
+  type EniRef,
   emptyPool,
   type ForeignEni,
   type Lease,
@@ -35,7 +36,7 @@ type EniRefText = {
   subnetCidr: string;
   primaryIp: string;
 };
-type LeaseText = Omit<Lease, 'ips' | 'eni'> & { ips: string[]; eni: EniRefText };
+type LeaseText = Omit<Lease, 'ips' | 'eni'> & { ips: string[]; eni: EniRefText | null };
 type BlockText = { cidr: string; since: number; pinned?: true; leaving?: true; foreign?: true };
 type EniText = EniRefText &
   Pick<
@@ -68,7 +69,6 @@ export type PoolRecord =
   /** An assign is on its way: so many new addresses are ours although no answer named them. `at` since version 2. */
   | { k: 'assigning'; id: EniId; count: number; at?: number }
   | { k: 'hold'; lease: LeaseText }
-  | { k: 'wired'; key: OwnerKey; extra: Record<string, unknown> }
   | {
       k: 'release';
       key: OwnerKey;
@@ -80,11 +80,13 @@ export type PoolRecord =
     }
   | { k: 'clean'; ips: string[] }
   | { k: 'quarantine'; ip: string; since: number; reason: string }
-  | { k: 'unquarantine'; ip: string };
+  /** The journal was lost before: what is said here is not all that is true, until `sure`. */
+  | { k: 'unsure'; since: number; until: number | null }
+  | { k: 'sure' };
 
 export type PoolJournal = Journal<PoolRecord>;
 
-const refText = (ref: Lease['eni']): EniRefText => ({
+const refText = (ref: EniRef): EniRefText => ({
   id: ref.id,
   mac: ref.mac,
   deviceIndex: ref.deviceIndex,
@@ -92,7 +94,7 @@ const refText = (ref: Lease['eni']): EniRefText => ({
   subnetCidr: formatCidr(ref.subnetCidr),
   primaryIp: formatIp(ref.primaryIp),
 });
-const refOf = (text: EniRefText): Lease['eni'] => ({
+const refOf = (text: EniRefText): EniRef => ({
   ...text,
   subnetCidr: parseCidr(text.subnetCidr),
   primaryIp: parseIp(text.primaryIp),
@@ -126,7 +128,7 @@ export const eniRecord = (eni: Eni): PoolRecord => ({
 
 export const holdRecord = (lease: Lease): PoolRecord => ({
   k: 'hold',
-  lease: { ...lease, ips: lease.ips.map(formatIp), eni: refText(lease.eni) },
+  lease: { ...lease, ips: lease.ips.map(formatIp), eni: lease.eni && refText(lease.eni) },
 });
 
 export const nodeRecord = (identity: NodeIdentity): PoolRecord => ({
@@ -138,7 +140,7 @@ export type Replayed = {
   state: PoolState;
   leases: Map<OwnerKey, Lease>;
   identity: NodeIdentity | null;
-  /** Records that could not be applied; each is reported. */
+  /** Records that could not be applied, or that say that one is lost; each is reported. */
   refused: string[];
 };
 
@@ -194,23 +196,18 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
       const lease: Lease = {
         ...record.lease,
         ips: record.lease.ips.map(parseIp),
-        eni: refOf(record.lease.eni),
+        eni: record.lease.eni && refOf(record.lease.eni),
       };
       for (const ip of lease.ips) {
         const use = state.uses.get(ip);
-        if (use?.kind === 'held')
-          throw new Error(`${formatIp(ip)} is held by ${ownerKey(use.lease.owner)} already`);
+        const earlier = use?.kind === 'held' ? ownerKey(use.lease.owner) : undefined;
+        if (earlier === undefined || earlier === ownerKey(lease.owner)) continue;
+        // The later record is true: the release between the two is lost.
+        into.leases.delete(earlier);
+        into.refused.push(`hold: ${formatIp(ip)} was held by ${earlier} without release`);
       }
       into.leases.set(ownerKey(lease.owner), lease);
       into.state = withUses(state, lease.ips, { kind: 'held', lease });
-      return;
-    }
-    case 'wired': {
-      const lease = into.leases.get(record.key);
-      if (!lease) throw new Error(`nobody holds ${record.key}`);
-      const wired = { ...lease, extra: record.extra };
-      into.leases.set(record.key, wired);
-      into.state = withUses(state, wired.ips, { kind: 'held', lease: wired });
       return;
     }
     case 'release':
@@ -232,10 +229,11 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
         reason: record.reason,
       });
       return;
-    case 'unquarantine':
-      if (state.uses.get(parseIp(record.ip))?.kind === 'quarantined') {
-        into.state = { ...state, uses: withoutEntry(state.uses, parseIp(record.ip)) };
-      }
+    case 'unsure':
+      into.state = { ...state, unsure: { since: record.since, until: record.until, describedAt: null } };
+      return;
+    case 'sure':
+      into.state = { ...state, unsure: null };
       return;
     default:
       return;
@@ -276,9 +274,18 @@ function eniOf(text: EniText, now: number): Eni {
   };
 }
 
+/** Of an address that cools, whoever held it. */
+const coolingRecord = (ip: Ip, { since, until, clean }: Use & { kind: 'cooling' }): PoolRecord => {
+  const cooling = { k: 'release' as const, key: '' as OwnerKey, ips: [formatIp(ip)], since, until };
+  return clean ? { ...cooling, clean } : cooling;
+};
+export const coolingRecords = (state: PoolState): PoolRecord[] =>
+  [...state.uses].flatMap(([ip, use]) => (use.kind === 'cooling' ? [coolingRecord(ip, use)] : []));
+
 /** The records that say all that is true now: what a compaction writes. */
 export function* liveRecords(state: PoolState, identity: NodeIdentity | null): Generator<PoolRecord> {
   if (identity) yield nodeRecord(identity);
+  if (state.unsure) yield { k: 'unsure', since: state.unsure.since, until: state.unsure.until };
   for (const eni of state.enis.values()) yield eniRecord(eni);
   for (const [id, at] of state.removed) yield { k: 'eni-gone', id, at };
   if (state.foreign.length > 0) yield { k: 'foreign', enis: state.foreign };
@@ -289,10 +296,7 @@ export function* liveRecords(state: PoolState, identity: NodeIdentity | null): G
     if (use.kind === 'held') {
       if (!held.has(use.lease)) yield holdRecord(use.lease);
       held.add(use.lease);
-    } else if (use.kind === 'cooling') {
-      const { since, until } = use;
-      const key = '' as OwnerKey;
-      yield { k: 'release', key, ips: [text], since, until, ...(use.clean ? { clean: true as const } : {}) };
-    } else yield { k: 'quarantine', ip: text, since: use.since, reason: use.reason };
+    } else if (use.kind === 'cooling') yield coolingRecord(ip, use);
+    else yield { k: 'quarantine', ip: text, since: use.since, reason: use.reason };
   }
 }

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatIp, type Ipv4 } from '../base/ip.ts';
 import { CloudError } from '../cloud/port.ts';
-import type { Lease } from './state.ts';
+import type { GivenLease } from './state.ts';
 import { metadataOf, podOwner, TestNode } from './testkit.ts';
 
 const MINUTE = 60_000;
 
 /** A node whose pods have 12 addresses, on two ENIs; its last change is long past. */
-async function busyNode(): Promise<{ node: TestNode; leases: Lease[] } & AsyncDisposable> {
+async function busyNode(): Promise<{ node: TestNode; leases: GivenLease[] } & AsyncDisposable> {
   const node = new TestNode({ settings: { warm: 2 } });
   node.metadata = metadataOf(node.cloud);
   await node.start();
@@ -19,12 +19,12 @@ async function busyNode(): Promise<{ node: TestNode; leases: Lease[] } & AsyncDi
   return { node, leases, [Symbol.asyncDispose]: () => node[Symbol.asyncDispose]() };
 }
 
-const onSecond = (leases: Lease[]): Lease => leases.find((lease) => lease.eni.deviceIndex === 1)!;
-const hasAll = (node: TestNode, leases: Lease[]): boolean =>
+const onSecond = (leases: GivenLease[]): GivenLease => leases.find((lease) => lease.eni.deviceIndex === 1)!;
+const hasAll = (node: TestNode, leases: GivenLease[]): boolean =>
   leases.every((lease) =>
     node.cloud.enis.get(lease.eni.id)?.addresses.some((one) => one.ip === lease.ips[0]),
   );
-const viewOf = (node: TestNode, lease: Lease) => {
+const viewOf = (node: TestNode, lease: GivenLease) => {
   const { enis, astray } = node.pool.snapshot();
   return [...enis.flatMap((eni) => eni.addresses), ...astray].filter(
     (one) => one.ip === formatIp(lease.ips[0]!),

@@ -125,7 +125,7 @@ function forget(core: Core, eni: Eni): void {
 function heldBy(core: Core, eniId: EniId): Ip[] {
   const ips: Ip[] = [];
   for (const [ip, use] of core.state.uses)
-    if (use.kind === 'held' && use.lease.eni.id === eniId) ips.push(ip);
+    if (use.kind === 'held' && use.lease.eni?.id === eniId) ips.push(ip);
   return ips;
 }
 
@@ -133,8 +133,11 @@ function heldBy(core: Core, eniId: EniId): Ip[] {
 export function noteAstray(core: Core): void {
   const why = new Map<Ip, string>();
   for (const [ip, use] of core.state.uses) {
-    if (use.kind !== 'held' || core.state.taken.has(ip) || core.state.enis.has(use.lease.eni.id)) continue;
-    why.set(ip, `${use.lease.eni.id} is not this instance's any more`);
+    if (use.kind !== 'held' || core.state.taken.has(ip)) continue;
+    const { eni } = use.lease;
+    if (eni === null) {
+      if (!core.state.unsure) why.set(ip, 'no ENI of this instance has it');
+    } else if (!core.state.enis.has(eni.id)) why.set(ip, `${eni.id} is not this instance's any more`);
   }
   noteTaken(core, why);
 }

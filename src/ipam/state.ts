@@ -21,9 +21,14 @@ export type AttachmentId = { network: string; containerId: string; ifname: strin
 export type Owner = AttachmentId & {
   netns?: string;
   pod?: { namespace: string; name: string; uid?: string };
+  /** The host link, where it is all that is known of the holder: the attachment's names are empty then. */
+  link?: string;
 };
-export const ownerKey = (owner: AttachmentId): OwnerKey =>
-  `${owner.network}/${owner.containerId}/${owner.ifname}` as OwnerKey;
+export const ownerKey = (owner: AttachmentId & { link?: string }): OwnerKey =>
+  (owner.link ?? `${owner.network}/${owner.containerId}/${owner.ifname}`) as OwnerKey;
+/** A holder for people: the pod, else the container, else the link. */
+export const ownerName = ({ pod, containerId, link }: Owner): string =>
+  pod ? `${pod.namespace}/${pod.name}` : (link ?? `container ${containerId.slice(0, 12)}`);
 
 /** What a holder must know of the ENI that carries its address. */
 export type EniRef = {
@@ -34,7 +39,16 @@ export type EniRef = {
   subnetCidr: Cidr;
   primaryIp: Ip;
 };
-export type Lease = { owner: Owner; ips: Ip[]; eni: EniRef; at: number; extra?: Record<string, unknown> };
+export type Lease = {
+  owner: Owner;
+  ips: Ip[];
+  /** Null for one that was found in the kernel, until EC2 has told which ENI carries its address. */
+  eni: EniRef | null;
+  /** When its ADD came; 0 for one that was found in the kernel, so that every DEL and GC is later. */
+  at: number;
+};
+/** As ADD gets it. */
+export type GivenLease = Lease & { eni: EniRef };
 
 export type Use =
   | { readonly kind: 'held'; readonly lease: Lease }
@@ -110,6 +124,18 @@ export type Pause = {
 /** An address that a pod holds and that EC2 no longer routes here: another has it, or its ENI is no more. */
 export type Taken = { readonly since: number; readonly why: string };
 
+/**
+ * The journal was lost under running pods: until EC2 has told which addresses this node has, none is given out and the
+ * kernel's routes and rules stay as they are; then those that nobody holds cool until `until`, since any may have been
+ * released a moment ago. `describedAt`: the first describe that left a holder without an ENI.
+ */
+export type Unsure = {
+  readonly since: number;
+  /** Null when nothing of ours stood in the kernel, so that nobody can have held an address. */
+  readonly until: number | null;
+  readonly describedAt: number | null;
+};
+
 export type PoolState = {
   readonly enis: ReadonlyMap<EniId, Eni>;
   readonly uses: ReadonlyMap<Ip, Use>;
@@ -125,6 +151,7 @@ export type PoolState = {
   readonly onLinks: ReadonlyMap<Ip, string>;
   /** By what is paused: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
   readonly pauses: ReadonlyMap<string, Pause>;
+  readonly unsure: Unsure | null;
 };
 
 export const emptyPool: PoolState = {
@@ -137,6 +164,7 @@ export const emptyPool: PoolState = {
   busy: new Map(),
   onLinks: new Map(),
   pauses: new Map(),
+  unsure: null,
 };
 
 export function withEntry<K, V>(map: ReadonlyMap<K, V>, key: K, value: V): ReadonlyMap<K, V> {
@@ -239,7 +267,7 @@ export const eniRef = (eni: Eni): EniRef => ({
 export function leaseOn(state: PoolState, eni: Eni): Lease | null {
   for (const [ip, use] of state.uses) {
     if (use.kind !== 'held') continue;
-    if (use.lease.eni.id === eni.id || blockHolding(eni, ip)) return use.lease;
+    if (use.lease.eni?.id === eni.id || blockHolding(eni, ip)) return use.lease;
   }
   return null;
 }
@@ -250,7 +278,7 @@ export const isHolding = (state: PoolState, eni: Eni): boolean => leaseOn(state,
 export function lostOn(state: PoolState, eni: Eni, now: number, again: number): Ip[] {
   const lost: Ip[] = [];
   for (const [ip, use] of state.uses) {
-    if (use.kind !== 'held' || use.lease.eni.id !== eni.id || familyOf(ip) !== 4) continue;
+    if (use.kind !== 'held' || use.lease.eni?.id !== eni.id || familyOf(ip) !== 4) continue;
     const block = blockHolding(eni, ip);
     if (block && (block.missingSince === null || cidrSize(block.cidr) > 1)) continue;
     const taken = state.taken.get(ip);

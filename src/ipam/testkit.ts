@@ -9,11 +9,12 @@ import { Journal } from '../base/journal.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
+import type { KernelView } from './adopt.ts';
 import type { EniListener } from './core.ts';
 import { AddressPool, type PoolSettings } from './pool.ts';
 import type { PoolRecord } from './records.ts';
 import type { AddressNews } from './restore.ts';
-import type { Owner } from './state.ts';
+import type { Lease, Owner } from './state.ts';
 
 type Timer = { at: number; wake: () => void };
 
@@ -110,6 +111,9 @@ export const metadataOf = (cloud: FakeCloud): Pick<Imds, 'get'> => ({
   },
 });
 
+/** The link of an attachment, as the node's network would name it. */
+export const testLink = (owner: Owner): string => owner.link ?? `link-${owner.containerId}-${owner.ifname}`;
+
 export type TestNodeOptions = {
   cloud?: FakeSettings;
   settings?: Partial<PoolSettings>;
@@ -128,6 +132,11 @@ export class TestNode implements AsyncDisposable {
   listener: EniListener | undefined;
   /** What the pool told of held addresses. */
   readonly news: AddressNews[] = [];
+  /** What the next start finds in the kernel, and where its journal says that it is. */
+  kernel: KernelView = { links: [], any: false };
+  origin = { boot: 'one', netns: '1' };
+  /** Each line that the pool logs from `info` on. */
+  readonly logged: string[] = [];
   /** Set before a start to have the pool take hints from it. */
   metadata: Pick<Imds, 'get'> | undefined;
   pool!: AddressPool;
@@ -150,6 +159,18 @@ export class TestNode implements AsyncDisposable {
     };
   }
 
+  #note = (_fields: object, text: string): void => void this.logged.push(text);
+
+  get path(): string {
+    return join(this.dir, 'journal');
+  }
+
+  /** Holders as their links stand in the kernel; all of the pool's when none are named. */
+  stand(leases: readonly Lease[] = this.pool.held()): void {
+    const links = leases.map(({ owner, ips }) => ({ link: testLink(owner), owner, ips, doubt: 0 }));
+    this.kernel = { links, any: true };
+  }
+
   get identity(): NodeIdentity {
     return identityOf(this.cloud, this.limits);
   }
@@ -157,7 +178,7 @@ export class TestNode implements AsyncDisposable {
   /** Opens the journal and makes the pool; the loop is not started. */
   open(): AddressPool {
     const hook = this.onBoundary ? { onBoundary: this.onBoundary } : {};
-    this.journal = Journal.open<PoolRecord>(join(this.dir, 'journal'), hook);
+    this.journal = Journal.open<PoolRecord>(this.path, { ...hook, origin: this.origin });
     this.#stop = new AbortController();
     this.pool = new AddressPool({
       cloud: this.cloud,
@@ -170,6 +191,9 @@ export class TestNode implements AsyncDisposable {
       settings: this.settings,
       clock: this.clock,
       random: this.#random,
+      kernel: this.kernel,
+      linkOf: testLink,
+      log: { debug: () => {}, info: this.#note, warn: this.#note, error: this.#note },
       ...hook,
     });
     if (this.listener) this.pool.onEniChange(this.listener);

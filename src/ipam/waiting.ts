@@ -4,7 +4,7 @@
 import type { Cause } from '../base/causes.ts';
 import type { Clock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
-import { type Lease, type Owner, type OwnerKey, ownerKey } from './state.ts';
+import { type GivenLease, type Owner, type OwnerKey, ownerKey } from './state.ts';
 
 /** More than any instance type takes pods: beyond this a runtime is asking in a loop. */
 const MAX_WAITING = 1024;
@@ -22,7 +22,7 @@ type Waiter = {
   owner: Owner;
   since: number;
   deadline: number;
-  resolve: (lease: Lease) => void;
+  resolve: (lease: GivenLease) => void;
   reject: (error: unknown) => void;
   detach: () => void;
 };
@@ -49,7 +49,7 @@ export class WaitingLine {
     return this.#waiters.map(({ owner, since }) => ({ owner, since }));
   }
 
-  join(owner: Owner, waitMs: number, signal?: AbortSignal): Promise<Lease> {
+  join(owner: Owner, waitMs: number, signal?: AbortSignal): Promise<GivenLease> {
     if (this.#waiters.length >= MAX_WAITING) {
       const message = `${this.#waiters.length} pods of ${MAX_WAITING} wait for an address already`;
       throw new PodwayError('POOL_GROWING', message, { has: this.#waiters.length, limit: MAX_WAITING });
@@ -70,9 +70,9 @@ export class WaitingLine {
   }
 
   /** Gives addresses to the first in line until there are no more. */
-  serve(give: (owner: Owner) => Lease | null): void {
+  serve(give: (owner: Owner) => GivenLease | null): void {
     for (let first = this.#waiters[0]; first; first = this.#waiters[0]) {
-      let lease: Lease | null;
+      let lease: GivenLease | null;
       try {
         lease = give(first.owner);
       } catch (error) {

@@ -2,7 +2,7 @@
 // each kill the views agree, no address is held twice, and the TCP streams of other pods have gone on.
 // PODWAY_SOAK=1 takes every boundary; without it a few of each.
 import assert from 'node:assert/strict';
-import { appendFileSync, statSync } from 'node:fs';
+import { appendFileSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeRecord } from '../../src/base/journal.ts';
@@ -153,13 +153,26 @@ test('kill -9 around calls to EC2', { skip, timeout: 600_000 }, async () => {
   );
 });
 
+/** Whole lines for one append, which go on from the checksum of the line before. */
+function idleRecords(from: number): string {
+  let lines = '';
+  for (let count = 0, last = from; count < 256; count++) {
+    const line = encodeRecord({ k: 'clean', ips: [] }, last);
+    lines += line;
+    last = Number.parseInt(line, 16);
+  }
+  return lines;
+}
+const lastChecksum = (file: string): number =>
+  Number.parseInt(readFileSync(file, 'utf8').trimEnd().split('\n').at(-1)!, 16);
+
 test('kill -9 in a compaction of the journal', { skip, timeout: 120_000 }, async () => {
-  // Records that say nothing, whole lines in one append each, until a compaction is due at the next start.
-  const filler = encodeRecord({ k: 'clean', ips: [] }).repeat(256);
   for (const [index, name] of ['before-write', 'before-rename', 'after-rename'].entries()) {
     const node = NODES[index % NODES.length]!;
     const journal = join(lab.paths.node(node).run, 'journal');
-    while (statSync(journal).size < 300 << 10) appendFileSync(journal, filler);
+    // Records that say nothing, until a compaction is due at the next start.
+    for (let last = lastChecksum(journal); statSync(journal).size < 300 << 10; last = lastChecksum(journal))
+      appendFileSync(journal, idleRecords(last));
     lab.armKill(node, 'START', 0, `journal:compact:${name}`);
     lab.killAgent(node);
     await eventually(`the agent died ${name} of the compaction`, () => point(node));

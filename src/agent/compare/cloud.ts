@@ -39,8 +39,9 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
   }
   for (const lease of pool.held()) {
     for (const ip of lease.ips) {
+      const on = lease.eni?.id ?? 'an ENI that nobody knows';
       if (!inCloud.has(formatIp(ip)))
-        differ('address', formatIp(ip), journalText(pool, ip, lease.eni.id), 'not assigned');
+        differ('address', formatIp(ip), journalText(pool, ip, on), 'not assigned');
     }
   }
   return [...found.values()];

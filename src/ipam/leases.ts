@@ -1,0 +1,137 @@
+// Who holds which address: given, found, released, and kept back. Invariant: a hold is in the journal before it is
+// answered; a release takes effect at once, also when the journal cannot be written: its address is kept back in memory
+// then, until the release is in the journal. Fails by throwing JournalError from what must be written first.
+import { PodwayError } from '../base/errors.ts';
+import { formatIp, type Ip } from '../base/ip.ts';
+import { JournalError } from '../base/journal.ts';
+import { type Core, commit } from './core.ts';
+import { coolingRecords, holdRecord, type PoolRecord } from './records.ts';
+import type { PoolSettings } from './settings.ts';
+import {
+  type AttachmentId,
+  eniRef,
+  type GivenLease,
+  hold,
+  type Lease,
+  markClean,
+  nextFree,
+  type Owner,
+  ownerKey,
+  release,
+  type Use,
+  withEntry,
+} from './state.ts';
+
+export class Leases {
+  readonly #core: Core;
+  readonly #cooldownMs: number;
+  /** Nothing of the last holder has to be removed by anybody. */
+  readonly #clean: boolean;
+
+  constructor(core: Core, settings: Pick<PoolSettings, 'cooldownMs' | 'beforeReuse'>) {
+    this.#core = core;
+    this.#cooldownMs = settings.cooldownMs;
+    this.#clean = settings.beforeReuse === undefined;
+  }
+
+  /** The address that is due next, or null when none is free. */
+  give(owner: Owner): GivenLease | null {
+    const now = this.#core.clock.now();
+    const found = nextFree(this.#core.state, 4, now);
+    if (!found) return null;
+    const lease: GivenLease = { owner, ips: [found.ip], eni: eniRef(found.eni), at: now };
+    commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
+    this.#core.leases.set(ownerKey(owner), lease);
+    return lease;
+  }
+
+  /** Ends a lease; its address cools. Answers null when there is none. */
+  release(owner: AttachmentId & { link?: string }, reason: string): Lease | null {
+    const key = ownerKey(owner);
+    const lease = this.#core.leases.get(key);
+    if (!lease) return null;
+    const since = this.#core.clock.now();
+    const until = since + this.#cooldownMs;
+    const ips = lease.ips.map(formatIp);
+    const record = { k: 'release' as const, key, ips, since, until, reason };
+    let next = release(this.#core.state, lease, since, until);
+    if (this.#clean) next = markClean(next, lease.ips);
+    try {
+      commit(this.#core, next, this.#clean ? { ...record, clean: true } : record);
+    } catch (error) {
+      if (!(error instanceof JournalError)) throw error;
+      // A restart must find it held or cooling, so nobody may have it before that is written.
+      const use: Use = {
+        kind: 'quarantined',
+        since,
+        reason: `its release is not recorded: ${error.message}`,
+      };
+      const uses = new Map(next.uses);
+      for (const ip of lease.ips) uses.set(ip, use);
+      this.#core.state = { ...next, uses };
+      this.#core.unrecorded = [...this.#core.unrecorded, record];
+    }
+    this.#core.leases.delete(key);
+    return lease;
+  }
+
+  find(owner: AttachmentId): Lease | null {
+    return this.#core.leases.get(ownerKey(owner)) ?? null;
+  }
+
+  /** A holder that was found in the kernel and whose link is all that is known of it gets its name. */
+  name(owner: AttachmentId, link: string): Lease | null {
+    const core = this.#core;
+    const nameless = core.leases.get(ownerKey({ ...owner, link }));
+    if (!nameless) return null;
+    const { network, containerId, ifname } = owner;
+    const lease: Lease = { ...nameless, owner: { network, containerId, ifname } };
+    const uses = new Map(core.state.uses);
+    for (const ip of lease.ips) uses.set(ip, { kind: 'held', lease });
+    commit(core, { ...core.state, uses }, holdRecord(lease));
+    core.leases.delete(ownerKey(nameless.owner));
+    core.leases.set(ownerKey(lease.owner), lease);
+    return lease;
+  }
+
+  /** Keeps a free or cooling address from being given out. Never ends a hold. */
+  quarantine(ip: Ip, reason: string): boolean {
+    const use = this.#core.state.uses.get(ip);
+    if (use?.kind === 'held' || use?.kind === 'quarantined') return false;
+    const since = this.#core.clock.now();
+    this.#put(ip, { kind: 'quarantined', since, reason }, [
+      { k: 'quarantine', ip: formatIp(ip), since, reason },
+    ]);
+    return true;
+  }
+
+  /** Ends a quarantine: the address cools. False for one that is in none. */
+  endQuarantine(ip: Ip): boolean {
+    if (!this.quarantined().includes(ip)) return false;
+    const since = this.#core.clock.now();
+    const use = { kind: 'cooling' as const, since, until: since + this.#cooldownMs, clean: this.#clean };
+    this.#put(ip, use, coolingRecords({ ...this.#core.state, uses: new Map([[ip, use]]) }));
+    return true;
+  }
+
+  /** Addresses in quarantine, but those that only wait for the journal. */
+  quarantined(): Ip[] {
+    const waiting = new Set(this.#core.unrecorded.flatMap((record) => record.ips));
+    return [...this.#core.state.uses].flatMap(([ip, use]) =>
+      use.kind === 'quarantined' && !waiting.has(formatIp(ip)) ? [ip] : [],
+    );
+  }
+
+  /** Throws ATTACHMENT_EXISTS for an owner that holds an address. */
+  refuseHolder(owner: Owner): void {
+    const held = this.find(owner);
+    if (!held) return;
+    const message = `${ownerKey(owner)} holds ${held.ips.map(formatIp).join(', ')} already`;
+    throw new PodwayError('ATTACHMENT_EXISTS', message, { object: owner.containerId, since: held.at });
+  }
+
+  #put(ip: Ip, use: Use, records: PoolRecord[]): void {
+    const uses = withEntry(this.#core.state.uses, ip, use);
+    commit(this.#core, { ...this.#core.state, uses }, ...records);
+  }
+}
