@@ -9,7 +9,7 @@ import type { AgentConfig } from './config.ts';
 import { Gate } from './gate.ts';
 import { openParts } from './parts.ts';
 import { openSockets } from './sockets.ts';
-import { startNode, startQueue } from './start.ts';
+import { startNode } from './start.ts';
 
 /** Between the trims of memory while requests come: what the compiler and nftables freed is a few MB each time. */
 const TRIM_INTERVAL_MS = 2_000;
@@ -33,8 +33,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     servers.push(...(await openSockets(parts, gate, signal)));
     const serving = await startNode(parts, signal);
     gate.open(serving);
-    await startQueue(parts, serving, signal);
-    const { identity, pool, repair } = serving;
+    const { identity, pool, repair, quarantine } = serving;
     await pool.start(signal);
     await repair.now();
     parts.log.info(
@@ -42,7 +41,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
       'the agent is ready',
     );
     void keepTrimmed(() => parts.load.requests, signal);
-    await repair.keep(signal);
+    await Promise.all([repair.keep(signal), quarantine.keep(signal)]);
     await pool.stopped();
   } catch (error) {
     if (!signal.aborted) throw error;

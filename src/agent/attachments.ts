@@ -7,14 +7,14 @@ import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts'
 import type { CniRequest, Result, Route } from '../cni/types.ts';
 import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
-import { hostLinkName } from '../datapath/marks.ts';
 import type { PodEnd } from '../datapath/pod-end.ts';
 import type { PodRoute, PodWiring } from '../datapath/types.ts';
 import { DEFAULT_ROUTE } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
-import type { Lease, Owner } from '../ipam/state.ts';
+import type { AttachmentId, Lease, Owner } from '../ipam/state.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { KeyedLock } from './keyed-lock.ts';
+import { linkOf } from './links.ts';
 
 type Of<V extends CniRequest['verb']> = Extract<CniRequest, { verb: V }>;
 
@@ -69,7 +69,7 @@ export class Attachments {
           eni: lease.eni,
           mtu: wishes.mtu ?? this.#o.defaultMtu(),
           routes,
-          hostIfname: hostLinkName(owner),
+          hostIfname: linkOf(owner),
           alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
         };
@@ -121,7 +121,7 @@ export class Attachments {
   check(request: Of<'CHECK'>): Promise<void> {
     return this.#locks.run(keyOf(request), () => {
       const key = { network: request.conf.name, containerId: request.containerId, ifname: request.ifname };
-      const lease = this.#o.pool.find(key);
+      const lease = this.#held(key);
       if (!lease) {
         throw new PodwayError(
           'INTERNAL',
@@ -135,7 +135,7 @@ export class Attachments {
         (link) => link.name === request.ifname && link.sandbox !== undefined,
       );
       const wrong = this.#o.datapath.checkPod({
-        hostIfname: hostLinkName(key),
+        hostIfname: linkOf(lease.owner),
         ifname: request.ifname,
         netnsPath: request.netns,
         ips: lease.ips,
@@ -159,6 +159,9 @@ export class Attachments {
   /** Removes every attachment of the network that the list lacks and that was there before the call. */
   async gc(request: Of<'GC'>, now: number): Promise<void> {
     const valid = new Set(request.valid.map(keyOf));
+    // A link without a name is kept until somebody names it.
+    for (const { containerId, ifname } of request.valid)
+      this.#held({ network: request.conf.name, containerId, ifname });
     const stale = this.#o.pool
       .held()
       .filter(
@@ -198,13 +201,13 @@ export class Attachments {
 
   /** What the ADD of a lease made of the pod's end, if it was this agent's. */
   wiredEnd(lease: Lease): PodEnd | undefined {
-    const wired = this.#ends.get(hostLinkName(lease.owner));
+    const wired = this.#ends.get(linkOf(lease.owner));
     return wired?.at === lease.at ? wired.end : undefined;
   }
 
   /** Gives up what a sandbox left that is gone: no DEL may ever come. Only inside whileHeld. */
   giveUp(lease: Lease): void {
-    this.#delHeld(lease.owner);
+    this.#drop(lease, 'vanished');
   }
 
   #sandbox(path: string): Netns {
@@ -233,7 +236,7 @@ export class Attachments {
   }
 
   #refuseHeld(owner: Owner): void {
-    const held = this.#o.pool.find(owner);
+    const held = this.#held(owner);
     if (!held) return;
     throw new PodwayError(
       'ATTACHMENT_EXISTS',
@@ -242,14 +245,22 @@ export class Attachments {
     );
   }
 
+  /** What the attachment holds, also when its link is all that was known of it until now. */
+  #held(key: AttachmentId): Lease | null {
+    const { pool } = this.#o;
+    return pool.find(key) ?? (pool.hasNameless ? pool.name(key, linkOf(key)) : null);
+  }
+
   #delHeld(key: { network: string; containerId: string; ifname: string }): void {
     // An interface name is one in a container, so what it holds goes even when the config was renamed since its ADD.
     const leases = this.#o.pool.findByContainer(key.containerId, key.ifname);
-    if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: hostLinkName(key) });
+    const nameless = leases.length === 0 ? this.#o.pool.findByLink(linkOf(key)) : null;
+    if (nameless) leases.push(nameless);
+    if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: linkOf(key) });
     for (const lease of leases) {
       this.#o.datapath.cutPod(targetOf(lease));
       this.#o.pool.release(lease.owner, 'del');
-      this.#ends.delete(hostLinkName(lease.owner));
+      this.#ends.delete(linkOf(lease.owner));
     }
     // The answer does not wait for the links: they go together, within 100 ms, off the main thread.
     void this.#o.datapath.reapLinks();
@@ -274,7 +285,7 @@ const MACHINE_NETNS = ((): bigint | undefined => {
 const keyOf = (key: { containerId: string; ifname: string }): string => `${key.containerId}/${key.ifname}`;
 
 const targetOf = ({ owner, ips }: Lease) => ({
-  hostIfname: hostLinkName(owner),
+  hostIfname: linkOf(owner),
   ips,
   netnsPath: owner.netns,
 });

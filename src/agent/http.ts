@@ -1,5 +1,5 @@
 // The agent's HTTP faces: introspection on a unix socket that only the owner may open, and the three public paths
-// (/metrics, /healthz, /readyz) on a TCP port of the node. Read-only, bounded in connections and header time.
+// (/metrics, /healthz, /readyz) on a TCP port of the node, which only read. Bounded in connections and header time.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { asPodwayError } from '../base/errors.ts';
 import { listenPrivately } from './listen.ts';
@@ -8,7 +8,8 @@ import { listenPrivately } from './listen.ts';
 const { createServer } = process.getBuiltinModule('node:http');
 
 export type Answer = { status: number; contentType: string; body: string };
-export type Routes = Record<string, () => Answer | Promise<Answer>>;
+/** By path; `POST /path` for what changes something. */
+export type Routes = Record<string, (query: URLSearchParams) => Answer | Promise<Answer>>;
 
 /** Scrapers and the CLI need a handful; more is a leak or an attack. */
 const MAX_CONNECTIONS = 64;
@@ -28,9 +29,10 @@ function serve(routes: Routes): Server {
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     let result: Answer;
     try {
-      const route = routes[new URL(request.url ?? '/', 'http://agent').pathname];
-      if (request.method !== 'GET') result = plain('only GET\n', 405);
-      else if (route) result = await route();
+      const { pathname, searchParams } = new URL(request.url ?? '/', 'http://agent');
+      const route = routes[request.method === 'GET' ? pathname : `${request.method} ${pathname}`];
+      if (route) result = await route(searchParams);
+      else if (routes[pathname]) result = plain('only GET\n', 405);
       else result = json({ paths: Object.keys(routes) }, 404);
     } catch (error) {
       const { code, message, details } = asPodwayError(error);

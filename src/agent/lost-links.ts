@@ -6,11 +6,11 @@ import type { Log } from '../base/log.ts';
 import { linkAlias } from '../datapath/alias.ts';
 import { type History, isForgotten, judge } from '../datapath/backoff.ts';
 import type { Datapath } from '../datapath/datapath.ts';
-import { hostLinkName } from '../datapath/marks.ts';
 import { type PodEnd, readPodEnd } from '../datapath/pod-end.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Lease } from '../ipam/state.ts';
 import type { Attachments } from './attachments.ts';
+import { linkOf } from './links.ts';
 import type { Tell } from './tell.ts';
 
 /** A pod's end is read this long after its ADD (ms): plugins behind ours in the chain have changed it by then. */
@@ -44,12 +44,12 @@ export class LostLinks {
   async learn(): Promise<void> {
     const { pool, attachments, now } = this.#o;
     const held = pool.held();
-    const links = new Set(held.map((lease) => hostLinkName(lease.owner)));
+    const links = new Set(held.map((lease) => linkOf(lease.owner)));
     for (const link of this.#ends.keys()) if (!links.has(link)) this.#ends.delete(link);
     for (const [link, history] of this.#histories)
       if (isForgotten(history, performance.now())) this.#histories.delete(link);
     for (const lease of held) {
-      const link = hostLinkName(lease.owner);
+      const link = linkOf(lease.owner);
       if (this.#ends.get(link)?.at === lease.at || now() - lease.at < LEARN_AFTER_MS) continue;
       await new Promise((resolve) => setImmediate(resolve));
       using netns = attachments.sandboxOf(lease);
@@ -64,7 +64,7 @@ export class LostLinks {
     const gone = new Set(missing);
     let again: number | null = null;
     for (const lease of this.#o.pool.held()) {
-      if (!gone.has(hostLinkName(lease.owner))) continue;
+      if (!gone.has(linkOf(lease.owner))) continue;
       await this.#o.attachments.whileHeld(lease, () => {
         const at = this.#restoreOne(lease);
         if (at !== null) again = Math.min(again ?? at, at);
@@ -76,7 +76,7 @@ export class LostLinks {
   #restoreOne(lease: Lease): number | null {
     const { attachments, datapath, log, tell, mayRepair } = this.#o;
     const { owner, ips, eni } = lease;
-    const link = hostLinkName(owner);
+    const link = linkOf(owner);
     using netns = attachments.sandboxOf(lease);
     if (!netns) {
       attachments.giveUp(lease);

@@ -40,6 +40,11 @@ export function createMetrics() {
       labelNames: ['state', 'family'] as const,
       registers,
     }),
+    adopted: new Counter({
+      name: 'podway_pool_adopted_total',
+      help: 'Pods held by their link because the journal did not know them.',
+      registers,
+    }),
     enis: new Gauge({ name: 'podway_pool_enis', help: 'ENIs attached to the node.', registers }),
     waiting: new Gauge({
       name: 'podway_pool_waiting_pods',

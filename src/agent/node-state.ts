@@ -8,13 +8,13 @@ import type { Imds } from '../cloud/imds.ts';
 import type { EniId } from '../cloud/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { findEniLink } from '../datapath/enis.ts';
-import { hostLinkName } from '../datapath/marks.ts';
 import type { Part } from '../datapath/parts.ts';
 import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { AgentSettings } from './config.ts';
+import { linkOf } from './links.ts';
 import type { Tell } from './tell.ts';
 
 /** Bytes, until the primary ENI's link was seen: fits every path. */
@@ -80,8 +80,12 @@ export class NodeState {
     return this.#mtu;
   }
 
-  /** Makes the kernel as the present state says. */
+  /**
+   * Makes the kernel as the present state says. After a lost journal that state lacks ENIs until EC2 has told them: what
+   * stands is the only word of them, and is left as it is.
+   */
   async sync(): Promise<SyncReport> {
+    if (this.#o.pool.unsure) return this.repair([]);
     return this.#note(await this.#o.datapath.syncNode(this.desired()));
   }
 
@@ -125,9 +129,7 @@ export class NodeState {
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: this.#mtu,
-      pods: pool
-        .held()
-        .map((lease) => ({ hostIfname: hostLinkName(lease.owner), ips: lease.ips, eni: lease.eni })),
+      pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
     };
   }
 

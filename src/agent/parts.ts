@@ -1,6 +1,6 @@
 // What an agent opens before it knows which node it is: log, metrics, journal, datapath, and the doors to IMDS and EC2.
 // Invariant: opening changes nothing in the kernel and asks nobody; closing leaves the node's pods as they are.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { Ip } from '../base/ip.ts';
@@ -11,11 +11,32 @@ import { createImds } from '../cloud/imds.ts';
 import type { Cloud } from '../cloud/port.ts';
 import { createDatapath } from '../datapath/datapath.ts';
 import type { PoolRecord } from '../ipam/records.ts';
-import { currentNetns } from '../kernel/netns.ts';
+import { currentNetns, type Netns } from '../kernel/netns.ts';
+import { netnsCookie } from '../kernel/sockets.ts';
+import { createApiServer } from './api-server.ts';
 import type { AgentConfig } from './config.ts';
+import { createEvents } from './events.ts';
 import { openFaults } from './faults.ts';
 import { createMetrics } from './metrics.ts';
-import { createTell, type PodName } from './tell.ts';
+import { createTell, type PodName, type Telling } from './tell.ts';
+
+/** Where a journal's leases are true: this boot, and in a lab, whose nodes share one, this network namespace. */
+const originOf = (netns: Netns): Record<string, string> => ({
+  boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+  netns: netnsCookie(netns) ?? 'none',
+});
+
+/** Reasons of Events, by what is told. */
+const REASONS: Record<Telling['kind'], string> = {
+  withheld: 'RepairWithheld',
+  fight: 'RepairBackedOff',
+  address: 'AddressOnNode',
+  taken: 'AddressTaken',
+  restored: 'AddressRestored',
+  'lost-link': 'LinkLost',
+  'restored-link': 'LinkRestored',
+  'eni-link': 'EniWithoutLink',
+};
 
 /** A flushed table of routes is one line of the log, whatever it held. */
 const LOGGED_CHANGES = 5;
@@ -42,8 +63,16 @@ export function openParts(config: AgentConfig) {
   const onBoundary = faults?.boundary;
   const load: Load = { adds: 0, requests: 0 };
   const netns = currentNetns();
-  const journal = Journal.open<PoolRecord>(join(runDir, 'journal'), onBoundary ? { onBoundary } : {});
-  const tell = createTell(log, () => {});
+  const journal = Journal.open<PoolRecord>(join(runDir, 'journal'), {
+    origin: originOf(netns),
+    ...(onBoundary ? { onBoundary } : {}),
+  });
+  const api = createApiServer(config);
+  const events = createEvents(api, config.nodeName, log);
+  const tell = createTell(log, ({ kind, text, pod }) => {
+    if (pod) events.pod(pod, 'Warning', REASONS[kind], text);
+    else events.node('Warning', REASONS[kind], text);
+  });
   const whose: Whose = { pod: () => undefined };
   const datapath = createDatapath({
     netns,
@@ -79,6 +108,8 @@ export function openParts(config: AgentConfig) {
     config,
     log,
     metrics,
+    api,
+    events,
     faults,
     load,
     netns,

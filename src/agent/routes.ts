@@ -28,6 +28,11 @@ export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
 
 export function introspection({ config, datapath }: Parts, gate: Gate): Routes {
   return {
+    'POST /v1/ipam/release': (query) => {
+      const address = query.get('address') ?? '';
+      gate.now().quarantine.release(address);
+      return json({ address, released: true });
+    },
     '/v1/ipam': () => json(gate.now().pool.snapshot()),
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();

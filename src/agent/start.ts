@@ -1,4 +1,5 @@
 // From opened parts to a node that serves: who the instance is, its pool, what its kernel should hold, its attachments.
+// Order: take over what stands, serve the DELs that came meanwhile, make the kernel right, then serve everybody.
 // Invariant: with a journal the node serves before EC2 or the Kubernetes API answer; without one it waits for IMDS.
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
@@ -10,12 +11,15 @@ import type { Cloud } from '../cloud/port.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
 import type { AddressNews } from '../ipam/restore.ts';
+import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
 import { DelQueue } from './del-queue.ts';
+import { kernelView, linkOf } from './links.ts';
 import { LostLinks } from './lost-links.ts';
 import { NodeState } from './node-state.ts';
 import type { Parts } from './parts.ts';
 import { PodConditions } from './pod-condition.ts';
+import { Quarantine } from './quarantine.ts';
 import { Repair } from './repair.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
@@ -28,6 +32,7 @@ export type Serving = {
   node: NodeState;
   attachments: Attachments;
   repair: Repair;
+  quarantine: Quarantine;
 };
 
 /** From the journal, else from IMDS, for which it waits as long as it takes. */
@@ -50,13 +55,8 @@ async function learnIdentity(
 }
 
 /** Null where no API is configured. */
-function podConditions({ config, log }: Parts): PodConditions | null {
-  const { kubeconfig } = config;
-  if (kubeconfig === undefined) return null;
-  return new PodConditions(async () => {
-    const kube = await import('../kube/index.ts');
-    return { kube, client: new kube.KubeClient(await kube.readKubeConfig(kubeconfig)) };
-  }, log);
+function podConditions({ api, log }: Parts): PodConditions | null {
+  return api.isConfigured ? new PodConditions(api.connect, log) : null;
 }
 
 /** What EC2 did to an address that a pod holds, for people and for the pod's own conditions. */
@@ -96,11 +96,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       ifnameOf: (eni) => node.ifnameOf(eni.mac),
     },
     onNews: (news) => tellOfAddress(parts, conditions, news),
+    kernel: kernelView(datapath.standing()),
+    linkOf,
     tags: { 'podway.io/node': config.nodeName },
     ...(faults ? { onBoundary: faults.boundary } : {}),
   });
   // They are the pool's state now; the records of a full journal are half a MB.
   journal.replay.records.length = 0;
+  if (pool.adoption) tellAdoption(parts, pool.adoption);
   const node = new NodeState({
     pool,
     imds,
@@ -129,14 +132,27 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     now: () => systemClock.now(),
   });
   const repair = new Repair({ node, datapath, lostLinks, log }, signal);
+  const quarantine = new Quarantine({
+    pool,
+    datapath,
+    api: parts.api,
+    log,
+    cooldownMs: settings.cooldownMs,
+    onQuarantine: (ip, reason) => {
+      log.warn({ ip, reason }, 'quarantined an address');
+      parts.events.node('Warning', 'AddressQuarantined', `${ip} is not given out: ${reason}`);
+    },
+  });
+  await startQueue(parts, pool, attachments, signal);
   if (pool.enis().length > 0) await repair.now();
-  return { identity, cloud, pool, node, attachments, repair };
+  return { identity, cloud, pool, node, attachments, repair, quarantine };
 }
 
 /** Serves the DELs that came while no agent answered, then those that come the same way later. */
-export function startQueue(
+function startQueue(
   { config, log, metrics }: Parts,
-  { pool, attachments }: Serving,
+  pool: AddressPool,
+  attachments: Attachments,
   signal: AbortSignal,
 ): Promise<void> {
   const queue = new DelQueue({

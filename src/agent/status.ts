@@ -7,7 +7,7 @@ export function nodeStatus(gate: Gate): PodwayError | null {
   if (!gate.serving) return new PodwayError('STATUS_UNAVAILABLE', gate.starting().message);
   const { pool, repair } = gate.serving;
   const { held, free, cooling } = pool.counts();
-  const { broken } = repair;
+  const broken = pool.unwritable ?? repair.broken;
   if (broken) return new PodwayError(held > 0 ? 'STATUS_LIMITED' : 'STATUS_UNAVAILABLE', broken.message);
   if (held + free + cooling > 0) return null;
   const trouble = pool.trouble();

@@ -133,6 +133,16 @@ export const causes = {
     'An ENI of the node has no link: it was renamed to another MAC address, or its hot-plug failed.',
     'See dmesg and ip link for the MAC address that the message names; detach and attach the ENI.',
   ),
+  NOT_QUARANTINED: lasting(
+    108,
+    'The address is not in quarantine, so nothing can be released.',
+    'podway ipam show tells the state of each address.',
+  ),
+  ADDRESS_IN_USE: lasting(
+    109,
+    'The address is on a link of a pod that stands.',
+    'Delete the pod; its address is free after the cooldown.',
+  ),
   INTERNAL: lasting(999, 'An error that nothing expected.', 'Look at the agent log and report it.'),
 } as const satisfies Record<string, CauseRow>;
 

@@ -16,6 +16,7 @@ import {
   markClean,
   nextFree,
   type Owner,
+  type OwnerKey,
   ownerKey,
   release,
   type Use,
@@ -28,10 +29,14 @@ export class Leases {
   /** Nothing of the last holder has to be removed by anybody. */
   readonly #clean: boolean;
 
+  /** Holders of which only the link is known; asked for at each ADD. */
+  #nameless: number;
+
   constructor(core: Core, settings: Pick<PoolSettings, 'cooldownMs' | 'beforeReuse'>) {
     this.#core = core;
     this.#cooldownMs = settings.cooldownMs;
     this.#clean = settings.beforeReuse === undefined;
+    this.#nameless = [...core.leases.values()].filter(({ owner }) => owner.link !== undefined).length;
   }
 
   /** The address that is due next, or null when none is free. */
@@ -72,17 +77,26 @@ export class Leases {
       this.#core.unrecorded = [...this.#core.unrecorded, record];
     }
     this.#core.leases.delete(key);
+    if (lease.owner.link !== undefined) this.#nameless--;
     return lease;
   }
 
-  find(owner: AttachmentId): Lease | null {
+  find(owner: AttachmentId & { link?: string }): Lease | null {
     return this.#core.leases.get(ownerKey(owner)) ?? null;
+  }
+
+  get hasNameless(): boolean {
+    return this.#nameless > 0;
+  }
+
+  findByLink(link: string): Lease | null {
+    return this.#core.leases.get(link as OwnerKey) ?? null;
   }
 
   /** A holder that was found in the kernel and whose link is all that is known of it gets its name. */
   name(owner: AttachmentId, link: string): Lease | null {
     const core = this.#core;
-    const nameless = core.leases.get(ownerKey({ ...owner, link }));
+    const nameless = this.findByLink(link);
     if (!nameless) return null;
     const { network, containerId, ifname } = owner;
     const lease: Lease = { ...nameless, owner: { network, containerId, ifname } };
@@ -91,6 +105,7 @@ export class Leases {
     commit(core, { ...core.state, uses }, holdRecord(lease));
     core.leases.delete(ownerKey(nameless.owner));
     core.leases.set(ownerKey(lease.owner), lease);
+    this.#nameless--;
     return lease;
   }
 

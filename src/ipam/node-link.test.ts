@@ -4,10 +4,10 @@ import { test } from 'node:test';
 import type { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import type { EniId } from '../cloud/port.ts';
-import type { Lease } from './state.ts';
+import type { GivenLease } from './state.ts';
 import { podOwner, TestNode } from './testkit.ts';
 
-async function acquire(node: TestNode, count: number, from = 0): Promise<Lease[]> {
+async function acquire(node: TestNode, count: number, from = 0): Promise<GivenLease[]> {
   const all = Array.from({ length: count }, (_, i) => node.pool.acquire(podOwner(`p${from + i}`)));
   await node.clock.advance(5_000);
   return Promise.all(all);

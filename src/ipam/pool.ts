@@ -181,7 +181,7 @@ export class AddressPool {
     return [...this.#core.leases.values()];
   }
 
-  find(id: AttachmentId): Lease | null {
+  find(id: AttachmentId & { link?: string }): Lease | null {
     return this.#leases.find(id);
   }
 
@@ -190,6 +190,16 @@ export class AddressPool {
     return this.held().filter(
       ({ owner }) => owner.containerId === containerId && (ifname === undefined || owner.ifname === ifname),
     );
+  }
+
+  /** There are holders of which only the link is known. */
+  get hasNameless(): boolean {
+    return this.#leases.hasNameless;
+  }
+
+  /** The holder of a link that named nobody. */
+  findByLink(link: string): Lease | null {
+    return this.#leases.findByLink(link);
   }
 
   /** Gives the holder of a link that named nobody its name; null when there is no such link. */

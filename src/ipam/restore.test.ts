@@ -72,7 +72,7 @@ test('an address that another interface has by now is quarantined and told once;
 test('the address of a pod that ends while another has it is nobody’s here', async () => {
   await using busy = await busyNode();
   const { node, leases } = busy;
-  const [gone] = leases as [Lease];
+  const [gone] = leases as [GivenLease];
   node.cloud.giveToAnother(gone.eni.id, gone.ips[0] as Ipv4);
   await node.clock.advance(2 * MINUTE);
   node.pool.release(gone.owner);

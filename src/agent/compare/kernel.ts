@@ -1,7 +1,8 @@
 // The journal beside the kernel: each pod's wiring, and links of pods that nobody holds. The node's side is listed once;
 // each pod's namespace is entered on a turn of its own.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { hostLinkName } from '../../datapath/marks.ts';
+import { formatIp } from '../../base/ip.ts';
+import { linkOf } from '../links.ts';
 import { type CompareOptions, type Difference, none, texts } from './difference.ts';
 
 export async function journalAndKernel({ pool, datapath }: CompareOptions): Promise<Difference[]> {
@@ -9,13 +10,22 @@ export async function journalAndKernel({ pool, datapath }: CompareOptions): Prom
   const held = new Set<string>();
   const view = datapath.observeNode();
   for (const lease of pool.held()) {
-    const hostIfname = hostLinkName(lease.owner);
+    const hostIfname = linkOf(lease.owner);
     held.add(hostIfname);
     await nextTurn();
+    if (lease.owner.link !== undefined) {
+      found.push({
+        ...none,
+        kind: 'attachment',
+        object: hostIfname,
+        journal: `${texts(lease.ips)}, of an attachment that nobody has named yet`,
+        kernel: 'up',
+      });
+    }
     const target = {
       hostIfname,
       ifname: lease.owner.ifname,
-      netnsPath: lease.owner.netns ?? '',
+      netnsPath: lease.owner.netns,
       ips: lease.ips,
       eni: lease.eni,
     };
@@ -29,6 +39,11 @@ export async function journalAndKernel({ pool, datapath }: CompareOptions): Prom
         kernel: wrong.join('; '),
       });
     }
+  }
+  for (const ip of pool.quarantined()) {
+    const use = pool.state.uses.get(ip);
+    if (use?.kind !== 'quarantined') continue;
+    found.push({ ...none, kind: 'address', object: formatIp(ip), journal: `quarantined: ${use.reason}` });
   }
   for (const link of view.podLinks) {
     // A link that is down is cut: its DEL was answered and its deletion follows within a moment.

@@ -1,4 +1,4 @@
-// podway ipam show|check: who holds which address, and whether journal, kernel, cloud and API agree on it.
+// podway ipam show|check|release: who holds which address, and whether journal, kernel, cloud and API agree on it.
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
@@ -49,5 +49,22 @@ export function ipamCommand(): Command {
       );
     }),
   );
-  return command('ipam', 'addresses', ['podway ipam show']).addCommand(show).addCommand(check);
+  const release = withLab(
+    command('release', 'end the quarantine of an address that nobody has', [
+      'podway ipam release 10.0.3.7 --node node-1',
+    ]),
+  )
+    .argument('<address>', 'an address in quarantine')
+    .requiredOption('--node <node>', 'the node that keeps it back')
+    .action(
+      act(async (address: string, options: Common & { node: string }) => {
+        const { control } = await openLab(options);
+        await control.call('POST', '/v1/ipam/release', { node: options.node, address });
+        print(`${address} is out of quarantine on ${options.node}; it cools before it is given again`);
+      }),
+    );
+  return command('ipam', 'addresses', ['podway ipam show'])
+    .addCommand(show)
+    .addCommand(check)
+    .addCommand(release);
 }

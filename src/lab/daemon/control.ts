@@ -9,7 +9,7 @@ import { testConnectivity } from './connectivity.ts';
 import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
 import type { Call, Emit, Route } from './http.ts';
-import { checkIpam, showIpam } from './ipam.ts';
+import { checkIpam, releaseAddress, showIpam } from './ipam.ts';
 import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
 import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
@@ -86,6 +86,14 @@ export class Control {
         method: 'GET',
         pattern: '/v1/ipam',
         answer: async (call) => showIpam(await this.#ready(), call.query.get('node') ?? undefined),
+      },
+      {
+        method: 'POST',
+        pattern: '/v1/ipam/release',
+        answer: async (call) => {
+          const { node, address } = call.body as { node: string; address: string };
+          return releaseAddress(await this.#ready(), node, address);
+        },
       },
       { method: 'GET', pattern: '/v1/ipam/check', answer: async () => checkIpam(await this.#ready()) },
       {

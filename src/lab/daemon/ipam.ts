@@ -13,8 +13,8 @@ import type { Difference, IpamAddress, IpamCheck, IpamNode } from './protocol.ts
 
 const TIMEOUT_MS = 15_000;
 
-/** GET on a node's introspection socket. Throws LabError AGENT_UNREACHABLE. */
-function askAgent<T>(node: LabNode, path: string): Promise<T> {
+/** A request to a node's introspection socket. Throws LabError AGENT_UNREACHABLE, or what the agent answers. */
+function askAgent<T>(node: LabNode, path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> {
   return new Promise((resolve, reject) => {
     const unreachable = (cause: Error) =>
       reject(
@@ -25,7 +25,8 @@ function askAgent<T>(node: LabNode, path: string): Promise<T> {
           { cause },
         ),
       );
-    const request = http.get({ socketPath: node.paths.apiSocket, path, timeout: TIMEOUT_MS }, (response) => {
+    const options = { socketPath: node.paths.apiSocket, path, method, timeout: TIMEOUT_MS };
+    const request = http.request(options, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.once('error', unreachable);
@@ -48,6 +49,7 @@ function askAgent<T>(node: LabNode, path: string): Promise<T> {
     });
     request.once('timeout', () => request.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
     request.once('error', unreachable);
+    request.end();
   });
 }
 
@@ -65,6 +67,16 @@ export async function showIpam(lab: OpenLab, name?: string): Promise<IpamNode[]>
     ...node,
     enis: node.enis.map((eni) => ({ ...eni, addresses: eni.addresses.map((each) => withPod(lab, each)) })),
   }));
+}
+
+/** Ends an address's quarantine on a node. Throws the agent's refusal. */
+export async function releaseAddress(
+  lab: OpenLab,
+  node: string,
+  address: string,
+): Promise<{ address: string; released: true }> {
+  const [only] = nodesOf(lab, node) as [LabNode];
+  return askAgent(only, `/v1/ipam/release?address=${encodeURIComponent(address)}`, 'POST');
 }
 
 /** Why a pod that is in the middle of its ADD waits for an address, in the words of its node's pool. */
