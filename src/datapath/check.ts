@@ -19,11 +19,14 @@ export type NodeView = {
   readonly elements: readonly PodElement[];
 };
 
-export const observeNode = (kernel: Kernel): NodeView => ({
-  podLinks: kernel.rt.links().filter((link) => isPodLinkName(link.name)),
-  routes: kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL }),
-  elements: observeElements(kernel),
-});
+export function observeNode(kernel: Kernel): NodeView {
+  const podLinks = kernel.rt.links().filter((link) => isPodLinkName(link.name));
+  return {
+    podLinks,
+    routes: kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL }),
+    elements: observeElements(kernel, podLinks),
+  };
+}
 
 /** Empty when all is as it should be. Without a `view` the node's side is read anew. */
 export function checkPod(kernel: Kernel, target: CheckTarget, view = observeNode(kernel)): string[] {
@@ -90,7 +93,7 @@ function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | unde
       wrong.push(`route to ${formatIp(ip)} is missing in table ${PODS_TABLE}`);
     }
     const chain = view.elements.find(
-      (element) => element.hostIfname === target.hostIfname && element.ip === ip,
+      (element) => element.ifindex === link?.index && element.ip === ip,
     )?.chain;
     if (target.eni !== null && chain !== eniChain(target.eni)) {
       wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${eniChain(target.eni)}`);

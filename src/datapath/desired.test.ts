@@ -229,8 +229,8 @@ describe('diff', () => {
   });
 
   it('an element with the wrong chain is removed and added', () => {
-    const a = { hostIfname: 'pw0', ip: parseIp('10.0.0.77'), chain: 'eni_0_0' };
-    const b = { hostIfname: 'pw1', ip: parseIp('10.0.0.78'), chain: 'eni_0_0' };
+    const a = { ifindex: 7, ip: parseIp('10.0.0.77'), chain: 'eni_0_0' };
+    const b = { ifindex: 8, ip: parseIp('10.0.0.78'), chain: 'eni_0_0' };
     const wrong = { ...a, chain: 'eni_0_1' };
     assert.deepEqual(diffElements([wrong, b], [a]), { remove: [wrong, b], add: [a] });
     assert.deepEqual(diffElements([a], [a]), { remove: [], add: [] });

@@ -207,9 +207,9 @@ const addressText = (index: number, { ip, length }: { ip: Ip; length: number }):
   `address ${formatCidr({ ip, length })} of link ${index}`;
 
 /** An element of the pods' map: link and address to the chain of an ENI. */
-export type PodElement = { readonly hostIfname: string; readonly ip: Ip; readonly chain: string };
+export type PodElement = { readonly ifindex: number; readonly ip: Ip; readonly chain: string };
 
-const elementKey = (element: PodElement): string => `${element.hostIfname} ${element.ip}`;
+const elementKey = (element: PodElement): string => `${element.ifindex} ${element.ip}`;
 
 export function diffElements(
   observed: readonly PodElement[],

@@ -77,6 +77,8 @@ const LINKS_PER_CUT_GROUP = 32;
 /** The group of the n-th link that was cut. */
 export const cutGroup = (n: number): number => GROUP_CUT + (Math.floor(n / LINKS_PER_CUT_GROUP) % CUT_GROUPS);
 export const isCutGroup = (group: number): boolean => group >= GROUP_CUT && group < GROUP_CUT + CUT_GROUPS;
+/** These bits of a link's group are GROUP_PODS for all of ours: one comparison for a packet. */
+export const GROUPS_MASK = 0xffffffe0;
 export const isOurGroup = (group: number): boolean => group === GROUP_PODS || isCutGroup(group);
 
 export const LINK_PREFIX = 'pw';

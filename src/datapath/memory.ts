@@ -31,6 +31,8 @@ export type Memory = {
   cut: Map<string, CutLink>;
   /** Links cut so far: gives each its group. */
   cutCount: number;
+  /** Index of each held pod's link, by name: the pods' map knows links by it, also when they are gone. */
+  indexes: Map<string, number>;
   /** Name of each held pod's link that has been up, by interface index. */
   podLinks: Map<number, string>;
   /** Slot key and name of each ENI's link, by interface index. */
@@ -51,6 +53,7 @@ export const emptyMemory = (): Memory => ({
   ruleless: new Set(),
   cut: new Map(),
   cutCount: 0,
+  indexes: new Map(),
   podLinks: new Map(),
   eniLinks: new Map(),
   removedAt: new Map(),

@@ -20,7 +20,7 @@ it('the table of a node with two ENIs', () => {
     render({ excludeSnatCidrs: [parseCidr('192.168.0.0/16'), parseCidr('10.0.4.0/24')] }),
     `table inet podway {
   set exempt4 { type ipv4_addr; flags interval; elements = { 10.0.0.0/16, 192.168.0.0/16 }; }
-  map pods4 { type ifname . ipv4_addr : verdict; }
+  map pods4 { type iface_index . ipv4_addr : verdict; }
   chain use_0_1 {
     meta mark set meta mark & 0xffffff80 | 0x1 accept
   }
@@ -45,7 +45,7 @@ it('the table of a node with two ENIs', () => {
     goto use_0_1
   }
   chain from_pod {
-    iifname . ip saddr vmap @pods4
+    iif . ip saddr vmap @pods4
     drop
   }
   chain arrive_0_0 {
@@ -60,7 +60,7 @@ it('the table of a node with two ENIs', () => {
   }
   chain ways {
     type filter hook prerouting priority -90; policy accept;
-    iifname "pw*" goto from_pod
+    meta iifgroup & 0xffffffe0 == 0x5000 goto from_pod
     ct direction reply ct mark & 0x7f != 0 goto by_ct
   }
   chain own {
@@ -117,10 +117,6 @@ it('an update keeps the map of pods and deletes stale chains last; a rebuild kee
   assert.ok(renderRebuild(table).startsWith('add table inet podway\ndelete table inet podway\n'));
 });
 
-it('a key is the link’s name in 16 bytes and the address in network order', () => {
-  assert.equal(
-    Buffer.from(podKey('pw0123456789ab', parseIp('10.0.0.77'))).toString('hex'),
-    '707730313233343536373839616200000a00004d',
-  );
-  assert.throws(() => podKey('pw01234567890123', parseIp('10.0.0.77')), RangeError);
+it('a key is the link’s index in the machine’s order and the address in network order', () => {
+  assert.equal(Buffer.from(podKey(0x1234, parseIp('10.0.0.77'))).toString('hex'), '341200000a00004d');
 });

@@ -13,6 +13,8 @@ import {
   CT_SNAT,
   ENI_MASK,
   type EniSlot,
+  GROUP_PODS,
+  GROUPS_MASK,
   isPrimary,
   KEEP_MASK,
   LINK_PREFIX,
@@ -22,7 +24,7 @@ import {
 import type { Eni, NodeDatapath } from './types.ts';
 
 export const PODS_MAP = 'pods4';
-export const IFNAMSIZ = 16; // linux/if.h
+export const INDEX_BYTES = 4;
 
 /** Link-local services of the VPC (IMDS, DNS, time) know only the primary ENI's primary address as their caller. */
 const LINK_LOCAL = parseCidr('169.254.0.0/16');
@@ -70,7 +72,7 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     exempt.length === 0
       ? '  set exempt4 { type ipv4_addr; flags interval; }'
       : `  set exempt4 { type ipv4_addr; flags interval; elements = { ${exempt.join(', ')} }; }`,
-    `  map ${PODS_MAP} { type ifname . ipv4_addr : verdict; }`,
+    `  map ${PODS_MAP} { type iface_index . ipv4_addr : verdict; }`,
     ...secondary.map((eni) => chain(useChain(eni), [`${setMark(mark(eni))} accept`])),
     chain('by_ct', [
       `ct mark & ${hex(ENI_MASK)} ${vmap([
@@ -93,7 +95,7 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
         ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
       ]),
     ),
-    chain('from_pod', [`iifname . ip saddr vmap @${PODS_MAP}`, 'drop']),
+    chain('from_pod', [`iif . ip saddr vmap @${PODS_MAP}`, 'drop']),
     ...enis.map((eni) =>
       chain(arriveChain(eni), [`fib daddr type local ${setCtMark(isPrimary(eni) ? CT_PRIMARY : mark(eni))}`]),
     ),
@@ -105,7 +107,8 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ]),
     chain('ways', [
       'type filter hook prerouting priority -90; policy accept;',
-      `iifname "${LINK_PREFIX}*" goto from_pod`,
+      // A number is compared in half the time of a name. A cut link, too, sends for a moment.
+      `meta iifgroup & ${hex(GROUPS_MASK)} == ${hex(GROUP_PODS)} goto from_pod`,
       `ct direction reply ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
     ]),
     chain('own', [
@@ -157,13 +160,11 @@ export function renderUpdate(table: string, staleChains: readonly string[]): str
 export const renderRebuild = (table: string): string =>
   `add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n${table}`;
 
-/** Key of the pods' map: link name padded to IFNAMSIZ, then the address, as the kernel joins them. */
-export function podKey(hostIfname: string, ip: Ip): Uint8Array {
-  const name = Buffer.from(hostIfname);
-  if (name.length >= IFNAMSIZ) throw new RangeError(`link name "${hostIfname}" has more than 15 bytes`);
+/** Key of the pods' map, as the kernel joins them: index of the link in the machine's byte order, then the address. */
+export function podKey(ifindex: number, ip: Ip): Uint8Array {
   const address = ipToBytes(ip);
-  const key = new Uint8Array(IFNAMSIZ + address.length);
-  key.set(name);
-  key.set(address, IFNAMSIZ);
+  const key = new Uint8Array(INDEX_BYTES + address.length);
+  new DataView(key.buffer).setUint32(0, ifindex, true);
+  key.set(address, INDEX_BYTES);
   return key;
 }

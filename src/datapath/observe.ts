@@ -2,10 +2,11 @@
 import { type Ip, ipFromBytes } from '../base/ip.ts';
 import type { NftElement } from '../kernel/nfnetlink.ts';
 import { NftError, type NftObject } from '../kernel/nftables.ts';
+import type { Link } from '../kernel/rtnetlink.ts';
 import type { PodElement } from './diff.ts';
 import { NFT_TABLE } from './marks.ts';
 import type { Kernel } from './memory.ts';
-import { IFNAMSIZ, PODS_MAP } from './nft.ts';
+import { INDEX_BYTES, PODS_MAP } from './nft.ts';
 
 export type ObservedTable = {
   /** The table without its pods, as one text that is equal as long as nobody changes it. */
@@ -40,25 +41,34 @@ export function readTable(objects: readonly NftObject[]): ObservedTable {
 /** False when the table, or its map, is gone. By own netlink: libnftables reads all chains of the namespace first. */
 export const hasPodsMap = (kernel: Kernel): boolean => kernel.nf.hasSet('inet', NFT_TABLE, PODS_MAP);
 
-/** Elements of the pods' map; null when the map is not there. */
-export function listElements(kernel: Kernel): PodElement[] | null {
+/** Elements of the pods' map; null when the map is not there. `links` has the pods'. */
+export function listElements(kernel: Kernel, links: readonly Link[]): PodElement[] | null {
+  const indexOf = (name: string) => links.find((link) => link.name === name)?.index;
   try {
-    return kernel.nf.listElements('inet', NFT_TABLE, PODS_MAP).map(readElement);
+    return kernel.nf.listElements('inet', NFT_TABLE, PODS_MAP).map((each) => readElement(each, indexOf));
   } catch (error) {
     if ((error as { code?: string }).code === 'ENOENT') return null;
     throw error;
   }
 }
 
-export const observeElements = (kernel: Kernel): PodElement[] => listElements(kernel) ?? [];
+export const observeElements = (kernel: Kernel, links: readonly Link[]): PodElement[] =>
+  listElements(kernel, links) ?? [];
 
-function readElement(element: NftElement): PodElement {
-  const name = element.key.subarray(0, IFNAMSIZ);
-  const end = name.indexOf(0);
-  const ip: Ip = ipFromBytes(element.key.subarray(IFNAMSIZ));
-  return {
-    hostIfname: Buffer.from(name.subarray(0, end < 0 ? IFNAMSIZ : end)).toString(),
-    ip,
-    chain: element.verdict?.chain ?? '',
-  };
+const IPV4_BYTES = 4;
+
+/** A map of the version before this one has the link's name in its keys. */
+const nameIn = (key: Uint8Array): string =>
+  Buffer.from(key.subarray(0, key.length - IPV4_BYTES))
+    .toString()
+    .replace(/\0.*/s, '');
+
+function readElement(element: NftElement, indexOf: (name: string) => number | undefined): PodElement {
+  const { key } = element;
+  const ip: Ip = ipFromBytes(key.subarray(key.length - IPV4_BYTES));
+  const isNamed = key.length !== INDEX_BYTES + IPV4_BYTES;
+  const ifindex = isNamed
+    ? (indexOf(nameIn(key)) ?? 0)
+    : new DataView(key.buffer, key.byteOffset, INDEX_BYTES).getUint32(0, true);
+  return { ifindex, ip, chain: element.verdict?.chain ?? '' };
 }

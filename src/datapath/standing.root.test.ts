@@ -75,3 +75,42 @@ describe('standing', needsRoot, () => {
     assert.equal(seen('named'), undefined);
   });
 });
+
+it(
+  'a map of the version before, with names for links, tells as much; a DEL and a sync take it',
+  needsRoot,
+  async () => {
+    using vpc = new TestVpc();
+    const pods = new TestPods(vpc);
+    await pods.datapath.syncNode(pods.state());
+    pods.add('stays', '10.0.0.77', eni0);
+    pods.add('leaves', '10.0.0.78', eni0);
+    const link = (where: string) => pods.held.get(where)!.hostIfname;
+    const elements = ['stays', 'leaves'].map(
+      (where) => `"${link(where)}" . ${formatIp(pods.held.get(where)!.ips[0]!)} : goto eni_0_0`,
+    );
+    vpc.nft(
+      'node',
+      `delete table inet podway
+     table inet podway {
+       chain eni_0_0 { accept
+       }
+       map pods4 { type ifname . ipv4_addr : verdict; elements = { ${elements.join(', ')} }; }
+     }\n`,
+    );
+    vpc.ip('node', 'route flush table 20480');
+    const found = pods.datapath
+      .standing()
+      .pods.map((pod) => `${pod.hostIfname} ${pod.ips.map(formatIp)} ${pod.by}`);
+    assert.deepEqual(
+      found.sort(),
+      [`${link('leaves')} 10.0.0.78 element`, `${link('stays')} 10.0.0.77 element`].sort(),
+    );
+    pods.datapath.cutPod({ hostIfname: link('leaves') });
+    pods.held.delete('leaves');
+    await pods.datapath.syncNode(pods.state());
+    assert.ok(vpc.ping('stays', INTERNET));
+    assert.match(vpc.run('node', ['nft', 'list', 'map', 'inet', 'podway', 'pods4']), /iface_index/);
+    await pods.datapath.close();
+  },
+);

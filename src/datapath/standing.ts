@@ -37,16 +37,16 @@ const isStanding = (link: Link, attachment: LinkAttachment | null): boolean =>
 export function observeStanding(kernel: Kernel): Standing {
   const links = kernel.rt.links().filter((link) => isPodLinkName(link.name));
   const routes = kernel.rt.routes({ table: PODS_TABLE, protocol: PROTOCOL });
-  const elements = listElements(kernel);
+  const elements = listElements(kernel, links);
   const routed = grouped(routes, (route) => route.oif);
-  const mapped = grouped(elements ?? [], (element) => element.hostIfname);
+  const mapped = grouped(elements ?? [], (element) => element.ifindex);
   const pods: StandingPod[] = [];
   for (const link of links) {
     const attachment = readAlias(link.alias, link.name);
     if (!isStanding(link, attachment)) continue;
     const of = { hostIfname: link.name, attachment, up: link.up };
     const byRoute = (routed.get(link.index) ?? []).map((route) => route.dst.ip);
-    const byElement = (mapped.get(link.name) ?? []).map((element) => element.ip);
+    const byElement = (mapped.get(link.index) ?? []).map((element) => element.ip);
     if (byRoute.length > 0) pods.push({ ...of, ips: byRoute, by: 'route' });
     else if (byElement.length > 0) pods.push({ ...of, ips: byElement, by: 'element' });
     else {

@@ -120,12 +120,14 @@ export function syncPodLinks(
   const byName = new Map(podLinks.map((link) => [link.name, link]));
   const missing: string[] = [];
   memory.podLinks.clear();
+  for (const name of memory.indexes.keys()) if (!memory.pods.has(name)) memory.indexes.delete(name);
   for (const name of memory.pods.keys()) {
     const link = byName.get(name);
     if (!link) {
       missing.push(name);
       continue;
     }
+    memory.indexes.set(name, link.index);
     if (link.up && link.group === GROUP_PODS) memory.podLinks.set(link.index, name);
     else setUp(kernel, link, GROUP_PODS, pass);
   }

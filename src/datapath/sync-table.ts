@@ -40,7 +40,7 @@ export async function syncTable(kernel: Kernel, memory: Memory, text: string, pa
   if (!isRight) {
     if (!may('update the nft table')) return;
     // A chain that an element names can go only after the element.
-    const named = new Set(observeElements(kernel).map((element) => element.chain));
+    const named = new Set(observeElements(kernel, []).map((element) => element.chain));
     const leaving = stale.filter((name) => !named.has(name));
     try {
       await kernel.nft.run(renderUpdate(text, leaving));
@@ -77,23 +77,25 @@ export function syncElements(
   wantedChains: ReadonlySet<string>,
   pass: Pass,
 ): void {
-  const desired = [...memory.pods.values()]
-    .flatMap(({ hostIfname, ips, eni }) =>
-      eni === null ? [] : ips.map((ip) => ({ hostIfname, ip, chain: eniChain(eni), eni })),
-    )
-    .filter((element) => wantedChains.has(element.chain));
-  const { remove, add } = diffElements(observeElements(kernel), desired);
-  const eniOf = new Map(desired.map((element) => [`${element.hostIfname} ${element.ip}`, element.eni]));
-  const may =
-    (verb: string) =>
-    ({ hostIfname }: { hostIfname: string }) =>
-      pass.may(`${hostIfname} in the nft map`, `${verb} ${hostIfname} in the nft map`);
+  const links = kernel.rt.links();
+  const indexes = new Map(links.map((link) => [link.name, link.index]));
+  const names = new Map(links.map((link) => [link.index, link.name]));
+  const desired = [...memory.pods.values()].flatMap(({ hostIfname, ips, eni }) => {
+    const ifindex = indexes.get(hostIfname);
+    if (eni === null || ifindex === undefined || !wantedChains.has(eniChain(eni))) return [];
+    return ips.map((ip) => ({ ifindex, ip, chain: eniChain(eni), eni }));
+  });
+  const { remove, add } = diffElements(observeElements(kernel, links), desired);
+  const eniOf = new Map(desired.map((element) => [`${element.ifindex} ${element.ip}`, element.eni]));
+  const nameOf = ({ ifindex }: { ifindex: number }) => names.get(ifindex) ?? `link ${ifindex}`;
+  const may = (verb: string) => (element: { ifindex: number }) =>
+    pass.may(`${nameOf(element)} in the nft map`, `${verb} ${nameOf(element)} in the nft map`);
   const gone = remove.filter(may('remove'));
   const come = add.filter(may('add'));
   kernel.nf.elements([
-    ...gone.map(({ hostIfname, ip }) => elementDel(hostIfname, ip)),
-    ...come.map(({ hostIfname, ip }) => elementAdd(hostIfname, ip, eniOf.get(`${hostIfname} ${ip}`)!)),
+    ...gone.map(({ ifindex, ip }) => elementDel(ifindex, ip)),
+    ...come.map(({ ifindex, ip }) => elementAdd(ifindex, ip, eniOf.get(`${ifindex} ${ip}`)!)),
   ]);
-  for (const element of gone) pass.done(`remove ${element.hostIfname} from the nft map`);
-  for (const element of come) pass.done(`add ${element.hostIfname} to the nft map`);
+  for (const element of gone) pass.done(`remove ${nameOf(element)} from the nft map`);
+  for (const element of come) pass.done(`add ${nameOf(element)} to the nft map`);
 }

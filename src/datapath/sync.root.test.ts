@@ -80,7 +80,7 @@ describe('sync', needsRoot, () => {
     ['the pods’ map flushed', () => vpc.nft('node', 'flush map inet podway pods4')],
     [
       'a stray element',
-      () => vpc.nft('node', 'add element inet podway pods4 { "pw000000000000" . 10.9.9.9 : goto eni_0_1 }'),
+      () => vpc.nft('node', 'add element inet podway pods4 { "lo" . 10.9.9.9 : goto eni_0_1 }'),
     ],
     ['all rules flushed, the kernel’s own too', () => vpc.ip('node', 'rule flush')],
     ['the gateway’s address gone', () => vpc.ip('node', 'addr flush dev lo scope link')],

@@ -31,19 +31,19 @@ export const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr
 export const podRoutes = (routes: readonly PodRoute[] | undefined): readonly PodRoute[] =>
   routes ?? [DEFAULT_ROUTE];
 
-const elementOp = (op: 'add' | 'del', hostIfname: string, ip: Ip, eni: EniSlot) =>
+const elementOp = (op: 'add' | 'del', ifindex: number, ip: Ip, eni: EniSlot) =>
   ({
     op,
     family: 'inet',
     table: NFT_TABLE,
     set: PODS_MAP,
-    key: podKey(hostIfname, ip),
+    key: podKey(ifindex, ip),
     ...(op === 'add' ? { verdict: { kind: 'goto', chain: eniChain(eni) } as const } : {}),
   }) as const;
 
-export const elementAdd = (hostIfname: string, ip: Ip, eni: EniSlot) => elementOp('add', hostIfname, ip, eni);
-export const elementDel = (hostIfname: string, ip: Ip) =>
-  elementOp('del', hostIfname, ip, { deviceIndex: 0, networkCard: 0 });
+export const elementAdd = (ifindex: number, ip: Ip, eni: EniSlot) => elementOp('add', ifindex, ip, eni);
+export const elementDel = (ifindex: number, ip: Ip) =>
+  elementOp('del', ifindex, ip, { deviceIndex: 0, networkCard: 0 });
 
 export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod {
   refuseBadSandbox(kernel, memory, w);
@@ -68,7 +68,7 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
     // The node's end drops what it should send until a work item of the kernel has seen its carrier; asking for the link
     // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
     kernel.rt.settleCarrier(link.index);
-    addElements(kernel, w);
+    addElements(kernel, memory, w, link.index);
     memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
     return {
       hostIfname: w.hostIfname,
@@ -291,9 +291,13 @@ function dropRulesAt(kernel: Kernel, netnsPath: string, ips: readonly Ip[]): voi
   }
 }
 
-function addElements(kernel: Kernel, w: PodWiring): void {
+function addElements(kernel: Kernel, memory: Memory, w: PodWiring, ifindex: number): void {
+  // A link that somebody deleted has left its elements.
+  const before = memory.indexes.get(w.hostIfname);
+  if (before !== undefined) dropElements(kernel, before, w.ips);
+  memory.indexes.set(w.hostIfname, ifindex);
   try {
-    kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));
+    kernel.nf.elements(w.ips.map((ip) => elementAdd(ifindex, ip, w.eni)));
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === 'ENOENT') {
@@ -304,20 +308,18 @@ function addElements(kernel: Kernel, w: PodWiring): void {
         { cause: error },
       );
     }
-    if (code !== 'EEXIST') throw error;
-    // Left by a kill in the middle of an earlier ADD of this attachment.
-    dropElements(kernel, w.hostIfname, w.ips);
-    kernel.nf.elements(w.ips.map((ip) => elementAdd(w.hostIfname, ip, w.eni)));
+    throw error;
   }
 }
 
 /** One by one: a batch with one that is gone already would delete none. */
-function dropElements(kernel: Kernel, hostIfname: string, ips: readonly Ip[]): void {
+function dropElements(kernel: Kernel, ifindex: number, ips: readonly Ip[]): void {
   for (const ip of ips) {
     try {
-      kernel.nf.elements([elementDel(hostIfname, ip)]);
+      kernel.nf.elements([elementDel(ifindex, ip)]);
     } catch (error) {
-      if ((error as { code?: string }).code !== 'ENOENT') throw error;
+      // EINVAL: the map is of the version before this one, and the next sync makes it anew.
+      if (!['ENOENT', 'EINVAL'].includes((error as { code?: string }).code ?? '')) throw error;
     }
   }
 }
@@ -325,7 +327,9 @@ function dropElements(kernel: Kernel, hostIfname: string, ips: readonly Ip[]): v
 function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
   memory.pods.delete(w.hostIfname);
   if (!memory.ruleless.delete(w.hostIfname)) dropPodRules(w.netns, w.ips);
-  dropElements(kernel, w.hostIfname, w.ips);
+  const ifindex = memory.indexes.get(w.hostIfname);
+  memory.indexes.delete(w.hostIfname);
+  if (ifindex !== undefined) dropElements(kernel, ifindex, w.ips);
   // With the link go its peer, its addresses and all routes by it.
   kernel.rt.tryApply([{ op: 'link-del', name: w.hostIfname }]);
 }
@@ -337,10 +341,13 @@ function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
 export function cutPod(kernel: Kernel, memory: Memory, target: CutTarget, now: number): void {
   const { hostIfname } = target;
   const ips = memory.pods.get(hostIfname)?.ips ?? target.ips ?? routedIps(kernel, hostIfname);
+  // A link that no sync has seen yet is asked for; one that is gone by then has its elements removed by the sync.
+  const ifindex = memory.indexes.get(hostIfname) ?? kernel.rt.link(hostIfname)?.index;
   memory.pods.delete(hostIfname);
+  memory.indexes.delete(hostIfname);
   const group = cutGroup(memory.cutCount);
   const [missing] = kernel.rt.tryApply([{ op: 'link-set', name: hostIfname, up: false, group }]);
-  dropElements(kernel, hostIfname, ips);
+  if (ifindex !== undefined) dropElements(kernel, ifindex, ips);
   if (!memory.ruleless.delete(hostIfname) && target.netnsPath !== undefined)
     dropRulesAt(kernel, target.netnsPath, ips);
   if (missing === null) {
