@@ -19,10 +19,20 @@ test(
     const { settings } = parseAgentConfig({ nodeName: 'n', runDir: node.dir });
     await inFreshNetns(async (netns) => {
       using rt = RtNetlink.open(netns);
+      const synced: number[] = [];
+      const report = { changes: [], missingPods: [], absent: [], retryAt: null };
+      const standIn = {
+        syncNode: async ({ eniMtu }) => {
+          synced.push(eniMtu);
+          return report;
+        },
+        repair: async () => report,
+        onLinks: () => new Map(),
+      } as Partial<Datapath> as Datapath;
       const state = new NodeState({
         pool: node.pool,
         imds: undefined as never,
-        datapath: {} as Datapath,
+        datapath: standIn,
         netns,
         settings,
         file: `${node.dir}/vpc.json`,
@@ -44,6 +54,11 @@ test(
       assert.equal(state.desired().eniMtu, 1450, 'what was seen last holds while the link is away');
       veth('eth0', 8000);
       assert.equal(state.desired().eniMtu, 8000);
+      await state.repair(['sysctls']);
+      assert.deepEqual(synced, []);
+      rt.apply([{ op: 'link-set', index: rt.link('eth0')!.index, mtu: 1500 }]);
+      await state.repair(['sysctls']);
+      assert.deepEqual(synced, [1500], 'within the interval of the silent settings');
     });
   },
 );

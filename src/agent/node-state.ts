@@ -91,6 +91,8 @@ export class NodeState {
 
   /** Looks at parts of what was made true last. */
   async repair(parts: Iterable<Part>): Promise<SyncReport> {
+    // The operating system's choice for the primary link is the node's for all others.
+    if ((this.#primaryMtu() ?? this.#mtu) !== this.#mtu) return this.sync();
     return this.#note(await this.#o.datapath.repair(parts));
   }
 

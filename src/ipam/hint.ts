@@ -11,7 +11,7 @@ import type { Eni, PoolState } from './state.ts';
 /** Between two readings (ms), jittered by a tenth. */
 const INTERVAL = 30_000;
 /** The service shows a change of ours this long (ms) after EC2 has confirmed it, at most; the describe then says more. */
-const METADATA_LAG = 30_000;
+const METADATA_LAG = 10_000;
 
 const MACS = 'meta-data/network/interfaces/macs/';
 
