@@ -90,7 +90,7 @@ export const causes = {
   ),
   ADDRESS_LIMIT: lasting(
     100,
-    'The node holds all the addresses that its instance type allows.',
+    'All the addresses that the instance type allows are held, or cool for pods that wait already.',
     'Delete pods on the node, or use a larger instance type.',
   ),
   SUBNET_EXHAUSTED: lasting(
