@@ -14,7 +14,15 @@ import {
 import type { Pod } from '../../../kube/index.ts';
 import { events, nodes, pods } from '../../../kube/index.ts';
 import { until } from '../api/testing.ts';
-import { controllerRevisions, daemonSets, deployments, jobs, replicaSets } from '../workloads.ts';
+import {
+  controllerRevisions,
+  type Deployment,
+  daemonSets,
+  deployments,
+  type Job,
+  jobs,
+  replicaSets,
+} from '../workloads.ts';
 import { ABSENT_NODE, type Cluster, startCluster } from './testing.ts';
 
 const namespace = 'default';
@@ -398,4 +406,22 @@ test('pods that the API refuses are told as an Event and a condition, and tried 
   );
   await rolledOut(apps, 'web');
   await until('no failure', () => failing() === undefined);
+});
+
+test('what is stopped anywhere in its work goes on: a rollout ends, a Job counts each pod once', async () => {
+  await using cluster = await startCluster(['node-1', 'node-2'], () => 0);
+  cluster.store.create(deployments, deployment('web', 6) as unknown as Deployment, namespace);
+  cluster.store.create(jobs, job('sum', { completions: 20, parallelism: 2 }) as unknown as Job, namespace);
+  const done = () => cluster.store.get(jobs, 'sum', namespace).status?.completionTime !== undefined;
+  // Each stop comes another number of turns of the event loop after the start.
+  for (let stop = 0; !done() && stop < 40; stop++) {
+    for (let turn = 0; turn <= stop % 7; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await cluster.restart();
+  }
+  await until('completion', done);
+  await until('the count', () => cluster.store.get(jobs, 'sum', namespace).status?.succeeded === 20);
+  const made = cluster.store.list(pods).filter((pod) => pod.metadata.name!.startsWith('sum-'));
+  assert.equal(made.length, 20);
+  await rolledOut(clients(cluster).apps, 'web');
+  assert.equal(cluster.alive().length, 6);
 });

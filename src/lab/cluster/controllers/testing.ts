@@ -9,11 +9,13 @@ import { Controllers } from './run.ts';
 
 export type Cluster = AsyncDisposable & {
   h: Harness;
-  store: Store;
+  readonly store: Store;
   /** Pods of a namespace that are not ending. */
   alive(): Pod[];
   /** The most pods that were there at once, and the fewest ready ones after the first `n` were ready. */
   extremes(n: number): { most: number; fewestReady: number };
+  /** Stops everything where it is and goes on from what is stored. */
+  restart(): Promise<void>;
 };
 
 /** `exit`: how a pod with a command ends; undefined keeps it running. */
@@ -22,24 +24,38 @@ export async function startCluster(
   exit: (pod: Pod) => number | undefined = () => undefined,
 ): Promise<Cluster> {
   const h = await startApi();
-  const { store } = h.api;
   for (const name of nodeNames)
-    store.create(nodes, {
+    h.api.store.create(nodes, {
       metadata: { name, labels: { 'kubernetes.io/hostname': name } },
       status: { conditions: [{ type: 'Ready', status: 'True' }] },
     } as Node);
-  const controllers = new Controllers({ store, log: pino({ level: 'silent' }) });
   const samples: { all: number; ready: number }[] = [];
-  const list = () => store.list(pods) as Pod[];
-  const alive = () => list().filter((pod) => !pod.metadata.deletionTimestamp && !isEnded(pod));
-  const watch = store.watch(pods, ({ type, object }) => {
-    const all = alive();
-    samples.push({ all: all.length, ready: all.filter(isReady).length });
-    if (type !== 'DELETED') setImmediate(() => act(store, nodeNames, object as Pod, exit));
-  });
+  const alive = () =>
+    (h.api.store.list(pods) as Pod[]).filter((pod) => !pod.metadata.deletionTimestamp && !isEnded(pod));
+  const open = () => {
+    const { store } = h.api;
+    const controllers = new Controllers({ store, log: pino({ level: 'silent' }) });
+    const watch = store.watch(pods, ({ type, object }) => {
+      const all = alive();
+      samples.push({ all: all.length, ready: all.filter(isReady).length });
+      if (type !== 'DELETED')
+        setImmediate(() => {
+          if (running) act(store, nodeNames, object as Pod, exit);
+        });
+    });
+    let running = true;
+    return () => {
+      running = false;
+      watch.close();
+      controllers.close();
+    };
+  };
+  let close = open();
   return {
     h,
-    store,
+    get store() {
+      return h.api.store;
+    },
     alive,
     extremes(n) {
       const from = samples.findIndex(({ ready }) => ready >= n);
@@ -49,9 +65,13 @@ export async function startCluster(
         fewestReady: Math.min(...after.map(({ ready }) => ready)),
       };
     },
+    async restart() {
+      close();
+      await h.restart();
+      close = open();
+    },
     async [Symbol.asyncDispose]() {
-      watch.close();
-      controllers.close();
+      close();
       await h[Symbol.asyncDispose]();
     },
   };
@@ -87,8 +107,8 @@ function act(
       if (code !== undefined) setStatus(store, pod, code === 0 ? 'Succeeded' : 'Failed');
     }
   } catch (error) {
-    // The test may be over, or have deleted the pod in between.
-    if (!(error instanceof ApiError) && !/not open/.test(String(error))) throw error;
+    // Somebody else deleted or changed the pod in between.
+    if (!(error instanceof ApiError)) throw error;
   }
 }
 
