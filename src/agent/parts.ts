@@ -36,6 +36,7 @@ const REASONS: Record<Telling['kind'], string> = {
   'lost-link': 'LinkLost',
   'restored-link': 'LinkRestored',
   'eni-link': 'EniWithoutLink',
+  obstacle: 'ForwardingObstructed',
 };
 
 /** A flushed table of routes is one line of the log, whatever it held. */

@@ -9,6 +9,7 @@ import { ALL_PARTS, type Part } from '../datapath/parts.ts';
 import type { SyncReport } from '../datapath/types.ts';
 import type { LostLinks } from './lost-links.ts';
 import type { NodeState } from './node-state.ts';
+import type { Tell } from './tell.ts';
 
 /** How often settings are compared that change in silence (arp_ignore, arp_announce, src_valid_mark, accept_ra, …). */
 const SILENT_INTERVAL_MS = 5_000;
@@ -17,7 +18,13 @@ const FULL_EVERY = 6;
 /** After a failure. */
 const RETRY_MS = 1_000;
 
-export type RepairOptions = { node: NodeState; datapath: Datapath; lostLinks: LostLinks; log: Log };
+export type RepairOptions = {
+  node: NodeState;
+  datapath: Datapath;
+  lostLinks: LostLinks;
+  log: Log;
+  tell: Tell;
+};
 
 export class Repair {
   readonly #o: RepairOptions;
@@ -62,6 +69,7 @@ export class Repair {
       if (signal.aborted) return;
       if (turn % FULL_EVERY === 0) await this.now();
       else this.soon(['sysctls']);
+      if (turn % FULL_EVERY === 1) this.#tellObstacles();
       await this.#o.lostLinks.learn();
     }
   }
@@ -69,6 +77,12 @@ export class Repair {
   /** Beside the repairs: IMDS may take as long as it likes. */
   async #learnVpc(turn: number, signal: AbortSignal): Promise<void> {
     if (turn % FULL_EVERY === 1 && (await this.#o.node.learnVpc(signal)) && !signal.aborted) await this.now();
+  }
+
+  /** Others that stand in the way are told of; what is theirs is left to them. */
+  #tellObstacles(): void {
+    const { datapath, tell } = this.#o;
+    for (const text of datapath.obstacles()) tell({ kind: 'obstacle', object: text, text });
   }
 
   async #lookAtPending(): Promise<void> {

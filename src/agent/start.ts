@@ -131,7 +131,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     tell: parts.tell,
     now: () => systemClock.now(),
   });
-  const repair = new Repair({ node, datapath, lostLinks, log }, signal);
+  const repair = new Repair({ node, datapath, lostLinks, log, tell: parts.tell }, signal);
   const quarantine = new Quarantine({
     pool,
     datapath,

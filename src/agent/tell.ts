@@ -5,7 +5,16 @@ import type { Log } from '../base/log.ts';
 export type PodName = { namespace: string; name: string; uid?: string };
 
 export type Telling = {
-  kind: 'withheld' | 'fight' | 'address' | 'taken' | 'restored' | 'lost-link' | 'restored-link' | 'eni-link';
+  kind:
+    | 'withheld'
+    | 'fight'
+    | 'address'
+    | 'taken'
+    | 'restored'
+    | 'lost-link'
+    | 'restored-link'
+    | 'eni-link'
+    | 'obstacle';
   /** Names the thing; the same as long as it is the same thing. */
   object: string;
   text: string;

@@ -6,14 +6,15 @@
 // watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
-import type { Netns } from '../kernel/netns.ts';
+import { isMachineNetns, type Netns } from '../kernel/netns.ts';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { type History, isForgotten, judge } from './backoff.ts';
 import { checkPod, type NodeView, observeNode } from './check.ts';
+import { forwardDrops, linkManagers } from './foreign.ts';
 import { slotKey } from './marks.ts';
-import { emptyMemory, type Kernel } from './memory.ts';
+import { emptyMemory, type Kernel, type Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import { Pass, type Ruling } from './pass.ts';
 import { createReaper } from './reap.ts';
@@ -74,6 +75,8 @@ export type Datapath = {
   checkPod(target: CheckTarget, view?: NodeView): string[];
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks(): ReadonlyMap<Ip, string>;
+  /** One sentence for everybody else who stands in the way of pods' packets: chains that drop, managers of our links. */
+  obstacles(): string[];
   /** Removes the connection tracking entries that name the address; how many there were. */
   forgetAddress(ip: Ip): Promise<number>;
   /** Removes all that is ours and puts the sysctls back: for a node that has no pod and no ENI of ours any more. */
@@ -85,6 +88,7 @@ export type Datapath = {
 /** A link follows its attachment in EC2 by this long at most, ms. */
 const LINK_WAIT_MS = 5_000;
 const LINK_STEP_MS = 50;
+const PRIMARY_KEY = slotKey({ networkCard: 0, deviceIndex: 0 });
 /** What was told is told again when it was not seen for this long, ms. */
 const TOLD_MEMORY_MS = 300_000;
 
@@ -251,6 +255,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     observeNode: () => observeNode(kernel),
     checkPod: (target, view) => checkPod(kernel, target, view),
     onLinks: () => memory.onLinks,
+    obstacles: () => [...forwardDrops(kernel.nf), ...managersOf(kernel, memory)],
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>
       enqueue(async () => {
@@ -266,4 +271,17 @@ export function createDatapath(options: DatapathOptions): Datapath {
       kernel.nf.close();
     },
   };
+}
+
+/** The machine's files speak of the links in its own namespace alone. */
+function managersOf(kernel: Kernel, memory: Memory): string[] {
+  if (!isMachineNetns(kernel.netns)) return [];
+  const secondary = [...memory.eniLinks].filter(([, { key }]) => key !== PRIMARY_KEY);
+  const links = new Map([
+    ...memory.podLinks,
+    ...secondary.map(([index, { name }]) => [index, name] as const),
+  ]);
+  return linkManagers(links).map(
+    ({ manager, link }) => `${manager} manages ${link}, a link of Podway: the files in deploy/ keep it away`,
+  );
 }

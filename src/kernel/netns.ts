@@ -1,7 +1,16 @@
 // Network namespaces: open, make, remove, and run a synchronous function inside one.
 // Invariant: the calling thread is back in its own namespace whenever control returns to the event loop, so nothing
 // asynchronous ever runs in a foreign namespace. Fails with NetnsError (path and errno).
-import { closeSync, constants as files, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants as files,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { constants } from 'node:os';
 import { NetnsError } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
@@ -66,6 +75,15 @@ export function openNetns(path: string): Netns {
     throw new NetnsError('not a network namespace:', path, EINVAL);
   }
   return new Netns(fd, path);
+}
+
+/** True for the first process's namespace: on a node it is the node's own, in a lab the user's machine's. */
+export function isMachineNetns(ns: Netns): boolean {
+  try {
+    return statSync('/proc/1/ns/net', { bigint: true }).ino === ns.inode;
+  } catch {
+    return false;
+  }
 }
 
 /** The namespace that the calling thread is in. */

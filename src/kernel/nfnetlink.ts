@@ -5,6 +5,14 @@ import { familyOf, type Ip } from '../base/ip.ts';
 import { ENOENT, NetlinkError } from './errors.ts';
 import { ByteWriter } from './netlink/bytes.ts';
 import {
+  type BaseChain,
+  decodeBaseChain,
+  encodeChainDump,
+  encodeRuleDump,
+  HOOK_FORWARD,
+  isDropOfAll,
+} from './netlink/chain.ts';
+import {
   type ConntrackEntry,
   type ConntrackName,
   decodeConntrack,
@@ -17,7 +25,7 @@ import {
   PLACES,
 } from './netlink/conntrack.ts';
 import type { Acknowledgement, Message } from './netlink/message.ts';
-import type { NftFamily } from './netlink/nfnetlink-header.ts';
+import { NFT_FAMILIES, type NftFamily } from './netlink/nfnetlink-header.ts';
 import {
   beginBatch,
   decodeElements,
@@ -51,6 +59,8 @@ const hex = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, b
 
 const describe = (op: NftElementOp) =>
   `${op.family} ${op.table} ${op.set}${op.key ? ` ${hex(op.key)}` : ''}${op.keyEnd ? `-${hex(op.keyEnd)}` : ''}`;
+
+export type ForwardDrop = { family: NftFamily; table: string; chain: string; by: 'policy' | 'rule' };
 
 export type ConntrackFilter = { family?: 4 | 6; ip?: Ip };
 
@@ -90,6 +100,39 @@ export class NfNetlink implements Disposable {
     const index = Math.min(Math.max(place - 1, 0), ops.length - 1);
     const op = ops[index]!;
     throw new NetlinkError({ op: `element-${op.op}`, index, detail: describe(op), ...answer });
+  }
+
+  /** Chains on the forward hook that drop all that reaches their end, or have a rule that drops all that reaches it. */
+  forwardDrops(): ForwardDrop[] {
+    const chains: BaseChain[] = [];
+    batch.reset();
+    encodeChainDump(batch);
+    this.#socket.dump(
+      batch,
+      'chains',
+      (message) => {
+        const chain = decodeBaseChain(message);
+        if (chain?.hook === HOOK_FORWARD) chains.push(chain);
+      },
+      () => chains.splice(0),
+    );
+    return chains.flatMap((chain): ForwardDrop[] => {
+      const { family, table, name } = chain;
+      const by = chain.drops ? 'policy' : this.#hasDropOfAll(chain) ? 'rule' : null;
+      const known = Object.entries(NFT_FAMILIES).find(([, number]) => number === family)?.[0] as NftFamily;
+      return by === null ? [] : [{ family: known, table, chain: name, by }];
+    });
+  }
+
+  #hasDropOfAll(chain: BaseChain): boolean {
+    let drops = false;
+    batch.reset();
+    encodeRuleDump(batch, chain);
+    const read = (message: Message) => {
+      drops ||= isDropOfAll(message);
+    };
+    this.#socket.dump(batch, `rules of ${chain.table} ${chain.name}`, read, noRestart);
+    return drops;
   }
 
   /** True when there is such a set or map. */

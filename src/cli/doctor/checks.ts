@@ -1,6 +1,6 @@
 // What this machine must have for a lab. `machineRows` is the whole table for `podway doctor`; `checkMachine` fails with
 // the first thing that is missing, in one sentence, before a lab is started.
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { LabError } from '../../lab/daemon/errors.ts';
@@ -115,8 +115,57 @@ export async function machineRows(): Promise<Row[]> {
     rows.push(
       note('rp_filter', 'net.ipv4.conf.all.rp_filter is 1; ENIs set their own 2, pods pass a strict one', ''),
     );
+  rows.push(...(await forwardingRows()), ...managerRows());
   return rows;
 }
+
+/** Chains of others in this namespace that drop what pods send through the node. */
+async function forwardingRows(): Promise<Row[]> {
+  try {
+    const [{ NfNetlink }, { forwardDrops }] = await Promise.all([
+      import('../../kernel/nfnetlink.ts'),
+      import('../../datapath/foreign.ts'),
+    ]);
+    using nf = NfNetlink.open();
+    return forwardDrops(nf).map((drop) =>
+      note('forwarding', drop, 'accept there what comes from and goes to pw*, where this machine is a node'),
+    );
+  } catch (error) {
+    return [note('forwarding', `nftables cannot be read: ${(error as Error).message}`, '')];
+  }
+}
+
+type Manager = { name: string; runs: string; configs: string[]; knows: RegExp; next: string };
+
+const MANAGERS: Manager[] = [
+  {
+    name: 'NetworkManager',
+    runs: 'run/NetworkManager',
+    configs: ['etc/NetworkManager/conf.d', 'usr/lib/NetworkManager/conf.d', 'run/NetworkManager/conf.d'],
+    knows: /interface-name:pw/,
+    next: 'copy deploy/NetworkManager/podway.conf to /etc/NetworkManager/conf.d',
+  },
+  {
+    name: 'systemd-networkd',
+    runs: 'run/systemd/netif',
+    configs: ['etc/systemd/network', 'usr/lib/systemd/network', 'run/systemd/network'],
+    knows: /^Name=pw/m,
+    next: 'copy deploy/systemd-networkd to /etc/systemd, as its README says',
+  },
+];
+
+/** Managers of links that run here and have not been told to leave Podway's alone. */
+export function managerRows(root = '/'): Row[] {
+  return MANAGERS.filter(({ runs }) => existsSync(join(root, runs))).map(({ name, configs, knows, next }) => {
+    const files = configs.flatMap((dir) => filesIn(join(root, dir)));
+    return files.some((file) => knows.test(readSetting(file) ?? ''))
+      ? ok(name, 'leaves the links of Podway alone')
+      : note(name, `runs here, and nothing says that it leaves links pw* alone`, next);
+  });
+}
+
+const filesIn = (dir: string): string[] =>
+  existsSync(dir) ? readdirSync(dir).map((file) => join(dir, file)) : [];
 
 async function kernelRows(): Promise<Row[]> {
   try {

@@ -6,6 +6,9 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addToIp, formatIp, parseCidr } from '../../base/ip.ts';
+import { forwardDrops } from '../../datapath/foreign.ts';
+import { openNetns } from '../../kernel/netns.ts';
+import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
 import { INTERNET_HOST } from '../shape/shape.ts';
@@ -150,7 +153,7 @@ export async function testConnectivity(
     for (const question of questions) {
       if (signal.aborted) break;
       emit({ kind: 'progress', text: `${question.name}: ${question.from} -> ${question.to}` });
-      const check = await ask(lab, question);
+      const check = await ask(lab, question, () => obstacleOn(nodes));
       emit({ kind: 'item', item: check });
       checks.push(check);
     }
@@ -243,7 +246,18 @@ type Answer = {
   streamUs?: number;
 };
 
-async function ask(lab: OpenLab, question: Question): Promise<Check> {
+/** Somebody's chain that drops what a node forwards, as a sentence. */
+function obstacleOn(nodes: NodeView[]): string | undefined {
+  for (const node of nodes) {
+    using netns = openNetns(node.netnsPath);
+    using nf = NfNetlink.open(netns);
+    const [drop] = forwardDrops(nf);
+    if (drop) return `on ${node.name}, ${drop}`;
+  }
+  return undefined;
+}
+
+async function ask(lab: OpenLab, question: Question, obstacle: () => string | undefined): Promise<Check> {
   const began = performance.now();
   let answer = await probe(lab.programs.probe, question);
   // A server that has just been started may not listen yet.
@@ -255,7 +269,8 @@ async function ask(lab: OpenLab, question: Question): Promise<Check> {
   const answered = answer.answer === question.expected;
   const logged = !question.log || logTells(question.log);
   const gate = answer.error && question.flow ? closedGate(lab.vpc.state(), question.flow) : undefined;
-  const observed = answer.error ? `${answer.error}${gate ? `; ${gate}` : ''}` : (answer.answer ?? 'nothing');
+  const why = answer.error ? (gate ?? obstacle()) : undefined;
+  const observed = answer.error ? `${answer.error}${why ? `; ${why}` : ''}` : (answer.answer ?? 'nothing');
   return {
     name: question.name,
     from: question.from,

@@ -1,0 +1,49 @@
+// Who else stands in the way of pods' packets on a node: chains that drop what is forwarded, and programs that manage
+// links of ours. Reads only; nothing of others is changed. For `doctor`, the agent's Events, and the lab's hints.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ForwardDrop, NfNetlink } from '../kernel/nfnetlink.ts';
+import { NFT_TABLE } from './marks.ts';
+
+/** One sentence for each chain of others that drops what the node forwards. */
+export const forwardDrops = (nf: NfNetlink): string[] =>
+  nf
+    .forwardDrops()
+    .filter((drop) => drop.table !== NFT_TABLE)
+    .map(dropText);
+
+const dropText = ({ family, table, chain, by }: ForwardDrop): string =>
+  by === 'policy'
+    ? `chain ${chain} of nft table ${family} ${table} drops what is forwarded unless a rule accepts it`
+    : `chain ${chain} of nft table ${family} ${table} has a rule that drops everything forwarded`;
+
+export type LinkManager = { readonly manager: 'NetworkManager' | 'systemd-networkd'; readonly link: string };
+
+/** Where each writes what it does with a link, by interface index, and how it says that it manages it. */
+const MANAGERS = [
+  { manager: 'NetworkManager', dir: 'run/NetworkManager/devices', manages: /^managed=true$/m },
+  { manager: 'systemd-networkd', dir: 'run/systemd/netif/links', manages: /^ADMIN_STATE=(?!unmanaged$)/m },
+] as const;
+
+/** Programs that manage one of the links. Their files are the machine's: only for links of its own namespace. */
+export function linkManagers(links: ReadonlyMap<number, string>, root = '/'): LinkManager[] {
+  const found: LinkManager[] = [];
+  for (const { manager, dir, manages } of MANAGERS) {
+    const folder = join(root, dir);
+    for (const file of existsSync(folder) ? readdirSync(folder) : []) {
+      const link = links.get(Number(file));
+      if (link !== undefined && manages.test(readText(join(folder, file)))) found.push({ manager, link });
+    }
+  }
+  return found;
+}
+
+/** Empty for a file that went between the listing and the look. */
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}

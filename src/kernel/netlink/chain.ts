@@ -1,0 +1,79 @@
+// Chains of nftables that the kernel calls (base chains), and whether a rule of one drops whatever it meets. Reading only:
+// for telling who stands in the way. Structure of our own goes through libnftables.
+import { Attributes, eachAttribute, putText } from './attribute.ts';
+import type { ByteWriter } from './bytes.ts';
+import { endMessage, type Message, NLM_F_DUMP } from './message.ts';
+import { beginNetfilter, NFGEN_LENGTH, SUBSYSTEM_NFTABLES } from './nfnetlink-header.ts';
+
+const NFT_MSG_GETCHAIN = 4;
+const NFT_MSG_GETRULE = 7;
+const NFTA_CHAIN_TABLE = 1;
+const NFTA_CHAIN_NAME = 3;
+const NFTA_CHAIN_HOOK = 4;
+const NFTA_CHAIN_POLICY = 5;
+const NFTA_HOOK_HOOKNUM = 1;
+const NFTA_RULE_TABLE = 1;
+const NFTA_RULE_CHAIN = 2;
+const NFTA_RULE_EXPRESSIONS = 4;
+const NFTA_LIST_ELEM = 1;
+const NFTA_EXPR_NAME = 1;
+const NFTA_EXPR_DATA = 2;
+const NFTA_IMMEDIATE_DATA = 2;
+const NFTA_DATA_VERDICT = 2;
+const NFTA_VERDICT_CODE = 1;
+const NF_DROP = 0;
+
+/** NF_INET_FORWARD: what the node passes on. */
+export const HOOK_FORWARD = 2;
+
+export type BaseChain = { family: number; table: string; name: string; hook: number; drops: boolean };
+
+export function encodeChainDump(w: ByteWriter): void {
+  endMessage(w, beginNetfilter(w, SUBSYSTEM_NFTABLES, NFT_MSG_GETCHAIN, NLM_F_DUMP, 0));
+}
+
+/** Null for a chain that only other chains call. `drops`: by its policy. */
+export function decodeBaseChain(message: Message): BaseChain | null {
+  const attributes = new Attributes(message.bytes, message.start + NFGEN_LENGTH, message.end);
+  const hook = attributes.nest(NFTA_CHAIN_HOOK)?.u32be(NFTA_HOOK_HOOKNUM);
+  if (hook === undefined) return null;
+  return {
+    family: message.bytes[message.start]!,
+    table: attributes.text(NFTA_CHAIN_TABLE) ?? '',
+    name: attributes.text(NFTA_CHAIN_NAME) ?? '',
+    hook,
+    drops: attributes.u32be(NFTA_CHAIN_POLICY) === NF_DROP,
+  };
+}
+
+export function encodeRuleDump(w: ByteWriter, { family, table, name }: BaseChain): void {
+  const message = beginNetfilter(w, SUBSYSTEM_NFTABLES, NFT_MSG_GETRULE, NLM_F_DUMP, family);
+  putText(w, NFTA_RULE_TABLE, table);
+  putText(w, NFTA_RULE_CHAIN, name);
+  endMessage(w, message);
+}
+
+/** Expressions that match nothing and decide nothing. */
+const SILENT = new Set(['counter', 'log']);
+
+/** True for a rule without a condition that drops or rejects. */
+export function isDropOfAll(message: Message): boolean {
+  const list = new Attributes(message.bytes, message.start + NFGEN_LENGTH, message.end).payload(
+    NFTA_RULE_EXPRESSIONS,
+  );
+  if (!list) return false;
+  let others = 0;
+  let drops = false;
+  eachAttribute(list, 0, list.length, (type, at, length) => {
+    if (type !== NFTA_LIST_ELEM) return;
+    const expression = new Attributes(list, at, at + length);
+    const name = expression.text(NFTA_EXPR_NAME) ?? '';
+    if (name === 'reject') drops = true;
+    else if (name === 'immediate') {
+      const verdict = expression.nest(NFTA_EXPR_DATA)?.nest(NFTA_IMMEDIATE_DATA)?.nest(NFTA_DATA_VERDICT);
+      if (verdict?.u32be(NFTA_VERDICT_CODE) === NF_DROP) drops = true;
+      else others++;
+    } else if (!SILENT.has(name)) others++;
+  });
+  return drops && others === 0;
+}
