@@ -4,7 +4,7 @@
 import type { Container, Pod } from '../../kube/types.ts';
 import { commandOf } from './command.ts';
 
-export type PodFacts = { pod: Pod; ips: readonly string[]; hostIp: string };
+type PodFacts = { pod: Pod; ips: readonly string[]; hostIp: string };
 
 /** The fields of a pod that `fieldRef` names; undefined for one that is not known. */
 function fieldOf({ pod, ips, hostIp }: PodFacts, path: string): string | undefined {

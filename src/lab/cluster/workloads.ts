@@ -6,7 +6,7 @@ import type { KubeObject, LabelSelector, ObjectMeta, PodSpec } from '../../kube/
 export type PodTemplate = { metadata?: ObjectMeta; spec: PodSpec };
 
 /** A number of pods, or a share of them as `25%`. */
-export type IntOrPercent = number | string;
+type IntOrPercent = number | string;
 
 /** `lastUpdateTime` is a Deployment's, `lastProbeTime` a Job's. */
 export type WorkloadCondition = {

@@ -10,7 +10,7 @@ import { checkPodSpec, completePodSpec } from './pods.ts';
 
 type Spec = Record<string, unknown> & { template?: PodTemplate; selector?: LabelSelector };
 
-export const JOB_LABELS = {
+const JOB_LABELS = {
   uid: 'batch.kubernetes.io/controller-uid',
   name: 'batch.kubernetes.io/job-name',
 } as const;

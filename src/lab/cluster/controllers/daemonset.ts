@@ -16,7 +16,7 @@ import {
 import { type Action, BURST, earliest, ownedBy, type Plan } from './plan.ts';
 import { isAvailable, isFinished, isReady, nextAvailable, podFrom, templateHash } from './pods.ts';
 
-export const REVISION_LABEL = 'controller-revision-hash';
+const REVISION_LABEL = 'controller-revision-hash';
 
 type Input = {
   set: DaemonSet;

@@ -4,6 +4,8 @@ import type { Job } from '../workloads.ts';
 import { ownedBy } from './plan.ts';
 import { podFrom } from './pods.ts';
 
+/** Finalizer of a pod that its Job has not counted yet. */
+export const TRACKING = 'batch.kubernetes.io/job-tracking';
 const INDEX = 'batch.kubernetes.io/job-completion-index';
 
 export const indexOf = (pod: Pod): number | undefined => {
@@ -11,14 +13,14 @@ export const indexOf = (pod: Pod): number | undefined => {
   return text === undefined ? undefined : Number(text);
 };
 
-export function podOfJob(job: Job, index: number | undefined, finalizer: string): Pod {
+export function podOfJob(job: Job, index: number | undefined): Pod {
   const { name } = job.metadata;
   const pod = podFrom(job.spec.template, {
     object: job,
     reference: ownedBy(job, { apiVersion: 'batch/v1', kind: 'Job' }),
     ...(index === undefined ? {} : { generateName: `${name}-${index}-` }),
   });
-  pod.metadata.finalizers = [...(pod.metadata.finalizers ?? []), finalizer];
+  pod.metadata.finalizers = [...(pod.metadata.finalizers ?? []), TRACKING];
   if (index === undefined) return pod;
   const mark = { [INDEX]: String(index) };
   pod.metadata.annotations = { ...pod.metadata.annotations, ...mark };

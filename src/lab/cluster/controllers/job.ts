@@ -5,11 +5,9 @@
 import { pods as podResource } from '../../../kube/resources.ts';
 import type { Pod } from '../../../kube/types.ts';
 import { type Job, type JobStatus, jobs, type WorkloadCondition } from '../workloads.ts';
-import { indexOf, indexRanges, missingIndexes, podOfJob } from './job-pods.ts';
+import { indexOf, indexRanges, missingIndexes, podOfJob, TRACKING } from './job-pods.ts';
 import { type Action, BURST, conditionOf, earliest, kubeTime, type Plan, withCondition } from './plan.ts';
 import { goFirst, isActive, isReady, restartsOf } from './pods.ts';
-
-export const TRACKING = 'batch.kubernetes.io/job-tracking';
 
 /** Pause after a failed pod, doubled with each; upstream begins at 10 s, which is long for a laboratory. */
 const FIRST_PAUSE_MS = 1000;
@@ -179,7 +177,7 @@ function advance(
     actions: indexes.map((index) => ({
       do: 'create',
       resource: podResource,
-      object: podOfJob(job, index, TRACKING),
+      object: podOfJob(job, index),
     })),
     ...earliest(deadline),
   };

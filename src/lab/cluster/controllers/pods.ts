@@ -15,7 +15,7 @@ const readyCondition = (pod: Pod) => pod.status?.conditions?.find((each) => each
 export const isReady = (pod: Pod): boolean => readyCondition(pod)?.status === 'True';
 
 /** When a ready pod counts as available, ms; undefined for one that is not ready. */
-export function availableAt(pod: Pod, minReadySeconds = 0): number | undefined {
+function availableAt(pod: Pod, minReadySeconds = 0): number | undefined {
   const ready = readyCondition(pod);
   if (ready?.status !== 'True') return undefined;
   return minReadySeconds === 0 ? 0 : Date.parse(ready.lastTransitionTime ?? '') + minReadySeconds * 1000;

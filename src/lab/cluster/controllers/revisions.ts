@@ -5,7 +5,7 @@ import { type Deployment, type PodTemplate, podsOf, type ReplicaSet, replicaSets
 import { ownedBy } from './plan.ts';
 import { templateHash } from './pods.ts';
 
-export const HASH_LABEL = 'pod-template-hash';
+const HASH_LABEL = 'pod-template-hash';
 export const REVISION = 'deployment.kubernetes.io/revision';
 export const DESIRED = 'deployment.kubernetes.io/desired-replicas';
 export const MAX_REPLICAS = 'deployment.kubernetes.io/max-replicas';
@@ -23,7 +23,7 @@ export const revisionOf = (set: ReplicaSet): number => Number(set.metadata.annot
 
 const madeAt = (set: ReplicaSet): string =>
   `${set.metadata.creationTimestamp ?? ''} ${set.metadata.name ?? ''}`;
-export const byAge = (a: ReplicaSet, b: ReplicaSet): number => (madeAt(a) < madeAt(b) ? -1 : 1);
+const byAge = (a: ReplicaSet, b: ReplicaSet): number => (madeAt(a) < madeAt(b) ? -1 : 1);
 
 const withoutHash = (template: PodTemplate) => {
   const { [HASH_LABEL]: _, ...labels } = template.metadata?.labels ?? {};
@@ -46,7 +46,7 @@ export function splitSets(
   return { fresh, old: sorted.filter((set) => set !== fresh) };
 }
 
-export const nextRevision = (old: readonly ReplicaSet[]): number => Math.max(0, ...old.map(revisionOf)) + 1;
+const nextRevision = (old: readonly ReplicaSet[]): number => Math.max(0, ...old.map(revisionOf)) + 1;
 
 export const maxSurge = ({ spec: { strategy, replicas } }: Deployment): number =>
   strategy.type === 'RollingUpdate' ? podsOf(strategy.rollingUpdate?.maxSurge ?? '25%', replicas, 'up') : 0;
