@@ -24,6 +24,7 @@ import {
   dropStrays,
   type Eni,
   newBlock,
+  toldEni,
   withEni,
   withEntry,
   withoutEni,
@@ -186,9 +187,7 @@ async function setupWith(core: Core, eni: Eni): Promise<void> {
   }
   const now = core.state.enis.get(eni.id);
   if (!now) return;
-  const blocks = new Map(now.blocks);
-  for (const [ip, block] of blocks) if (told.has(ip)) blocks.set(ip, { ...block, pending: false });
-  const ready: Eni = { ...now, phase: now.phase === 'attached' ? 'ready' : now.phase, blocks };
+  const ready = toldEni(now, told);
   commit(core, withEni(core.state, ready), eniRecord(ready));
 }
 

@@ -206,6 +206,23 @@ test('EC2 away: the journal serves; what it cannot serve waits and is told the c
   assert.ok(got);
 });
 
+test('what the node’s network was told at a start is given out before the loop and EC2 have said anything', async () => {
+  await using node = new TestNode();
+  await node.start();
+  await node.clock.advance(1_000);
+  await node.stop();
+  const pool = node.open();
+  assert.equal(pool.tryAcquire(podOwner('early')), null);
+  pool.noteTold(pool.enis());
+  assert.equal(pool.tryAcquire(podOwner('told'))?.ips.length, 1);
+  const [primary] = pool.enis();
+  const unsure = { ...primary!, blocks: [] };
+  node.abandon();
+  const again = node.open();
+  again.noteTold([unsure]);
+  assert.equal(again.tryAcquire(podOwner('more')), null, 'an address that was not told is given to nobody');
+});
+
 test('a second ADD of a held attachment changes nothing; release is idempotent', async () => {
   await using node = new TestNode();
   await node.start();

@@ -33,6 +33,8 @@ import {
   ownerKey,
   type PoolState,
   type Totals,
+  toldEni,
+  withEni,
 } from './state.ts';
 import { WaitingLine } from './waiting.ts';
 
@@ -241,6 +243,17 @@ export class AddressPool {
     if (changed.some((eni) => seen.linkless.has(eni.id))) this.#core.reconcileSoon();
     this.#core.state = { ...state, enis, onLinks: isSame ? state.onLinks : new Map(seen.onLinks) };
     this.kick();
+  }
+
+  /** The node's network was made as these say. One that EC2 must be asked about first is left to the loop. */
+  noteTold(told: readonly AttachedEni[]): void {
+    let { state } = this.#core;
+    for (const { id, blocks } of told) {
+      const eni = state.enis.get(id);
+      if (eni?.phase !== 'attached' || !(eni.primary || eni.deleteOnTermination)) continue;
+      state = withEni(state, toldEni(eni, new Set(blocks.map((cidr) => cidr.ip))));
+    }
+    commit(this.#core, state);
   }
 
   enis(): AttachedEni[] {

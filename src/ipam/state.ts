@@ -373,6 +373,13 @@ export const withEni = (state: PoolState, eni: Eni): PoolState => ({
   enis: withEntry(state.enis, eni.id, eni),
 });
 
+/** The ENI once the node's network knows it and these of its blocks: what they hold may be given out. */
+export function toldEni(eni: Eni, told: ReadonlySet<Ip>): Eni {
+  const blocks = new Map(eni.blocks);
+  for (const [ip, block] of blocks) if (told.has(ip)) blocks.set(ip, { ...block, pending: false });
+  return { ...eni, phase: eni.phase === 'attached' ? 'ready' : eni.phase, blocks };
+}
+
 /** Forgets an ENI. Uses of its addresses stay: a held one is still held, a cooling one still cools. */
 export const withoutEni = (state: PoolState, id: EniId, now: number): PoolState => ({
   ...state,
