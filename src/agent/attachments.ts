@@ -20,7 +20,7 @@ type Of<V extends CniRequest['verb']> = Extract<CniRequest, { verb: V }>;
 
 export type AttachmentsOptions = {
   pool: AddressPool;
-  datapath: Datapath;
+  datapath: Pick<Datapath, 'wirePod' | 'cutPod' | 'checkPod' | 'reapLinks' | 'repair'>;
   ownNetns: Netns;
   /** Bytes, when neither the config nor a setting says otherwise. */
   defaultMtu: () => number;

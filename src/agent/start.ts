@@ -20,9 +20,12 @@ import { NodeState } from './node-state.ts';
 import type { Parts } from './parts.ts';
 import { PodConditions } from './pod-condition.ts';
 import { Quarantine } from './quarantine.ts';
+import { Rehearsal } from './rehearsal.ts';
 import { Repair } from './repair.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
+/** Of the rehearsal, while the kernel is compared with what should be there. */
+const FIRST_ROUNDS = 2;
 
 /** A node whose pool, kernel and attachments are known. */
 export type Serving = {
@@ -33,6 +36,7 @@ export type Serving = {
   attachments: Attachments;
   repair: Repair;
   quarantine: Quarantine;
+  rehearsal: Rehearsal | null;
 };
 
 /** From the journal, else from IMDS, for which it waits as long as it takes. */
@@ -144,8 +148,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     },
   });
   await startQueue(parts, pool, attachments, signal);
-  if (pool.enis().length > 0) await repair.now();
-  return { identity, cloud, pool, node, attachments, repair, quarantine };
+  const told = pool.enis();
+  const repaired = told.length > 0 ? repair.now() : undefined;
+  // While the kernel is read, the main thread has time.
+  const rehearsal = await Rehearsal.open(config.runDir, netns, cloud, log);
+  await rehearsal?.play(FIRST_ROUNDS);
+  await repaired;
+  if (repair.broken === null) pool.noteTold(told);
+  return { identity, cloud, pool, node, attachments, repair, quarantine, rehearsal };
 }
 
 /** Serves the DELs that came while no agent answered, then those that come the same way later. */

@@ -105,6 +105,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     rt: RtNetlink.open(netns),
     nf: NfNetlink.open(netns),
     nft: Nft.open(netns),
+    openPod: (pod) => RtNetlink.openBriefly(pod),
   };
   const memory = emptyMemory();
   const sysctls = openSysctlRecord(netns, options.sysctlFile);

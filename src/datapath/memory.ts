@@ -7,12 +7,16 @@ import type { Nft } from '../kernel/nftables.ts';
 import type { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { HeldPod, NodeDatapath } from './types.ts';
 
-export type Kernel = {
+/** What wiring and cutting a pod need. */
+export type Doors = {
   readonly netns: Netns;
   readonly rt: RtNetlink;
   readonly nf: NfNetlink;
-  readonly nft: Nft;
+  /** A socket for one batch in a pod's namespace. */
+  readonly openPod: (netns: Netns) => RtNetlink;
 };
+
+export type Kernel = Doors & { readonly nft: Nft };
 
 /** `at`: when it was cut, ms, monotonic. */
 export type CutLink = { readonly at: number; readonly group: number };

@@ -19,7 +19,7 @@ import {
   RULE_POD_SOURCE,
   slotKey,
 } from './marks.ts';
-import type { Kernel, Memory } from './memory.ts';
+import type { Doors, Memory } from './memory.ts';
 import { eniChain, PODS_MAP, podKey } from './nft.ts';
 import { podLinkConf, podLinkIpv6Off } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
@@ -45,7 +45,7 @@ export const elementAdd = (ifindex: number, ip: Ip, eni: EniSlot) => elementOp('
 export const elementDel = (ifindex: number, ip: Ip) =>
   elementOp('del', ifindex, ip, { deviceIndex: 0, networkCard: 0 });
 
-export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod {
+export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
   refuseBadSandbox(kernel, memory, w);
   const macs = linkMacs(w.hostIfname);
   const podMac = w.mac ?? macs.pod;
@@ -64,7 +64,7 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
       },
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
     ]);
-    if (configurePod(w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
+    if (configurePod(kernel, w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
     // The node's end drops what it should send until a work item of the kernel has seen its carrier; asking for the link
     // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
     kernel.rt.settleCarrier(link.index);
@@ -87,7 +87,7 @@ export function wirePod(kernel: Kernel, memory: Memory, w: PodWiring): WiredPod 
   }
 }
 
-function turnIpv6Off(kernel: Kernel, link: string): void {
+function turnIpv6Off(kernel: Doors, link: string): void {
   const { key, value } = podLinkIpv6Off(link);
   try {
     writeSysctl(kernel.netns, key, value);
@@ -97,7 +97,7 @@ function turnIpv6Off(kernel: Kernel, link: string): void {
   }
 }
 
-function refuseBadSandbox(kernel: Kernel, memory: Memory, w: PodWiring): void {
+function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
   if (!memory.ready.has(slotKey(w.eni))) {
     throw new PodwayError(
       'INTERNAL',
@@ -125,7 +125,7 @@ function refuseBadSandbox(kernel: Kernel, memory: Memory, w: PodWiring): void {
 }
 
 function createPair(
-  kernel: Kernel,
+  kernel: Doors,
   memory: Memory,
   w: PodWiring,
   hostMac: WiredPod['hostMac'],
@@ -168,7 +168,7 @@ function createPair(
 }
 
 /** Deletes links of ours that are on their way out and hold one of the two names. False: somebody else's is there. */
-function clearTheWay(kernel: Kernel, memory: Memory, w: PodWiring): boolean {
+function clearTheWay(kernel: Doors, memory: Memory, w: PodWiring): boolean {
   const own = kernel.rt.link(w.hostIfname);
   if (own) {
     if (own.up && memory.pods.has(w.hostIfname)) {
@@ -208,8 +208,13 @@ function routeOp(route: PodRoute, oif: number): RtOp {
 }
 
 /** One batch inside the pod: link up, address, gateway with its permanent neighbour, routes. Answers what leads to it. */
-function configurePod(w: PodWiring, index: number, hostMac: WiredPod['hostMac']): 'routes' | 'rules' {
-  using pod = RtNetlink.openBriefly(w.netns);
+function configurePod(
+  kernel: Doors,
+  w: PodWiring,
+  index: number,
+  hostMac: WiredPod['hostMac'],
+): 'routes' | 'rules' {
+  using pod = kernel.openPod(w.netns);
   const toGateway = { dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const;
   const ops: RtOp[] = [
     { op: 'link-set', index, up: true },
@@ -282,7 +287,7 @@ function dropPodRules(netns: Netns, ips: readonly Ip[]): void {
   );
 }
 
-function dropRulesAt(kernel: Kernel, netnsPath: string, ips: readonly Ip[]): void {
+function dropRulesAt(kernel: Doors, netnsPath: string, ips: readonly Ip[]): void {
   try {
     using netns = openNetns(netnsPath);
     if (netns.inode !== kernel.netns.inode) dropPodRules(netns, ips);
@@ -291,7 +296,7 @@ function dropRulesAt(kernel: Kernel, netnsPath: string, ips: readonly Ip[]): voi
   }
 }
 
-function addElements(kernel: Kernel, memory: Memory, w: PodWiring, ifindex: number): void {
+function addElements(kernel: Doors, memory: Memory, w: PodWiring, ifindex: number): void {
   // A link that somebody deleted has left its elements.
   const before = memory.indexes.get(w.hostIfname);
   if (before !== undefined) dropElements(kernel, before, w.ips);
@@ -313,7 +318,7 @@ function addElements(kernel: Kernel, memory: Memory, w: PodWiring, ifindex: numb
 }
 
 /** One by one: a batch with one that is gone already would delete none. */
-function dropElements(kernel: Kernel, ifindex: number, ips: readonly Ip[]): void {
+function dropElements(kernel: Doors, ifindex: number, ips: readonly Ip[]): void {
   for (const ip of ips) {
     try {
       kernel.nf.elements([elementDel(ifindex, ip)]);
@@ -324,7 +329,7 @@ function dropElements(kernel: Kernel, ifindex: number, ips: readonly Ip[]): void
   }
 }
 
-function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
+function undo(kernel: Doors, memory: Memory, w: PodWiring): void {
   memory.pods.delete(w.hostIfname);
   if (!memory.ruleless.delete(w.hostIfname)) dropPodRules(w.netns, w.ips);
   const ifindex = memory.indexes.get(w.hostIfname);
@@ -338,7 +343,7 @@ function undo(kernel: Kernel, memory: Memory, w: PodWiring): void {
  * First part of DEL. Setting the link down takes the routes by it away in the same call; the black holes behind them
  * take over. Idempotent, and needs nothing but the name.
  */
-export function cutPod(kernel: Kernel, memory: Memory, target: CutTarget, now: number): void {
+export function cutPod(kernel: Doors, memory: Memory, target: CutTarget, now: number): void {
   const { hostIfname } = target;
   const ips = memory.pods.get(hostIfname)?.ips ?? target.ips ?? routedIps(kernel, hostIfname);
   // A link that no sync has seen yet is asked for; one that is gone by then has its elements removed by the sync.
@@ -356,7 +361,7 @@ export function cutPod(kernel: Kernel, memory: Memory, target: CutTarget, now: n
   } else if (missing?.code !== 'ENODEV') throw missing;
 }
 
-function routedIps(kernel: Kernel, hostIfname: string): Ip[] {
+function routedIps(kernel: Doors, hostIfname: string): Ip[] {
   const link = kernel.rt.link(hostIfname);
   if (!link) return [];
   return kernel.rt

@@ -37,6 +37,7 @@ import {
   type NftElementOp,
 } from './netlink/set-element.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from './netlink/socket.ts';
+import type { Transport } from './netlink/transport.ts';
 import type { Netns } from './netns.ts';
 
 export { NetlinkError } from './errors.ts';
@@ -73,6 +74,11 @@ export class NfNetlink implements Disposable {
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
+  }
+
+  /** Over anything that takes requests and answers them. */
+  static over(transport: Transport): NfNetlink {
+    return new NfNetlink(new NetlinkSocket(transport));
   }
 
   static open(ns?: Netns): NfNetlink {

@@ -43,6 +43,7 @@ import {
 } from './netlink/route.ts';
 import { decodeRule, encodeRuleDump, encodeRuleOp, type Rule, type RuleOp } from './netlink/rule.ts';
 import { NETLINK_ROUTE, NetlinkSocket } from './netlink/socket.ts';
+import type { Transport } from './netlink/transport.ts';
 import type { Netns } from './netns.ts';
 
 export { NetlinkError } from './errors.ts';
@@ -138,6 +139,11 @@ export class RtNetlink implements Disposable {
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
+  }
+
+  /** Over anything that takes requests and answers them. */
+  static over(transport: Transport): RtNetlink {
+    return new RtNetlink(new NetlinkSocket(transport));
   }
 
   /** A socket in `ns` (the caller's namespace when absent); it stays there and is usable from anywhere. */

@@ -294,6 +294,23 @@ export function encodeLinkOp(w: ByteWriter, op: LinkOp): number {
   }
 }
 
+/** What the kernel says of a veth's end that leads to another namespace: what decodeLink reads. */
+export function encodeVeth(
+  w: ByteWriter,
+  end: { index: number; name: string; mac: Mac; mtu: number; group: number; peerIndex: number },
+): void {
+  const message = beginMessage(w, RTM_NEWLINK, 0);
+  putHeader(w, AF_UNSPEC, end.index, 0, 0);
+  putText(w, IFLA_IFNAME, end.name);
+  putCommon(w, end);
+  putU32(w, IFLA_LINK, end.peerIndex);
+  putU32(w, IFLA_LINK_NETNSID, 0);
+  const info = beginNest(w, IFLA_LINKINFO);
+  putText(w, IFLA_INFO_KIND, 'veth');
+  endNest(w, info);
+  endMessage(w, message);
+}
+
 /** A request for one link (by name or index), or for all of them. */
 export function encodeLinkGet(w: ByteWriter, which: string | number | null): void {
   const message = beginMessage(w, RTM_GETLINK, which === null ? NLM_F_DUMP : 0);
