@@ -72,7 +72,7 @@ test('a comparison lists the node once and gives way between pods', async () => 
   const datapath = standIn({
     observeNode: () => {
       listed++;
-      return { podLinks: [], routes: [], elements: [] };
+      return { podLinks: [], routes: [], elements: [], addresses: [] };
     },
     checkPod: () => {
       turns.push(turn);

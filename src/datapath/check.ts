@@ -2,7 +2,7 @@
 // that later plugins of a chain added are none of its business (specs of CNI: CHECK allows them).
 import { formatCidr, formatIp, hostCidr } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
-import { type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
+import { type Address, type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
 import { POD_GATEWAY } from './desired.ts';
 import type { PodElement } from './diff.ts';
 import { isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
@@ -17,6 +17,8 @@ export type NodeView = {
   readonly podLinks: readonly Link[];
   readonly routes: readonly Route[];
   readonly elements: readonly PodElement[];
+  /** On the node's own links. */
+  readonly addresses: readonly Address[];
 };
 
 export function observeNode(kernel: Kernel): NodeView {
@@ -25,6 +27,7 @@ export function observeNode(kernel: Kernel): NodeView {
     podLinks,
     routes: kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL }),
     elements: observeElements(kernel, podLinks),
+    addresses: kernel.rt.addresses(),
   };
 }
 
@@ -89,6 +92,8 @@ function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | unde
     }
   }
   for (const ip of target.ips) {
+    const taken = view.addresses.find((address) => address.ip === ip);
+    if (taken) wrong.push(`${formatIp(ip)} is on link ${taken.index} of the node, which takes its packets`);
     if (!view.routes.some((route) => route.oif === link?.index && route.dst.ip === ip)) {
       wrong.push(`route to ${formatIp(ip)} is missing in table ${PODS_TABLE}`);
     }

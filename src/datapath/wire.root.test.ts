@@ -318,6 +318,13 @@ describe('wiring', needsRoot, () => {
         assert.match(wrong().join('; '), says);
       });
     }
+    it('says that a link of the node has its address', () => {
+      wire();
+      vpc.ip('node', 'addr add 10.0.0.120/32 dev lo');
+      const found = wrong().join('; ');
+      vpc.ip('node', 'addr del 10.0.0.120/32 dev lo');
+      assert.match(found, /10\.0\.0\.120 is on link 1 of the node/);
+    });
     it('says that the namespace is missing', () => {
       const where = wire();
       deleteNetns(vpc.name(where));
