@@ -44,7 +44,10 @@ function runCommand(): Command {
     'podway pod run once -- sh -c "ip address; sleep 60"',
   ])
     .argument('<name>', 'name of the pod')
-    .argument('[cmd...]', 'command, after --; else the built-in server on TCP and UDP 8080')
+    .argument(
+      '[cmd...]',
+      "command, after --, as root in this machine's file system; else the built-in server on TCP and UDP 8080",
+    )
     .option('--node <node>', 'the node to run on (else the scheduler chooses)')
     .option('--label <k=v>', 'a label', collect)
     .option('--timeout <time>', 'how long to wait', '60s')

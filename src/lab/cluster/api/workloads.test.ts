@@ -151,6 +151,21 @@ const refused: [string, string, object, RegExp][] = [
     /`selector` does not match template `labels`/,
   ],
   [
+    'an annotation of a template that no pod could have',
+    DEPLOYMENTS,
+    {
+      ...workload(one),
+      spec: {
+        ...workload(one).spec,
+        template: {
+          metadata: { labels: { app: 'w' }, annotations: { 'not a key': 'x' } },
+          spec: { containers: one },
+        },
+      },
+    },
+    /spec\.template\.metadata\.annotations: Invalid value: "not a key"/,
+  ],
+  [
     'no selector',
     DEPLOYMENTS,
     { metadata: { name: 'w' }, spec: { template: { spec: { containers: one } } } },

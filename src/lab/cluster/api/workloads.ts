@@ -6,6 +6,7 @@ import type { LabelSelector } from '../../../kube/types.ts';
 import { type DaemonSet, type Deployment, type Job, type PodTemplate, podsOf } from '../workloads.ts';
 import { invalidValue, required, type StatusCause } from './errors.ts';
 import type { Any, HookContext } from './kinds.ts';
+import { metadataProblems } from './metadata.ts';
 import { checkPodSpec, completePodSpec } from './pods.ts';
 
 type Spec = Record<string, unknown> & { template?: PodTemplate; selector?: LabelSelector };
@@ -141,6 +142,8 @@ function checkWorkload(spec: Spec, before: Any | null, restartPolicies: readonly
   const old = before === null ? undefined : specOf(before);
   const fresh = !isDeepStrictEqual(template.spec?.containers, old?.template?.spec?.containers);
   causes.push(...checkPodSpec(template.spec, 'spec.template.spec', restartPolicies, fresh));
+  for (const { field, ...cause } of metadataProblems(template.metadata ?? {}))
+    causes.push({ ...cause, field: `spec.template.${field}` });
   if (selector === undefined) return causes;
   if (old !== undefined && !isDeepStrictEqual(selector, old.selector))
     causes.push(invalidValue('spec.selector', selector, 'field is immutable'));

@@ -1,6 +1,6 @@
 // For tests: an API with the controllers on it and, in place of nodes, a watch that makes pods run and end at once.
 import { pino } from 'pino';
-import type { Node, Pod } from '../../../kube/index.ts';
+import type { KubeObject, Node, Pod } from '../../../kube/index.ts';
 import { nodes, pods } from '../../../kube/index.ts';
 import { ApiError, type Store } from '../api/index.ts';
 import { type Harness, startApi } from '../api/testing.ts';
@@ -18,10 +18,11 @@ export type Cluster = AsyncDisposable & {
   restart(): Promise<void>;
 };
 
-/** `exit`: how a pod with a command ends; undefined keeps it running. */
+/** `exit`: how a pod with a command ends; undefined keeps it running. `refused`: what controllers may not create. */
 export async function startCluster(
   nodeNames: readonly string[],
   exit: (pod: Pod) => number | undefined = () => undefined,
+  refused: (object: KubeObject) => ApiError | undefined = () => undefined,
 ): Promise<Cluster> {
   const h = await startApi();
   for (const name of nodeNames)
@@ -34,7 +35,13 @@ export async function startCluster(
     (h.api.store.list(pods) as Pod[]).filter((pod) => !pod.metadata.deletionTimestamp && !isEnded(pod));
   const open = () => {
     const { store } = h.api;
-    const controllers = new Controllers({ store, log: pino({ level: 'silent' }) });
+    const guarded = Object.create(store) as Store;
+    guarded.create = (resource, object, namespace) => {
+      const refusal = refused(object as KubeObject);
+      if (refusal) throw refusal;
+      return store.create(resource, object, namespace);
+    };
+    const controllers = new Controllers({ store: guarded, log: pino({ level: 'silent' }) });
     const watch = store.watch(pods, ({ type, object }) => {
       const all = alive();
       samples.push({ all: all.length, ready: all.filter(isReady).length });
