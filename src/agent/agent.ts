@@ -49,6 +49,8 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     await nextTurn();
     void rehearsal?.finish(parts.load, signal);
     const { identity, pool, repair, quarantine } = serving;
+    // Repairs go on whether or not EC2 answers.
+    const repairing = repair.keep(signal);
     await pool.start(signal);
     await repair.now();
     parts.log.info(
@@ -56,7 +58,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
       'the agent is ready',
     );
     void keepTrimmed(() => parts.load.requests, signal);
-    await Promise.all([repair.keep(signal), quarantine.keep(signal)]);
+    await Promise.all([repairing, quarantine.keep(signal)]);
     await pool.stopped();
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -72,7 +72,8 @@ export function createMetrics() {
     inFlight: new Gauge({ name: 'podway_cni_in_flight', help: 'CNI requests being served.', registers }),
     repairs: new Counter({
       name: 'podway_datapath_repairs_total',
-      help: 'Kernel objects of ours that others changed and that were put back.',
+      help: 'Kernel objects of ours that others changed and that were put back, by part of the datapath.',
+      labelNames: ['kind'] as const,
       registers,
     }),
     memory: new Gauge({

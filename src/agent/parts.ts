@@ -37,6 +37,7 @@ const REASONS: Record<Telling['kind'], string> = {
   'restored-link': 'LinkRestored',
   'eni-link': 'EniWithoutLink',
   obstacle: 'ForwardingObstructed',
+  'kernel-rule': 'KernelRuleRestored',
 };
 
 /** A flushed table of routes is one line of the log, whatever it held. */
@@ -81,8 +82,8 @@ export function openParts(config: AgentConfig) {
     sysctlFile: join(runDir, 'sysctls.json'),
     addsQueued: () => load.adds > 0,
     repair: config.settings.repair,
-    onRepair: (changes) => {
-      metrics.repairs.inc(changes.length);
+    onRepair: (changes, counts) => {
+      for (const [kind, count] of counts) metrics.repairs.inc({ kind }, count);
       log.warn(
         { changes: changes.slice(0, LOGGED_CHANGES), of: changes.length },
         'put back what was changed',

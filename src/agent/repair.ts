@@ -69,8 +69,7 @@ export class Repair {
       if (signal.aborted) return;
       if (turn % FULL_EVERY === 0) await this.now();
       else this.soon(['sysctls']);
-      if (turn % FULL_EVERY === 1) this.#tellObstacles();
-      await this.#o.lostLinks.learn();
+      await this.#lookAround(turn);
     }
   }
 
@@ -79,10 +78,17 @@ export class Repair {
     if (turn % FULL_EVERY === 1 && (await this.#o.node.learnVpc(signal)) && !signal.aborted) await this.now();
   }
 
-  /** Others that stand in the way are told of; what is theirs is left to them. */
-  #tellObstacles(): void {
-    const { datapath, tell } = this.#o;
-    for (const text of datapath.obstacles()) tell({ kind: 'obstacle', object: text, text });
+  /** What no repair waits for: pods' ends are read, and others that stand in the way are told of. Never rejects. */
+  async #lookAround(turn: number): Promise<void> {
+    const { datapath, lostLinks, tell, log } = this.#o;
+    try {
+      if (turn % FULL_EVERY === 1)
+        for (const text of datapath.obstacles()) tell({ kind: 'obstacle', object: text, text });
+      await lostLinks.learn();
+    } catch (error) {
+      if (!this.#stop.aborted)
+        log.warn({ error: (error as Error).message }, 'the node could not be looked at in full');
+    }
   }
 
   async #lookAtPending(): Promise<void> {

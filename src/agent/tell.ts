@@ -14,7 +14,8 @@ export type Telling = {
     | 'lost-link'
     | 'restored-link'
     | 'eni-link'
-    | 'obstacle';
+    | 'obstacle'
+    | 'kernel-rule';
   /** Names the thing; the same as long as it is the same thing. */
   object: string;
   text: string;

@@ -48,7 +48,7 @@ export type DatapathOptions = {
   /** enforce (default): what others change is put back. report: it is told; a new state of the node is still made. */
   repair?: 'enforce' | 'report';
   /** Called with what a sync put right although the state, pods aside, was the same as before. */
-  onRepair?: (changes: readonly string[]) => void;
+  onRepair?: (changes: readonly string[], counts: ReadonlyMap<Part, number>) => void;
   /** Called once for each thing that is told rather than put right, and again when it is there after a while without. */
   onTold?: (told: Told) => void;
   /** Milliseconds, monotonic. */
@@ -204,7 +204,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     try {
       result = await syncKernel({ kernel, memory, sysctls, parts, pass, now, tell });
     } finally {
-      if (isDrift && pass.changes.length > 0) options.onRepair?.(pass.changes);
+      if (isDrift && pass.changes.length > 0) options.onRepair?.(pass.changes, pass.counts);
       if (pass.changes.length > 0) log.debug({ changes: pass.changes }, 'datapath synced');
     }
     for (const eni of node.enis) if (memory.ready.has(slotKey(eni))) met.add(eni.id);

@@ -1,5 +1,6 @@
 // One sync's verdicts: each difference is asked for by its object before it is put right, once for each object, and is
 // then done or withheld. What is withheld is not lost: `retryAt` says when the next sync may put it right.
+import type { Part } from './parts.ts';
 
 /** What is to be done about a difference: put right, left until a time (ms), or left as it is. */
 export type Ruling = 'repair' | { readonly until: number | null };
@@ -7,9 +8,12 @@ export type Rule = (object: string, text: string) => Ruling;
 
 export class Pass {
   readonly changes: string[] = [];
+  /** How many things of each part were put right. */
+  readonly counts = new Map<Part, number>();
   readonly #rulings = new Map<string, Ruling>();
   readonly #rule: Rule;
   #retryAt: number | null = null;
+  #part: Part = 'sysctls';
 
   constructor(rule: Rule) {
     this.#rule = rule;
@@ -38,7 +42,13 @@ export class Pass {
     return false;
   }
 
+  /** What is done from now on belongs to this part. */
+  enter(part: Part): void {
+    this.#part = part;
+  }
+
   done(text: string): void {
     this.changes.push(text);
+    this.counts.set(this.#part, (this.counts.get(this.#part) ?? 0) + 1);
   }
 }

@@ -77,6 +77,7 @@ export function syncElements(
   wantedChains: ReadonlySet<string>,
   pass: Pass,
 ): void {
+  pass.enter('elements');
   const links = kernel.rt.links();
   const indexes = new Map(links.map((link) => [link.name, link.index]));
   const names = new Map(links.map((link) => [link.index, link.name]));

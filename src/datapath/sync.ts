@@ -53,6 +53,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
 
   if (parts.has('sysctls')) syncSysctls(kernel, memory, sysctls, node, eniLinks, pass);
   memory.marks = assignMarks(node.enis, recordedMarks(kernel));
+  pass.enter('links');
   if (parts.has('links') || parts.has('addresses')) {
     for (const eni of node.enis) {
       const link = eniLinks.get(slotKey(eni));
@@ -65,12 +66,17 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
     sweepOrphans(kernel, memory, podLinks, now(), pass);
     releaseLeavingLinks(kernel, node, (text) => pass.done(text));
   }
+  pass.enter('addresses');
   if (parts.has('addresses')) syncAddresses(kernel, memory, node, links, pass, { now: now(), tell });
-  if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass);
+  pass.enter('rules');
+  if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass, tell);
+  pass.enter('routes');
   // A link that was down, or had no address, has lost its routes, and the kernel tells nobody.
   if (parts.has('routes') || parts.has('links') || parts.has('addresses'))
     syncRoutes(kernel, memory, node, eniLinks, pass);
+  pass.enter('neighbours');
   if (parts.has('neighbours')) syncNeighbours(kernel, memory, node, eniLinks, pass);
+  pass.enter('table');
   const text = tableText(memory, node, eniLinks);
   if (parts.has('table')) await syncTable(kernel, memory, text, pass);
   else if (parts.has('elements')) syncElements(kernel, memory, chainsOf(text), pass);
@@ -93,13 +99,22 @@ const recordedMarks = (kernel: Kernel) =>
     .filter((rule) => rule.protocol === PROTOCOL && rule.priority === RULE_ENI)
     .map((rule) => ({ table: rule.table, mark: rule.fwmark }));
 
-function syncRules(kernel: Kernel, node: NodeDatapath, marks: ReadonlyMap<string, number>, pass: Pass): void {
+function syncRules(
+  kernel: Kernel,
+  node: NodeDatapath,
+  marks: ReadonlyMap<string, number>,
+  pass: Pass,
+  tell: (told: Told) => void,
+): void {
   const observed = kernel.rt.rules();
-  applyChanges(
-    kernel,
-    [...diffRules(observed, desiredRules(node, marks)), ...missingKernelRules(observed, familiesOf(node))],
-    pass,
-  );
+  applyChanges(kernel, diffRules(observed, desiredRules(node, marks)), pass);
+  const kernels = missingKernelRules(observed, familiesOf(node));
+  applyChanges(kernel, kernels, pass);
+  // They bear no mark of ours: whoever took them away should know who put them back.
+  for (const { object, text } of kernels) {
+    if (pass.changes.includes(text))
+      tell({ kind: 'kernel-rule', object, text: `somebody removed ${object}: ${text}` });
+  }
 }
 
 function syncRoutes(

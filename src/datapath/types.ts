@@ -114,8 +114,8 @@ export type CheckTarget = {
 
 /** Something that others do and that is told rather than put right. `object` is the same as long as it is the same thing. */
 export type Told = {
-  /** withheld: the node only reports. fight: put back again and again. address: a pod's, on a link of the node. */
-  readonly kind: 'withheld' | 'fight' | 'address';
+  /** withheld: the node only reports. fight: put back again and again. address: a pod's, on a link of the node. kernel-rule: put back. */
+  readonly kind: 'withheld' | 'fight' | 'address' | 'kernel-rule';
   readonly object: string;
   readonly text: string;
   /** Whose pod it concerns, where it is one's. */
