@@ -27,6 +27,8 @@ export class FakeCloud implements Cloud {
   describeLag: ((truth: EniDescription[]) => EniDescription[]) | undefined;
   readonly #subnets = new Map<string, Subnet>();
   readonly #tokens = new Map<string, EniId>();
+  /** Assigned to nobody, and to be had by name only. */
+  readonly #loose = new Set<Ipv4>();
   readonly #settings: Required<Pick<FakeSettings, 'enis' | 'ipv4PerEni'>>;
   #next = 1;
 
@@ -79,7 +81,7 @@ export class FakeCloud implements Cloud {
   vacate(subnetId: string): void {
     const subnet = this.#subnets.get(subnetId)!;
     const held = new Set([...this.enis.values()].flatMap((eni) => eni.addresses.map((a) => a.ip)));
-    for (const ip of subnet.used) if (!held.has(ip)) subnet.used.delete(ip);
+    for (const ip of subnet.used) if (!held.has(ip) && !this.#loose.has(ip)) subnet.used.delete(ip);
   }
 
   freeIn(subnetId: string): number {
@@ -95,7 +97,14 @@ export class FakeCloud implements Cloud {
       return;
     }
     eni.addresses = eni.addresses.filter((one) => one.ip !== ip);
-    if (free) this.#subnets.get(eni.subnetId)!.used.delete(ip);
+    // It stays with nobody: EC2 has thousands of others to give out first.
+    if (free) this.#loose.add(ip);
+  }
+
+  /** Moves an address to another interface of the node, as EC2 may when it is free for a moment. */
+  moveTo(eniId: EniId, from: EniId, ip: Ipv4): void {
+    this.takeAway(from, ip);
+    this.#eni(eniId, 'moveTo').addresses.push({ ip, primary: false, public: false });
   }
 
   /** Moves an address to an interface of somebody else, whose id it answers. */
@@ -243,7 +252,7 @@ export class FakeCloud implements Cloud {
       const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
       const { used } = this.#subnets.get(eni.subnetId)!;
       const named = ips.filter((ip) => !eni.addresses.some((one) => one.ip === ip));
-      if (named.length === 0 || named.some((ip) => used.has(ip))) {
+      if (named.length === 0 || named.some((ip) => used.has(ip) && !this.#loose.has(ip))) {
         throw new CloudError(
           'AssignPrivateIpAddresses',
           'InvalidParameterValue',
@@ -252,7 +261,10 @@ export class FakeCloud implements Cloud {
       }
       if (eni.addresses.length + named.length > this.#settings.ipv4PerEni)
         throw limit('AssignPrivateIpAddresses');
-      for (const ip of named) used.add(ip);
+      for (const ip of named) {
+        used.add(ip);
+        this.#loose.delete(ip);
+      }
       eni.addresses.push(...named.map((ip) => ({ ip, primary: false, public: false })));
     });
   }

@@ -77,6 +77,10 @@ export class Leases {
       this.#core.unrecorded = [...this.#core.unrecorded, record];
     }
     this.#core.leases.delete(key);
+    const eni = lease.eni && this.#core.state.enis.get(lease.eni.id);
+    // What EC2 has taken meanwhile is nobody's now, and can be forgotten.
+    if (eni && (eni.missingSince !== null || lease.ips.some((ip) => eni.blocks.get(ip)?.missingSince)))
+      this.#core.reconcileSoon();
     if (lease.owner.link !== undefined) this.#nameless--;
     return lease;
   }

@@ -7,8 +7,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formatIp, type Ip } from '../base/ip.ts';
-import { CloudError, type EniDescription } from '../cloud/port.ts';
+import { formatIp, type Ip, type Ipv4 } from '../base/ip.ts';
+import { CloudError, type EniDescription, type EniId } from '../cloud/port.ts';
 import { type Lease, ownerKey } from './state.ts';
 import { podOwner, settle, TestNode } from './testkit.ts';
 
@@ -23,6 +23,8 @@ type Event =
   | { kind: 'kill'; after: number }
   | { kind: 'fail'; calls: number; when: 'before' | 'after'; code: string }
   | { kind: 'lag'; seconds: number }
+  | { kind: 'take'; pick: number }
+  | { kind: 'detach' }
   | { kind: 'full' }
   | { kind: 'roomy' };
 
@@ -61,6 +63,8 @@ const event: fc.Arbitrary<Event> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ kind: fc.constant('lag' as const), seconds: fc.constantFrom(0, 5, 20) }),
   },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('take' as const), pick: fc.nat(40) }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'detach' as const }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'full' as const }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'roomy' as const }) },
 );
@@ -75,6 +79,10 @@ class ChaosNode {
   readonly answered = new Map<string, Lease>();
   /** When an address was released, by the latest that its holder could still be using it. */
   readonly releasedAt = new Map<Ip, number>();
+  /** Taken by others and not back yet. */
+  readonly #takenByOthers = new Set<Ip>();
+  /** Until the pool attaches it again, more addresses may come to it and be given out. */
+  readonly #detachedByOthers = new Set<EniId>();
   #killIn = -1;
   #generation = 0;
   #dead = false;
@@ -164,7 +172,8 @@ class ChaosNode {
     const there = this.#attached();
     for (const [key, lease] of this.answered) {
       for (const ip of lease.ips) {
-        if (!there.has(ip))
+        if (there.has(ip)) this.#takenByOthers.delete(ip);
+        else if (!this.#isTaken(ip))
           this.problem ??= new Error(`${formatIp(ip)} held by ${key} was given back by ${action}`);
       }
     }
@@ -214,11 +223,39 @@ class ChaosNode {
     else if (event.kind === 'fail')
       this.#failures = { calls: event.calls, when: event.when, code: event.code };
     else if (event.kind === 'lag') this.#lag = event.seconds;
+    else if (event.kind === 'take') this.#take(event.pick);
+    else if (event.kind === 'detach') await this.#detach();
     else if (event.kind === 'full') node.cloud.occupy('subnet-0a', 3);
     else node.cloud.vacate('subnet-0a');
     await settle(4);
     await this.revive();
     this.checkPool();
+  }
+
+  /** Somebody unassigns the address of a pod. */
+  #take(pick: number): void {
+    const leases = [...this.answered.values()];
+    const lease = leases[pick % leases.length];
+    const ip = lease?.ips[0] as Ipv4 | undefined;
+    if (!lease?.eni || ip === undefined || !this.#attached().has(ip)) return;
+    this.#takenByOthers.add(ip);
+    this.node.cloud.takeAway(lease.eni.id, ip, true);
+  }
+
+  #isTaken(ip: Ip): boolean {
+    if (this.#takenByOthers.has(ip)) return true;
+    const eni = [...this.node.cloud.enis.values()].find((one) => one.addresses.some((at) => at.ip === ip));
+    return eni !== undefined && this.#detachedByOthers.has(eni.id);
+  }
+
+  /** Somebody detaches an ENI that has pods. */
+  async #detach(): Promise<void> {
+    const lease = [...this.answered.values()].find((one) => one.eni && one.eni.deviceIndex > 0);
+    const eni = lease?.eni && this.node.cloud.enis.get(lease.eni.id);
+    if (!eni?.attachment) return;
+    this.#detachedByOthers.add(eni.id);
+    eni.attachment = null;
+    eni.status = 'available';
   }
 
   add(): void {
@@ -232,7 +269,7 @@ class ChaosNode {
           const now = this.node.clock.now();
           for (const ip of lease.ips) {
             assert.ok(
-              this.#attached().has(ip),
+              this.#attached().has(ip) || this.#isTaken(ip),
               `${formatIp(ip)} was given out and EC2 does not route it here`,
             );
             const holder = [...this.answered].find(([, other]) => other.ips.includes(ip));
@@ -294,6 +331,10 @@ class ChaosNode {
     const { pool, cloud } = this.node;
     assert.equal(pool.state.creations.size, 0, 'a creation is left over');
     assert.equal(pool.state.busy.size, 0, 'a call is left over');
+    assert.equal(pool.state.taken.size, 0, 'an address that nobody has is not had back');
+    const there = this.#attached();
+    for (const lease of this.answered.values())
+      assert.ok(there.has(lease.ips[0]!), `${formatIp(lease.ips[0]!)} was not had back`);
     const known = [...pool.state.enis.keys()].sort();
     assert.deepEqual(known, [...cloud.enis.keys()].sort(), 'the pool and the cloud know other ENIs');
     for (const eni of pool.state.enis.values()) {

@@ -208,6 +208,8 @@ export class Reconciler {
         `EC2 and the pool differ: ${one.kind}: ${describeObservation(one)}`,
       );
     }
+    // It may hang loose now, and is ours to delete.
+    if (folded.observations.some((one) => one.kind === 'eni-gone')) this.soon(true);
     // What is new is told by the setup that the planner asks for; what has left is told here.
     if (folded.observations.some((one) => /-(missing|gone)$/.test(one.kind))) {
       await tellListeners(core).catch((error) =>

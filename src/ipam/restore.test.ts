@@ -69,6 +69,20 @@ test('an address that another interface has by now is quarantined and told once;
   assert.equal(viewOf(node, gone)[0]!.state, 'held');
 });
 
+test('an address that came to another ENI of the node is had back from there', async () => {
+  await using busy = await busyNode();
+  const { node, leases } = busy;
+  const lease = onSecond(leases);
+  for (const one of leases.slice(0, 2)) node.pool.release(one.owner);
+  const first = leases[0]!;
+  node.cloud.takeAway(first.eni.id, first.ips[0] as Ipv4, true);
+  node.cloud.moveTo(first.eni.id, lease.eni.id, lease.ips[0] as Ipv4);
+  await node.clock.advance(3 * MINUTE);
+  assert.equal(hasAll(node, [lease]), true);
+  assert.deepEqual(told(node), []);
+  assert.equal(viewOf(node, lease).length, 1);
+});
+
 test('the address of a pod that ends while another has it is nobody’s here', async () => {
   await using busy = await busyNode();
   const { node, leases } = busy;

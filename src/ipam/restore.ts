@@ -4,10 +4,19 @@
 import { formatIp, hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
 import { CloudError, type EniId, isNotFound } from '../cloud/port.ts';
 import { describeOne, onceKnown, poll } from './attachment.ts';
-import { type Core, commit, pause, unpause } from './core.ts';
+import { type Core, commit, pause, setBusy, setSettled, unpause } from './core.ts';
 import { failed } from './failure.ts';
 import { eniRecord } from './records.ts';
-import { type Eni, type Lease, newBlock, type Taken, withEni, withoutEni } from './state.ts';
+import {
+  type Eni,
+  type Lease,
+  newBlock,
+  type Taken,
+  withEni,
+  withEntry,
+  withoutEni,
+  withoutEntry,
+} from './state.ts';
 
 /** What happens to an address while a pod holds it; told once for each change. */
 export type AddressNews = {
@@ -29,7 +38,10 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
     const holders = isRefusal(error) ? await holdersOf(core, eniId, ips).catch(() => null) : null;
     const others = [...(holders ?? [])].filter(([, holder]) => holder !== eniId);
     back = [...(holders ?? [])].filter(([, holder]) => holder === eniId).map(([ip]) => ip);
-    noteTaken(core, new Map(others.map(([ip, holder]) => [ip, `EC2 has given it to ${holder}`])));
+    const taken = new Map<Ip, string>();
+    for (const [ip, holder] of others)
+      if (!(await giveUp(core, holder, ip))) taken.set(ip, `EC2 has given it to ${holder}`);
+    noteTaken(core, taken);
     if (!holders || holders.size === 0) {
       failed(core, error, [`eni:${eniId}`], null, fields);
       return;
@@ -51,6 +63,33 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
     'assigned addresses again that pods hold and that EC2 had taken away',
   );
   noteRestored(core, back);
+}
+
+/**
+ * EC2 may have given the address to another ENI of this node, as one of many that the pool asked for: there it is of no
+ * use, and is unassigned. False when it is somebody else's, or that ENI's own.
+ */
+async function giveUp(core: Core, holder: EniId, ip: Ip): Promise<boolean> {
+  const block = core.state.enis.get(holder)?.blocks.get(ip);
+  if (!block || block.foreign || core.state.busy.has(holder)) return false;
+  setBusy(core, holder, 0);
+  try {
+    await core.cloud.unassignPrivateIps(holder, [ip as Ipv4], core.signal);
+    const eni = core.state.enis.get(holder)!;
+    const now = core.clock.now();
+    const without: Eni = {
+      ...eni,
+      blocks: withoutEntry(eni.blocks, ip),
+      returned: withEntry(eni.returned, ip, now),
+    };
+    commit(core, withEni(core.state, without), eniRecord(without));
+    return true;
+  } catch (error) {
+    failed(core, error, [`eni:${holder}`], null, { eni: holder, address: formatIp(ip) });
+    return false;
+  } finally {
+    setSettled(core, holder);
+  }
 }
 
 const isRefusal = (error: unknown): boolean => error instanceof CloudError && error.code === 'INTERNAL';
