@@ -143,7 +143,7 @@ export async function bench(): Promise<BenchResult[]> {
           .map((name) => `${tag}-${name} /run/netns/${name}`)
           .join('\n'),
       ).then((text) => {
-        if (text.split('\n').some((line) => / [1-9]\d* \d+$/.test(line) && !line.startsWith('total')))
+        if (text.split('\n').some((line) => /^\S+ [1-9]/.test(line) && !line.startsWith('total')))
           throw new Error(`${verb}: ${readFileSync(join(dir, 'out'), 'utf8').slice(-1000)}`);
       });
 

@@ -1,8 +1,8 @@
 /*
  * launch: executes a CNI plugin as a runtime does and times each call, from posix_spawn to the exit seen by waitpid.
  * usage: launch PLUGIN VERB AT_ONCE CONFIG IFNAME OUT   (standard input: a line "CONTAINER_ID NETNS_PATH" for each call)
- * prints for each call "CONTAINER_ID EXIT NANOSECONDS" and at the end "total NANOSECONDS"; the plugins' own output is
- * appended to OUT. CNI_PATH and CNI_ARGS are passed on. A launch from Node costs a millisecond of its own; this does not.
+ * prints for each call "CONTAINER_ID EXIT NANOSECONDS ENDED" (ENDED since 1970) and at the end "total NANOSECONDS"; the
+ * plugins' own output is appended to OUT. CNI_PATH and CNI_ARGS are passed on. A launch from Node costs a millisecond of its own; this does not.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,15 +25,15 @@ struct call {
 	char id[80];
 	char netns[256];
 	pid_t pid;
-	int64_t started, took;
+	int64_t started, took, ended;
 	int exit_code;
 };
 
-static int64_t now(void)
+static int64_t now(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
@@ -71,7 +71,7 @@ static void start(struct call *call, char **argv)
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, 0, argv[4], O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&files, 1, argv[6], O_WRONLY | O_CREAT | O_APPEND, 0600);
-	call->started = now();
+	call->started = now(CLOCK_MONOTONIC);
 	errno = posix_spawn(&call->pid, argv[1], &files, NULL, child_argv, env);
 	if (errno)
 		die(argv[1]);
@@ -90,7 +90,7 @@ int main(int argc, char **argv)
 	}
 	while (count < MAX_CALLS && scanf("%79s %255s", calls[count].id, calls[count].netns) == 2)
 		count++;
-	began = now();
+	began = now(CLOCK_MONOTONIC);
 	while (next < count || running > 0) {
 		int status;
 		pid_t pid;
@@ -105,16 +105,17 @@ int main(int argc, char **argv)
 		for (int i = 0; i < next; i++) {
 			if (calls[i].pid != pid)
 				continue;
-			calls[i].took = now() - calls[i].started;
+			calls[i].took = now(CLOCK_MONOTONIC) - calls[i].started;
+			calls[i].ended = now(CLOCK_REALTIME);
 			calls[i].exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 			calls[i].pid = 0;
 			running--;
 			break;
 		}
 	}
-	began = now() - began;
+	began = now(CLOCK_MONOTONIC) - began;
 	for (int i = 0; i < count; i++)
-		printf("%s %d %lld\n", calls[i].id, calls[i].exit_code, (long long)calls[i].took);
+		printf("%s %d %lld %lld\n", calls[i].id, calls[i].exit_code, (long long)calls[i].took, (long long)calls[i].ended);
 	printf("total %lld\n", (long long)began);
 	return 0;
 }

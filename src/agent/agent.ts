@@ -44,6 +44,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     servers.push(...(await openSockets(parts, gate, signal)));
     const serving = await startNode(parts, signal);
     rehearsal = serving.rehearsal;
+    parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
     gate.open(serving);
     // Whoever waited at the gate is served before the node turns to EC2.
     await nextTurn();

@@ -69,6 +69,11 @@ export function createMetrics() {
       help: 'DELs queued on disk by the plugin.',
       registers,
     }),
+    servingSince: new Gauge({
+      name: 'podway_serving_since_seconds',
+      help: 'Unix time from which this agent has served ADD.',
+      registers,
+    }),
     inFlight: new Gauge({ name: 'podway_cni_in_flight', help: 'CNI requests being served.', registers }),
     repairs: new Counter({
       name: 'podway_datapath_repairs_total',
