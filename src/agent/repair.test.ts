@@ -46,7 +46,7 @@ beforeEach(() => {
           concern = onConcern;
           return { close: () => {} };
         },
-        obstacles: () => [],
+        obstacles: async () => [],
       } as unknown as Datapath,
       lostLinks: {
         restore: async (links: readonly string[]) => {

@@ -83,7 +83,7 @@ export class Repair {
     const { datapath, lostLinks, tell, log } = this.#o;
     try {
       if (turn % FULL_EVERY === 1)
-        for (const text of datapath.obstacles()) tell({ kind: 'obstacle', object: text, text });
+        for (const text of await datapath.obstacles()) tell({ kind: 'obstacle', object: text, text });
       await lostLinks.learn();
     } catch (error) {
       if (!this.#stop.aborted)

@@ -76,7 +76,7 @@ export type Datapath = {
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks(): ReadonlyMap<Ip, string>;
   /** One sentence for everybody else who stands in the way of pods' packets: chains that drop, managers of our links. */
-  obstacles(): string[];
+  obstacles(): Promise<string[]>;
   /** Removes the connection tracking entries that name the address; how many there were. */
   forgetAddress(ip: Ip): Promise<number>;
   /** Removes all that is ours and puts the sysctls back: for a node that has no pod and no ENI of ours any more. */
@@ -121,6 +121,8 @@ export function createDatapath(options: DatapathOptions): Datapath {
   let tail: Promise<unknown> = Promise.resolve();
   /** What the last sync made true, pods aside: with the same again, a change is a repair. */
   let settled: string | undefined;
+  /** Chains of others that drop, as of their last change. */
+  let drops: string[] = [];
   /** The sync that has not begun: whoever asks meanwhile is served by it. */
   let waiting: Request | undefined;
 
@@ -256,7 +258,13 @@ export function createDatapath(options: DatapathOptions): Datapath {
     observeNode: () => observeNode(kernel),
     checkPod: (target, view) => checkPod(kernel, target, view),
     onLinks: () => memory.onLinks,
-    obstacles: () => [...forwardDrops(kernel.nf), ...managersOf(kernel, memory)],
+    async obstacles() {
+      if (memory.foreignChanged) {
+        memory.foreignChanged = false;
+        drops = await forwardDrops(kernel.nf);
+      }
+      return [...drops, ...managersOf(kernel, memory)];
+    },
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>
       enqueue(async () => {

@@ -16,7 +16,7 @@ describe('others in the way', needsRoot, () => {
     pods.add('pod-a', '10.0.0.77', eni0);
     pods.add('pod-b', '10.0.0.120', eni1);
     using nf = NfNetlink.open(vpc.node);
-    assert.deepEqual(forwardDrops(nf), []);
+    assert.deepEqual(await forwardDrops(nf), []);
     vpc.nft(
       'node',
       `table ip harmless {
@@ -25,7 +25,7 @@ describe('others in the way', needsRoot, () => {
         chain called { drop; }
       }`,
     );
-    assert.deepEqual(forwardDrops(nf), []);
+    assert.deepEqual(await forwardDrops(nf), []);
     assert.ok(vpc.ping('pod-b', PEER));
     vpc.nft(
       'node',
@@ -36,7 +36,7 @@ describe('others in the way', needsRoot, () => {
       'table inet firewall { chain forwarded { type filter hook forward priority 5; counter drop; }; }',
     );
     assert.ok(vpc.isSilent('pod-b', PEER), 'and they do stand in the way');
-    assert.deepEqual(forwardDrops(nf), [
+    assert.deepEqual(await forwardDrops(nf), [
       'chain FORWARD of nft table ip docker drops what is forwarded unless a rule accepts it',
       'chain forwarded of nft table inet firewall has a rule that drops everything forwarded',
     ]);

@@ -6,11 +6,10 @@ import type { ForwardDrop, NfNetlink } from '../kernel/nfnetlink.ts';
 import { NFT_TABLE } from './marks.ts';
 
 /** One sentence for each chain of others that drops what the node forwards. */
-export const forwardDrops = (nf: NfNetlink): string[] =>
-  nf
-    .forwardDrops()
-    .filter((drop) => drop.table !== NFT_TABLE)
-    .map(dropText);
+export async function forwardDrops(nf: NfNetlink): Promise<string[]> {
+  const drops = await nf.forwardDrops();
+  return drops.filter((drop) => drop.table !== NFT_TABLE).map(dropText);
+}
 
 const dropText = ({ family, table, chain, by }: ForwardDrop): string =>
   by === 'policy'

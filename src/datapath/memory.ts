@@ -45,6 +45,8 @@ export type Memory = {
   removedAt: Map<string, number>;
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks: ReadonlyMap<Ip, string>;
+  /** Somebody changed chains or rules of another nft table since we looked at them; true until the first look. */
+  foreignChanged: boolean;
   /** The nft table as it was when last found right: our text, and the kernel's. */
   table: { text: string; kernel: string } | undefined;
 };
@@ -62,5 +64,6 @@ export const emptyMemory = (): Memory => ({
   eniLinks: new Map(),
   removedAt: new Map(),
   onLinks: new Map(),
+  foreignChanged: true,
   table: undefined,
 });

@@ -42,6 +42,9 @@ export function watchDatapath(
     {
       groups: GROUPS,
       nftTable: NFT_TABLE,
+      onOtherTable: () => {
+        memory.foreignChanged = true;
+      },
       isOwn: (port) => kernel.rt.isOwn(port) || kernel.nf.isOwn(port),
     },
     (event) => {

@@ -221,6 +221,8 @@ export type WatchOptions = {
   isOwn?: (port: number) => boolean;
   /** Objects of other nftables tables are not reported; ends of transactions always are. */
   nftTable?: string;
+  /** Called instead for a table, chain or rule of another table. */
+  onOtherTable?: () => void;
 };
 
 /**
@@ -247,11 +249,12 @@ export function watchKernel(
     if (route.length > 0)
       closers.push(watchSocket(NETLINK_ROUTE, ns, route, decodeRouteEvent, isOwn, onEvent));
     if (netfilter.length > 0) {
-      const { nftTable } = options;
+      const { nftTable, onOtherTable } = options;
       const decode = (message: Message) => {
         const event = decodeNetfilterEvent(message);
-        const isForeign = event?.kind === 'nftables' && nftTable !== undefined && event.table !== nftTable;
-        return isForeign ? null : event;
+        if (event?.kind !== 'nftables' || nftTable === undefined || event.table === nftTable) return event;
+        if (event.object === 'table' || event.object === 'chain' || event.object === 'rule') onOtherTable?.();
+        return null;
       };
       closers.push(watchSocket(NETLINK_NETFILTER, ns, netfilter, decode, isOwn, onEvent));
     }

@@ -108,37 +108,25 @@ export class NfNetlink implements Disposable {
     throw new NetlinkError({ op: `element-${op.op}`, index, detail: describe(op), ...answer });
   }
 
-  /** Chains on the forward hook that drop all that reaches their end, or have a rule that drops all that reaches it. */
-  forwardDrops(): ForwardDrop[] {
+  /**
+   * Chains on the forward hook that drop all that reaches their end, or have a rule that drops all that reaches it. On a
+   * socket and pool threads of its own: beside many chains of others the kernel takes milliseconds to tell.
+   */
+  async forwardDrops(): Promise<ForwardDrop[]> {
+    using socket = this.#socket.sibling();
     const chains: BaseChain[] = [];
-    batch.reset();
-    encodeChainDump(batch);
-    this.#socket.dump(
-      batch,
-      'chains',
-      (message) => {
-        const chain = decodeBaseChain(message);
-        if (chain?.hook === HOOK_FORWARD) chains.push(chain);
-      },
-      () => chains.splice(0),
-    );
-    return chains.flatMap((chain): ForwardDrop[] => {
-      const { family, table, name } = chain;
-      const by = chain.drops ? 'policy' : this.#hasDropOfAll(chain) ? 'rule' : null;
-      const known = Object.entries(NFT_FAMILIES).find(([, number]) => number === family)?.[0] as NftFamily;
-      return by === null ? [] : [{ family: known, table, chain: name, by }];
-    });
-  }
-
-  #hasDropOfAll(chain: BaseChain): boolean {
-    let drops = false;
-    batch.reset();
-    encodeRuleDump(batch, chain);
-    const read = (message: Message) => {
-      drops ||= isDropOfAll(message);
+    const keep = (message: Message) => {
+      const chain = decodeBaseChain(message);
+      if (chain?.hook === HOOK_FORWARD) chains.push(chain);
     };
-    this.#socket.dump(batch, `rules of ${chain.table} ${chain.name}`, read, noRestart);
-    return drops;
+    await socket.dumpAsync(request(encodeChainDump), 'chains', keep, () => chains.splice(0));
+    const found: ForwardDrop[] = [];
+    for (const chain of chains) {
+      const by = chain.drops ? 'policy' : (await hasDropOfAll(socket, chain)) ? 'rule' : null;
+      const family = Object.entries(NFT_FAMILIES).find(([, number]) => number === chain.family)?.[0];
+      if (by !== null) found.push({ family: family as NftFamily, table: chain.table, chain: chain.name, by });
+    }
+    return found;
   }
 
   /** True when there is such a set or map. */
@@ -271,6 +259,21 @@ type NamedEntry = ConntrackName & { named: Ip[] };
 
 /** Entries found stay found: one that a disturbed dump shows twice is one entry, by its id. */
 const noRestart = () => {};
+
+async function hasDropOfAll(socket: NetlinkSocket, chain: BaseChain): Promise<boolean> {
+  let drops = false;
+  const read = (message: Message) => {
+    drops ||= isDropOfAll(message);
+  };
+  const what = `rules of ${chain.table} ${chain.name}`;
+  await socket.dumpAsync(
+    request((w) => encodeRuleDump(w, chain)),
+    what,
+    read,
+    noRestart,
+  );
+  return drops;
+}
 
 function request(encode: (w: ByteWriter) => void): ByteWriter {
   const w = new ByteWriter(128);

@@ -127,7 +127,7 @@ async function forwardingRows(): Promise<Row[]> {
       import('../../datapath/foreign.ts'),
     ]);
     using nf = NfNetlink.open();
-    return forwardDrops(nf).map((drop) =>
+    return (await forwardDrops(nf)).map((drop) =>
       note('forwarding', drop, 'accept there what comes from and goes to pw*, where this machine is a node'),
     );
   } catch (error) {

@@ -247,17 +247,21 @@ type Answer = {
 };
 
 /** Somebody's chain that drops what a node forwards, as a sentence. */
-function obstacleOn(nodes: NodeView[]): string | undefined {
+async function obstacleOn(nodes: NodeView[]): Promise<string | undefined> {
   for (const node of nodes) {
     using netns = openNetns(node.netnsPath);
     using nf = NfNetlink.open(netns);
-    const [drop] = forwardDrops(nf);
+    const [drop] = await forwardDrops(nf);
     if (drop) return `on ${node.name}, ${drop}`;
   }
   return undefined;
 }
 
-async function ask(lab: OpenLab, question: Question, obstacle: () => string | undefined): Promise<Check> {
+async function ask(
+  lab: OpenLab,
+  question: Question,
+  obstacle: () => Promise<string | undefined>,
+): Promise<Check> {
   const began = performance.now();
   let answer = await probe(lab.programs.probe, question);
   // A server that has just been started may not listen yet.
@@ -269,7 +273,7 @@ async function ask(lab: OpenLab, question: Question, obstacle: () => string | un
   const answered = answer.answer === question.expected;
   const logged = !question.log || logTells(question.log);
   const gate = answer.error && question.flow ? closedGate(lab.vpc.state(), question.flow) : undefined;
-  const why = answer.error ? (gate ?? obstacle()) : undefined;
+  const why = answer.error ? (gate ?? (await obstacle())) : undefined;
   const observed = answer.error ? `${answer.error}${why ? `; ${why}` : ''}` : (answer.answer ?? 'nothing');
   return {
     name: question.name,
