@@ -1,6 +1,7 @@
 // What the node's state takes from the kernel: a namespace of the test's own stands for the node.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { TestNode } from '../ipam/testkit.ts';
@@ -40,12 +41,16 @@ test(
         log: { debug() {}, info() {}, warn() {}, error() {} },
       });
       assert.equal(state.desired().eniMtu, 1500, 'the link is not there yet');
+      assert.deepEqual([...state.addressesOnLinks()], []);
       const veth = (name: string, mtu: number) =>
         rt.apply([
           { op: 'veth-add', name, mac, mtu, peer: { name: `${name}p`, mac: parseMac('02:00:00:00:00:99') } },
         ]);
       veth('ens5', 9001);
       assert.equal(state.desired().eniMtu, 9001);
+      const ip = parseIp('10.0.0.99');
+      rt.apply([{ op: 'addr-add', index: rt.link('ens5')!.index, ip, length: 24 }]);
+      assert.ok(state.addressesOnLinks().has(ip));
       const { index } = rt.link('ens5')!;
       rt.apply([{ op: 'link-set', index, mtu: 1450 }]);
       assert.equal(state.desired().eniMtu, 1450);

@@ -6,7 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { type Cloud, CloudError } from './port.ts';
 
 /** What waits for a call, most urgent first. */
-export type Urgency = 'pod' | 'warm' | 'clean';
+type Urgency = 'pod' | 'warm' | 'clean';
 type Action = keyof Cloud;
 type Bucket = { readonly perSecond: number; readonly burst: number };
 

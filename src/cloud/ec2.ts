@@ -189,7 +189,7 @@ function required(element: XmlElement, action: string, name: string): XmlElement
   return found;
 }
 
-export function readEni(item: XmlElement): EniDescription {
+function readEni(item: XmlElement): EniDescription {
   const prefixes = (list: string, name: string): Cidr[] =>
     itemsAt(item, list).map((one) => parseCidr(textAt(one, name)));
   return {

@@ -6,8 +6,8 @@ import { systemClock } from '../base/clock.ts';
 import { parseIpv4 } from '../base/ip.ts';
 import { defaultCredentials, renewed } from './credentials.ts';
 import { createImds } from './imds.ts';
-import { limitsFromTable } from './limits.ts';
-import { CloudError } from './port.ts';
+import { loadLimits } from './limits.ts';
+import { type Cloud, CloudError } from './port.ts';
 
 const MAC = '0a:00:00:00:00:01';
 const tree: Record<string, string> = {
@@ -131,11 +131,26 @@ test('keys are renewed before they expire, shared while they load, and used to t
   await assert.rejects(key(), /no role/);
 });
 
-test('limits of a type come from the table, one row of it', () => {
-  const limits = limitsFromTable('m5.large')!;
+test('limits of a type come from the table, one row of it; EC2 is asked for the others', async () => {
+  const asked: string[] = [];
+  const describeInstanceType = async (instanceType: string) => {
+    asked.push(instanceType);
+    return {
+      instanceType,
+      enis: 2,
+      ipv4PerEni: 3,
+      ipv6PerEni: 0,
+      networkCards: [],
+      hypervisor: '',
+      bareMetal: true,
+    };
+  };
+  const limitsOf = (type: string) => loadLimits(type, { describeInstanceType } as Partial<Cloud> as Cloud);
+  const limits = await limitsOf('m5.large');
   assert.deepEqual([limits.enis, limits.ipv4PerEni, limits.pods, limits.prefixes], [3, 10, 29, true]);
-  assert.equal(limitsFromTable('m5.larg'), null);
-  assert.equal(limitsFromTable('z9.huge'), null);
   for (const type of ['a1.2xlarge', 't3.small', 'p4d.24xlarge', 't1.micro'])
-    assert.ok(limitsFromTable(type)!.enis > 0, type);
+    assert.ok((await limitsOf(type)).enis > 0, type);
+  assert.deepEqual(asked, []);
+  for (const type of ['m5.larg', 'z9.huge']) assert.equal((await limitsOf(type)).pods, 6);
+  assert.deepEqual(asked, ['m5.larg', 'z9.huge']);
 });

@@ -54,8 +54,8 @@ export type CreateEni = {
   clientToken: string;
 };
 
-export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
-export type InstanceTypeDescription = {
+type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
+type InstanceTypeDescription = {
   instanceType: string;
   enis: number;
   ipv4PerEni: number;
@@ -144,7 +144,7 @@ const OTHER: Readonly<Record<string, Cause>> = {
   NetworkInterfaceLimitExceeded: 'ENI_LIMIT',
 };
 
-export function causeOfEc2Code(code: string): Cause {
+function causeOfEc2Code(code: string): Cause {
   if (THROTTLED.has(code)) return 'CLOUD_THROTTLED';
   if (UNREACHABLE.has(code)) return 'CLOUD_UNREACHABLE';
   if (DENIED.has(code)) return 'CLOUD_DENIED';

@@ -13,7 +13,7 @@ const ACTION = 'AssumeRoleWithWebIdentity';
 const VERSION = '2011-06-15';
 const TIMEOUT = 10_000;
 
-export type WebIdentity = { roleArn: string; tokenFile: string; sessionName: string; endpoint: string };
+type WebIdentity = { roleArn: string; tokenFile: string; sessionName: string; endpoint: string };
 
 export async function webIdentityCredentials(
   identity: WebIdentity,

@@ -20,7 +20,7 @@ import {
 /** Two describes must be this far apart (ms) to remove something. */
 export const REMOVAL_GAP = 30_000;
 /** A describe that lists an address this long (ms) after its return to EC2 is taken to lag. */
-export const RETURN_LAG = 60_000;
+const RETURN_LAG = 60_000;
 
 export const TAG_INSTANCE = 'podway.io/instance';
 
@@ -166,7 +166,7 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
   };
 }
 
-export function blocksOf(eni: EniDescription): { cidr: Cidr; pinned: boolean }[] {
+function blocksOf(eni: EniDescription): { cidr: Cidr; pinned: boolean }[] {
   return [
     ...eni.addresses
       .filter((one) => !one.primary)

@@ -126,7 +126,7 @@ function finishStarted(state: PoolState, now: number): Action[] {
 }
 
 /** True while something is left alone. A pod that waits gets one try each time the probe is due. */
-export function isPaused(state: PoolState, key: string, demand: Demand, now: number): boolean {
+function isPaused(state: PoolState, key: string, demand: Demand, now: number): boolean {
   const pause = state.pauses.get(key);
   if (!pause || pause.until <= now) return false;
   return demand.waiting === 0 || pause.probeAt > now;
