@@ -1,10 +1,15 @@
-// Writes data/kube-models.txt: the fields of every kind that the lab's Kubernetes API serves, and of the models in them,
-// from the generated models of @kubernetes/client-node, which is 62 MB and no part of the package. Run by hand when that
-// dependency moves: bin/podway-node tools/kube-models.ts
-import { readFileSync, writeFileSync } from 'node:fs';
+// Makes kube-models.txt: the fields of every kind that the lab's Kubernetes API serves, and of the models in them, from the
+// generated models of @kubernetes/client-node, which is 62 MB and no part of the package. In build/ for a checkout, where
+// bin/setup asks for it and it is made again when its sources change; in dist/data/ for the package (tools/build.ts).
+import { hash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { builtinKinds } from '../src/lab/cluster/api/builtin.ts';
 import { modelNames } from '../src/lab/cluster/api/models.ts';
+
+const root = join(import.meta.dirname, '..');
+export const FILE = 'kube-models.txt';
 
 type Attribute = { baseName: string; type: string; format: string };
 
@@ -81,8 +86,35 @@ export function kubeModels(): string {
   return names.map((name) => done.get(name)!).join('');
 }
 
+/** What the text follows from: the client's version, this file, and the kinds. */
+function sourcesHash(): string {
+  const files = [
+    join(root, 'node_modules/@kubernetes/client-node/package.json'),
+    import.meta.filename,
+    join(root, 'src/lab/cluster/api/builtin.ts'),
+    join(root, 'src/lab/cluster/api/kinds.ts'),
+  ];
+  return hash('sha256', files.map((file) => readFileSync(file, 'utf8')).join('\0'));
+}
+
+/** Writes the file into `folder` unless it is there and its stamp says these sources. True when it was written. */
+export function ensureKubeModels(folder: string): boolean {
+  const path = join(folder, FILE);
+  const stamp = join(folder, `.${FILE}.stamp`);
+  const wanted = sourcesHash();
+  if (existsSync(path) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return false;
+  mkdirSync(folder, { recursive: true });
+  for (const [file, text] of [
+    [path, kubeModels()],
+    [stamp, wanted],
+  ] as const) {
+    writeFileSync(`${file}.${process.pid}`, text);
+    renameSync(`${file}.${process.pid}`, file);
+  }
+  return true;
+}
+
 if (import.meta.main) {
-  const text = kubeModels();
-  writeFileSync(new URL('../data/kube-models.txt', import.meta.url), text);
-  process.stdout.write(`${text.match(/^\S/gm)?.length ?? 0} models, ${text.length} bytes\n`);
+  const made = ensureKubeModels(join(root, 'build'));
+  if (!process.argv.includes('--quiet')) console.log(`setup: ${FILE}: ${made ? 'made' : 'up to date'}`);
 }

@@ -12,7 +12,6 @@ import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
 import type { AddressNews } from './restore.ts';
 import {
-  type Eni,
   type EniRef,
   eniRef,
   isHolding,

@@ -1,4 +1,4 @@
-// The fields of the built-in kinds, with their types, descriptions and required marks: data/kube-models.txt, made by
+// The fields of the built-in kinds, with their types, descriptions and required marks: kube-models.txt, made by
 // tools/kube-models.ts from the generated models of @kubernetes/client-node. Right by construction for every kind and
 // field of its Kubernetes release, the same in a checkout and in the package, and read when first needed.
 import { readFileSync } from 'node:fs';
