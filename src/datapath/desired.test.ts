@@ -202,6 +202,44 @@ describe('diff', () => {
     );
   });
 
+  it('somebody’s rule with fewer selectors goes, and ours that the kernel deletes in its place comes again', () => {
+    type Op = ReturnType<typeof diffRules>[number]['op'];
+    /** As the kernel does: a rule comes last of its priority; the first with all that the request names goes. */
+    const apply = (list: Rule[], op: Op): Rule[] => {
+      if (op.op === 'rule-add') {
+        const after = list.findLastIndex((rule) => rule.priority <= op.priority) + 1;
+        return [...list.slice(0, after), listedRule(op), ...list.slice(after)];
+      }
+      assert.equal(op.op, 'rule-del');
+      const { op: _, ...asked } = op as { op: string } & Parameters<typeof listedRule>[0];
+      const has = (rule: Rule) =>
+        Object.entries(asked).every(
+          ([key, value]) =>
+            value === undefined || JSON.stringify(rule[key as keyof Rule]) === JSON.stringify(value),
+        );
+      const place = list.findIndex(has);
+      assert.notEqual(place, -1);
+      return list.toSpliced(place, 1);
+    };
+    const judged = nodeState({ enis: [eni0, eni1], judged: { mark: 0x100, mask: 0x300 } });
+    const wanted = desiredRules(judged, marksOf(judged));
+    const short = wanted.map(({ family, priority, table, protocol }) =>
+      listedRule({ family, priority, table, protocol: protocol! }),
+    );
+    const text = (list: readonly Rule[]) => list.map((rule) => JSON.stringify(rule)).sort();
+    fc.assert(
+      fc.property(
+        fc
+          .shuffledSubarray([...wanted.map(listedRule), ...short])
+          .map((list) => list.toSorted((a, b) => a.priority - b.priority)),
+        (list) => {
+          const after = diffRules(list, wanted).reduce((now, { op }) => apply(now, op), list);
+          assert.deepEqual(text(after), text(wanted.map(listedRule)));
+        },
+      ),
+    );
+  });
+
   it('a route to another link is replaced, one of another kind too', () => {
     const moved = routes
       .map(listedRoute)

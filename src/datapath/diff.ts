@@ -57,11 +57,46 @@ export function diffRules(observed: readonly Rule[], desired: readonly RuleValue
       });
     }
   }
+  const wanted = new Map(desired.map((rule) => [ruleKey(rule), rule]));
+  const standing = [...ours];
   for (const rule of [...have.values()].flat()) {
     const object = ruleText(rule);
-    changes.push({ op: { op: 'rule-del', ...selectors(rule) }, object, text: `delete ${object}` });
+    const deletion = {
+      op: { op: 'rule-del', ...selectors(rule) },
+      object,
+      text: `delete ${object}`,
+    } as const;
+    while (standing.includes(rule)) {
+      const [hit] = standing.splice(
+        standing.findIndex((other) => isDeletedBy(rule, other)),
+        1,
+      );
+      changes.push(deletion);
+      if (ruleKey(hit!) === ruleKey(rule)) break;
+      const again = wanted.get(ruleKey(hit!));
+      if (again) changes.push({ op: { op: 'rule-add', ...again }, object, text: deletion.text });
+    }
   }
   return changes;
+}
+
+/**
+ * The kernel deletes the first rule that has the selectors of the request, and one with more of them has these, too: a
+ * rule of ours before somebody's shorter one goes in its place, and has to come again.
+ */
+function isDeletedBy(request: Rule, rule: Rule): boolean {
+  const cidr = (value: Cidr | null) => (value === null ? null : formatCidr(value));
+  const same = <T>(asked: T | null, has: T | null) => asked === null || asked === has;
+  return (
+    rule.family === request.family &&
+    rule.priority === request.priority &&
+    rule.table === request.table &&
+    (request.fwmark === 0 || (rule.fwmark === request.fwmark && rule.fwmask === request.fwmask)) &&
+    same(request.iifname, rule.iifname) &&
+    same(request.oifname, rule.oifname) &&
+    same(cidr(request.from), cidr(rule.from)) &&
+    same(cidr(request.to), cidr(rule.to))
+  );
 }
 
 /** linux/rtnetlink.h: RT_TABLE_DEFAULT, RTPROT_KERNEL. */

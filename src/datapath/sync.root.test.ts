@@ -89,6 +89,7 @@ describe('sync', needsRoot, () => {
       'rules doubled',
       () => vpc.ip('node', 'rule add pref 512 to 10.0.0.0/24 lookup 20480 protocol 80 suppress_ifgroup 4000'),
     ],
+    ['a rule of ours without its prefix', () => vpc.ip('node', 'rule add pref 512 lookup 20480 protocol 80')],
     ['pods’ routes flushed', () => vpc.ip('node', 'route flush table 20480')],
     ['black holes flushed', () => vpc.ip('node', 'route flush table 20479')],
     ['the ENI’s table flushed', () => vpc.ip('node', 'route flush table 20481')],
