@@ -7,7 +7,7 @@ import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
 import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './records.ts';
-import { noteAstray } from './restore.ts';
+import { noteHeld } from './restore.ts';
 import { hasForeign, isHolding, leaseOn, ownerKey, type PoolState, withEni } from './state.ts';
 
 /** Every so many describes at rest one looks at all ENIs with our tag instead, for those that nothing attaches. */
@@ -168,7 +168,7 @@ export class Reconciler {
     });
     await this.#fold(described, beganAt);
     await this.#takeOrphans(orphans);
-    noteAstray(core);
+    noteHeld(core);
     if (lacksSomething(core.state) || core.state.unsure) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
   }

@@ -83,6 +83,40 @@ test('an address that came to another ENI of the node is had back from there', a
   assert.equal(viewOf(node, lease).length, 1);
 });
 
+test('an address that somebody puts back is the pod’s again at the next describe', async () => {
+  await using busy = await busyNode();
+  const { node, leases } = busy;
+  const gone = leases[0]!;
+  const other = node.cloud.giveToAnother(gone.eni.id, gone.ips[0] as Ipv4);
+  await node.clock.advance(2 * MINUTE);
+  assert.equal(viewOf(node, gone)[0]!.state, 'quarantined');
+  node.cloud.moveTo(gone.eni.id, other, gone.ips[0] as Ipv4);
+  await node.clock.advance(36_000);
+  assert.equal(viewOf(node, gone)[0]!.state, 'held');
+  assert.deepEqual(
+    node.news.map((one) => one.kind),
+    ['taken', 'restored'],
+  );
+});
+
+test('an address that EC2 will not assign again is told with the reason', async () => {
+  await using busy = await busyNode();
+  const { node, leases } = busy;
+  const gone = leases[0]!;
+  node.cloud.before = (action) => {
+    if (action === 'AssignPrivateIpAddresses')
+      throw new CloudError(action, 'UnauthorizedOperation', 'not allowed');
+  };
+  node.cloud.takeAway(gone.eni.id, gone.ips[0] as Ipv4, true);
+  await node.clock.advance(2 * MINUTE);
+  assert.equal(told(node).length, 1);
+  assert.match(told(node)[0]!, /^taken p0 EC2 does not assign it again: .*UnauthorizedOperation/);
+  node.cloud.before = () => {};
+  await node.clock.advance(7 * MINUTE);
+  assert.equal(hasAll(node, [gone]), true);
+  assert.equal(told(node).at(-1), 'restored p0 EC2 routes it here again');
+});
+
 test('the address of a pod that ends while another has it is nobody’s here', async () => {
   await using busy = await busyNode();
   const { node, leases } = busy;

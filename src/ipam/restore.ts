@@ -43,7 +43,9 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
       if (!(await giveUp(core, holder, ip))) taken.set(ip, `EC2 has given it to ${holder}`);
     noteTaken(core, taken);
     if (!holders || holders.size === 0) {
-      failed(core, error, [`eni:${eniId}`], null, fields);
+      const { transient, message } = failed(core, error, [`eni:${eniId}`], null, fields);
+      if (!transient)
+        noteTaken(core, new Map(ips.map((ip) => [ip, `EC2 does not assign it again: ${message}`])));
       return;
     }
   }
@@ -168,17 +170,26 @@ function heldBy(core: Core, eniId: EniId): Ip[] {
   return ips;
 }
 
-/** Notes held addresses whose ENI this node does not have, and that nobody can attach again. */
-export function noteAstray(core: Core): void {
+/**
+ * After a describe: held addresses whose ENI this node does not have, and that nobody can attach again, are taken; those
+ * that were taken and that EC2 lists on their ENI are not.
+ */
+export function noteHeld(core: Core): void {
+  const { enis, taken, unsure } = core.state;
   const why = new Map<Ip, string>();
+  const back: Ip[] = [];
   for (const [ip, use] of core.state.uses) {
-    if (use.kind !== 'held' || core.state.taken.has(ip)) continue;
-    const { eni } = use.lease;
-    if (eni === null) {
-      if (!core.state.unsure) why.set(ip, 'no ENI of this instance has it');
-    } else if (!core.state.enis.has(eni.id)) why.set(ip, `${eni.id} is not this instance's any more`);
+    if (use.kind !== 'held') continue;
+    const id = use.lease.eni?.id;
+    const eni = id === undefined ? undefined : enis.get(id);
+    if (taken.has(ip)) {
+      if (eni?.missingSince === null && eni.blocks.get(ip)?.missingSince === null) back.push(ip);
+    } else if (id === undefined) {
+      if (!unsure) why.set(ip, 'no ENI of this instance has it');
+    } else if (!eni) why.set(ip, `${id} is not this instance's any more`);
   }
   noteTaken(core, why);
+  if (back.length > 0) noteRestored(core, back);
 }
 
 function noteTaken(core: Core, why: ReadonlyMap<Ip, string>): void {
