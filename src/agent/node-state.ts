@@ -64,14 +64,23 @@ export class NodeState {
       const after = found.map(formatCidr).join();
       if (found.length === 0 || before === after) return false;
       this.#vpcCidrs = found;
-      const aside = `${this.#o.file}.new`;
-      writeFileSync(aside, JSON.stringify(found.map(formatCidr)), { mode: 0o600 });
-      renameSync(aside, this.#o.file);
+      this.#keepVpc();
       return true;
     } catch (error) {
       if (!signal.aborted)
         this.#o.log.warn({ error: (error as Error).message }, 'IMDS does not say the CIDRs of the VPC');
       return false;
+    }
+  }
+
+  /** For a start without IMDS; a disk that takes no write costs that alone. */
+  #keepVpc(): void {
+    const { file, log } = this.#o;
+    try {
+      writeFileSync(`${file}.new`, JSON.stringify(this.#vpcCidrs.map(formatCidr)), { mode: 0o600 });
+      renameSync(`${file}.new`, file);
+    } catch (error) {
+      log.warn({ error: (error as Error).message }, 'the VPC CIDRs cannot be kept');
     }
   }
 

@@ -127,8 +127,8 @@ function readRecord(path: string): [string, Entry][] {
   try {
     return Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Record<string, Entry>);
   } catch (error) {
-    // Written aside and renamed: it is there whole or not at all.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    // Damaged, it is as good as lost: what is there now is then put back at the end, and no pod waits for it.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return [];
     throw error;
   }
 }

@@ -1,0 +1,197 @@
+// What a node's agent keeps on disk is lost at random moments while pods come and go, and the agent is killed: no address
+// is had twice, no pod that runs is without its network, and nothing is left in the end. First each kind of damage by
+// itself, with a pod that was there and one that comes after.
+// PODWAY_SOAK=1: 500 random damages; else 10.
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { IpamNode, PodView } from '../../src/lab/daemon/protocol.ts';
+import { Churn } from '../support/churn.ts';
+import { damageAtRandom, JOURNAL_DAMAGES } from '../support/damage.ts';
+import { heldTwice } from '../support/lab.ts';
+import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { Prober } from '../support/prober.ts';
+import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
+import { eventually, seeded } from '../support/wait.ts';
+
+const DAMAGES = full ? 500 : 10;
+const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
+/** A damage falls this long after the agent serves again, at most: journals are written meanwhile. */
+const LATEST_MS = 600;
+/** A pod whose DEL is done is gone from the API within this. */
+const GONE_WITHIN_MS = 20_000;
+/** The lab starts an agent again at once that has lived this long (ms). */
+const LIFE_MS = 1_050;
+
+const { lab, streams } = storm(`storm-d${process.pid}`, '2s');
+let prober: Prober | undefined;
+after(() => prober?.close());
+
+/** Targets that do not answer a keeper. */
+async function silentOf(targets: string[]): Promise<string[]> {
+  if (!prober) {
+    const keeper = (await lab.pods()).find((pod) => pod.name === 'keep-a');
+    prober = new Prober(keeper!.netnsPath);
+  }
+  return prober.silent(targets);
+}
+
+const journalOf = (node: string): string => join(lab.paths.node(node).run, 'journal');
+const shown = async (node: string): Promise<IpamNode> =>
+  (await lab.control.call<IpamNode[]>('GET', `/v1/ipam?node=${node}`))[0]!;
+/** One whose sandbox is gone already has no namespace and runs by the API's word alone. */
+const runningOn = async (node: string): Promise<PodView[]> =>
+  (await lab.pods()).filter((pod) => pod.node === node && pod.phase === 'Running' && pod.netns !== '');
+
+/** Kills the node's agent and waits for the next one to serve. */
+async function restart(node: string): Promise<void> {
+  const from = lab.agentOf(node)?.pid;
+  lab.killAgent(node);
+  await eventually(`the agent of ${node} serves again`, async () => {
+    const now = lab.agentOf(node)?.pid;
+    return now !== undefined && now !== from && (await shown(node)) !== undefined;
+  });
+}
+
+/** Pods of these that run and whose address nobody holds, or that do not answer at it. */
+async function hurt(node: string, pods: PodView[]): Promise<string[]> {
+  const { enis, astray = [] } = await shown(node);
+  // Until EC2 has answered, no ENI is known that an address could be on.
+  const addresses = [...enis.flatMap((eni) => eni.addresses), ...astray];
+  const held = new Set(addresses.filter(({ state }) => state === 'held').map(({ ip }) => ip));
+  const silent = new Set(await silentOf(pods.map((pod) => `${pod.ips[0]}:8080`)));
+  const now = await lab.pods();
+  const runs = (old: PodView) => now.some((pod) => pod.netns === old.netns && pod.phase === 'Running');
+  return pods.filter(runs).flatMap(({ name, ips: [ip] }) => {
+    if (!held.has(ip!)) return [`nobody holds ${ip} of ${name}`];
+    return silent.has(`${ip}:8080`) ? [`${name} does not answer at ${ip}`] : [];
+  });
+}
+
+/** Pods that ran before and run still have their address and answer at it; nobody has another's. */
+async function intact(node: string, before: PodView[], what: string): Promise<void> {
+  const first = await hurt(node, before);
+  // One that is being deleted runs, by the API's word, for a moment after its DEL.
+  const lasts = async () => (await hurt(node, before)).filter((one) => first.includes(one));
+  if (first.length > 0)
+    await eventually(
+      `${what}: ${first.join('; ')}`,
+      async () => (await lasts()).length === 0,
+      GONE_WITHIN_MS,
+    );
+  const running = (await lab.pods()).filter((pod) => pod.phase === 'Running');
+  const ips = running.flatMap((pod) => pod.ips);
+  assert.equal(new Set(ips).size, ips.length, `${what}: two pods have one address: ${ips}`);
+  assert.deepEqual(heldTwice(await lab.show().catch(() => [])), [], what);
+  assert.deepEqual(streams.broken(), [], what);
+}
+
+/** The traces when nothing moves any more. */
+async function resting(): Promise<string[]> {
+  const cloud = await cloudOf(lab);
+  let last: string[] = [];
+  return eventually(
+    'the pool rests',
+    async () => {
+      const now = await traces(lab, cloud);
+      const same = difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
+      last = now;
+      return same && now;
+    },
+    BACK_WITHIN_MS,
+  );
+}
+
+const lossLines = (node: string): number =>
+  readFileSync(lab.paths.node(node).agentLog, 'utf8').split('"loss":').length - 1;
+
+test('each kind of damage: who runs keeps its network, who comes gets another address', {
+  skip,
+  timeout: 600_000,
+}, async () => {
+  const random = seeded(seed);
+  const kinds = Object.entries(JOURNAL_DAMAGES);
+  const inTurn = async (node: string, place: number) => {
+    for (const [index, [what, damage]] of kinds.entries()) {
+      if (index % NODES.length !== place) continue;
+      const [old, young] = [`old-${index}`, `young-${index}`];
+      await lab.run(old, node);
+      const running = await runningOn(node);
+      const told = lossLines(node);
+      damage(journalOf(node), random);
+      await restart(node);
+      await intact(node, running, what);
+      const { ips } = await lab.run(young, node);
+      assert.ok(!running.some((pod) => pod.ips.includes(ips[0]!)), `${what}: ${ips[0]} is had twice`);
+      await streams.alive();
+      await lab.agreed();
+      assert.ok(lossLines(node) > told, `${what}: nothing was told`);
+      await lab.remove([old, young]);
+      await restart(node);
+      assert.equal(lossLines(node), told + 1, `${what}: the journal is not whole again`);
+    }
+  };
+  await Promise.all(NODES.map(inTurn));
+});
+
+test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, async (t) => {
+  const before = await resting();
+  const random = seeded(seed + 1);
+  let churn: Churn | undefined;
+  let done = 0;
+  const kinds = new Map<string, number>();
+  const newChurn = () =>
+    new Churn({ lab, nodes: NODES, workers: 4, each: 5, random, prefix: `d${done}`, tolerant: true });
+
+  async function onNode(node: string, upTo: number): Promise<void> {
+    while (done < upTo) {
+      const number = done++;
+      // The moment is what this test varies: no condition names it.
+      await sleep(random() * LATEST_MS);
+      const running = await runningOn(node);
+      const journal = journalOf(node);
+      if (!existsSync(journal)) await eventually('the journal is there', () => existsSync(journal));
+      const what = damageAtRandom(lab.paths.node(node).run, random);
+      kinds.set(what, (kinds.get(what) ?? 0) + 1);
+      await sleep(random() * 50);
+      const began = performance.now();
+      await restart(node);
+      await intact(node, running, `seed ${seed}, damage ${number} (${what}) on ${node}`);
+      await sleep(Math.max(0, LIFE_MS - (performance.now() - began)));
+    }
+  }
+
+  try {
+    while (done < DAMAGES) {
+      churn = newChurn();
+      const upTo = Math.min(DAMAGES, done + 50);
+      await Promise.all(NODES.map((node) => onNode(node, upTo)));
+      await churn.stop();
+      assert.deepEqual(heldTwice(await lab.agreed(60_000)), []);
+      await streams.alive();
+      t.diagnostic(`${done} damages; ${churn.made} pods made and ${churn.deleted} deleted meanwhile`);
+    }
+  } finally {
+    churn?.abandon();
+  }
+  let left: string[] = [];
+  const cloud = await cloudOf(lab);
+  await eventually(
+    'everything is as before the damages',
+    async () => {
+      left = difference(before, await traces(lab, cloud));
+      return left.length === 0;
+    },
+    BACK_WITHIN_MS,
+  ).catch((error: Error) => assert.fail(`${error.message}\n${left.join('\n')}`));
+  await streams.alive();
+  t.diagnostic(
+    [...kinds]
+      .map(([kind, count]) => `${kind}: ${count}`)
+      .sort()
+      .join('; '),
+  );
+  t.diagnostic(`seed ${seed}; slowest echo of the streams: ${streams.worstMs()} ms`);
+});
