@@ -86,6 +86,8 @@ describe('lost links', needsRoot, () => {
     assert.ok(vpc.ping('pod-b', PEER));
     assert.ok(vpc.ping('internet', '10.0.0.120'));
     assert.match(told[0]!.text, /was deleted and made again/);
+    const map = vpc.run('node', ['nft', 'list', 'map', 'inet', 'podway', 'pods4']);
+    assert.equal(map.split('10.0.0.120').length, 2, map);
     assert.deepEqual((await pods.datapath.repair(['links', 'elements'])).changes, []);
   });
 

@@ -72,6 +72,16 @@ describe('an ADD that meets a missing table', needsRoot, () => {
     });
   }
 
+  it('has an ENI set up whose link was away a moment ago', async () => {
+    await open('enforce');
+    const wrong = 'ip link set eth1 down; ip link set eth1 address 02:00:00:00:99:99';
+    vpc.run('node', ['sh', '-c', wrong]);
+    assert.equal((await pods.datapath.repair(['links'])).absent.length, 1);
+    vpc.run('node', ['sh', '-c', `ip link set eth1 address ${eni1.mac}`]);
+    await add();
+    assert.ok(vpc.ping('pod', PEER));
+  });
+
   it('fails with the cause when the node only reports, and leaves nothing', async () => {
     await open('report');
     vpc.nft('node', 'delete table inet podway');

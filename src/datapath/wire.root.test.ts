@@ -136,7 +136,7 @@ describe('wiring', needsRoot, () => {
       wiring.netns.close();
     });
     it('an ENI that is not set up', () =>
-      fails('bad', { eni: eni2, ifname: 'net1' }, 'INTERNAL', /ENI 0\/2 is not set up/));
+      fails('bad', { eni: eni2, ifname: 'net1' }, 'DATAPATH_CHANGED', /ENI 0\/2 is not set up/));
     it('a multicast MAC address', () =>
       fails(
         'bad',

@@ -100,8 +100,8 @@ function turnIpv6Off(kernel: Doors, link: string): void {
 function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
   if (!memory.ready.has(slotKey(w.eni))) {
     throw new PodwayError(
-      'INTERNAL',
-      `ENI ${slotKey(w.eni)} is not set up on this node, so no pod can use it`,
+      'DATAPATH_CHANGED',
+      `ENI ${slotKey(w.eni)} is not set up on this node: its link is missing, or late`,
     );
   }
   const six = w.ips.find((ip) => familyOf(ip) === 6);
