@@ -1,7 +1,7 @@
 // What should be true in the node's kernel, put together from the pool, IMDS and the settings, and handed to the
 // datapath. The VPC's CIDRs are kept in a file under the run directory, so that a restart needs no IMDS to route right.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { type Cidr, formatCidr, type Ip, parseCidr } from '../base/ip.ts';
+import { type Cidr, formatCidr, formatIp, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -118,6 +118,14 @@ export class NodeState {
     for (const id of this.#linkless)
       if (!linkless.has(id)) this.#o.log.info({ eni: id }, 'the ENI has its link again');
     this.#linkless = linkless;
+    for (const [ip, link] of this.#o.datapath.onLinks()) {
+      const what = `address ${formatIp(ip)} of ${link}`;
+      this.#o.tell({
+        kind: 'address',
+        object: what,
+        text: `${what} is of the node's pool, and not given out while it is there`,
+      });
+    }
     this.#o.pool.noteNode({ linkless, onLinks: this.#o.datapath.onLinks() });
     return report;
   }

@@ -129,9 +129,14 @@ export const causes = {
     'DEL the attachment first.',
   ),
   ENI_WITHOUT_LINK: lasting(
-    108,
+    111,
     'An ENI of the node has no link: it was renamed to another MAC address, or its hot-plug failed.',
     'See dmesg and ip link for the MAC address that the message names; detach and attach the ENI.',
+  ),
+  ADDRESS_ON_LINK: lasting(
+    110,
+    'Free addresses of the node are configured on its own links, so no pod can have them.',
+    'Remove them from the links that the message names; deploy/README.md keeps managers of links from adding them.',
   ),
   NOT_QUARANTINED: lasting(
     108,

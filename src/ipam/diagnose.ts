@@ -4,7 +4,7 @@ import { PodwayError } from '../base/errors.ts';
 import { formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { addressesPerEni, freeDeviceIndexes, growableEnis, type PoolPolicy } from './plan.ts';
-import { countPool, type Pause, type PoolState, type Use } from './state.ts';
+import { countPool, isFree, type Pause, type PoolState, type Use } from './state.ts';
 
 /** How many holders a message names; the rest is counted. */
 const NAMED_HOLDERS = 6;
@@ -38,8 +38,8 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   if (!growth.possible) {
     if (totals.incoming + state.creations.size > 0) return growing(totals.incoming, since);
     if (position < cooling.length) return coolingError();
-    const linkless = linklessError(state, since);
-    if (linkless) return linkless;
+    const unusable = linklessError(state, since) ?? onLinksError(state, now, since);
+    if (unusable) return unusable;
     // Slots that are on their way back to EC2 are nobody's: this node is not at its limit.
     const leaving = leavingSlots(state);
     if (leaving > 0) {
@@ -70,6 +70,20 @@ function linklessError(state: PoolState, since: number): PodwayError | null {
   if (!eni) return null;
   const message = `no link of the node has the MAC address ${eni.mac} of ${eni.id} (device ${eni.deviceIndex}): its ${eni.blocks.size} addresses cannot be used`;
   return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, since });
+}
+
+/** Free addresses that somebody put on links of the node. */
+function onLinksError(state: PoolState, now: number, since: number): PodwayError | null {
+  const free = [...state.onLinks].filter(([ip]) => isFree(state.uses.get(ip), now));
+  if (free.length === 0) return null;
+  const named = free.slice(0, NAMED_HOLDERS).map(([ip, link]) => `${formatIp(ip)} on ${link}`);
+  const more = free.length > named.length ? ` and ${free.length - named.length} more` : '';
+  const message = `${free.length} free addresses are on links of the node, where somebody put them: ${named.join(', ')}${more}`;
+  return new PodwayError('ADDRESS_ON_LINK', message, {
+    object: formatIp(free[0]![0]),
+    has: free.length,
+    since,
+  });
 }
 
 const growing = (incoming: number, since: number): PodwayError =>

@@ -54,3 +54,22 @@ test('an address that is on a link of the node is not given out, and is shown', 
   note(node, []);
   assert.equal(shown()?.state, 'free');
 });
+
+test('a node whose free addresses are all on its links says so', async () => {
+  await using node = new TestNode({ settings: { warm: 0, idleReleaseMs: 600_000 } });
+  await node.start();
+  const leases = await acquire(node, 27);
+  const freed = leases.slice(0, 2);
+  for (const lease of freed) node.pool.release(lease.owner);
+  await node.clock.advance(31_000);
+  note(
+    node,
+    [],
+    freed.map((lease) => [lease.ips[0]!, 'eth0']),
+  );
+  const refusing = node.pool.acquire(podOwner('late')).catch((error) => error as PodwayError);
+  await node.clock.advance(31_000);
+  const refused = (await refusing) as PodwayError;
+  assert.equal(refused.code, 'ADDRESS_ON_LINK');
+  assert.match(refused.message, /2 free addresses are on links of the node.* on eth0/);
+});
