@@ -1,7 +1,7 @@
 // What the metadata service says of this node's ENIs, read every half minute. It costs none of the account's EC2
 // allowance and may be stale, so all that it can do is ask for a describe: nothing is taken in or removed on its word.
-// One reading asks once: as long as the service says the same, no second describe follows. Fails silently: the describe
-// at rest comes anyway.
+// Describes lag too, so a reading that stays asks again, at most three times in four minutes. Fails silently: the
+// describe at rest comes anyway.
 import { formatIp } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -13,6 +13,10 @@ const INTERVAL = 30_000;
 /** The service shows a change of ours this long (ms) after EC2 has confirmed it, at most; the describe then says more. */
 const METADATA_LAG = 10_000;
 
+/** The same reading asks this often at most, first again after so long (ms), then after twice that. */
+const MOST_ASKED = 3;
+const ASK_AGAIN = 60_000;
+
 const MACS = 'meta-data/network/interfaces/macs/';
 
 /** IPv4 addresses by MAC of the ENIs that were asked for; the others have their MAC alone. */
@@ -23,8 +27,8 @@ export class MetadataHint {
   readonly #metadata: Pick<Imds, 'get'> | undefined;
   #nextAt: number;
   #reading = false;
-  /** The reading that a describe was asked for. */
-  #asked = '';
+  /** The reading that describes were asked for. */
+  #asked = { text: '', times: 0, at: 0 };
 
   constructor(core: Core, metadata: Pick<Imds, 'get'> | undefined) {
     this.#core = core;
@@ -45,6 +49,16 @@ export class MetadataHint {
     });
   }
 
+  /** True when a describe is to be asked for, which is then counted. */
+  #isDue(text: string): boolean {
+    const now = this.#core.clock.now();
+    const { times, at } = this.#asked;
+    const isNew = text !== this.#asked.text;
+    if (!isNew && (times >= MOST_ASKED || now < at + ASK_AGAIN * 2 ** (times - 1))) return false;
+    this.#asked = { text, times: isNew ? 1 : times + 1, at: now };
+    return true;
+  }
+
   #pause = (): number => INTERVAL * (0.9 + this.#core.random() / 5);
 
   async #read(metadata: Pick<Imds, 'get'>): Promise<void> {
@@ -60,9 +74,8 @@ export class MetadataHint {
     // A change of ours meanwhile makes the reading old.
     const still = judgeable(core.state, core.clock.now()).filter((eni) => known.includes(eni));
     const text = JSON.stringify([reading.macs, [...reading.addresses]]);
-    if (!differs(core.state, still, reading)) this.#asked = '';
-    else if (text !== this.#asked) {
-      this.#asked = text;
+    if (!differs(core.state, still, reading)) this.#asked = { text: '', times: 0, at: 0 };
+    else if (this.#isDue(text)) {
       core.log.info({ macs: reading.macs }, 'the metadata service says otherwise than the pool; asking EC2');
       core.reconcileSoon();
     }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { formatIp } from '../base/ip.ts';
 import { CloudError } from '../cloud/port.ts';
 import { metadataOf, podOwner, TestNode } from './testkit.ts';
 
@@ -74,15 +75,32 @@ test('at rest an ENI of ours that hangs loose is found and deleted within half a
   assert.equal(node.cloud.enis.size, 1);
 });
 
-test('a stale metadata service costs one describe and removes nothing', async () => {
+test('a describe that lags behind the metadata service is repeated', async () => {
+  await using node = await restedNode();
+  const eni = [...node.cloud.enis.values()][0]!;
+  const before = structuredClone(eni);
+  node.cloud.describeLag = () => [before];
+  const victim = eni.addresses[1]!.ip;
+  const isFree = () =>
+    node.pool.snapshot().enis[0]!.addresses.some((one) => one.ip === formatIp(victim) && !one.missing);
+  node.cloud.takeAway(eni.id, victim);
+  await node.clock.advance(45_000);
+  assert.ok(isFree());
+  node.cloud.describeLag = undefined;
+  await node.clock.advance(90_000);
+  assert.ok(!isFree());
+});
+
+test('a stale metadata service costs three describes at most and removes nothing', async () => {
   await using node = await restedNode();
   const before = node.pool.snapshot();
   const { get } = node.metadata!;
   node.metadata!.get = async (path) => (path.endsWith('local-ipv4s') ? '10.0.0.4' : get(path));
   const from = describes(node);
-  await node.clock.advance(4 * MINUTE);
+  await node.clock.advance(20 * MINUTE);
   const asked = describes(node) - from;
-  assert.ok(asked >= 1 && asked <= 2, `${asked} describes`);
+  // Three beside those of twenty minutes at rest.
+  assert.ok(asked >= 4 && asked <= 7, `${asked} describes`);
   assert.deepEqual(node.pool.snapshot().enis, before.enis);
   node.metadata!.get = async () => '';
   await node.clock.advance(4 * MINUTE);
