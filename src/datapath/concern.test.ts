@@ -17,7 +17,7 @@ const known = {
     [2, { key: '0/0', name: 'eth0' }],
     [3, { key: '0/1', name: 'eth1' }],
   ]),
-  podLinks: new Map([[9, POD]]),
+  podLinks: new Map([[9, { name: POD, mac: null }]]),
 };
 const concern = (event: KernelEvent) => concernOf(event, known);
 
@@ -71,6 +71,7 @@ describe('a notification concerns us', () => {
     assert.equal(link({}), null);
     assert.equal(link({ up: false }), 'links');
     assert.equal(link({ group: 0 }), 'links');
+    assert.equal(link({ mac: parseMac('02:00:00:00:00:99') }), 'links');
     assert.equal(link({}, 'del'), 'links');
     assert.equal(link({ name: 'mine' }), 'links');
     assert.equal(link({ index: 77, up: false }), null, 'one that has not been up yet');

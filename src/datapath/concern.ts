@@ -57,19 +57,19 @@ function concernsLink(
   known: Known,
   node: NodeDatapath,
 ): boolean {
-  const podLink = known.podLinks.get(link.index);
+  const was = known.podLinks.get(link.index);
   if (known.pods.has(link.name)) {
     if (change === 'del') return true;
     // An ADD makes its link down and sets it up: down counts from one that was up.
-    return podLink !== undefined && (!link.up || link.group !== GROUP_PODS);
+    return was !== undefined && (!link.up || link.group !== GROUP_PODS || link.mac !== was.mac);
   }
   // Renamed, or moved away.
-  if (podLink !== undefined) return known.pods.has(podLink);
+  if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
-  const was = known.eniLinks.get(link.index);
+  const eniLink = known.eniLinks.get(link.index);
   const eni = node.enis.find((one) => one.mac === link.mac);
-  if (change === 'del' || !eni) return was !== undefined;
-  if (was?.name !== link.name) return true;
+  if (change === 'del' || !eni) return eniLink !== undefined;
+  if (eniLink?.name !== link.name) return true;
   const isPrimary = eni.deviceIndex === 0 && eni.networkCard === 0;
   return !isPrimary && (!link.up || link.mtu !== node.eniMtu);
 }

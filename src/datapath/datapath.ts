@@ -287,7 +287,7 @@ function managersOf(kernel: Kernel, memory: Memory): string[] {
   if (!isMachineNetns(kernel.netns)) return [];
   const secondary = [...memory.eniLinks].filter(([, { key }]) => key !== PRIMARY_KEY);
   const links = new Map([
-    ...memory.podLinks,
+    ...[...memory.podLinks].map(([index, { name }]) => [index, name] as const),
     ...secondary.map(([index, { name }]) => [index, name] as const),
   ]);
   return linkManagers(links).map(

@@ -1,6 +1,7 @@
 // What the datapath remembers between calls, and its doors to the kernel. Everything in `Memory` can be read again
 // from the journal (pods) and the kernel (the rest); it is here so that the hot path asks nobody.
 import type { Ip } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { NfNetlink } from '../kernel/nfnetlink.ts';
 import type { Nft } from '../kernel/nftables.ts';
@@ -37,8 +38,8 @@ export type Memory = {
   cutCount: number;
   /** Index of each held pod's link, by name: the pods' map knows links by it, also when they are gone. */
   indexes: Map<string, number>;
-  /** Name of each held pod's link that has been up, by interface index. */
-  podLinks: Map<number, string>;
+  /** Name and MAC address of each held pod's link that has been up, by interface index. */
+  podLinks: Map<number, { readonly name: string; readonly mac: Mac | null }>;
   /** Slot key and name of each ENI's link, by interface index. */
   eniLinks: Map<number, { readonly key: string; readonly name: string }>;
   /** When an address that a pod holds was last removed from a link of the node (ms), by address and link. */

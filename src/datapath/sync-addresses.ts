@@ -131,7 +131,7 @@ export function syncNeighbours(
   const wrong = kernel.rt.neighbours().filter(({ index, ip, mac, state, proxy }) => {
     if (proxy || (state !== 'permanent' && state !== 'noarp')) return false;
     if (routers.get(index) === ip) return true;
-    const name = memory.podLinks.get(index);
+    const name = memory.podLinks.get(index)?.name;
     return name !== undefined && memory.pods.get(name)!.ips.includes(ip) && mac !== linkMacs(name).pod;
   });
   applyChanges(

@@ -1,6 +1,7 @@
 // The links of a sync: ENIs' and pods'. A secondary ENI's link is ours as a whole; the primary's is the operating
 // system's, settings aside. Pods' links are up and in our group; what no pod holds is cut; ENIs that leave are left as
 // they came. Synchronous: no hot path comes between a look and the change made from it.
+import type { Mac } from '../base/mac.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { readSysctls, writeSysctl } from '../kernel/sysctl.ts';
 import { eniAddress } from './desired.ts';
@@ -15,6 +16,7 @@ import {
   isOurTable,
   isPodLinkName,
   isPrimary,
+  linkMacs,
   PODS_TABLE,
   PROTOCOL,
   slotKey,
@@ -128,10 +130,20 @@ export function syncPodLinks(
       continue;
     }
     memory.indexes.set(name, link.index);
-    if (link.up && link.group === GROUP_PODS) memory.podLinks.set(link.index, name);
+    const mac = linkMacs(name).host;
+    if (link.mac !== mac) setMac(kernel, link, mac, pass);
+    if (link.up && link.group === GROUP_PODS) memory.podLinks.set(link.index, { name, mac });
     else setUp(kernel, link, GROUP_PODS, pass);
   }
   return missing;
+}
+
+/** The pod knows its gateway by this address, and asks nobody. */
+function setMac(kernel: Kernel, link: Link, mac: Mac, pass: Pass): void {
+  const text = `set the MAC address of ${link.name}`;
+  if (!pass.may(`MAC address of ${link.name}`, text)) return;
+  kernel.rt.apply([{ op: 'link-set', index: link.index, mac }]);
+  pass.done(text);
 }
 
 function setUp(kernel: Kernel, link: Link, group: number | undefined, pass: Pass): void {

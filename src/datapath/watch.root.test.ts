@@ -74,6 +74,10 @@ describe('watching', needsRoot, () => {
         vpc.ip('node', `link set ${link('pod-b')} up`);
       },
     ],
+    [
+      'a pod’s host link with another MAC address',
+      () => vpc.ip('node', `link set ${link('pod-b')} address 02:00:00:00:00:99`),
+    ],
     ['the ENI down', () => vpc.ip('node', 'link set eth1 down')],
     ['the ENI’s address gone', () => vpc.ip('node', 'addr flush dev eth1')],
     [

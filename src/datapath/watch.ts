@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
 import { concernOf } from './concern.ts';
-import { GROUP_PODS, NFT_TABLE } from './marks.ts';
+import { GROUP_PODS, linkMacs, NFT_TABLE } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 
@@ -56,6 +56,7 @@ export function watchDatapath(
 
 /** From now on its going down is somebody else's doing. */
 function noteUp(memory: Memory, { link }: KernelEvent & { kind: 'link' }): void {
-  if (link.up && link.group === GROUP_PODS && memory.pods.has(link.name))
-    memory.podLinks.set(link.index, link.name);
+  if (!link.up || link.group !== GROUP_PODS || memory.podLinks.has(link.index)) return;
+  if (memory.pods.has(link.name))
+    memory.podLinks.set(link.index, { name: link.name, mac: linkMacs(link.name).host });
 }
