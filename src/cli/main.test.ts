@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { causes } from '../base/causes.ts';
+import { labCauses } from '../lab/daemon/causes.ts';
 import { packageRoot } from '../lab/daemon/parts.ts';
 
 const launcher = join(packageRoot, 'bin', 'podway');
@@ -189,4 +191,16 @@ test('what commands fail with is known to explain', () => {
   }
   assert.match(podway('explain', 'CNI_11').stdout, /passes by itself/);
   assert.equal(podway('explain', 'CNI_x').status, 1);
+});
+
+test('every code that a command of the lab fails with is known to explain', () => {
+  const source = join(import.meta.dirname, '..');
+  const files = readdirSync(source, { recursive: true, encoding: 'utf8' });
+  const made = /new LabError\(\s*(?:[\w?.]+ \?\? )?'([A-Z_]+)'/g;
+  const codes = files
+    .filter((file) => /(?<!\.test)\.ts$/.test(file))
+    .flatMap((file) => [...readFileSync(join(source, file), 'utf8').matchAll(made)].map(([, code]) => code!));
+  assert.ok(codes.length > 30, `${codes.length} found`);
+  const unknown = codes.filter((code) => !Object.hasOwn(labCauses, code) && !Object.hasOwn(causes, code));
+  assert.deepEqual([...new Set(unknown)], []);
 });

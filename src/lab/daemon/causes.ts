@@ -84,4 +84,130 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
       'Standard output is closed, or what it leads to is full; what the command was asked for may be done all the same.',
     next: 'Write to a pipe or to a file that has room.',
   },
+  LAB_LOST: {
+    transient: true,
+    meaning:
+      "The lab's process ended before its answer did: another command took the lab down, or the process was killed.",
+    next: 'podway lab up goes on with the lab; podway lab down removes what is left of it.',
+  },
+  LAB_START: {
+    transient: false,
+    meaning: "The lab's process could not start; the message is the last line of its log.",
+    next: 'Read the log that is named, change what it says, then podway lab up again.',
+  },
+  PORT_TAKEN: {
+    transient: false,
+    meaning: "Another process listens on the port that the lab's endpoint had before.",
+    next: 'End what listens there, or podway lab down, which gives up the port.',
+  },
+  NOT_ROOT: {
+    transient: false,
+    meaning: 'Network namespaces, and the labs made of them, belong to root.',
+    next: 'Run the command as root.',
+  },
+  MACHINE: {
+    transient: false,
+    meaning: 'This machine lacks something that a lab cannot do without.',
+    next: 'podway doctor shows the whole table.',
+  },
+  USAGE: {
+    transient: false,
+    meaning: 'The command, an argument or an option is not one that podway knows; nothing was done.',
+    next: 'See --help of the command.',
+  },
+  UNKNOWN_CODE: {
+    transient: false,
+    meaning: 'No cause has this name or number.',
+    next: 'podway explain NAME takes the code that stands before the sentence of a failure, or in a CAUSE column.',
+  },
+  BAD_LAB_NAME: {
+    transient: false,
+    meaning: 'A lab cannot have this name: it becomes part of the names of namespaces and files.',
+    next: 'Use 1 to 20 small letters, digits and dashes.',
+  },
+  BAD_SETTING: {
+    transient: false,
+    meaning: 'There is no such setting, or not such a value of it.',
+    next: 'podway lab up --help lists the settings.',
+  },
+  NO_SUCH_NODE: {
+    transient: false,
+    meaning: 'The lab has no running node of this name.',
+    next: 'podway node list.',
+  },
+  NO_SUCH_NAMESPACE: {
+    transient: false,
+    meaning: 'The lab has no Kubernetes namespace of this name.',
+    next: 'kubectl create namespace NAME, or name another with --namespace.',
+  },
+  NO_SUCH_POD: {
+    transient: false,
+    meaning: 'There is no pod of this name in the namespace.',
+    next: 'podway pod list shows the pods of all namespaces; --namespace chooses one.',
+  },
+  NO_SUCH_PLACE: {
+    transient: false,
+    meaning: 'The lab has no node, instance or part of this name.',
+    next: 'podway lab status lists them; internet and vpc are there too.',
+  },
+  NO_READY_NODE: {
+    transient: true,
+    meaning: 'Packets can be proven only from nodes that are ready, and none is.',
+    next: 'podway node list shows the causes.',
+  },
+  NO_LOG: {
+    transient: true,
+    meaning: 'There is no log yet: what would write it has not started.',
+    next: 'podway pod list and podway lab status tell why.',
+  },
+  POD_EXISTS: {
+    transient: false,
+    meaning: 'A pod of this name is there already.',
+    next: 'podway pod delete NAME, or take another name.',
+  },
+  POD_REFUSED: {
+    transient: false,
+    meaning: 'The Kubernetes API did not take the pod.',
+    next: 'Change what the message names.',
+  },
+  POD_GONE: {
+    transient: false,
+    meaning: 'Somebody deleted the pod while the command waited for it.',
+    next: 'podway pod list shows what is there.',
+  },
+  POD_FAILED: {
+    transient: false,
+    meaning: 'The pod ended in failure, and is not started again.',
+    next: 'See podway pod logs NAME.',
+  },
+  POD_NOT_RUNNING: {
+    transient: true,
+    meaning: 'The pod has no network namespace, so nothing can run in it.',
+    next: 'podway pod list tells why.',
+  },
+  TIMEOUT: {
+    transient: true,
+    meaning: 'The time that the command waits is over; what it asked for goes on.',
+    next: 'podway pod list shows the cause; --timeout waits longer.',
+  },
+  CONNECTIVITY: {
+    transient: false,
+    meaning: 'A packet did not arrive, or was seen with another address than it should have.',
+    next: 'The failed checks name both ends. See the rules with DescribeSecurityGroupRules, podway ipam check, and podway doctor.',
+  },
+  NO_ROUTE: {
+    transient: false,
+    meaning: "The lab's process is of another version than the command: it does not know what it is asked.",
+    next: 'podway lab down, then podway lab up with this version.',
+  },
+  BAD_REQUEST: {
+    transient: false,
+    meaning: "What reached the lab's control socket is no request of podway's.",
+    next: "Use the podway command of the lab's version.",
+  },
+  TOO_LARGE: {
+    transient: false,
+    meaning: "A request to the lab's process is larger than it reads.",
+    next: 'Ask for less at once.',
+  },
 };
