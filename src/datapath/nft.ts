@@ -7,6 +7,7 @@
 // connection has a way already (by_ct), whether it is a new one that leaves the VPC (begin, outside), and else takes the
 // ENI. Most packets are of established connections: for those a rule less is what counts.
 import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
+import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
 import { POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
 import {
   CT_PRIMARY,
@@ -29,7 +30,6 @@ export const INDEX_BYTES = 4;
 /** Link-local services of the VPC (IMDS, DNS, time) know only the primary ENI's primary address as their caller. */
 const LINK_LOCAL = parseCidr('169.254.0.0/16');
 
-const hex = (value: number): string => `0x${value.toString(16)}`;
 const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
 /** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
 export const eniChain = (eni: EniSlot): string => `eni_${slot(eni)}`;
@@ -39,8 +39,10 @@ const arriveChain = (eni: EniSlot): string => `arrive_${slot(eni)}`;
 const setMark = (value: number): string => `meta mark set meta mark & ${hex(KEEP_MASK)} | ${hex(value)}`;
 const setCtMark = (value: number): string => `ct mark set ct mark & ${hex(KEEP_MASK)} | ${hex(value)}`;
 
-const chain = (name: string, rules: readonly string[]): string =>
-  [`  chain ${name} {`, ...rules.map((rule) => `    ${rule}`), '  }'].join('\n');
+const TABLE = `inet ${NFT_TABLE}`;
+const chain = (name: string, rules: readonly string[]): string => chainText({ name, rules });
+const baseChain = (name: string, hook: string, rules: readonly string[]): string =>
+  chainText({ name, hook, rules });
 
 /**
  * Destinations that see the pod's own address. The ENIs' subnets are of the VPC whatever the list says: it comes from
@@ -65,7 +67,6 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
   const primary = primaryEni(node);
   const secondary = enis.filter((eni) => !isPrimary(eni));
   const mark = (eni: Eni): number => marks.get(slotKey(eni))!;
-  const vmap = (pairs: readonly string[]): string => `vmap { ${pairs.join(', ')} }`;
   const exempt = exemptCidrs(node);
 
   const parts = [
@@ -101,38 +102,30 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ),
     // A chain of type nat meets the first packet of a connection alone, so the others pay nothing for it. At this
     // priority it comes before all that do destination NAT, whose choice would end the walk.
-    chain('arrivals', [
-      'type nat hook prerouting priority -150; policy accept;',
-      ...arrivals(enis, linkNames, vmap),
+    baseChain('arrivals', 'type nat hook prerouting priority -150; policy accept;', [
+      ...arrivals(enis, linkNames),
     ]),
-    chain('ways', [
-      'type filter hook prerouting priority -90; policy accept;',
+    baseChain('ways', 'type filter hook prerouting priority -90; policy accept;', [
       // A number is compared in half the time of a name. A cut link, too, sends for a moment.
       `meta iifgroup & ${hex(GROUPS_MASK)} == ${hex(GROUP_PODS)} goto from_pod`,
       `ct direction reply ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
     ]),
-    chain('own', [
-      'type route hook output priority -150; policy accept;',
+    baseChain('own', 'type route hook output priority -150; policy accept;', [
       ...(secondary.length === 0
         ? []
         : [`ip saddr ${vmap(secondary.map((eni) => `${formatIp(eni.primaryIp)} : goto ${useChain(eni)}`))}`]),
     ]),
-    chain('source', [
-      'type nat hook postrouting priority 100; policy accept;',
+    baseChain('source', 'type nat hook postrouting priority 100; policy accept;', [
       `oifname "${LINK_PREFIX}*" accept`,
       `ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} meta nfproto ipv4 snat ip to ${formatIp(primary.primaryIp)}${
         node.snat === 'random' ? ' fully-random' : ''
       }`,
     ]),
   ];
-  return `table inet ${NFT_TABLE} {\n${parts.join('\n')}\n}\n`;
+  return tableText(TABLE, parts);
 }
 
-function arrivals(
-  enis: readonly Eni[],
-  linkNames: ReadonlyMap<string, string>,
-  vmap: (pairs: string[]) => string,
-): string[] {
+function arrivals(enis: readonly Eni[], linkNames: ReadonlyMap<string, string>): string[] {
   const pairs = enis.flatMap((eni) => {
     const name = linkNames.get(slotKey(eni));
     return name === undefined ? [] : [`"${name}" : goto ${arriveChain(eni)}`];
@@ -146,19 +139,18 @@ function arrivals(
  */
 export function renderUpdate(table: string, staleChains: readonly string[]): string {
   return [
-    `add table inet ${NFT_TABLE}`,
-    `add set inet ${NFT_TABLE} exempt4 { type ipv4_addr; flags interval; }`,
-    `flush set inet ${NFT_TABLE} exempt4`,
-    `flush table inet ${NFT_TABLE}`,
+    `add table ${TABLE}`,
+    `add set ${TABLE} exempt4 { type ipv4_addr; flags interval; }`,
+    `flush set ${TABLE} exempt4`,
+    `flush table ${TABLE}`,
     table.trimEnd(),
-    ...staleChains.map((name) => `delete chain inet ${NFT_TABLE} ${name}`),
+    ...staleChains.map((name) => `delete chain ${TABLE} ${name}`),
     '',
   ].join('\n');
 }
 
 /** The same from nothing, for a table that was left by something with another layout. */
-export const renderRebuild = (table: string): string =>
-  `add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n${table}`;
+export const renderRebuild = (table: string): string => `${withoutTable(TABLE)}${table}`;
 
 /** Key of the pods' map, as the kernel joins them: index of the link in the machine's byte order, then the address. */
 export function podKey(ifindex: number, ip: Ip): Uint8Array {

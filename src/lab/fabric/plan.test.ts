@@ -306,7 +306,7 @@ describe('scripts', () => {
 
   it('of a first apply are whole', () => {
     const script = fullScript(entriesOf(threeInstances()).values(), nothing, indexOf);
-    assert.match(script, /add map inet podway-fabric receivers \{ type ipv4_addr : verdict; \}/);
+    assert.match(script, /^ {2}map receivers \{ type ipv4_addr : verdict; \}$/m);
     assert.match(script, /add element inet podway-fabric receivers \{ 10\.0\.0\.10 : goto to_sg/);
     assert.doesNotMatch(script, /undefined|NaN/);
   });

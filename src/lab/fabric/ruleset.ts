@@ -4,6 +4,7 @@
 // A script is one transaction, so that no packet sees half of it; it never removes and remakes a base chain, because
 // a new base chain holds no rules, and so drops everything, from the moment it is named to the end of the transaction.
 import { formatCidr, formatIp, type Ip } from '../../base/ip.ts';
+import { chainText, type NftChain, tableText, withoutTable } from '../../kernel/nft-text.ts';
 import type { ChainEntry, Changes, ElementEntry, Entry, Part } from './entries.ts';
 import { RECEIVER_CHAIN } from './gates.ts';
 import {
@@ -36,9 +37,9 @@ const SETS = {
   },
 } as const;
 
-type BaseChain = { hook?: string; rules: string[] };
+type FixedChains = Readonly<Record<string, Omit<NftChain, 'name'>>>;
 
-const BRIDGE_CHAINS: Record<string, BaseChain> = {
+const BRIDGE_CHAINS: FixedChains = {
   from_guest: {
     hook: 'type filter hook prerouting priority 0; policy drop;',
     rules: [
@@ -69,7 +70,7 @@ const BRIDGE_CHAINS: Record<string, BaseChain> = {
 };
 
 const guard = `oifname "${GATEWAY_LINK}"`;
-const INET_CHAINS: Record<string, BaseChain> = {
+const INET_CHAINS: FixedChains = {
   translate_in: {
     hook: 'type nat hook prerouting priority dstnat; policy accept;',
     rules: [
@@ -148,9 +149,7 @@ export function existingNames(objects: readonly Record<string, unknown>[]): Exis
 }
 
 /** Deletes both tables, whether or not they are there. */
-export const withoutTables = FAMILIES.map(
-  (family) => `add table ${family} ${NFT_TABLE}\ndelete table ${family} ${NFT_TABLE}\n`,
-).join('');
+export const withoutTables = FAMILIES.map((family) => withoutTable(`${family} ${NFT_TABLE}`)).join('');
 
 const setsOf = (family: Family): Readonly<Record<string, string>> => SETS[family];
 
@@ -210,18 +209,14 @@ export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf
       lines.push(`flush ${has.maps.includes(name) ? 'map' : 'set'} ${table} ${name}`);
     }
     for (const name of has.chains) lines.push(`flush chain ${table} ${name}`);
-    for (const [name, text] of Object.entries(setsOf(family))) {
-      lines.push(`add ${text.replace(name, `${table} ${name}`)}`);
-    }
-    for (const set of ownSets) lines.push(`add set ${table} ${set.name} { type ipv4_addr; }`);
-    // Names first: rules and verdicts jump to chains in any order.
     const fixed = CHAINS[family];
-    for (const [name, chain] of Object.entries(fixed)) {
-      lines.push(`add chain ${table} ${name}${chain.hook ? ` { ${chain.hook} }` : ''}`);
-    }
-    for (const chain of own) lines.push(`add chain ${table} ${chain.name}`);
-    for (const [name, chain] of Object.entries(fixed)) lines.push(...ruleLines(family, name, chain.rules));
-    for (const chain of own) lines.push(...ruleLines(family, chain.name, chain.rules));
+    const parts = [
+      ...Object.values(setsOf(family)).map((text) => `  ${text}`),
+      ...ownSets.map((set) => `  set ${set.name} { type ipv4_addr; }`),
+      ...Object.entries(fixed).map(([name, chain]) => chainText({ name, ...chain })),
+      ...own.map(({ name, rules }) => chainText({ name, rules })),
+    ];
+    lines.push(tableText(table, parts).trimEnd());
     const elements = only(all, 'element').filter((entry) => entry.family === family);
     lines.push(...elementLines('add', elements, indexOf));
 
