@@ -153,8 +153,8 @@ test('up with the demo, every command, down, and nothing is left', options, () =
     new RegExp(web.ips[0]!.replaceAll('.', '\\.')),
   );
   assert.equal(podway(lab, 'pod', 'exec', 'web', '--', 'sh', '-c', 'exit 7').status, 7);
-  done(lab, 'pod', 'run', 'talker', '--', 'sh', '-c', 'echo said; sleep 1000');
-  assert.equal(done(lab, 'pod', 'logs', 'talker'), 'said\n');
+  done(lab, 'pod', 'run', 'talker', '--', 'sh', '-c', 'echo said by $HOSTNAME; sleep 1000');
+  assert.equal(done(lab, 'pod', 'logs', 'talker'), 'said by talker\n');
   done(lab, 'pod', 'delete', 'web', 'talker', 'never-there');
   assert.equal(json<PodView[]>(lab, 'pod', 'list').length, 4);
   assert.equal(existsSync(web.netnsPath), false);

@@ -113,6 +113,8 @@ export type PodSpec = {
   restartPolicy?: 'Always' | 'OnFailure' | 'Never';
   terminationGracePeriodSeconds?: number;
   priority?: number;
+  schedulerName?: string;
+  schedulingGates?: { name: string }[];
   readinessGates?: { conditionType: string }[];
 };
 

@@ -3,6 +3,9 @@
 import { matchesRequirements, type Requirement } from '../../kube/selectors.ts';
 import type { Node, PodSpec, Taint, Toleration } from '../../kube/types.ts';
 
+/** The scheduler of pods that name none: the lab's. */
+export const OWN_SCHEDULER = 'default-scheduler';
+
 type Term = {
   matchExpressions?: { key: string; operator: string; values?: string[] }[];
   matchFields?: { key: string; operator: string; values?: string[] }[];

@@ -2,6 +2,7 @@
 
 import { cidrSize, parseCidr } from '../../base/ip.ts';
 import type { Node, Pod } from '../../kube/types.ts';
+import { OWN_SCHEDULER } from '../cluster/fits.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import { placesOf } from '../fabric/plan.ts';
@@ -16,7 +17,7 @@ const RESERVED = 5;
 export function podView(pod: Pod, sandbox: SandboxRecord | undefined, node?: Node): PodView {
   const ips = (pod.status?.podIPs ?? []).map((each) => each.ip);
   const netns = sandbox?.state === 'made' ? sandbox.netns : '';
-  const message = podMessage(pod, node);
+  const message = podMessage(pod, node) ?? unplaced(pod, node);
   return {
     namespace: pod.metadata.namespace ?? 'default',
     name: pod.metadata.name ?? '',
@@ -49,6 +50,15 @@ export function podMessage(pod: Pod, node?: Node): PodMessage | undefined {
     return { code: 'CRASH_LOOP', text: state.waiting.message ?? '' };
   const late = status.phase === 'Pending' && node ? nodeMessage(node) : undefined;
   return late && { code: late.code, text: `node ${node!.metadata.name}: ${late.text}` };
+}
+
+/** Pods that are not the lab's scheduler's: one that names a node itself, and one that names another scheduler. */
+function unplaced({ spec, status }: Pod, node: Node | undefined): PodMessage | undefined {
+  if (node || (status?.phase ?? 'Pending') !== 'Pending') return undefined;
+  if (spec.nodeName) return { code: 'NO_SUCH_NODE', text: `there is no node ${spec.nodeName}` };
+  const { schedulerName = OWN_SCHEDULER } = spec;
+  if (schedulerName === OWN_SCHEDULER) return undefined;
+  return { code: 'UNSCHEDULABLE', text: `it waits for the scheduler "${schedulerName}" to bind it` };
 }
 
 /** Why a node is not Ready; undefined when it is. */

@@ -1,6 +1,7 @@
 // What the API server adds to a Pod, and what it refuses.
 import { isDeepStrictEqual } from 'node:util';
 import type { Container, Pod, PodStatus } from '../../../kube/types.ts';
+import { OWN_SCHEDULER } from '../fits.ts';
 import { invalidValue, required, type StatusCause } from './errors.ts';
 import type { Any, HookContext } from './kinds.ts';
 
@@ -10,7 +11,7 @@ type FullContainer = Container & Record<string, unknown>;
 export function completePodSpec(spec: Pod['spec'] & Record<string, unknown>): void {
   spec.restartPolicy ??= 'Always';
   spec['dnsPolicy'] ??= 'ClusterFirst';
-  spec['schedulerName'] ??= 'default-scheduler';
+  spec['schedulerName'] ??= OWN_SCHEDULER;
   spec['securityContext'] ??= {};
   spec.terminationGracePeriodSeconds ??= 30;
   if (spec.serviceAccountName !== undefined) spec['serviceAccount'] = spec.serviceAccountName;

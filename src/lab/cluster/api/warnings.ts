@@ -3,6 +3,7 @@
 // update that changes what is wished for.
 import type { Container } from '../../../kube/types.ts';
 import { BUILT_IN_IMAGE, COMMAND_IMAGE, commandOf } from '../command.ts';
+import { OWN_SCHEDULER } from '../fits.ts';
 import type { PodTemplate } from '../workloads.ts';
 import type { Any } from './kinds.ts';
 
@@ -17,18 +18,45 @@ const IDLE_FIELDS = [
   'workingDir',
 ] as const;
 
+/** The same, but the API server fills `{}` in. */
+const IDLE_FILLED_FIELDS = ['resources', 'securityContext'] as const;
+
+/** Fields of a pod that nothing reads here. A container's own may hold the same names. */
+const IDLE_POD_FIELDS = [
+  'securityContext',
+  'activeDeadlineSeconds',
+  'topologySpreadConstraints',
+  'dnsConfig',
+  'hostAliases',
+  'hostname',
+  'subdomain',
+  'runtimeClassName',
+  'priorityClassName',
+  'hostPID',
+  'hostIPC',
+  'shareProcessNamespace',
+  'readinessGates',
+] as const;
+
+/** Of `affinity`, the required one to nodes alone is honoured. */
+const IDLE_AFFINITY = [
+  ['podAffinity'],
+  ['podAntiAffinity'],
+  ['nodeAffinity', 'preferredDuringSchedulingIgnoredDuringExecution'],
+] as const;
+
 /** A long command is cut: a header line has bounds at the client. */
 const SHOWN_COMMAND = 120;
 
 const ENDLESS = 'which never ends: a Job needs a command to complete';
 
-export const podWarnings = (object: Any): string[] => containerWarnings(object['spec'], 'spec');
+export const podWarnings = (object: Any): string[] => specWarnings(object['spec'], 'spec');
 
 export const templateWarnings = (object: Any): string[] =>
-  containerWarnings(templateOf(object)?.spec, 'spec.template.spec');
+  specWarnings(templateOf(object)?.spec, 'spec.template.spec');
 
 export const jobWarnings = (object: Any): string[] => [
-  ...containerWarnings(templateOf(object)?.spec, 'spec.template.spec', ENDLESS),
+  ...specWarnings(templateOf(object)?.spec, 'spec.template.spec', ENDLESS),
   ...['podFailurePolicy', 'successPolicy', 'backoffLimitPerIndex', 'maxFailedIndexes']
     .filter((field) => (object['spec'] as Record<string, unknown>)[field] !== undefined)
     .map((field) => `spec.${field} has no effect here`),
@@ -37,17 +65,50 @@ export const jobWarnings = (object: Any): string[] => [
 const templateOf = (object: Any): PodTemplate | undefined =>
   (object['spec'] as { template?: PodTemplate } | undefined)?.template;
 
-function containerWarnings(spec: unknown, path: string, endless = ''): string[] {
-  const containers = (spec as { containers?: (Container & Record<string, unknown>)[] })?.containers ?? [];
-  return containers.flatMap((container, i) => {
+type Fields = Readonly<Record<string, unknown>>;
+
+function specWarnings(spec: unknown, path: string, endless = ''): string[] {
+  const fields = (spec ?? {}) as Fields & {
+    containers?: (Container & Fields)[];
+    hostNetwork?: boolean;
+    schedulerName?: string;
+  };
+  const containers = (fields.containers ?? []).flatMap((container, i) => {
     const at = `${path}.containers[${i}]`;
-    const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
-    if (container.env?.some(({ valueFrom }) => valueFrom !== undefined && !valueFrom.fieldRef))
-      idle.push('env.valueFrom of anything but a fieldRef');
-    const shared = idle.length === 0 ? [] : [`${at}: ${idle.join(', ')} has no effect here`];
-    return [...whatRuns(container, at, endless), ...shared];
+    return [...whatRuns(container, at, endless), ...noEffect(at, idleOf(container, fields.hostNetwork))];
   });
+  const { schedulerName = OWN_SCHEDULER } = fields;
+  const waits =
+    schedulerName === OWN_SCHEDULER
+      ? []
+      : [`${path}.schedulerName "${schedulerName}" does not run here: the pod waits until somebody binds it`];
+  return [...containers, ...noEffect(path, idleOfPod(fields)), ...waits];
 }
+
+const noEffect = (at: string, idle: readonly string[]): string[] =>
+  idle.length === 0 ? [] : [`${at}: ${idle.join(', ')} ${idle.length === 1 ? 'has' : 'have'} no effect here`];
+
+function idleOf(container: Container & Fields, hostNetwork = false): string[] {
+  const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
+  idle.push(...IDLE_FILLED_FIELDS.filter((field) => says(container[field])));
+  if (container.env?.some(({ valueFrom }) => valueFrom !== undefined && !valueFrom.fieldRef))
+    idle.push('env.valueFrom of anything but a fieldRef');
+  if (!hostNetwork && container.ports?.some(({ hostPort }) => hostPort)) idle.push('ports.hostPort');
+  return idle;
+}
+
+function idleOfPod(spec: Fields): string[] {
+  const idle: string[] = IDLE_POD_FIELDS.filter((field) => says(spec[field]));
+  for (const path of IDLE_AFFINITY) {
+    const value = path.reduce((at: unknown, key) => (at as Fields | undefined)?.[key], spec['affinity']);
+    if (says(value)) idle.push(`affinity.${path.join('.')}`);
+  }
+  return idle;
+}
+
+/** False for what asks for nothing. */
+const says = (value: unknown): boolean =>
+  value !== undefined && value !== false && value !== null && JSON.stringify(value) !== '{}';
 
 function whatRuns(container: Container, at: string, endless: string): string[] {
   const command = commandOf(container);

@@ -61,7 +61,51 @@ const told: [string, string, object, string[]][] = [
       metadata: { name: 'w' },
       spec: { containers: [{ name: 'a', image: 'podway/pod-server', livenessProbe: {}, volumeMounts: [] }] },
     },
-    ['spec.containers[0]: volumeMounts, livenessProbe has no effect here'],
+    ['spec.containers[0]: volumeMounts, livenessProbe have no effect here'],
+  ],
+  [
+    'fields of a pod and its container that nothing reads',
+    '/api/v1/namespaces/default/pods',
+    {
+      metadata: { name: 'w' },
+      spec: {
+        activeDeadlineSeconds: 5,
+        securityContext: { runAsUser: 1000 },
+        hostPID: false,
+        schedulerName: 'other',
+        affinity: {
+          podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [] },
+          nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [] } },
+        },
+        containers: [
+          {
+            name: 'a',
+            image: 'podway/pod-server',
+            resources: { requests: { cpu: '1000' } },
+            ports: [{ containerPort: 80, hostPort: 80 }],
+          },
+        ],
+      },
+    },
+    [
+      'spec.containers[0]: resources, ports.hostPort have no effect here',
+      'spec: securityContext, activeDeadlineSeconds, affinity.podAntiAffinity have no effect here',
+      'spec.schedulerName "other" does not run here: the pod waits until somebody binds it',
+    ],
+  ],
+  [
+    'what is honoured, and what the API server fills in',
+    '/api/v1/namespaces/default/pods',
+    {
+      metadata: { name: 'w' },
+      spec: {
+        hostNetwork: true,
+        tolerations: [{ operator: 'Exists' }],
+        nodeSelector: { zone: 'a' },
+        containers: [{ name: 'a', image: 'podway/pod-server', ports: [{ containerPort: 80 }] }],
+      },
+    },
+    [],
   ],
   [
     'a Job that would never end',

@@ -15,7 +15,7 @@ import { condition } from './pod-status.ts';
 import { dropInstance, placesWithFolders, powerOff } from './power.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
-import { placePod } from './scheduler.ts';
+import { isWaiting, placePod } from './scheduler.ts';
 import { Supervisor } from './supervisor.ts';
 
 export const SERVER_PORT = 8080;
@@ -226,8 +226,7 @@ export class Cluster {
   async #scheduleAll(): Promise<void> {
     const { store } = this.#deps;
     const pods = [...store.pods()];
-    const waiting = pods.filter((pod) => !pod.spec.nodeName && !pod.metadata.deletionTimestamp);
-    for (const pod of waiting) {
+    for (const pod of pods.filter(isWaiting)) {
       const placement = placePod(pod, store.nodes(), pods);
       if (placement.kind === 'node') {
         await store.bindPod(pod, placement.name);

@@ -53,6 +53,20 @@ test('a pod that waits for an address says why', () => {
   assert.equal(podMessage({ ...pod, status: waitingStatus(inputs) }), undefined);
 });
 
+test('a pod that was given a node that is not there says so, until it has ended', () => {
+  const bound = { ...pod, spec: { ...pod.spec, nodeName: 'node-9' } };
+  const message = (status: Pod['status']) => podView({ ...bound, status: status! }, undefined).message;
+  assert.deepEqual(message({ phase: 'Pending' }), { code: 'NO_SUCH_NODE', text: 'there is no node node-9' });
+  assert.equal(message({ phase: 'Succeeded' }), undefined);
+  const { nodeName: _, ...unbound } = bound.spec;
+  const left = {
+    ...pod,
+    spec: { ...unbound, schedulerName: 'other' },
+    status: { phase: 'Pending' },
+  } as const;
+  assert.match(podView(left, undefined).message?.text ?? '', /waits for the scheduler "other"/);
+});
+
 test('a pod whose node is not ready says what is wrong with the node', () => {
   const status = waitingStatus(inputs);
   const node = (ready: 'True' | 'False', message: string): Node => ({

@@ -109,6 +109,8 @@ export function startProcess(
         HOME: '/root',
         [MARK]: process.env[MARK],
         [CONTAINER]: record.containerId,
+        // A container engine sets it: scripts read it. A pod on the host network has its host's.
+        HOSTNAME: pod.spec.hostNetwork ? (pod.spec.nodeName ?? '') : record.name,
         POD_NAME: record.name,
         POD_NAMESPACE: record.namespace,
         POD_IP: record.ips[0] ?? '',

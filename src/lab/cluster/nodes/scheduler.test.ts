@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Node, Pod } from '../../../kube/types.ts';
-import { placePod } from './scheduler.ts';
+import { isWaiting, placePod } from './scheduler.ts';
 
 const node = (
   name: string,
@@ -48,6 +48,13 @@ const cases: [string, Node[], Pod[], Pod, string | RegExp][] = [
   ],
   ['nobody is ready', [node('a', 3, { ready: false })], [], pod(), /0 of 1 nodes.* 1 are not ready/],
   ['all are full', [node('a', 1)], [pod('a')], pod(), /1 hold all the pods/],
+  [
+    'gates that nobody took away',
+    [node('a', 1)],
+    [],
+    { ...pod(), spec: { containers: [], schedulingGates: [{ name: 'x.io/a' }, { name: 'b' }] } },
+    /gates are taken away: x\.io\/a, b$/,
+  ],
   ['cordoned', [node('a', 1, { unschedulable: true })], [], pod(), /not ready/],
 ];
 for (const [what, nodes, pods, wanted, expected] of cases) {
@@ -57,3 +64,9 @@ for (const [what, nodes, pods, wanted, expected] of cases) {
     else assert.match(placement.kind === 'none' ? placement.reason : placement.name, expected);
   });
 }
+
+test('a pod that names another scheduler is left to it', () => {
+  const of = (schedulerName: string) => ({ ...pod(), spec: { containers: [], schedulerName } });
+  const pods = [pod(), of('default-scheduler'), of('other'), pod('a')];
+  assert.deepEqual(pods.map(isWaiting), [true, true, false, false]);
+});

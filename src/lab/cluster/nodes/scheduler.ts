@@ -1,6 +1,6 @@
 // A plain scheduler: a pod with no node goes to the ready node with most free pod slots. Pure choice, one small loop.
 import type { Node, Pod } from '../../../kube/types.ts';
-import { matchesNode, toleratesTaints } from '../fits.ts';
+import { matchesNode, OWN_SCHEDULER, toleratesTaints } from '../fits.ts';
 
 export type Placement = { kind: 'node'; name: string } | { kind: 'none'; reason: string };
 
@@ -8,9 +8,17 @@ const active = (pod: Pod): boolean => pod.status?.phase !== 'Succeeded' && pod.s
 const isReady = (node: Node): boolean =>
   node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') === true;
 
+/** True for a pod that has no node and is ours to place; one that names another scheduler is that one's. */
+export const isWaiting = ({ spec, metadata }: Pod): boolean =>
+  !spec.nodeName && !metadata.deletionTimestamp && (spec.schedulerName ?? OWN_SCHEDULER) === OWN_SCHEDULER;
+
 /** Chooses by readiness, selector and affinity, taints and free pod slots; ties go to the first name. */
 export function placePod(pod: Pod, nodes: Node[], pods: Pod[]): Placement {
-  const { tolerations } = pod.spec;
+  const { tolerations, schedulingGates = [] } = pod.spec;
+  if (schedulingGates.length > 0) {
+    const gates = schedulingGates.map(({ name }) => name).join(', ');
+    return { kind: 'none', reason: `it waits until its scheduling gates are taken away: ${gates}` };
+  }
   const fitting = nodes.filter(
     (node) => matchesNode(pod.spec, node) && toleratesTaints(tolerations, node, ['NoSchedule', 'NoExecute']),
   );
