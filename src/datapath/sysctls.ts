@@ -33,6 +33,8 @@ export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
   // An ENI speaks ARP for its own address alone: two ENIs of one subnet would answer for each other.
   { key: `net/ipv4/conf/${link}/arp_ignore`, value: '1' },
   { key: `net/ipv4/conf/${link}/arp_announce`, value: '2' },
+  // When the ENI comes up again, the first question for its router may be lost: the next follows at once, not in a second.
+  { key: `net/ipv4/neigh/${link}/retrans_time_ms`, value: '100', optional: true },
   // A router advertisement here would bring a second default route into `main`.
   { key: `net/ipv6/conf/${link}/accept_ra`, value: '0', optional: true },
 ];
