@@ -102,6 +102,7 @@ export const invalidValue = (field: string, value: unknown, why: string): Status
 
 export const badRequest = (message: string) => new ApiError(400, 'BadRequest', message);
 export const unauthorized = () => new ApiError(401, 'Unauthorized', 'Unauthorized');
+export const notServed = (message: string): ApiError => new ApiError(404, 'NotFound', message, {});
 export const noSuchPath = () =>
   new ApiError(404, 'NotFound', 'the server could not find the requested resource', {});
 export const methodNotAllowed = () =>
