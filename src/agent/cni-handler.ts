@@ -4,7 +4,7 @@ import { renderError } from '../cni/errors.ts';
 import { decodeRequest, versionOfStdin } from '../cni/request.ts';
 import { renderResult } from '../cni/result.ts';
 import type { CniRequest } from '../cni/types.ts';
-import { SUPPORTED_VERSIONS } from '../cni/versions.ts';
+import { versionAnswer } from '../cni/versions.ts';
 import type { CniCall } from '../cni/wire.ts';
 import type { Attachments } from './attachments.ts';
 import type { CniAnswer } from './cni-server.ts';
@@ -54,7 +54,7 @@ async function serve(o: HandlerOptions, request: CniRequest, signal: AbortSignal
       return '';
     }
     case 'VERSION':
-      return JSON.stringify({ cniVersion: request.cniVersion, supportedVersions: SUPPORTED_VERSIONS });
+      return JSON.stringify(versionAnswer(request.cniVersion));
   }
 }
 

@@ -133,10 +133,6 @@ export function addToIp<T extends Ip>(ip: T, offset: number): T {
 
 /** Addresses in the prefix; exact for IPv4, a float beyond 2^53 for IPv6. */
 export const cidrSize = (cidr: Cidr): number => 2 ** (bitsOf(familyOf(cidr.ip)) - cidr.length);
-export const lastIp = (cidr: Cidr): Ip =>
-  typeof cidr.ip === 'number'
-    ? addToIp(cidr.ip, cidrSize(cidr) - 1)
-    : ((cidr.ip | ((1n << BigInt(128 - cidr.length)) - 1n)) as Ipv6);
 
 /** Network byte order, 4 or 16 bytes. */
 export function ipToBytes(ip: Ip): Uint8Array {

@@ -1,7 +1,7 @@
 // A cloud in memory for tests: subnets, one instance, interfaces, EC2's limits and error codes, tags, client tokens.
 // `before` and `after` hooks see every call, so that a test can delay, fail or cut a call before or after its effect;
 // describes may be made to lag. It is as strict as EC2: an address is held once, limits hold, what is in use stays.
-import { addToIp, type Cidr, cidrSize, type Ipv4, lastIp, parseCidr } from '../base/ip.ts';
+import { addToIp, type Cidr, cidrSize, type Ipv4, parseCidr } from '../base/ip.ts';
 import { localMac } from '../base/mac.ts';
 import { type Cloud, CloudError, type CreateEni, type EniDescription, type EniId } from './port.ts';
 
@@ -70,7 +70,7 @@ export class FakeCloud implements Cloud {
   occupy(subnetId: string, leave: number): void {
     const subnet = this.#subnets.get(subnetId)!;
     for (
-      let ip = addToIp(lastIp(subnet.cidr), -1) as Ipv4;
+      let ip = addToIp(subnet.cidr.ip, cidrSize(subnet.cidr) - 2) as Ipv4;
       this.freeIn(subnetId) > leave;
       ip = addToIp(ip, -1)
     ) {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { PodwayError } from '../base/errors.ts';
-import { convertResult, extendResult, parseResult, renderResult } from './result.ts';
+import { parseResult, renderResult } from './result.ts';
 import type { JsonObject, Result } from './types.ts';
 import { SUPPORTED_VERSIONS } from './versions.ts';
 
@@ -90,7 +90,7 @@ test('null lists are empty, unknown keys are no matter, addresses keep their hos
 });
 
 test('up from 0.2: interface absent, routes one list, dns kept', () => {
-  const up = convertResult({ cniVersion: '0.2.0', ...old } as JsonObject, '0.2.0', '1.0.0');
+  const up = renderResult(parseResult({ cniVersion: '0.2.0', ...old } as JsonObject, '0.2.0'), '1.0.0');
   assert.deepEqual(up, {
     cniVersion: '1.0.0',
     ips: [{ address: '10.0.0.5/24', gateway: '10.0.0.1' }, { address: 'fd00::5/64' }],
@@ -120,21 +120,6 @@ for (const [field, result] of [
     );
   });
 }
-
-test('chained: the earlier result is kept, the own one moved behind it', () => {
-  const own: Result = {
-    interfaces: [{ name: 'pw0' }, { name: 'eth1', sandbox: '/x' }],
-    ips: [{ address: '10.9.0.1/32', interface: 1 }, { address: '10.9.0.2/32' }],
-    routes: [{ dst: '10.9.0.0/16' }],
-    dns: { domain: 'd' },
-  };
-  const both = extendResult(dual, own);
-  assert.equal(both.ips[3]?.interface, 3);
-  assert.equal(both.ips[4]?.interface, undefined);
-  assert.deepEqual(both.dns, { nameservers: ['10.0.0.2'], search: [], domain: 'd' });
-  assert.deepEqual(both.interfaces.slice(0, 2), dual.interfaces);
-  assert.equal(extendResult(null, own), own);
-});
 
 test('written and read again in 1.1.0 is the same, and each version is a fixed point of itself', () => {
   const v4 = fc.ipV4().chain((ip) => fc.integer({ min: 0, max: 32 }).map((length) => `${ip}/${length}`));
@@ -178,7 +163,7 @@ test('written and read again in 1.1.0 is the same, and each version is a fixed p
       assert.deepEqual(parseResult(renderResult(value, '1.1.0'), '1.1.0'), value);
       for (const version of SUPPORTED_VERSIONS) {
         const told = renderResult(value, version);
-        assert.deepEqual(convertResult(told, version, version), told);
+        assert.deepEqual(renderResult(parseResult(told, version), version), told);
       }
     }),
     { numRuns: 200 },

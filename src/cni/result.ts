@@ -183,26 +183,3 @@ function renderDns({ nameservers, domain, search, options }: Dns): Json | undefi
   });
   return Object.keys(dns).length > 0 ? dns : undefined;
 }
-
-/** `result` as JSON of any version, told in `to`. A result that names no version has `assumed`. */
-export const convertResult = (
-  result: JsonObject,
-  assumed: CniVersion,
-  to: CniVersion,
-  path = 'prevResult',
-): JsonObject => renderResult(parseResult(result, assumed, path), to);
-
-/** What a chained plugin answers: all of the earlier result, then its own; dns is its own where it has any. */
-export function extendResult(previous: Result | null, own: Result): Result {
-  if (!previous) return own;
-  const offset = previous.interfaces.length;
-  return {
-    interfaces: [...previous.interfaces, ...own.interfaces],
-    ips: [
-      ...previous.ips,
-      ...own.ips.map((ip) => (ip.interface === undefined ? ip : { ...ip, interface: ip.interface + offset })),
-    ],
-    routes: [...previous.routes, ...own.routes],
-    dns: { ...previous.dns, ...own.dns },
-  };
-}

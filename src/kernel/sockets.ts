@@ -81,10 +81,6 @@ export function listenTcpIn(
   });
 }
 
-/** A bound UDP socket in `ns`; pass the descriptor to dgram's `socket.bind({ fd })`. */
-export const bindUdpIn = (ns: Netns, address: string, port: number): number =>
-  boundSocket(ns, SOCK_DGRAM, address, port, () => {});
-
 /** Time to live of what the socket sends from now on; accepted connections inherit the listener's. */
 export function setSocketTtl(fd: number, ttl: number, family: 4 | 6 = 4): void {
   if (family === 4) setOption(fd, IPPROTO_IP, IP_TTL, ttl, `IP_TTL ${ttl}`);

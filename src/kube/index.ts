@@ -1,6 +1,6 @@
-// The thin Kubernetes client: configuration, requests, watches, caches, Events, and the types of what Podway reads.
+// The thin Kubernetes client: configuration, requests, watches, Events, and the types of what Podway reads.
 // The agent loads this instead of @kubernetes/client-node, whose memory it cannot afford.
-// Must import nothing above base. Entry: loadKubeConfig, KubeClient, Informer, EventRecorder.
+// Must import nothing above base. Entry: loadKubeConfig, KubeClient, EventRecorder.
 export { type DeleteQuery, KubeClient, type ListQuery, type PatchType, type WatchQuery } from './client.ts';
 export {
   inClusterConfig,
@@ -10,7 +10,6 @@ export {
   readKubeConfig,
 } from './config.ts';
 export { isConflict, isExpired, isNotFound, KubeError } from './errors.ts';
-export { Informer, type InformerChange, type InformerOptions } from './informer.ts';
 export { EventRecorder, type RecorderOptions } from './recorder.ts';
 export * from './resources.ts';
 export * from './selectors.ts';

@@ -139,14 +139,6 @@ export function parseFieldSelector(text: string): FieldRequirement[] {
   return out;
 }
 
-/** Missing fields count as empty text, as in Kubernetes. */
-export function matchesFields(requirements: readonly FieldRequirement[], object: unknown): boolean {
-  for (const { path, equal, value } of requirements) {
-    if ((fieldText(object, path) === value) !== equal) return false;
-  }
-  return true;
-}
-
 export const fieldText = (object: unknown, path: string): string => fieldAt(object, path.split('.'));
 
 /** The field as text; what is missing is empty. */

@@ -24,28 +24,14 @@ function header(w: ByteWriter, type: number, payload: number): number {
   return at + HEADER;
 }
 
-export function putFlag(w: ByteWriter, type: number): void {
-  header(w, type, 0);
-}
-
 export function putU8(w: ByteWriter, type: number, value: number): void {
   const at = header(w, type, 1);
   w.bytes[at] = value;
 }
 
-export function putU16(w: ByteWriter, type: number, value: number): void {
-  const at = header(w, type, 2);
-  w.view.setUint16(at, value, true);
-}
-
 export function putU32(w: ByteWriter, type: number, value: number): void {
   const at = header(w, type, 4);
   w.view.setUint32(at, value, true);
-}
-
-export function putU16be(w: ByteWriter, type: number, value: number): void {
-  const at = header(w, type, 2);
-  w.view.setUint16(at, value, false);
 }
 
 export function putU32be(w: ByteWriter, type: number, value: number): void {

@@ -45,13 +45,6 @@ const CTA_FILTER_REPLY_FLAGS = 2;
 const FILTER_SOURCE = 1;
 const FILTER_DESTINATION = 2;
 
-/** Status bits (enum ip_conntrack_status). */
-export const IPS_SEEN_REPLY = 1 << 1;
-export const IPS_ASSURED = 1 << 2;
-export const IPS_CONFIRMED = 1 << 3;
-export const IPS_SRC_NAT = 1 << 4;
-export const IPS_DST_NAT = 1 << 5;
-
 /** enum tcp_conntrack. */
 const TCP_STATES = [
   'none',

@@ -1,6 +1,5 @@
 // Small state files of the lab: written aside and renamed, so that a reader and a restart see the old or the new one.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 
 export function writeFileAtomic(file: string, text: string, mode = 0o600): void {
   const aside = `${file}.${process.pid}.new`;
@@ -23,5 +22,3 @@ export function readJson<T>(file: string): T | undefined {
 export const privateDir = (path: string): void => {
   mkdirSync(path, { recursive: true, mode: 0o700 });
 };
-
-export const privateParent = (file: string): void => privateDir(dirname(file));

@@ -1,6 +1,3 @@
-// Where the lab finds the programs it starts: the pinned Node, the agent's entry, the C programs. In a checkout the
-// TypeScript is run as it is; in a package everything lies under dist/.
-import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -28,5 +25,3 @@ export const nodeCommand = (path: string, flags: readonly string[] = []): string
   '--disable-warning=ExperimentalWarning',
   entryFile(path),
 ];
-
-export const hasAgent = (): boolean => existsSync(entryFile('agent/main'));

@@ -164,6 +164,3 @@ export function diffEntries(is: Entries, should: Entries): Changes {
   for (const [key, from] of is) if (!should.has(key)) changes.remove.push(from);
   return changes;
 }
-
-export const isEmpty = (changes: Changes): boolean =>
-  changes.add.length + changes.change.length + changes.remove.length === 0;

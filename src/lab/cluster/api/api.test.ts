@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Informer, isConflict, isNotFound, namespaces, nodes, type Pod, pods } from '../../../kube/index.ts';
-import { aPod, startApi, until } from './testing.ts';
+import { isConflict, isNotFound, namespaces, nodes, type Pod, pods } from '../../../kube/index.ts';
+import { aPod, startApi } from './testing.ts';
 
 test('namespaces, nodes and pods: create, get, list, update with conflict, delete', async () => {
   await using h = await startApi();
@@ -60,29 +60,6 @@ test('status is its own subresource, and a scheduled pod goes with grace', async
   assert.ok(ending.metadata.deletionTimestamp);
   await client.delete(pods, 'a', 'default', { gracePeriodSeconds: 0 });
   await assert.rejects(client.get(pods, 'a', 'default'), isNotFound);
-});
-
-test('an informer sees what is there, then each change, also over a restart of the API', async () => {
-  await using h = await startApi();
-  h.api.store.create(pods, aPod('before') as Pod);
-  const stop = new AbortController();
-  const seen: string[] = [];
-  const informer = new Informer<Pod>(h.client, pods, {
-    onChange: ({ type, object }) => seen.push(`${type} ${object.metadata.name}`),
-  });
-  const running = informer.run(stop.signal);
-  await informer.whenSynced(AbortSignal.timeout(5000));
-  h.api.store.create(pods, aPod('after') as Pod);
-  h.api.store.delete(pods, 'before', 'default');
-  await until('three changes', () => seen.length === 3);
-  assert.deepEqual(seen, ['added before', 'added after', 'deleted before']);
-
-  await h.restart();
-  h.api.store.create(pods, aPod('later') as Pod);
-  await until('the change after the restart', () => seen.length === 4);
-  assert.equal(seen[3], 'added later');
-  stop.abort();
-  await running;
 });
 
 test('what was answered is there after a restart, and versions go on growing', async () => {

@@ -2,17 +2,8 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import {
-  EventRecorder,
-  events,
-  Informer,
-  KubeClient,
-  type KubeError,
-  nodes,
-  type Pod,
-  pods,
-} from '../../../kube/index.ts';
-import { aPod, startApi, until } from './testing.ts';
+import { EventRecorder, events, KubeClient, type KubeError, type Pod, pods } from '../../../kube/index.ts';
+import { aPod, startApi } from './testing.ts';
 
 test('the recorder counts repeats in one Event and keeps to its budget per object', async () => {
   await using h = await startApi();
@@ -50,7 +41,7 @@ test('a recorder whose API is away drops and reports, and its caller never knows
   client.close();
 });
 
-test('an abort ends requests, watches and informers with its reason', async () => {
+test('an abort ends requests and watches with its reason', async () => {
   // A server that takes connections and never answers.
   const silent = createServer(() => {}).listen(0, '127.0.0.1');
   await new Promise((resolve) => silent.once('listening', resolve));
@@ -60,48 +51,11 @@ test('an abort ends requests, watches and informers with its reason', async () =
   const stop = new AbortController();
   const list = client.list(pods, {}, stop.signal);
   const watch = client.watch(pods, {}, stop.signal).next();
-  const informer = new Informer(client, pods);
-  const running = informer.run(stop.signal);
-  const synced = informer.whenSynced(stop.signal);
   setImmediate(() => stop.abort(reason));
   await assert.rejects(list, reason);
   await assert.rejects(watch, reason);
-  await assert.rejects(synced, reason);
-  await running;
   client.close();
   silent.close();
-});
-
-test('an informer that cannot reach the API pauses longer each time, within its bound', async () => {
-  const pauses: number[] = [];
-  const stop = new AbortController();
-  const client = new KubeClient({ server: 'https://127.0.0.1:1', token: 'x' });
-  const informer = new Informer(client, pods, {
-    random: () => 1,
-    onError: () => {},
-    clock: {
-      now: Date.now,
-      sleep: async (ms) => {
-        if (pauses.push(ms) === 12) stop.abort();
-      },
-    },
-  });
-  await informer.run(stop.signal);
-  assert.deepEqual(pauses.slice(0, 4), [400, 800, 1600, 3200]);
-  assert.equal(Math.max(...pauses), 30_000);
-  client.close();
-});
-
-test('fifty informers of one client share what they can, and each sees all', async () => {
-  await using h = await startApi();
-  const stop = new AbortController();
-  const informers = Array.from({ length: 50 }, () => new Informer(h.client, nodes));
-  const running = informers.map((informer) => informer.run(stop.signal));
-  await Promise.all(informers.map((informer) => informer.whenSynced(AbortSignal.timeout(10_000))));
-  h.api.store.create(nodes, { metadata: { name: 'n' } });
-  await until('the node everywhere', () => informers.every((informer) => informer.get('n')), 10_000);
-  stop.abort();
-  await Promise.all(running);
 });
 
 test('a refusal is a KubeError with the code, reason and words of the API', async () => {

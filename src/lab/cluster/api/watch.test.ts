@@ -3,7 +3,6 @@ import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import { test } from 'node:test';
 import {
-  Informer,
   type KubeError,
   nodes,
   type Pod,
@@ -132,34 +131,6 @@ test('a version before the window is 410, one from the future 504', async () => 
   store.create(pods, aPod('a') as Pod);
   assert.equal(await first(old, pods), 'ADDED');
 });
-
-test('an informer lists again after 410 and ends with the state', async () => {
-  await using h = await startApi();
-  const { store } = h.api;
-  const stop = new AbortController();
-  const informer = new Informer(h.client, nodes, { onError: () => {} });
-  const running = informer.run(stop.signal);
-  await informer.whenSynced(AbortSignal.timeout(5000));
-  store.create(nodes, { metadata: { name: 'kept' } });
-  store.create(nodes, { metadata: { name: 'gone' } });
-  await until('both nodes', () => informer.size === 2);
-  await h.api.close();
-  const away = await startApiAgain(h);
-  away.delete(nodes, 'gone');
-  for (let i = 0; i < 5; i++) away.create(nodes, { metadata: { name: `new-${i}` } });
-  await until('the state', () => informer.size === 6 && informer.get('gone') === undefined, 15_000);
-  stop.abort();
-  await running;
-});
-
-/** Opens the API on the same directory and changes it before anybody is connected. */
-async function startApiAgain(h: Awaited<ReturnType<typeof startApi>>) {
-  const { openKubeApi } = await import('./index.ts');
-  h.api = await openKubeApi({ dir: h.dir, names: ['127.0.0.1', 'localhost'] });
-  const server = h.api.createServer();
-  setImmediate(() => server.listen(h.port, '127.0.0.1'));
-  return h.api.store;
-}
 
 test('bookmarks tell the newest version, and a watch ends after its time', async () => {
   await using h = await startApi();
