@@ -1,7 +1,8 @@
 // What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
 // their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
-import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
-import { whyNoVpc } from '../vpc/reserved.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { type Cidr, cidrCovers, cidrSize, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
+import { whyNoRoute, whyNoVpc } from '../vpc/reserved.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
@@ -59,6 +60,7 @@ export function parseLabYaml(text: string, file: string): Shape {
     'instance',
   );
   checkRouteTargets(top.vpcs, vpcs, instances);
+  checkRoom(top.instances, vpcs, instances);
   return { region, zones: zones.sort(), vpcs, instances, settings: readSettingTexts(top.settings) };
 }
 
@@ -79,7 +81,7 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
       throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which overlaps ${formatCidr(other)}`);
     taken.push(cidr);
   }
-  const routeTables = keys.routeTables.list(MAX_LIST).map(readRouteTable);
+  const routeTables = keys.routeTables.list(MAX_LIST).map((table) => readRouteTable(table, cidrs));
   unique(
     keys.routeTables,
     routeTables.map((table) => table.name),
@@ -140,12 +142,21 @@ function readSubnet(
   return { name, cidr: formatCidr(cidr), zone, routeTable };
 }
 
-function readRouteTable(reader: Reader): RouteTableShape {
+function readRouteTable(reader: Reader, cidrs: Cidr[]): RouteTableShape {
   const keys = reader.map(['name', 'routes']);
-  const routes = keys.routes.list(MAX_LIST).map((route) => {
+  const routes: RouteTableShape['routes'] = [];
+  for (const route of keys.routes.list(MAX_LIST)) {
     const { to, via } = route.map(['to', 'via']);
-    return { to: formatCidr(readCidr(to, 0, 32)), via: via.text(NAME) };
-  });
+    const block = readCidr(to, 0, 32);
+    const read = { to: formatCidr(block), via: via.text(NAME) };
+    const why = whyNoRoute(block, cidrs, read.via === 'internet');
+    if (why !== undefined) throw to.fail(`is ${read.to}, where no route leads: ${why}`);
+    if (cidrs.some((cidr) => formatCidr(cidr) === read.to))
+      throw to.fail(`is ${read.to}, a CIDR of the VPC: its local route is always there`);
+    if (routes.some((other) => other.to === read.to))
+      throw to.fail(`is ${read.to}, which has a route already`);
+    routes.push(read);
+  }
   return { name: keys.name.text(NAME), routes };
 }
 
@@ -166,13 +177,37 @@ function checkRouteTargets(reader: Reader, vpcs: VpcShape[], instances: Instance
   }
 }
 
+/** The first four and the last address of a subnet are the VPC's. */
+const RESERVED_ADDRESSES = 5;
+
+/** Every instance takes an address of its subnet. */
+function checkRoom(reader: Reader, vpcs: VpcShape[], instances: InstanceShape[]): void {
+  for (const { name, cidr } of vpcs.flatMap((vpc) => vpc.subnets)) {
+    const room = cidrSize(parseCidr(cidr)) - RESERVED_ADDRESSES;
+    const there = instances.filter((instance) => instance.subnet === name).length;
+    if (there > room)
+      throw reader.fail(`puts ${there} into subnet ${name}, which has ${room} addresses to give`);
+  }
+}
+
 function readGroup(reader: Reader, groups: string[]): SecurityGroupShape {
   const keys = reader.map(['name', 'ingress', 'egress']);
-  const ingress = keys.ingress.list(MAX_LIST).map((rule) => readRule(rule, 'from', groups));
+  const ingress = readRules(keys.ingress, 'from', groups);
   const egress = keys.egress.absent
     ? [{ protocol: 'all' as const, peer: '0.0.0.0/0' }]
-    : keys.egress.list(MAX_LIST).map((rule) => readRule(rule, 'to', groups));
+    : readRules(keys.egress, 'to', groups);
   return { name: keys.name.text(NAME), ingress, egress };
+}
+
+function readRules(reader: Reader, side: 'from' | 'to', groups: string[]): RuleShape[] {
+  const rules: RuleShape[] = [];
+  for (const each of reader.list(MAX_LIST)) {
+    const rule = readRule(each, side, groups);
+    if (rules.some((other) => isDeepStrictEqual(other, rule)))
+      throw each.fail('says what a rule before it says');
+    rules.push(rule);
+  }
+  return rules;
 }
 
 function readRule(reader: Reader, side: 'from' | 'to', groups: string[]): RuleShape {
@@ -234,7 +269,7 @@ function readSettingTexts(reader: Reader): SettingTexts {
     try {
       texts[checkSetting(key, text)] = text;
     } catch (error) {
-      throw value.fail(`: ${(error as Error).message}`);
+      throw value.fail(`cannot be: ${(error as Error).message}`);
     }
   }
   return texts;

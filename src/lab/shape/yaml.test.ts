@@ -45,6 +45,13 @@ test('a group rule with ports', () => {
   ]);
 });
 
+const route = '{ to: 0.0.0.0/0, via: internet }';
+const rule = '{ from: 0.0.0.0/0, protocol: tcp, ports: 80-90 }';
+const TWICE = {
+  route: `${route}\n          - ${route}`,
+  rule: `${rule}\n          - ${rule}`,
+};
+
 const cases: [string, string, string, RegExp][] = [
   ['an unknown key', 'instances:', 'machines:', /^f:15: has an unknown key "machines"/],
   ['no YAML', 'cidrs: [10.0.0.0/16]', 'cidrs: [10.0.0.0/16', /^f:\d+: /],
@@ -60,6 +67,32 @@ const cases: [string, string, string, RegExp][] = [
   ['a zone of another region', 'us-west-2a', 'us-east-1a', /^f:6: .*not a zone of us-west-2/],
   ['a route table that is not there', 'routeTable: t', 'routeTable: u', /^f:6: .*no routeTables entry names/],
   ['a route to nobody', 'via: internet', 'via: nobody', /^f:10: .*neither internet nor an instance/],
+  [
+    'a route to the VPC itself',
+    'to: 0.0.0.0/0',
+    'to: 10.0.0.0/16',
+    /^f:10: .*lies in the VPC's 10.0.0.0\/16/,
+  ],
+  ['a local route by an instance', '0.0.0.0/0, via: internet', '10.0.0.0/16, via: n', /^f:10: .*local route/],
+  [
+    'a route to the metadata service',
+    'to: 0.0.0.0/0',
+    'to: 169.254.169.254/32',
+    /^f:10: .*services of the VPC/,
+  ],
+  [
+    'two routes to one place',
+    '{ to: 0.0.0.0/0, via: internet }',
+    TWICE.route,
+    /^f:11: .*has a route already/,
+  ],
+  [
+    'one rule twice',
+    '{ from: 0.0.0.0/0, protocol: tcp, ports: 80-90 }',
+    TWICE.rule,
+    /^f:15: .*a rule before it/,
+  ],
+  ['a second document', 'settings:\n', '---\nsettings:\n', /^f:17: is a second document/],
   ['a rule for nobody', 'from: 0.0.0.0/0', 'from: friends', /^f:14: .*neither a CIDR nor a security group/],
   ['ports of icmp', 'protocol: tcp', 'protocol: icmp', /^f:14: .*only tcp and udp have ports/],
   ['ports out of order', '80-90', '90-80', /^f:14: /],
@@ -109,3 +142,15 @@ for (const [what, from, to, says] of cases) {
     );
   });
 }
+
+test('a subnet holds as many instances as it has addresses to give', () => {
+  const file = (count: number) => {
+    const more = Array.from({ length: count - 1 }, (_, i) => `  - { name: n${i}, subnet: a }\n`).join('');
+    return good.replace('10.0.0.0/24', '10.0.0.0/28').replace('settings:', `${more}settings:`);
+  };
+  assert.equal(parseLabYaml(file(11), 'f').instances.length, 11);
+  assert.throws(
+    () => parseLabYaml(file(12), 'f'),
+    /^LabError: f:16: instances puts 12 into subnet a, which has 11/,
+  );
+});

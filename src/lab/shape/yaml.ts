@@ -109,7 +109,7 @@ export function readYaml(text: string, file: string): Reader {
     const { line } = lines.linePos(error.pos[0]);
     throw new LabError(
       'BAD_SHAPE',
-      `${file}:${line}: ${error.message.split('\n')[0]}`,
+      `${file}:${line}: ${error.code === 'MULTIPLE_DOCS' ? 'is a second document: a lab is one' : error.message.split('\n')[0]}`,
       'examples/ holds a file per shape',
     );
   }

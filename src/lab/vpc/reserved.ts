@@ -1,6 +1,6 @@
 // IPv4 ranges that no VPC can have: those that no host has an address of, and those that the lab itself stands on.
-// Asked by CreateVpc and AssociateVpcCidrBlock, and when a lab.yaml is read.
-import { type Cidr, cidrsOverlap, parseCidr } from '../../base/ip.ts';
+// And destinations that no route can have. Asked by EC2's actions on VPCs and routes, and when a lab.yaml is read.
+import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
 
 const RESERVED: readonly (readonly [Cidr, string])[] = (
   [
@@ -17,4 +17,14 @@ const RESERVED: readonly (readonly [Cidr, string])[] = (
 /** Why a VPC cannot have the block, as a sentence's end; undefined when it can. */
 export function whyNoVpc(block: Cidr): string | undefined {
   return RESERVED.find(([range]) => cidrsOverlap(range, block))?.[1];
+}
+
+/** Instance metadata, the VPC's resolver and time service (Amazon VPC User Guide, "Route tables"). */
+const SERVICES = parseCidr('169.254.168.0/22');
+
+/** Why no route of a VPC with these CIDRs leads there, as a sentence's end; undefined when one can. */
+export function whyNoRoute(to: Cidr, vpc: readonly Cidr[], byGateway: boolean): string | undefined {
+  if (cidrCovers(SERVICES, to)) return `${formatCidr(SERVICES)} is of services of the VPC itself`;
+  const own = byGateway ? vpc.find((cidr) => cidrCovers(cidr, to)) : undefined;
+  return own && `it lies in the VPC's ${formatCidr(own)}, which no internet gateway leads to`;
 }

@@ -133,6 +133,17 @@ test('routes: one per destination, local ones stay, a lost target is a black hol
     route('0.0.0.0/0', { NetworkInterfaceId: primaryOf(vpc, instanceId).id }),
     'RouteAlreadyExists',
   );
+  for (const inside of ['10.0.9.0/24', '169.254.169.254/32'])
+    await fails(
+      route(inside, { GatewayId: gateway }),
+      'InvalidParameterValue',
+      /services of|lies in the VPC's/,
+    );
+  await fails(
+    vpc.act('ReplaceRoute', { RouteTableId, DestinationCidrBlock: '10.0.0.0/16', GatewayId: gateway }),
+    'InvalidParameterValue',
+    /lies in the VPC's 10\.0\.0\.0\/16/,
+  );
   await fails(route('1.0.0.0/8', { GatewayId: 'igw-00000000' }), 'InvalidGatewayID.NotFound');
   await fails(route('1.0.0.0/8', { NatGatewayId: 'nat-1' }), 'UnsupportedOperation', /NatGatewayId/);
   await fails(

@@ -6,6 +6,7 @@ import { formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
 import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
+import { whyNoRoute } from '../reserved.ts';
 import { absent, select } from '../select.ts';
 import { interfacesOf } from './attachments.ts';
 import { tagList, tagsOnCreate } from './tags.ts';
@@ -120,6 +121,15 @@ function onlyInterface(ctx: Context, instanceId: string) {
 const notLocal = (destination: string): Ec2Error =>
   invalidValue(`A local target is only for a CIDR of the VPC, not ${destination}`);
 
+/** Amazon VPC User Guide, "Route tables": what no route may lead elsewhere. */
+function checkRoute(ctx: Context, table: RouteTable, destination: string, target: RouteTarget): void {
+  const block = parseCidr(destination);
+  const cidrs = (ctx.draft.state.vpcs[table.vpcId]?.cidrs ?? []).map(({ cidr }) => parseCidr(cidr));
+  const why = whyNoRoute(block, cidrs, target.kind === 'internet-gateway');
+  if (why !== undefined)
+    throw invalidValue(`Value (${destination}) for parameter destinationCidrBlock is invalid: ${why}.`);
+}
+
 const isLocalOfVpc = (ctx: Context, table: RouteTable, destination: string): boolean =>
   ctx.draft.state.vpcs[table.vpcId]?.cidrs.some((c) => c.cidr === destination) ?? false;
 
@@ -232,6 +242,7 @@ export const routeActions: Meanings<
       throw new Ec2Error('RouteAlreadyExists', `The route identified by ${destination} already exists.`);
     }
     if (target.kind === 'local') throw notLocal(destination);
+    checkRoute(ctx, table, destination, target);
     ctx.draft.put('routeTables', table.id, { ...table, routes: [...table.routes, { destination, target }] });
     return { Return: true };
   },
@@ -252,6 +263,7 @@ export const routeActions: Meanings<
     if (target.kind === 'local' && !isLocalOfVpc(ctx, table, destination)) {
       throw notLocal(destination);
     }
+    checkRoute(ctx, table, destination, target);
     const routes = table.routes.map((route) =>
       route.destination === destination ? { destination, target } : route,
     );
