@@ -3,10 +3,11 @@
 // title): every address may be given again at once.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type AwsPeer, startAws, whyNoAws } from './aws.ts';
 import { benchCold } from './cold.ts';
 import { podway, scratch } from './run.ts';
 import { ptpSide, Sandboxes, type Side, untilLinksGone } from './sides.ts';
-import { type BenchResult, round, type Summary, summarise } from './stats.ts';
+import { type BenchOptions, type BenchResult, round, type Summary, summarise } from './stats.ts';
 
 const LAB = 'bench-attach';
 const SANDBOXES = 50;
@@ -81,40 +82,64 @@ async function storm(sandboxes: Sandboxes, ours: Side): Promise<Summary> {
   return summarise(added);
 }
 
-export async function bench(): Promise<BenchResult[]> {
-  return [await benchWarm(), await benchCold()];
+const NODE = 'node-1';
+const BARE = 'aws';
+
+const shapeText = `
+vpcs:
+  - name: vpc
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: a, cidr: 10.0.0.0/19, zone: us-west-2a }]
+instances:
+  - { name: ${NODE}, type: m5.4xlarge, subnet: a }
+  - { name: ${BARE}, type: m5.4xlarge, subnet: a, agent: none }
+`;
+
+/** `peerBin`: where the binaries of the AWS VPC CNI are, which then is a third side. */
+export async function bench({ peerBin }: BenchOptions): Promise<BenchResult[]> {
+  return [await benchWarm(peerBin), await benchCold()];
 }
 
-async function benchWarm(): Promise<BenchResult> {
+async function benchWarm(peerBin: string | undefined): Promise<BenchResult> {
   const { dir, launcher, remove } = scratch();
   let sandboxes: Sandboxes | undefined;
+  let aws: AwsPeer | undefined;
   try {
     const peer = ptpSide(dir);
     const settings = ['--set', 'cooldown=0s', '--set', `warm=${SANDBOXES + 10}`];
-    podway(
-      'lab',
-      'up',
-      '--lab',
-      LAB,
-      '--nodes',
-      '1',
-      '--instance-type',
-      'm5.4xlarge',
-      ...settings,
-      '--quiet',
-    );
-    const node = JSON.parse(podway('lab', 'status', '--lab', LAB, '-o', 'json')).nodes[0];
+    const shape = join(dir, 'lab.yaml');
+    writeFileSync(shape, shapeText);
+    podway('lab', 'up', '--lab', LAB, '-f', shape, ...settings, '--quiet');
+    const status = JSON.parse(podway('lab', 'status', '--lab', LAB, '-o', 'json'));
+    const node = status.nodes[0];
     sandboxes = new Sandboxes(SANDBOXES, dir, launcher);
     const list = JSON.parse(readFileSync(join(node.cniConfDir, '10-podway.conflist'), 'utf8'));
     const config = join(dir, 'podway.json');
     writeFileSync(config, JSON.stringify({ ...list.plugins[0], name: list.name, cniVersion: '1.0.0' }));
     const plugin = join(node.cniBinDir, 'podway-cni');
     const ours: Side = { name: 'podway', plugin, config, linksIn: node.netns };
+    const skipped = whyNoAws(peerBin);
+    if (skipped) console.error(skipped);
+    else {
+      const { netns } = status.instances.find((one: { name: string }) => one.name === BARE);
+      const kubeconfig = `/run/podway/labs/${LAB}/nodes/${NODE}/kubeconfig`;
+      const where = {
+        bin: peerBin!,
+        dir,
+        netns,
+        region: status.region,
+        nodeName: NODE,
+        kubeconfig,
+        sandboxes,
+      };
+      aws = await startAws(where);
+    }
+    const sides = [ours, peer, ...(aws ? [aws.side] : [])];
 
     const rows: Row[] = [];
     const numbers: Record<string, unknown> = {};
     for (const atOnce of [1, 8, 50]) {
-      const samples = await rounds(sandboxes, [ours, peer], atOnce);
+      const samples = await rounds(sandboxes, sides, atOnce);
       const add = verbRows(atOnce, 'ADD', samples);
       const del = verbRows(atOnce, 'DEL', samples);
       rows.push(...add.rows, ...del.rows);
@@ -139,6 +164,7 @@ async function benchWarm(): Promise<BenchResult> {
       numbers,
     };
   } finally {
+    await aws?.close();
     podway('lab', 'down', '--lab', LAB, '--quiet');
     sandboxes?.remove();
     remove();

@@ -2,7 +2,8 @@
  * launch: executes a CNI plugin as a runtime does and times each call, from posix_spawn to the exit seen by waitpid.
  * usage: launch PLUGIN VERB AT_ONCE CONFIG IFNAME OUT   (standard input: a line "CONTAINER_ID NETNS_PATH" for each call)
  * prints for each call "CONTAINER_ID EXIT NANOSECONDS ENDED" (ENDED since 1970) and at the end "total NANOSECONDS"; the
- * plugins' own output is appended to OUT. CNI_PATH and CNI_ARGS are passed on. A launch from Node costs a millisecond of its own; this does not.
+ * plugins' own output is appended to OUT. CNI_PATH and CNI_ARGS are passed on, with the container's id for the first @ of
+ * CNI_ARGS. A launch from Node costs a millisecond of its own; this does not.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -64,7 +65,12 @@ static void start(struct call *call, char **argv)
 	env[n++] = ifname;
 	env[n++] = path_var;
 	if (args) {
-		snprintf(args_var, sizeof args_var, "CNI_ARGS=%s", args);
+		char *at = strchr(args, '@');
+
+		if (at)
+			snprintf(args_var, sizeof args_var, "CNI_ARGS=%.*s%s%s", (int)(at - args), args, call->id, at + 1);
+		else
+			snprintf(args_var, sizeof args_var, "CNI_ARGS=%s", args);
 		env[n++] = args_var;
 	}
 	env[n] = NULL;

@@ -1,10 +1,11 @@
-// npm run bench [NAME…] [-o json]: runs the named benchmarks, or all, and prints a table each, or one JSON object.
+// npm run bench [NAME…] [--peer-bin DIR] [-o json]: runs the named benchmarks, or all, and prints a table each, or one JSON
+// object. DIR: binaries of the AWS VPC CNI, for attach.
 import { execFileSync } from 'node:child_process';
 import { release } from 'node:os';
 import { root } from './run.ts';
-import type { BenchResult } from './stats.ts';
+import type { BenchOptions, BenchResult } from './stats.ts';
 
-const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]> }>> = {
+const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => Promise<BenchResult[]> }>> = {
   attach: () => import('./attach.ts'),
   traffic: () => import('./traffic.ts'),
   agent: () => import('./agent.ts'),
@@ -13,12 +14,16 @@ const benches: Record<string, () => Promise<{ bench: () => Promise<BenchResult[]
 };
 
 const args = process.argv.slice(2);
-const output = args.indexOf('-o');
-const asJson = output >= 0 && args[output + 1] === 'json';
-const names = args.filter((arg, at) => !arg.startsWith('-') && (output < 0 || at !== output + 1));
+const take = (flag: string): string | undefined => {
+  const at = args.indexOf(flag);
+  return at < 0 ? undefined : args.splice(at, 2)[1];
+};
+const asJson = take('-o') === 'json';
+const peerBin = take('--peer-bin');
+const names = args.filter((arg) => !arg.startsWith('-'));
 const unknown = names.find((name) => !(name in benches));
 if (unknown !== undefined || args.includes('--help')) {
-  console.log(`usage: npm run bench -- [${Object.keys(benches).join('|')}]... [-o json]`);
+  console.log(`usage: npm run bench -- [${Object.keys(benches).join('|')}]... [--peer-bin DIR] [-o json]`);
   process.exit(unknown === undefined ? 0 : 2);
 }
 if (process.getuid?.() !== 0) {
@@ -40,7 +45,7 @@ const all: Record<string, unknown> = { context };
 if (!asJson)
   console.log(`${context.date}, Linux ${context.kernel}, Node ${context.node}, commit ${context.commit}`);
 for (const name of names.length > 0 ? names : Object.keys(benches)) {
-  const results = await (await benches[name]!()).bench();
+  const results = await (await benches[name]!()).bench(peerBin === undefined ? {} : { peerBin });
   all[name] = results.map((result) => ({ title: result.title, ...result.numbers }));
   if (!asJson)
     for (const result of results) console.log(`\n${result.title}\n\n${table(result.head, result.rows)}`);

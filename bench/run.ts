@@ -26,12 +26,17 @@ export function run(
 }
 
 /** The same without blocking the event loop. */
-export function runAsync(command: string, args: string[], input?: string): Promise<string> {
+export function runAsync(
+  command: string,
+  args: string[],
+  input?: string,
+  env: NodeJS.ProcessEnv = {},
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = execFile(
       command,
       args,
-      { encoding: 'utf8', maxBuffer: MAX_OUTPUT },
+      { encoding: 'utf8', maxBuffer: MAX_OUTPUT, env: { ...process.env, ...env } },
       (error, stdout, stderr) => {
         if (error) reject(new Error(`${command} ${args.join(' ')}: ${stderr || stdout || error.message}`));
         else resolve(stdout);

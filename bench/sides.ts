@@ -12,7 +12,15 @@ const LINKS_GONE_MS = 30_000;
 /** `endedAt`: ms since 1970. */
 export type Call = { id: string; exit: number; ms: number; endedAt: number };
 export type Batch = { calls: Call[]; totalMs: number };
-export type Side = { name: string; plugin: string; config: string; linksIn: string; netns?: string };
+/** `args`: CNI_ARGS of its calls, with `@` for the container's id. */
+export type Side = {
+  name: string;
+  plugin: string;
+  config: string;
+  linksIn: string;
+  netns?: string;
+  args?: string;
+};
 
 const ms = (nanoseconds: string) => Number(nanoseconds) / 1e6;
 
@@ -72,8 +80,9 @@ export class Sandboxes {
     const [command, all] = side.netns
       ? ['nsenter', [`--net=/run/netns/${side.netns}`, this.#launcher, ...args]]
       : [this.#launcher, args];
+    const env = side.args === undefined ? {} : { CNI_ARGS: side.args };
     const lines = this.names.slice(from, to).map((name) => `${tag}-${name} /run/netns/${name}`);
-    const batch = parseLaunch(await runAsync(command, all, lines.join('\n')));
+    const batch = parseLaunch(await runAsync(command, all, lines.join('\n'), env));
     const failed = batch.calls.find((call) => call.exit !== 0);
     if (failed)
       throw new Error(

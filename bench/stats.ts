@@ -7,6 +7,8 @@ export type BenchResult = {
   numbers: Record<string, unknown>;
 };
 
+export type BenchOptions = { peerBin?: string };
+
 export type Summary = { n: number; p50: number; p90: number; p99: number; max: number };
 
 /** Nearest-rank percentiles; the unit is the samples' own. */
