@@ -1,5 +1,5 @@
-// Tells what was made of a lost journal: one line of the log with the pods' names, an Event on the node, one on each pod
-// whose link is left without its address, and the count of those that were taken over.
+// Reports how a lost journal was rebuilt: one log line with the pods' names, an Event on the node, an Event on each pod
+// whose link is left without its address, and a count of the pods that were taken over.
 
 import { formatIp } from '../base/ip.ts';
 import type { Adoption } from '../ipam/adopt.ts';

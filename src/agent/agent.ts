@@ -1,7 +1,7 @@
-// The composition of a node's agent. Its rooms: parts (what is opened), sockets and routes (who asks), start (the node),
-// gate and status (whether it serves), repair (the loop that puts right what others changed).
-// Invariant: the sockets answer from the first moment; ADD is served from the journal before EC2 or the Kubernetes API
-// answer; stopping changes nothing in the kernel. At rest nothing is logged.
+// Composes a node's agent from parts (opened resources), sockets and routes (its interfaces), start (the node's
+// identity and pool), gate and status (readiness) and repair (the loop that undoes foreign changes).
+// Invariant: the sockets answer from the first moment; with a journal, ADD is served before EC2 or the Kubernetes API
+// answers; stopping changes nothing in the kernel. At rest nothing is logged.
 import { flushCompileCache } from 'node:module';
 import type { Server } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -14,12 +14,12 @@ import type { Rehearsal } from './rehearsal.ts';
 import { openSockets } from './sockets.ts';
 import { startNode } from './start.ts';
 
-/** Between the trims of memory while requests come: what the compiler and nftables freed is a few MB each time. */
+/** Ms between two trims of memory while requests come; each returns a few MB freed by the compiler and nftables. */
 const TRIM_INTERVAL_MS = 2_000;
 
 /**
- * Gives freed memory back to the kernel; at rest there is none. At the first rest it writes what was compiled so far where
- * the next start finds it, also when this agent is killed: without that, a start compiles anew (100 ms, 20 MiB).
+ * Gives freed memory back to the kernel while requests come. At the first rest it writes the compile cache, so that the
+ * next start finds it even after a kill; without the cache a start compiles everything again (100 ms, 20 MiB).
  */
 async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise<void> {
   let isKept = false;
@@ -33,7 +33,7 @@ async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise
   }
 }
 
-/** Runs until `signal` aborts. Rejects with what stopped it otherwise. */
+/** Runs until `signal` aborts. Rejects with the error when something else ends it. */
 export async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
   shareArenas();
   const parts = openParts(config);
@@ -46,7 +46,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     rehearsal = serving.rehearsal;
     parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
     gate.open(serving);
-    // Whoever waited at the gate is served before the node turns to EC2.
+    // Calls that waited at the gate are served before the first call to EC2.
     await nextTurn();
     void rehearsal?.finish(parts.load, signal);
     const { identity, pool, repair, quarantine } = serving;

@@ -1,5 +1,5 @@
-// The agent's door to the Kubernetes API. Invariant: nothing of the client is loaded before somebody asks, since TLS and
-// what it brings cost megabytes that most agents never need. Fails with KubeError or KubeConfigError.
+// The agent's access to the Kubernetes API. Invariant: the client is loaded on first use, since TLS takes megabytes
+// that most agents never need. Fails with KubeError or KubeConfigError.
 import type { KubeClient, Pod } from '../kube/index.ts';
 import type { AgentConfig } from './config.ts';
 
@@ -7,7 +7,7 @@ type Kube = typeof import('../kube/index.ts');
 
 export type ApiServer = {
   readonly isConfigured: boolean;
-  /** A client of the caller's own, to be closed by it. */
+  /** A new client; the caller closes it. */
   connect(): Promise<{ client: KubeClient; kube: Kube }>;
   /** Pods that are bound to this node. */
   pods(signal?: AbortSignal): Promise<Pod[]>;
@@ -38,6 +38,6 @@ export function createApiServer({
   };
 }
 
-/** Runs in the pods' network, and is not over: what it says of its address counts. */
+/** True for a pod that uses the pod network and has not ended: only such a pod's address counts. */
 export const isLive = (pod: Pod): boolean =>
   !pod.spec.hostNetwork && pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed';

@@ -1,6 +1,6 @@
-// What the verbs do on this node: ADD, DEL, CHECK and GC of attachments, over the pool and the datapath.
-// Invariant: one operation at a time per container id and interface name; an ADD that fails, or that nobody waits for any
-// more, leaves neither address, link, route nor element; DEL succeeds for what is not there.
+// Runs ADD, DEL, CHECK and GC of attachments with the pool and the datapath.
+// Invariant: one operation at a time per container id and interface name; an ADD that fails, or whose caller has gone,
+// leaves no address, link, route or element; DEL of an absent attachment succeeds.
 import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
@@ -26,7 +26,7 @@ export type AttachmentsOptions = {
   defaultMtu: () => number;
 };
 
-/** How often an ADD has the node's table put back before it gives up. */
+/** ADD gives up after this many attempts to wire the pod, with a repair of the node between two attempts. */
 const REWIRE_TRIES = 3;
 /** CNI 1.1 gives a route's scope as the kernel's number (linux/rtnetlink.h). */
 const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 253: 'link', 254: 'host' };
@@ -34,7 +34,7 @@ const scopes: Record<number, NonNullable<PodRoute['scope']>> = { 0: 'universe', 
 export class Attachments {
   readonly #o: AttachmentsOptions;
   readonly #locks = new KeyedLock();
-  /** By host link: what each ADD made in its pod. */
+  /** What each ADD made in its pod, by name of the host link. */
   readonly #ends = new Map<string, { at: number; end: PodEnd }>();
 
   constructor(options: AttachmentsOptions) {
@@ -87,7 +87,7 @@ export class Attachments {
     });
   }
 
-  /** Null when somebody took away what a pod is wired to. */
+  /** Null when others removed an ENI's link or the nft table that the wiring needs. */
   #tryWire(wiring: PodWiring): Wired | null {
     try {
       return this.#o.datapath.wirePod(wiring);
@@ -97,7 +97,7 @@ export class Attachments {
     }
   }
 
-  /** Has it put back first. Somebody may take it away again meanwhile: then the cause says so. */
+  /** Repairs links and table, then wires. If others keep removing them, throws DATAPATH_CHANGED. */
   async #wireAgain(wiring: PodWiring, signal: AbortSignal): Promise<Wired> {
     for (let tries = 1; tries < REWIRE_TRIES; tries++) {
       await this.#o.datapath.repair(['links', 'table'], { urgent: true });
@@ -109,15 +109,15 @@ export class Attachments {
   }
 
   /**
-   * Idempotent. Needs neither the namespace nor prevResult; touches nothing of a newer attachment. An ADD of the same
-   * attachment that waits for an address ends with it: DEL would stand behind it otherwise.
+   * Idempotent. Needs neither the namespace nor prevResult; touches nothing of a newer attachment. Aborts an ADD of the
+   * same attachment that waits for an address: otherwise DEL would wait for that ADD.
    */
   del(request: Pick<Of<'DEL'>, 'containerId' | 'ifname'> & { network: string }): Promise<void> {
     this.#o.pool.endWait(request.containerId, request.ifname);
     return this.#locks.run(keyOf(request), () => this.#delHeld(request));
   }
 
-  /** Throws INTERNAL naming everything that is not as ADD left it. */
+  /** Throws INTERNAL with every difference between the kernel and what ADD made. */
   check(request: Of<'CHECK'>): Promise<void> {
     return this.#locks.run(keyOf(request), () => {
       const key = { network: request.conf.name, containerId: request.containerId, ifname: request.ifname };
@@ -156,10 +156,10 @@ export class Attachments {
     });
   }
 
-  /** Removes every attachment of the network that the list lacks and that was there before the call. */
+  /** Removes every attachment of the network that existed before the call and is not in the valid list. */
   async gc(request: Of<'GC'>, now: number): Promise<void> {
     const valid = new Set(request.valid.map(keyOf));
-    // A link without a name is kept until somebody names it.
+    // Gives nameless holders (known only by their link) their names; those still nameless are kept.
     for (const { containerId, ifname } of request.valid)
       this.#held({ network: request.conf.name, containerId, ifname });
     const stale = this.#o.pool
@@ -182,7 +182,7 @@ export class Attachments {
       throw new PodwayError('INTERNAL', `GC of ${request.conf.name}: ${failures.join('; ')}`);
   }
 
-  /** Runs `work` if the lease still holds, with no operation of its attachment beside it. */
+  /** Runs `work` if the lease still holds, while no other operation of its attachment runs. */
   whileHeld(lease: Lease, work: () => void): Promise<void> {
     return this.#locks.run(keyOf(lease.owner), () => {
       if (this.#o.pool.find(lease.owner)?.at === lease.at) work();
@@ -199,19 +199,19 @@ export class Attachments {
     }
   }
 
-  /** What the ADD of a lease made of the pod's end, if it was this agent's. */
+  /** The pod's end as the lease's ADD made it; undefined when an earlier agent process ran that ADD. */
   wiredEnd(lease: Lease): PodEnd | undefined {
     const wired = this.#ends.get(linkOf(lease.owner));
     return wired?.at === lease.at ? wired.end : undefined;
   }
 
-  /** Gives up what a sandbox left that is gone: no DEL may ever come. Only inside whileHeld. */
+  /** Releases a lease whose sandbox is gone, since its DEL may never come. Call only inside whileHeld. */
   giveUp(lease: Lease): void {
     this.#drop(lease, 'vanished');
   }
 
   #sandbox(path: string): Netns {
-    // The plugin would resolve another path in its own folder than the agent does.
+    // A relative path would mean one file to the plugin and another to the agent: their working directories differ.
     if (!path.startsWith('/')) {
       throw new PodwayError('INVALID_NETNS', `${path} is not an absolute path`, { object: path });
     }
@@ -245,14 +245,14 @@ export class Attachments {
     );
   }
 
-  /** What the attachment holds, also when its link is all that was known of it until now. */
+  /** The attachment's lease. A holder known only by its link is given the attachment's name here. */
   #held(key: AttachmentId): Lease | null {
     const { pool } = this.#o;
     return pool.find(key) ?? (pool.hasNameless ? pool.name(key, linkOf(key)) : null);
   }
 
   #delHeld(key: { network: string; containerId: string; ifname: string }): void {
-    // An interface name is one in a container, so what it holds goes even when the config was renamed since its ADD.
+    // A container has each interface name once, so the lease is found even if the network was renamed since ADD.
     const leases = this.#o.pool.findByContainer(key.containerId, key.ifname);
     const nameless = leases.length === 0 ? this.#o.pool.findByLink(linkOf(key)) : null;
     if (nameless) leases.push(nameless);
@@ -262,7 +262,7 @@ export class Attachments {
       this.#o.pool.release(lease.owner, 'del');
       this.#ends.delete(linkOf(lease.owner));
     }
-    // The answer does not wait for the links: they go together, within 100 ms, off the main thread.
+    // The answer does not wait for the links: a thread deletes them together within 100 ms.
     void this.#o.datapath.reapLinks();
   }
 
@@ -273,7 +273,7 @@ export class Attachments {
   }
 }
 
-/** The first process's: on a node it is the node's own, in a lab it is the user's machine. */
+/** Network namespace of process 1: on a node the node's own, in a lab that of the user's machine. */
 const MACHINE_NETNS = ((): bigint | undefined => {
   try {
     return statSync('/proc/1/ns/net', { bigint: true }).ino;
@@ -325,7 +325,7 @@ function podRoutes(defaultRoute: boolean, wished: readonly Route[]): PodRoute[] 
 
 type Wired = ReturnType<Datapath['wirePod']>;
 
-/** The result of ADD: what came before in the chain, and behind it the node's end, the pod's end and its addresses. */
+/** The result of ADD: prevResult's entries, then the node's end, the pod's end and its addresses. */
 function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[]): Result {
   const before = request.conf.prevResult ?? { interfaces: [], ips: [], routes: [], dns: {} };
   const place = before.interfaces.length + 1;

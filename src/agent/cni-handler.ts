@@ -1,4 +1,4 @@
-// From a call on the plugin's socket to its answer: decode, do, render; every failure becomes a CNI error document.
+// Answers a call on the plugin's socket: decodes it, runs the verb, renders the result. A failure becomes a CNI error.
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import { renderError } from '../cni/errors.ts';
 import { decodeRequest, versionOfStdin } from '../cni/request.ts';
@@ -71,7 +71,7 @@ export function createCniHandler(o: HandlerOptions) {
       o.faults?.boundary('request:decoded');
       const stdout = await serve(o, request, signal);
       o.faults?.boundary('answer:before');
-      // Behind the write of the answer, which follows this function's return.
+      // The answer is written after this function returns; setImmediate runs after that write.
       if (o.faults) setImmediate(() => o.faults?.boundary('answer:after'));
       o.metrics.requests.inc({ verb, result: 'ok' });
       return { exit: 0, stdout };

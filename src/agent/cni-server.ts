@@ -1,14 +1,14 @@
-// The plugin's socket: one request and one answer per connection. Owns the listener and nothing of what a verb means.
-// An answer is written only when the work is whole; a caller that goes away before that aborts the request's signal,
-// so that an ADD nobody waits for is undone. Bounded in connections, bytes and time.
+// The plugin's socket: one request and one answer per connection. Owns the listener; knows nothing of the verbs.
+// The answer is written when the work is complete. A caller that disconnects earlier aborts the request's signal, so
+// that its ADD is undone. Bounded in connections, bytes and time.
 import { createServer, type Server, type Socket } from 'node:net';
 import { PodwayError } from '../base/errors.ts';
 import { type CniCall, encodeAnswer, RequestDecoder } from '../cni/wire.ts';
 import { listenPrivately } from './listen.ts';
 
-/** Two hundred sandboxes starting at once, with room; a runtime has one call in flight per sandbox. */
+/** Room for more than 200 sandboxes starting at once; a runtime has one call in flight per sandbox. */
 const MAX_CONNECTIONS = 1024;
-/** The plugin waits 60 s for an answer; a request that takes this long to arrive is not from it. */
+/** A request must arrive within this time. The plugin sends at once and waits 60 s for the answer. */
 const REQUEST_TIMEOUT_MS = 5_000;
 
 export type CniAnswer = { exit: 0 | 1; stdout: string };
@@ -19,7 +19,7 @@ function serveOne(socket: Socket, handler: CniHandler): void {
   const gone = new AbortController();
   let answered = false;
   let started = false;
-  // For the whole request, not between two pieces of it: byte by byte a caller could stay for ever.
+  // The timer covers the whole request: with a timer per chunk a caller could send byte by byte for ever.
   const late = setTimeout(() => socket.destroy(), REQUEST_TIMEOUT_MS);
   socket.on('error', () => socket.destroy());
   socket.on('close', () => {
@@ -49,8 +49,8 @@ function serveOne(socket: Socket, handler: CniHandler): void {
 
 /** Listens on `path` (mode 0600). A socket left by an earlier agent is replaced. */
 export function serveCni(path: string, handler: CniHandler): Promise<Server> {
-  // The plugin half-closes nothing: it reads until the end of the answer, so `allowHalfOpen` stays off and the end of
-  // its side is the end of its interest.
+  // The plugin keeps its side open until it has read the answer, so `allowHalfOpen` stays off: an end from the plugin
+  // means that it has gone.
   const server = createServer((socket) => serveOne(socket, handler));
   server.maxConnections = MAX_CONNECTIONS;
   return listenPrivately(server, path);

@@ -1,5 +1,5 @@
-// The agent's configuration: one JSON file, read once at start. Every value is checked and named when it is wrong;
-// what is absent has the default that stands here and nowhere else.
+// The agent's configuration: one JSON file, read once at start. Every value is checked; an error names the wrong one.
+// This file holds all defaults.
 import { readFileSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
@@ -13,7 +13,7 @@ export type AgentSettings = {
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
   idleReleaseMs: number;
   snat: SnatMode;
-  /** enforce: what others change of ours is put back; report: it is told. */
+  /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];

@@ -1,12 +1,12 @@
-// Kubernetes Events of this node's agent, about the node and its pods. Telling is for people: it never throws, never
-// waits for its caller and never costs an ADD. Without an API nothing is sent. Bounded: beyond MAX_WAITING the newest are
-// dropped, and what the API refuses is counted and dropped by the recorder.
+// Kubernetes Events of this node's agent, about the node and its pods. Sending an Event never throws, never blocks the
+// caller and never delays an ADD. Without an API nothing is sent. Bounded: beyond MAX_WAITING the newest Events are
+// dropped; the recorder counts and drops Events that the API refuses.
 import type { Log } from '../base/log.ts';
 import type { ObjectReference } from '../kube/types.ts';
 import type { ApiServer } from './api-server.ts';
 import type { PodName } from './tell.ts';
 
-/** Told and not sent yet; an API that is away must not hold more. */
+/** Events waiting to be sent, at most; bounds the queue while the API is unreachable. */
 const MAX_WAITING = 100;
 
 export type EventType = 'Normal' | 'Warning';
@@ -21,7 +21,7 @@ type Waiting = { pod: PodName | null; type: EventType; reason: string; message: 
 export function createEvents(api: ApiServer, nodeName: string, log: Log): Events {
   const waiting: Waiting[] = [];
   let isSending = false;
-  /** Once for the life of the agent: it knows what was told before, and each object's budget. */
+  /** One recorder for the agent's life: it remembers the Events it sent, and each object's budget. */
   let open: Promise<{ record: (one: Waiting) => Promise<void>; flush: () => Promise<void> }> | undefined;
 
   const node: ObjectReference = { apiVersion: 'v1', kind: 'Node', name: nodeName, uid: nodeName };

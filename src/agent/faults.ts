@@ -10,13 +10,13 @@ export type Scope = 'START' | 'ADD' | 'DEL';
 export type Faults = {
   /** A point where a kill may fall. */
   boundary(name: string): void;
-  /** The agent begins this: from here on boundaries count, if the file asks for it. */
+  /** The agent begins `scope`: if the file names it, boundaries are counted from here on. */
   begin(scope: string): void;
 };
 
-/** `<run>/kill-at` holds `SCOPE NAME COUNT`: at the COUNT-th boundary (from 0) of that NAME (`*`: any) after SCOPE began. */
+/** `<run>/kill-at` holds `SCOPE NAME COUNT`: kill at the COUNT-th boundary (from 0) named NAME (`*`: any) in SCOPE. */
 export const KILL_AT = 'kill-at';
-/** `<run>/killed-at` tells where it fell: `SCOPE COUNT NAME`. */
+/** `<run>/killed-at` records where the kill happened: `SCOPE COUNT NAME`. */
 export const KILLED_AT = 'killed-at';
 
 export function openFaults(runDir: string): Faults | undefined {
@@ -44,7 +44,7 @@ export function openFaults(runDir: string): Faults | undefined {
       }
       const [wanted, name, count] = text.trim().split(' ');
       if (wanted !== scope || name === undefined) return;
-      // Moved, not read twice: two verbs that begin at once arm one kill.
+      // The file is renamed away first, so that two verbs that begin at once arm one kill.
       renameSync(file, `${file}.taken`);
       rmSync(`${file}.taken`);
       armed = { scope, name, left: Number(count), passed: 0 };

@@ -1,5 +1,5 @@
-// Between the sockets, which answer from the first moment, and the node, which serves a little later. A restart takes a
-// fraction of the wait, so calls that come meanwhile wait and nobody has to try again. Fails with AGENT_STARTING.
+// Holds calls until the node serves: the sockets answer from the first moment, the node a little later. A restart is
+// much shorter than the wait, so its callers need not retry. Fails with AGENT_STARTING.
 import { systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Serving } from './start.ts';

@@ -4,11 +4,11 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { asPodwayError } from '../base/errors.ts';
 import { listenPrivately } from './listen.ts';
 
-/** Not imported: an import reads every export, and behind those of node:http stand undici, http2 and TLS (16 MB). */
+/** Loaded with require: an import reads every export, and node:http's exports load undici, http2 and TLS (16 MB). */
 const { createServer } = process.getBuiltinModule('node:http');
 
 export type Answer = { status: number; contentType: string; body: string };
-/** By path; `POST /path` for what changes something. */
+/** Handlers by path; `POST /path` for a request that changes something. */
 export type Routes = Record<string, (query: URLSearchParams) => Answer | Promise<Answer>>;
 
 /** Scrapers and the CLI need a handful; more is a leak or an attack. */

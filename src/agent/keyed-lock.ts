@@ -1,4 +1,4 @@
-// One operation at a time per key, in the order of arrival; keys with no waiter take no memory.
+// Runs one operation at a time per key, in the order of arrival; a key without operations takes no memory.
 
 export class KeyedLock {
   #tails = new Map<string, Promise<void>>();

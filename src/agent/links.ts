@@ -1,4 +1,4 @@
-// The pool's holders and the datapath's links, each in the other's terms: the pool knows attachments, the kernel links.
+// Translates between the pool's attachments and the kernel's host links.
 
 import { hostLinkName } from '../datapath/marks.ts';
 import type { Standing } from '../datapath/standing.ts';
@@ -10,7 +10,7 @@ export const linkOf = (owner: Owner): string => owner.link ?? hostLinkName(owner
 
 const DOUBT = { route: 0, element: 1, pod: 2, none: 3 } as const;
 
-/** What stands in the kernel, for the pool. */
+/** The pods' links found in the kernel, as values for the pool. */
 export const kernelView = ({ pods, any }: Standing): KernelView => ({
   any,
   links: pods.map(({ hostIfname, attachment, ips, by }) => ({

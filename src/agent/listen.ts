@@ -1,4 +1,4 @@
-// The agent's unix sockets: for their owner alone.
+// Opens the agent's unix sockets; only their owner may connect.
 import { chmodSync, rmSync } from 'node:fs';
 import type { Server } from 'node:net';
 

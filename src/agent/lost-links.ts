@@ -1,6 +1,6 @@
-// Pods whose host link is gone although nobody asked for it. Where the sandbox is gone too, the addresses are released;
-// where it lives, the link is made again with the same address and MAC address, as far as the pod's own end is known:
-// from its ADD, or read from the pod a little later. Else the pod is told of and its address stays held until DEL.
+// Handles pods whose host link disappeared without a DEL. If the sandbox is gone too, the addresses are released. If it
+// lives and the pod's end is known (from its ADD, or read from the pod a little later), the link is made again
+// with the same address and MAC address. Otherwise the pod is reported and its address stays held until DEL.
 import { formatIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import { linkAlias } from '../datapath/alias.ts';
@@ -22,7 +22,7 @@ export type LostLinksOptions = {
   attachments: Attachments;
   log: Log;
   tell: Tell;
-  /** False: a link that is gone is told of and left. */
+  /** False: a lost link is only reported. */
   mayRepair: boolean;
   /** Ms since 1970, as leases count. */
   now: () => number;
@@ -58,7 +58,7 @@ export class LostLinks {
     }
   }
 
-  /** Sees to pods whose link is gone. Answers when to look again (ms, monotonic), or null. */
+  /** Releases or wires again the pods whose link is gone. Returns when to look again (ms, monotonic), or null. */
   async restore(missing: readonly string[]): Promise<number | null> {
     if (missing.length === 0) return null;
     const gone = new Set(missing);

@@ -1,5 +1,5 @@
-// What should be true in the node's kernel, put together from the pool, IMDS and the settings, and handed to the
-// datapath. The VPC's CIDRs are kept in a file under the run directory, so that a restart needs no IMDS to route right.
+// Computes the desired kernel state of the node from the pool, IMDS and the settings, and hands it to the datapath.
+// The VPC's CIDRs are kept in a file under the run directory, so that a restart routes correctly without IMDS.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { type Cidr, formatCidr, formatIp, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
@@ -51,12 +51,12 @@ export class NodeState {
     }
   }
 
-  /** From an earlier run, or from IMDS. */
+  /** The VPC's CIDRs, from an earlier run's file or from IMDS. */
   get knowsVpc(): boolean {
     return this.#vpcCidrs.length > 0;
   }
 
-  /** Asks IMDS for the VPC's CIDRs; what was known stays when it does not answer. True when they are new. */
+  /** Asks IMDS for the VPC's CIDRs; without an answer the known ones stay. True when they changed. */
   async learnVpc(signal: AbortSignal): Promise<boolean> {
     try {
       const found = await this.#o.imds.vpcCidrs(this.#o.pool.identity.primary.mac, signal);
@@ -73,7 +73,7 @@ export class NodeState {
     }
   }
 
-  /** For a start without IMDS; a disk that takes no write costs that alone. */
+  /** Saves the CIDRs for a start without IMDS. A failed write is only logged. */
   #keepVpc(): void {
     const { file, log } = this.#o;
     try {
@@ -90,17 +90,17 @@ export class NodeState {
   }
 
   /**
-   * Makes the kernel as the present state says. After a lost journal that state lacks ENIs until EC2 has told them: what
-   * stands is the only word of them, and is left as it is.
+   * Makes the kernel match the present state. After a lost journal the state lacks ENIs until EC2 has listed them: their
+   * links, rules and routes in the kernel stay as they are until then.
    */
   async sync(): Promise<SyncReport> {
     if (this.#o.pool.unsure) return this.repair([]);
     return this.#note(await this.#o.datapath.syncNode(this.desired()));
   }
 
-  /** Looks at parts of what was made true last. */
+  /** Compares these parts of the last synced state with the kernel and puts differences right. */
   async repair(parts: Iterable<Part>): Promise<SyncReport> {
-    // The operating system's choice for the primary link is the node's for all others.
+    // Secondary ENIs use the MTU that the operating system chose for the primary link.
     if ((this.#primaryMtu() ?? this.#mtu) !== this.#mtu) return this.sync();
     return this.#note(await this.#o.datapath.repair(parts));
   }
@@ -152,7 +152,7 @@ export class NodeState {
     };
   }
 
-  /** Null while the link is away. One link is asked for, not all: a node has hundreds. */
+  /** Null while the link is absent. Asks for one link instead of listing all: a node has hundreds. */
   #primaryMtu(): number | null {
     const { mac } = this.#o.pool.identity.primary;
     using rt = RtNetlink.open(this.#o.netns);
@@ -162,7 +162,7 @@ export class NodeState {
     return link?.mtu ?? null;
   }
 
-  /** What is configured on the node's own links, whoever did it. */
+  /** Addresses on the node's own links, whether we or others configured them. */
   addressesOnLinks(): Set<Ip> {
     using rt = RtNetlink.open(this.#o.netns);
     return new Set(rt.addresses().map((address) => address.ip));

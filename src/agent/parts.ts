@@ -1,5 +1,5 @@
-// What an agent opens before it knows which node it is: log, metrics, journal, datapath, and the doors to IMDS and EC2.
-// Invariant: opening changes nothing in the kernel and asks nobody; closing leaves the node's pods as they are.
+// What an agent opens before it knows its instance: log, metrics, journal, datapath, and the clients of IMDS and EC2.
+// Invariant: opening changes nothing in the kernel and sends no request; closing leaves the node's pods as they are.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -20,13 +20,13 @@ import { openFaults } from './faults.ts';
 import { createMetrics } from './metrics.ts';
 import { createTell, type PodName, type Telling } from './tell.ts';
 
-/** Where a journal's leases are true: this boot, and in a lab, whose nodes share one, this network namespace. */
+/** A journal's leases hold for one boot and one network namespace (nodes of a lab share a boot). */
 const originOf = (netns: Netns): Record<string, string> => ({
   boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
   netns: netnsCookie(netns) ?? 'none',
 });
 
-/** Reasons of Events, by what is told. */
+/** The Event's reason for each kind of report. */
 const REASONS: Record<Telling['kind'], string> = {
   withheld: 'RepairWithheld',
   fight: 'RepairBackedOff',
@@ -40,13 +40,13 @@ const REASONS: Record<Telling['kind'], string> = {
   'kernel-rule': 'KernelRuleRestored',
 };
 
-/** A flushed table of routes is one line of the log, whatever it held. */
+/** A flushed route table gives one log line, however many routes it held. */
 const LOGGED_CHANGES = 5;
 
-/** What the plugin asks of this agent: `adds` are under way, `requests` have come since the start. */
+/** The plugin's load on this agent: `adds` in progress, `requests` since the start. */
 export type Load = { adds: number; requests: number };
 
-/** Which pod an address is of; known once there is a pool. */
+/** The pod that holds an address; set once the pool exists. */
 export type Whose = { pod(ip: Ip): PodName | undefined };
 
 export type Parts = ReturnType<typeof openParts>;

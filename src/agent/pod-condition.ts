@@ -1,6 +1,6 @@
-// A condition on pods that says whether EC2 routes the pod's address to this node. False from the moment that the
-// address is found with somebody else, True when it is back; pods that never lost theirs have none. The last word on a
-// pod is what is sent. Never throws and never waits for its caller; an API that refuses or is away is tried a few times.
+// Sets a condition on pods that says whether EC2 routes the pod's address to this node: False once EC2 no longer does,
+// True when it does again. Pods that never lost their address have no such condition. Only the newest value for a pod
+// is sent. Never throws and never blocks the caller; after an error the API is tried a few more times.
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { KubeClient } from '../kube/index.ts';
@@ -11,7 +11,7 @@ export type Connect = () => Promise<{ client: KubeClient; kube: Kube }>;
 export type AddressCondition = { assigned: boolean; reason: string; message: string };
 
 export const ADDRESS_ASSIGNED = 'podway.io/AddressAssigned';
-/** Pods whose word is not sent yet: more than a node takes. */
+/** Pods whose condition may wait to be sent: more than a node takes. */
 const MOST_WAITING = 1_000;
 const TRIES = 5;
 /** Between two tries (ms), doubled each time. */
@@ -71,7 +71,7 @@ export class PodConditions {
     try {
       for (const [key, word] of [...this.#waiting]) {
         await this.#send(client, kube, word);
-        // A newer word that came meanwhile is sent next.
+        // A newer value that came meanwhile is sent next.
         if (this.#waiting.get(key) === word) this.#waiting.delete(key);
       }
     } finally {
@@ -87,7 +87,7 @@ export class PodConditions {
       message: said.message,
       lastTransitionTime: since,
     };
-    // The uid keeps it from another pod that has the name by now.
+    // The uid prevents patching a newer pod of the same name.
     const metadata = pod.uid === undefined ? {} : { metadata: { uid: pod.uid } };
     const patch = { ...metadata, status: { conditions: [condition] } };
     try {

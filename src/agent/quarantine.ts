@@ -1,7 +1,7 @@
-// Addresses that may be somebody's although nobody is known to hold them. After a lost journal the Kubernetes API is asked
-// once, for as long as it takes, which pods of this node have which address; each that no link has is kept back. A
-// quarantine ends when for one cooldown neither the kernel nor the API names the address, or by an operator's hand.
-// Invariant: while the API is configured and does not answer, no quarantine ends; other addresses are given all the same.
+// Quarantines addresses that a pod may use although the journal names no holder. After a lost journal the agent asks
+// the Kubernetes API, until it answers, for the addresses of this node's pods; an address without a link is not given
+// out. Its quarantine ends when neither kernel nor API names it for one cooldown, or by an operator's command.
+// Invariant: while a configured API does not answer, no quarantine ends; other addresses are still given out.
 import { systemClock } from '../base/clock.ts';
 import { asPodwayError, PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip, parseIp } from '../base/ip.ts';
@@ -26,7 +26,7 @@ export type QuarantineOptions = {
 
 export class Quarantine {
   readonly #o: QuarantineOptions;
-  /** Since when (ms) nobody names an address. */
+  /** By address: since when (ms) neither the kernel nor the API names it. */
   readonly #clearSince = new Map<Ip, number>();
   /** The API has not been asked since the journal was lost. */
   #mustAsk: boolean;
@@ -53,7 +53,7 @@ export class Quarantine {
     }
   }
 
-  /** Ends one by hand. Throws NOT_QUARANTINED, or ADDRESS_IN_USE while the kernel has a link, route or element for it. */
+  /** Ends one at once. Throws NOT_QUARANTINED, or ADDRESS_IN_USE while the kernel has a link, route or element for it. */
   release(text: string): void {
     const { pool, datapath, log } = this.#o;
     const ip = parseAddress(text);
@@ -72,7 +72,7 @@ export class Quarantine {
 
   async #look(signal: AbortSignal): Promise<void> {
     const { pool, api, datapath } = this.#o;
-    // Before EC2 has told which addresses are this node's, nothing can be said of the API's.
+    // The API's addresses can be judged only after EC2 has listed this node's addresses.
     if (pool.unsure) return;
     if (!this.#mustAsk && pool.quarantined().length === 0) return this.#clearSince.clear();
     const named = api.isConfigured ? await this.#namedByApi(signal) : new Map<Ip, string>();

@@ -1,8 +1,8 @@
-// Plays ADD and DEL to itself when the agent has started, so that the first pods do not pay for code that has never run.
-// The whole way is played: a socket, the decoder, the verbs, a pool, the wiring. Invariant: nothing of the node changes.
-// The socket, the pool (of documentation addresses) with its journal, the sandbox and the metrics are its own and end
-// with it, and its kernel is one that agrees and does nothing. It steps back for every real request, and is bounded.
-// Fails into the log, at debug: whatever it meets, the agent serves.
+// Runs ADD and DEL against stand-ins when the agent has started, so that the first pods do not wait for compilation.
+// It runs the whole path: a socket, the decoder, the verbs, a pool, the wiring. Invariant: nothing of the node changes.
+// The socket, the pool (of documentation addresses) with its journal, the sandbox and the metrics are its own and are
+// removed with it; its kernel accepts everything and does nothing. It yields to every real request, and is bounded.
+// A failure is logged at debug and does not affect the agent.
 import { mkdirSync, rmSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ import { serveCni } from './cni-server.ts';
 import { createMetrics } from './metrics.ts';
 import type { Load } from './parts.ts';
 
-/** ADDs, each with its DEL; after these the compiler has seen what it needs. */
+/** Pairs of ADD and DEL; after these the hot paths are compiled. */
 const ROUNDS = 30;
 /** Between two looks at whether requests have stopped coming (ms), and how often it looks before it gives up. */
 const QUIET_MS = 100;
@@ -97,7 +97,7 @@ function scratchEni(): Eni {
 
 const agreeingRt = (): RtNetlink => RtNetlink.over(new AgreeingKernel());
 
-/** A journal that knows the ENI, as one of an earlier start would. */
+/** A journal that names the ENI, like the journal of an earlier start. */
 function scratchJournal(path: string): PoolJournal {
   const first = Journal.open<PoolRecord>(path);
   first.appendSync(nodeRecord(IDENTITY), eniRecord(scratchEni()));
@@ -105,10 +105,10 @@ function scratchJournal(path: string): PoolJournal {
   return Journal.open<PoolRecord>(path);
 }
 
-/** Attachments as the agent has them, of a pool and a kernel that are nobody's. */
+/** The agent's Attachments, over the rehearsal's pool and kernel. */
 function scratchAttachments(node: Netns, cloud: Cloud, journal: PoolJournal): Attachments {
   const pool = new AddressPool({
-    // Asked for nothing: the pool's loop is never started.
+    // Never called: the pool's loop is not started.
     cloud,
     journal,
     identity: IDENTITY,
@@ -145,13 +145,13 @@ function scratchAttachments(node: Netns, cloud: Cloud, journal: PoolJournal): At
 const CONFIG = JSON.stringify({ cniVersion: '1.0.0', name: 'rehearsal', type: 'podway-cni' });
 
 export class Rehearsal {
-  /** Has the socket and the journal; goes with the rehearsal. */
+  /** Directory of the socket and the journal; removed with the rehearsal. */
   readonly #dir: string;
   readonly #sandbox: Netns;
   readonly #log: Log;
   #journal: PoolJournal | undefined;
   #server: Server | undefined;
-  /** Begun so far. */
+  /** Rounds begun so far. */
   rounds = 0;
 
   private constructor(runDir: string, log: Log) {
@@ -190,12 +190,12 @@ export class Rehearsal {
     this.#server = await serveCni(this.#socket, handler);
   }
 
-  /** No longer than the agent's own: the kernel takes 107 bytes. */
+  /** A path no longer than the agent's own socket path: the kernel takes 107 bytes. */
   get #socket(): string {
     return join(this.#dir, 's');
   }
 
-  /** Plays that many rounds at most; false when one failed. */
+  /** Plays up to `rounds` rounds; false when one failed. */
   async play(rounds: number): Promise<boolean> {
     try {
       for (let i = 0; i < rounds; i++) {
@@ -210,7 +210,7 @@ export class Rehearsal {
     }
   }
 
-  /** Plays the rest one by one, whenever no request has come for a moment, and closes. */
+  /** Plays the remaining rounds one by one while no requests come, then closes. */
   async finish(load: Load, signal: AbortSignal): Promise<void> {
     let seen = load.requests;
     for (let looks = 0; looks < MAX_LOOKS && this.rounds + load.requests < ROUNDS && !signal.aborted; ) {

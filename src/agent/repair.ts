@@ -1,6 +1,6 @@
-// Puts the kernel right when somebody changed it: at once for what the kernel tells, within seconds for settings that
-// nobody tells of, and as a whole at an interval. Invariant: it waits for nobody but the kernel, neither IMDS nor EC2.
-// A failure is kept as `broken` until a look at everything succeeds; it never stops the loop, and is tried again soon.
+// Repairs the kernel's state after changes by others: at once where the kernel notifies, within seconds for settings
+// without notification, and everything at an interval. Invariant: it waits for the kernel only, never for IMDS or EC2.
+// A failure is kept as `broken` until a full comparison succeeds; it never stops the loop, and is retried soon.
 import { systemClock } from '../base/clock.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -11,9 +11,9 @@ import type { LostLinks } from './lost-links.ts';
 import type { NodeState } from './node-state.ts';
 import type { Tell } from './tell.ts';
 
-/** How often settings are compared that change in silence (arp_ignore, arp_announce, src_valid_mark, accept_ra, …). */
+/** Ms between comparisons of settings that change without notification (arp_ignore, src_valid_mark, accept_ra, …). */
 const SILENT_INTERVAL_MS = 5_000;
-/** How often everything is compared when nothing says that it changed, in silent intervals. */
+/** A full comparison runs every this many settings intervals, even without a notification. */
 const FULL_EVERY = 6;
 /** After a failure. */
 const RETRY_MS = 1_000;
@@ -31,7 +31,7 @@ export class Repair {
   readonly #stop: AbortSignal;
   readonly #pending = new Set<Part>();
   #isLooking = false;
-  /** When a look at everything is due that was asked for later (ms, monotonic). */
+  /** When the requested full comparison is due (ms, monotonic). */
   #laterAt = Number.POSITIVE_INFINITY;
   #broken: PodwayError | null = null;
 
@@ -43,7 +43,7 @@ export class Repair {
     signal.addEventListener('abort', () => watch.close(), { once: true });
   }
 
-  /** Why the datapath is not as it should be, or null. */
+  /** The last failure to repair the datapath, or null. */
   get broken(): PodwayError | null {
     return this.#broken;
   }
@@ -53,7 +53,7 @@ export class Repair {
     if (await this.#look(() => this.#o.node.sync())) this.#broken = null;
   }
 
-  /** Looks at these parts on the next turn; what is asked for meanwhile shares the look after it. */
+  /** Compares these parts on the next turn; requests that come while one runs share the next one. */
   soon(parts: Iterable<Part>): void {
     for (const part of parts) this.#pending.add(part);
     if (this.#isLooking || this.#pending.size === 0) return;
@@ -73,12 +73,12 @@ export class Repair {
     }
   }
 
-  /** Beside the repairs: IMDS may take as long as it likes. */
+  /** Runs beside the repairs, which do not wait for it: IMDS may be slow. */
   async #learnVpc(turn: number, signal: AbortSignal): Promise<void> {
     if (turn % FULL_EVERY === 1 && (await this.#o.node.learnVpc(signal)) && !signal.aborted) await this.now();
   }
 
-  /** What no repair waits for: pods' ends are read, and others that stand in the way are told of. Never rejects. */
+  /** Reads pods' ends and reports obstacles (foreign chains and programs); no repair waits for it. Never rejects. */
   async #lookAround(turn: number): Promise<void> {
     const { datapath, lostLinks, tell, log } = this.#o;
     try {
@@ -118,7 +118,7 @@ export class Repair {
     }
   }
 
-  /** A look at everything after `ms`, unless one is due before. */
+  /** Schedules a full comparison after `ms`, unless one is due earlier. */
   #later(ms: number): void {
     const at = performance.now() + Math.max(0, ms);
     if (at >= this.#laterAt) return;

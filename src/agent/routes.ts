@@ -1,4 +1,4 @@
-// What the agent answers over HTTP: health, readiness and metrics for everybody, introspection for the node's owner.
+// The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner.
 import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';

@@ -1,5 +1,5 @@
-// The agent's sockets: the plugin's, introspection's, and the public port when one is configured. They listen before the
-// node serves and close last. A failed verb is logged once, with its attachment and cause.
+// The agent's sockets: the plugin's, the introspection socket, and the public port if one is configured. They listen
+// before the node serves and close last. A failed verb is logged once, with its attachment and cause.
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
@@ -20,7 +20,7 @@ function logFailure(log: Log, verb: string, error: PodwayError, request: CniRequ
       ? { containerId: request.containerId, ifname: request.ifname, pod: request.pod }
       : {};
   const stack = error.code === 'INTERNAL' ? { stack: error.stack } : {};
-  // A runtime asks for STATUS every few seconds: its answer is news to nobody.
+  // A runtime calls STATUS every few seconds, so its failures are logged at debug only.
   const level = verb === 'STATUS' ? 'debug' : error.code === 'INTERNAL' ? 'error' : 'warn';
   log[level]({ verb, cause: error.code, ...of, ...error.details, ...stack }, error.message);
 }

@@ -1,6 +1,6 @@
-// From opened parts to a node that serves: who the instance is, its pool, what its kernel should hold, its attachments.
-// Order: take over what stands, serve the DELs that came meanwhile, make the kernel right, then serve everybody.
-// Invariant: with a journal the node serves before EC2 or the Kubernetes API answer; without one it waits for IMDS.
+// Starts the node from the opened parts: the instance's identity, its pool, its desired kernel state, its attachments.
+// Order: take over the pods' links in the kernel, serve queued DELs, repair the kernel, then serve all calls.
+// Invariant: with a journal the node serves before EC2 or the Kubernetes API answers; without one it waits for IMDS.
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { formatIp } from '../base/ip.ts';
@@ -24,7 +24,7 @@ import { Rehearsal } from './rehearsal.ts';
 import { Repair } from './repair.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
-/** Of the rehearsal, while the kernel is compared with what should be there. */
+/** Rounds of the rehearsal that run while the kernel is compared with the desired state. */
 const FIRST_ROUNDS = 2;
 
 /** A node whose pool, kernel and attachments are known. */
@@ -39,7 +39,7 @@ export type Serving = {
   rehearsal: Rehearsal | null;
 };
 
-/** From the journal, else from IMDS, for which it waits as long as it takes. */
+/** The identity from the journal, else from IMDS; waits for IMDS without a limit. */
 async function learnIdentity(
   known: NodeIdentity | null,
   imds: Imds,
@@ -63,7 +63,7 @@ function podConditions({ api, log }: Parts): PodConditions | null {
   return api.isConfigured ? new PodConditions(api.connect, log) : null;
 }
 
-/** What EC2 did to an address that a pod holds, for people and for the pod's own conditions. */
+/** Reports what EC2 did to an address that a pod holds: log, Event and the pod's condition. */
 function tellOfAddress({ tell }: Parts, conditions: PodConditions | null, news: AddressNews): void {
   const { pod } = news.lease.owner;
   const ip = formatIp(news.ip);
@@ -105,7 +105,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     tags: { 'podway.io/node': config.nodeName },
     ...(faults ? { onBoundary: faults.boundary } : {}),
   });
-  // They are the pool's state now; the records of a full journal are half a MB.
+  // Frees the records, half a MB for a full journal: the pool's state holds them now.
   journal.replay.records.length = 0;
   if (pool.adoption) tellAdoption(parts, pool.adoption);
   const node = new NodeState({
@@ -150,7 +150,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   await startQueue(parts, pool, attachments, signal);
   const told = pool.enis();
   const repaired = told.length > 0 ? repair.now() : undefined;
-  // While the kernel is read, the main thread has time.
+  // The main thread is free while the kernel is read.
   const rehearsal = await Rehearsal.open(config.runDir, netns, cloud, log);
   await rehearsal?.play(FIRST_ROUNDS);
   await repaired;

@@ -1,5 +1,5 @@
-// What people should know of this node: a line in the log, and what listens beside it. Told once, and again when the same
-// thing was not told for a while: whoever fights with the node fills no log.
+// Reports what people should know of this node: a line in the log, and a callback (Events). The same thing is reported
+// again only after a pause, so that a program that keeps changing the node does not fill the log.
 import type { Log } from '../base/log.ts';
 
 export type PodName = { namespace: string; name: string; uid?: string };
@@ -16,21 +16,21 @@ export type Telling = {
     | 'eni-link'
     | 'obstacle'
     | 'kernel-rule';
-  /** Names the thing; the same as long as it is the same thing. */
+  /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;
-  /** Whose it is; the node's when absent. */
+  /** The pod that it concerns; the node when absent. */
   pod?: PodName;
 };
 
 export type Tell = (telling: Telling) => void;
 
-/** Ms within which the same is not told again. */
+/** Ms during which the same thing is not reported again. */
 const PAUSE_MS = 60_000;
 /** Things that are remembered as told. */
 const MOST = 1_000;
 
-/** `onTold` gets what is told, after the log. */
+/** `onTold` is called after the line is logged. */
 export function createTell(log: Log, onTold: Tell, now: () => number = () => performance.now()): Tell {
   const last = new Map<string, number>();
   return (telling) => {

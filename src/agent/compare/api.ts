@@ -1,11 +1,11 @@
-// The journal beside the Kubernetes API: running pods of this node and their addresses. Nothing where no API is configured.
+// Compares the journal with the Kubernetes API: this node's running pods and their addresses. Skipped without an API.
 import { formatIp } from '../../base/ip.ts';
 import type { Lease } from '../../ipam/state.ts';
 import { type CompareOptions, type Difference, none, texts } from './difference.ts';
 
 export async function journalAndApi({ config, pool }: CompareOptions): Promise<Difference[]> {
   if (config.kubeconfig === undefined) return [];
-  // Loaded only when somebody asks: with it come TLS and its megabytes.
+  // Loaded on first use: it loads TLS, which takes megabytes.
   const { KubeClient, pods: podResource, readKubeConfig } = await import('../../kube/index.ts');
   const client = new KubeClient(await readKubeConfig(config.kubeconfig));
   try {

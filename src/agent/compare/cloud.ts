@@ -1,4 +1,4 @@
-// The journal beside EC2: ENIs, their addresses and prefixes. An address has one line, in the words of `ipam show`.
+// Compares the journal with EC2: ENIs, their addresses and prefixes. An address has one line, worded as in `ipam show`.
 import { systemClock } from '../../base/clock.ts';
 import { type Cidr, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
 import type { AddressPool } from '../../ipam/pool.ts';
@@ -32,7 +32,7 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
       if (!listed.delete(objectOf(cidr)))
         differ('address', objectOf(cidr), journalText(pool, cidr.ip, eni.id), 'not assigned');
     }
-    // What is known to be somebody else's is no difference.
+    // An address that the journal marks as foreign is no difference.
     for (const { cidr, foreign } of pool.state.enis.get(eni.id)?.blocks.values() ?? [])
       if (foreign) listed.delete(objectOf(cidr));
     for (const object of listed.keys()) differ('address', object, null, `on ${eni.id}`);

@@ -1,4 +1,4 @@
-// What a comparison answers, and what it looks at.
+// The types of a comparison's inputs and answers.
 import { formatIp, type Ip } from '../../base/ip.ts';
 import type { Cloud } from '../../cloud/port.ts';
 import type { Datapath } from '../../datapath/datapath.ts';

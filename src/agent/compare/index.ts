@@ -1,6 +1,6 @@
-// `ipam check`: the journal, the kernel, the cloud and the Kubernetes API side by side, a file for each pair. Changes
-// nothing. Each view says what it has, as text; a difference names the object that they disagree about. The kernel's view
-// yields between pods, so that no ADD waits for it.
+// `ipam check`: compares the journal with the kernel, the cloud and the Kubernetes API, one file for each. Changes
+// nothing. A difference names the object and says as text what each side has. The comparison with the kernel yields
+// between pods, so that no ADD waits for it.
 import { systemClock } from '../../base/clock.ts';
 import { journalAndApi } from './api.ts';
 import { journalAndCloud } from './cloud.ts';
@@ -10,7 +10,7 @@ import { journalAndKernel } from './kernel.ts';
 /** Between the two looks of a comparison that found something: longer than a pod's ADD or an EC2 call takes. */
 const RECHECK_MS = 500;
 
-/** Looks once, and again when something differed: what is on its way between two views differs for a moment only. */
+/** Compares once, and again when something differed: a change in progress differs only for a moment. */
 export async function compareTwice(options: CompareOptions): Promise<Comparison> {
   const first = await compareViews(options);
   if (first.ok) return first;

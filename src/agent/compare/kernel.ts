@@ -1,5 +1,5 @@
-// The journal beside the kernel: each pod's wiring, and links of pods that nobody holds. The node's side is listed once;
-// each pod's namespace is entered on a turn of its own.
+// Compares the journal with the kernel: each pod's wiring, and pod links without a lease. The node's links, routes and
+// elements are listed once; each pod's namespace is entered on a separate turn of the event loop.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatIp } from '../../base/ip.ts';
 import { linkOf } from '../links.ts';
@@ -46,7 +46,7 @@ export async function journalAndKernel({ pool, datapath }: CompareOptions): Prom
     found.push({ ...none, kind: 'address', object: formatIp(ip), journal: `quarantined: ${use.reason}` });
   }
   for (const link of view.podLinks) {
-    // A link that is down is cut: its DEL was answered and its deletion follows within a moment.
+    // A link that is down was cut by a DEL and is deleted within a moment.
     if (held.has(link.name) || !link.up) continue;
     found.push({ ...none, kind: 'link', object: link.name, kernel: 'up' });
   }
