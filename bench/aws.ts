@@ -48,7 +48,15 @@ export async function startAws(o: {
   );
   const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_INFRA_CONTAINER_ID=bench;K8S_POD_NAME=@';
   const plugin = join(o.bin, 'aws-cni');
-  const side: Side = { name: 'aws', plugin, config, linksIn: o.netns, netns: o.netns, args };
+  const side: Side = {
+    name: 'aws',
+    plugin,
+    config,
+    linksIn: o.netns,
+    netns: o.netns,
+    args,
+    leavesLinks: true,
+  };
   const warm = String(o.sandboxes.names.length + 10);
   const log = openSync(join(logs, 'daemon.log'), 'a');
   const daemon: ChildProcess = spawn(

@@ -12,7 +12,10 @@ const LINKS_GONE_MS = 30_000;
 /** `endedAt`: ms since 1970. */
 export type Call = { id: string; exit: number; ms: number; endedAt: number };
 export type Batch = { calls: Call[]; totalMs: number };
-/** `args`: CNI_ARGS of its calls, with `@` for the container's id. */
+/**
+ * `args`: CNI_ARGS of its calls, with `@` for the container's id. `leavesLinks`: its DEL leaves the pod's link to whoever
+ * removes the namespace; here they go behind the batch, which is not counted.
+ */
 export type Side = {
   name: string;
   plugin: string;
@@ -20,6 +23,7 @@ export type Side = {
   linksIn: string;
   netns?: string;
   args?: string;
+  leavesLinks?: true;
 };
 
 const ms = (nanoseconds: string) => Number(nanoseconds) / 1e6;
@@ -81,13 +85,16 @@ export class Sandboxes {
       ? ['nsenter', [`--net=/run/netns/${side.netns}`, this.#launcher, ...args]]
       : [this.#launcher, args];
     const env = side.args === undefined ? {} : { CNI_ARGS: side.args };
-    const lines = this.names.slice(from, to).map((name) => `${tag}-${name} /run/netns/${name}`);
+    const of = this.names.slice(from, to);
+    const lines = of.map((name) => `${tag}-${name} /run/netns/${name}`);
     const batch = parseLaunch(await runAsync(command, all, lines.join('\n'), env));
     const failed = batch.calls.find((call) => call.exit !== 0);
     if (failed)
       throw new Error(
         `${side.name} ${verb} of ${failed.id} failed: ${readFileSync(out, 'utf8').slice(-2000)}`,
       );
+    if (side.leavesLinks && verb === 'DEL')
+      for (const name of of) await runAsync('ip', ['-n', name, 'link', 'del', 'eth0']).catch(() => undefined);
     return batch;
   }
 }
