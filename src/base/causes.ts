@@ -70,8 +70,8 @@ export const causes = {
     'EC2 does not answer.',
     'See the route to the EC2 endpoint and its security group.',
   ),
-  JOURNAL_UNWRITABLE: passing(
-    'The agent cannot write its journal, so it gives out no address; running pods go on.',
+  RUN_DIR_UNWRITABLE: passing(
+    'The agent cannot write its run directory, so it gives out no address; running pods go on.',
     'Make room in the directory that the message names, or make it writable.',
   ),
   DATAPATH_CHANGED: passing(

@@ -1,4 +1,5 @@
 // PodwayError: one class for everything that has a typed cause. `message` names the object, the number and the limit.
+import { getSystemErrorMessage } from 'node:util';
 import { type Cause, causes } from './causes.ts';
 
 export type ErrorDetails = {
@@ -28,6 +29,17 @@ export class PodwayError extends Error {
   get transient(): boolean {
     return causes[this.code].transient;
   }
+}
+
+/** A write to the run directory that failed: the path, and the system's word for it, once. */
+export function unwritable(path: string, error: unknown): PodwayError {
+  return new PodwayError('RUN_DIR_UNWRITABLE', unwritableText(path, error), {}, { cause: error });
+}
+
+export function unwritableText(path: string, error: unknown): string {
+  const { code, errno, message } = error as NodeJS.ErrnoException;
+  const why = errno === undefined ? message : `${code} (${getSystemErrorMessage(errno)})`;
+  return `${path} cannot be written: ${why}`;
 }
 
 /** Wraps whatever was thrown; a PodwayError passes through. */

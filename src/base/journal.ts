@@ -10,13 +10,12 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  rmSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { getSystemErrorMessage } from 'node:util';
 import { crc32 } from 'node:zlib';
-import { PodwayError } from './errors.ts';
+import { PodwayError, unwritableText } from './errors.ts';
 
 /** Version of the format: 1 had no first line that says so. */
 const VERSION = 2;
@@ -36,7 +35,7 @@ export class JournalError extends PodwayError {
   override name = 'JournalError';
 
   constructor(message: string, options?: ErrorOptions) {
-    super('JOURNAL_UNWRITABLE', message, {}, options);
+    super('RUN_DIR_UNWRITABLE', message, {}, options);
   }
 }
 
@@ -64,6 +63,9 @@ export type JournalOptions = {
   /** Waits for the disk at each write; a file under /run needs none. */
   fsync?: boolean;
 };
+
+const asJournalError = (path: string, error: unknown): JournalError =>
+  error instanceof JournalError ? error : new JournalError(unwritableText(path, error), { cause: error });
 
 type Pending = { resolve: () => void; reject: (error: unknown) => void };
 
@@ -166,7 +168,7 @@ export class Journal<R> implements Disposable {
     } catch (error) {
       if (fd !== undefined) closeSync(fd);
       tryRemove(aside);
-      throw unwritable(this.path, error);
+      throw asJournalError(this.path, error);
     }
     if (this.#fd !== null) closeSync(this.#fd);
     this.#fd = fd;
@@ -231,7 +233,7 @@ export class Journal<R> implements Disposable {
       if (this.#options.fsync) fsyncSync(this.#fd);
     } catch (error) {
       this.#cutBack();
-      throw unwritable(this.path, error);
+      throw asJournalError(this.path, error);
     }
     this.#lead = '';
     this.#last = last;
@@ -344,14 +346,6 @@ const checksum = (text: string, last: number): string => crc32(text, last).toStr
 const checksumIn = (line: string): number => Number.parseInt(line.slice(0, 8), 16) >>> 0;
 const asidePath = (path: string): string => `${path}.next`;
 
-/** The path, and the system's word for the refusal, once. */
-function unwritable(path: string, error: unknown): JournalError {
-  if (error instanceof JournalError) return error;
-  const { code, errno, message } = error as NodeJS.ErrnoException;
-  const why = errno === undefined ? message : `${code} (${getSystemErrorMessage(errno)})`;
-  return new JournalError(`${path} cannot be written: ${why}`, { cause: error });
-}
-
 /** Null when there is none. */
 function readIfPresent(path: string): Buffer | null {
   try {
@@ -375,10 +369,10 @@ function tryWriteWhole(path: string, bytes: Buffer): boolean {
 
 function tryRemove(path: string): void {
   try {
-    rmSync(path, { force: true });
+    unlinkSync(path);
   } catch (error) {
     // A directory that is read-only keeps it; the next compaction writes over it.
-    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
+    if (!['ENOENT', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   }
 }
 

@@ -250,10 +250,10 @@ test('a disk that takes no write: ADD says so, DEL works, and its address waits 
   const other = node.pool.tryAcquire(podOwner('other'))!;
   full.now = true;
   assert.throws(() => node.pool.tryAcquire(podOwner('b')), {
-    code: 'JOURNAL_UNWRITABLE',
+    code: 'RUN_DIR_UNWRITABLE',
     message: `${node.path} cannot be written: ENOSPC (no space left on device)`,
   });
-  assert.equal(node.pool.unwritable?.code, 'JOURNAL_UNWRITABLE');
+  assert.equal(node.pool.unwritable?.code, 'RUN_DIR_UNWRITABLE');
   assert.deepEqual(node.pool.release(lease.owner)?.ips, lease.ips);
   assert.equal(node.pool.find(lease.owner), null);
   assert.equal(node.pool.release(lease.owner), null);
@@ -303,7 +303,7 @@ test('a start on a full disk holds what stands, and repairs the journal when it 
   full.now = true;
   await node.start();
   assert.deepEqual(text(node.pool.held()), text(leases));
-  assert.equal(node.pool.unwritable?.code, 'JOURNAL_UNWRITABLE');
+  assert.equal(node.pool.unwritable?.code, 'RUN_DIR_UNWRITABLE');
   full.now = false;
   await node.clock.advance(COOLDOWN * 3);
   assert.equal(node.pool.unwritable, null);

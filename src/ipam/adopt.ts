@@ -142,7 +142,8 @@ export function adopt(
   }
 
   const unsure = { since: now, until: kernel.any ? until : null, describedAt: null };
-  const state = coolUnheld({ ...replayed.state, uses, unsure });
+  // An ENI whose making is the last that is known may have been made, used and left since: EC2 tells it by its tag.
+  const state = coolUnheld({ ...replayed.state, uses, unsure, creations: new Map() });
   return { state, leases, adoption: { loss, adopted, bare, replaced, quarantined } };
 }
 

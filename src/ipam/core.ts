@@ -81,7 +81,7 @@ export function commit(core: Core, next: PoolState, ...records: PoolRecord[]): v
   core.kick();
 }
 
-/** A write to the journal, whose first failure and first success after it are told. */
+/** A write to the journal. The first that fails is told; `probeJournal` tells when it is over. */
 export function writeDown(core: Core, write: () => void): void {
   try {
     write();
@@ -89,10 +89,18 @@ export function writeDown(core: Core, write: () => void): void {
     if (!(error instanceof JournalError)) throw error;
     if (!core.unwritable) core.log.error({ cause: error.code }, error.message);
     core.unwritable = error;
+    core.kick();
     throw error;
   }
   core.unrecorded = [];
-  if (!core.unwritable) return;
+}
+
+/** More than a page of memory has: what is left of one passes for room with a short record. */
+const PROBE_BYTES = 4_096;
+
+/** Tries whether the journal can be written again. Throws JournalError when it cannot. */
+export function probeJournal(core: Core): void {
+  commit(core, core.state, { k: 'probe', room: ' '.repeat(PROBE_BYTES) });
   core.unwritable = null;
   core.log.info({ journal: core.journal.path }, 'the journal can be written again');
 }

@@ -59,6 +59,7 @@ export function foldDescribe(
   const changed = new Set<EniId>();
   const foreign: ForeignEni[] = [];
   const seen = new Set<EniId>();
+  let skipped = false;
   const removed = new Map([...state.removed].filter(([, at]) => context.beganAt - at < RETURN_LAG));
   let next: PoolState = removed.size === state.removed.size ? state : { ...state, removed };
   for (const eni of described) {
@@ -75,7 +76,10 @@ export function foldDescribe(
       });
       continue;
     }
-    if (known && !mayJudge(next, known, context)) continue;
+    if (known && !mayJudge(next, known, context)) {
+      skipped = true;
+      continue;
+    }
     const folded = known ? foldEni(next, known, eni, context, observations) : adoptEni(eni, context);
     if (!known) observations.push({ kind: 'eni-found', eniId: eni.id, held: false });
     if (folded !== known) {
@@ -96,12 +100,12 @@ export function foldDescribe(
     }
   }
   const { state: settled, found, missing } = findTheirEnis({ ...next, foreign });
-  const sure = settleUnsure(settled, missing.length === 0, context.beganAt);
+  const sure = settleUnsure(settled, missing.length === 0 && !skipped, context.beganAt);
   return { state: dropStrays(sure, context.now), observations, changed, found };
 }
 
 /**
- * After a lost journal: what this node has is known when each holder has its ENI. One that two describes do not name has
+ * After a lost journal: what this node has is known when each ENI was judged and each holder has its own. One that two describes do not name has
  * lost its address to EC2, and nobody waits for it.
  */
 function settleUnsure(state: PoolState, isComplete: boolean, beganAt: number): PoolState {

@@ -12,15 +12,15 @@ import type { EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import type { Adoption } from './adopt.ts';
 import { Cleaner } from './cleaner.ts';
-import { type AttachedEni, attachedNow, type Core, commit, type EniListener, writeDown } from './core.ts';
+import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
 import { MetadataHint } from './hint.ts';
+import { JournalKeeper } from './journal-keeper.ts';
 import { Leases } from './leases.ts';
 import { type OpenOptions, openCore } from './open.ts';
 import { type Action, type PoolPolicy, plan } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
-import { liveRecords } from './records.ts';
 import type { PoolSettings } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
@@ -53,7 +53,7 @@ const GATHER = 150;
 
 /** The loop looks at the pool at least this often (ms): a bound on what a missed wake could cost. */
 const LONGEST_NAP = 60_000;
-/** Pause (ms) after a failure that nothing expected. */
+/** Pause (ms) after a failure that nothing expected, and between two tries of a journal that cannot be written. */
 const REST = 1_000;
 /** Why a nap of the loop ended. Made once: an abort without a reason makes an error with its stack each time. */
 const WOKEN = new Error('the pool has changed');
@@ -67,6 +67,7 @@ export class AddressPool {
   readonly #leases: Leases;
   readonly #line: WaitingLine;
   readonly #cleaner: Cleaner;
+  readonly #keeper: JournalKeeper;
   readonly #reconciler: Reconciler;
   readonly #hint: MetadataHint;
   readonly #stop = new AbortController();
@@ -99,6 +100,7 @@ export class AddressPool {
     this.#core = core;
     this.adoption = adoption;
     this.#line = new WaitingLine(clock);
+    this.#keeper = new JournalKeeper(this.#core);
     this.#cleaner = new Cleaner(this.#core, options.settings);
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
     this.#hint = new MetadataHint(this.#core, options.metadata);
@@ -349,6 +351,7 @@ export class AddressPool {
     const gather = this.#gatherSince === null ? Number.POSITIVE_INFINITY : this.#gatherSince + GATHER;
     return Math.min(
       gather,
+      this.#core.unwritable ? now + REST : Number.POSITIVE_INFINITY,
       this.#reconciler.dueAt(),
       this.#hint.dueAt(),
       this.#cleaner.dueAt(now),
@@ -387,15 +390,7 @@ export class AddressPool {
       (cause) => this.#lastFailure(cause),
       this.#settings.lastingWaitMs ?? 5_000,
     );
-    this.#tendJournal();
-  }
-
-  /** Compacts when that is due, and tries again what could not be written: a record that says nothing at least. */
-  #tendJournal(): void {
-    const core = this.#core;
-    const { journal } = core;
-    if (core.unwritable) commit(core, core.state, { k: 'clean', ips: [] });
-    if (journal.compactionDue) writeDown(core, () => journal.compact(liveRecords(core.state, core.identity)));
+    this.#keeper.tend(now);
   }
 
   #lastFailure(cause: Cause): number {

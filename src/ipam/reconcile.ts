@@ -169,6 +169,7 @@ export class Reconciler {
     await this.#fold(described, beganAt);
     await this.#takeOrphans(orphans);
     noteHeld(core);
+    if (skipped && core.state.unsure) return SOON;
     if (lacksSomething(core.state) || core.state.unsure) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
   }

@@ -82,7 +82,9 @@ export type PoolRecord =
   | { k: 'quarantine'; ip: string; since: number; reason: string }
   /** The journal was lost before: what is said here is not all that is true, until `sure`. */
   | { k: 'unsure'; since: number; until: number | null }
-  | { k: 'sure' };
+  | { k: 'sure' }
+  /** Says nothing: whether there is room is tried with it. */
+  | { k: 'probe'; room: string };
 
 export type PoolJournal = Journal<PoolRecord>;
 
