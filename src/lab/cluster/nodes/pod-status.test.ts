@@ -139,6 +139,14 @@ test('a pod of a node without power waits for its boot and has no address; one t
   }
 });
 
+test('restarts and the class that the API gave outlive the sandbox', () => {
+  const status = { ...sandboxStatus(inputs, { ...running, restarts: 2 }), qosClass: 'Burstable' };
+  const next = waitingStatus({ ...inputs, pod: { ...pod, status } });
+  assert.deepEqual([next.containerStatuses?.[0]?.restartCount, next.qosClass], [2, 'Burstable']);
+  const known = waitingStatus({ ...inputs, pod: { ...pod, status } }, undefined, 3);
+  assert.equal(known.containerStatuses?.[0]?.restartCount, 3);
+});
+
 test('a pod shows its namespace only when it has one of its own making', () => {
   assert.equal(podView(pod, { ...sandbox, state: 'making' }).netns, '');
   assert.equal(podView(pod, sandbox).netnsPath, '/run/netns/podway_x_pod-cccccccccccc');

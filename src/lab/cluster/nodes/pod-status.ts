@@ -1,13 +1,6 @@
 // The status of a pod as pure functions of what its runner knows. Times are RFC 3339 to the second, as Kubernetes writes
 // them; a condition keeps its transition time while it does not change.
-import type {
-  Condition,
-  ContainerState,
-  ContainerStatus,
-  Pod,
-  PodPhase,
-  PodStatus,
-} from '../../../kube/types.ts';
+import type { Condition, ContainerState, Pod, PodPhase, PodStatus } from '../../../kube/types.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 
 export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
@@ -28,11 +21,20 @@ export function condition(
 
 type Inputs = { pod: Pod; hostIp: string; now: number };
 
-/** A pod whose sandbox is being made, or failed to be. */
-export function waitingStatus({ pod, hostIp, now }: Inputs, failure?: PodFailure): PodStatus {
+/** A pod whose sandbox is being made, or failed to be. `restarts`: of the process that is to come, where it is known. */
+export function waitingStatus(
+  { pod, hostIp, now }: Inputs,
+  failure?: PodFailure,
+  restarts = restartsOf(pod),
+): PodStatus {
   const reason = failure?.cause ?? 'ContainerCreating';
   const message = failure === undefined ? {} : { message: failure.text };
-  return assemble({ pod, hostIp, now }, 'Pending', [], false, { waiting: { reason, ...message } }, failure);
+  const waiting = { reason, ...message };
+  const status = assemble({ pod, hostIp, now }, 'Pending', [], false, { waiting }, failure);
+  return {
+    ...status,
+    containerStatuses: status.containerStatuses!.map((each) => ({ ...each, restartCount: restarts })),
+  };
 }
 
 /** A pod whose sandbox stands; the process runs, waits for its restart, or ended for good. */
@@ -61,6 +63,9 @@ export function sandboxStatus(inputs: Inputs, sandbox: SandboxRecord): PodStatus
   );
 }
 
+/** How often the pod's container was started again, by its last status: it outlives the sandbox. */
+export const restartsOf = (pod: Pod): number => pod.status?.containerStatuses?.[0]?.restartCount ?? 0;
+
 /** True when the pod's restart policy leaves its ended process ended. */
 export function isFinal(sandbox: SandboxRecord): boolean {
   if (sandbox.exit === undefined) return false;
@@ -83,15 +88,8 @@ export function powerOffStatus(
   failure: PodFailure,
 ): PodStatus {
   if (record?.restartPolicy === 'Never' && record.startedAt !== undefined) return lostStatus({ pod, now });
-  const status = waitingStatus({ pod, now, hostIp: pod.status?.hostIP ?? '' }, failure);
-  return { ...status, containerStatuses: status.containerStatuses!.map(keepRestarts(pod)) };
+  return waitingStatus({ pod, now, hostIp: pod.status?.hostIP ?? '' }, failure);
 }
-
-const keepRestarts = (pod: Pod) => (each: ContainerStatus) => ({
-  ...each,
-  restartCount:
-    pod.status?.containerStatuses?.find((old) => old.name === each.name)?.restartCount ?? each.restartCount,
-});
 
 function lostStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
   const before = pod.status?.conditions;
@@ -166,7 +164,8 @@ function assemble(
     hostIPs: [{ ip: hostIp }],
     ...(ips.length === 0 ? {} : { podIP: ips[0]!, podIPs: ips.map((ip) => ({ ip })) }),
     startTime: pod.status?.startTime ?? kubeTime(now),
-    qosClass: 'BestEffort',
+    // The API server's, from the spec.
+    qosClass: pod.status?.qosClass ?? 'BestEffort',
     containerStatuses: pod.spec.containers.map((container) => ({
       name: container.name,
       ready,

@@ -7,7 +7,7 @@ import { netnsPath } from '../../daemon/paths.ts';
 import { endAll, isAlive, processesInNamespaces } from '../../daemon/processes.ts';
 import { limiter } from './limit.ts';
 import { failureOf } from './network.ts';
-import { isFinal, isOver, type PodFailure, sandboxStatus, waitingStatus } from './pod-status.ts';
+import { isFinal, isOver, type PodFailure, restartsOf, sandboxStatus, waitingStatus } from './pod-status.ts';
 import {
   type Exit,
   endLeft,
@@ -199,6 +199,8 @@ export class PodRunner {
 
   async #begin(uid: string, entry: Entry, pod: Pod): Promise<void> {
     const deps = this.#deps;
+    // The entry's count is lost with the daemon while no sandbox stands.
+    entry.restarts = Math.max(entry.restarts, restartsOf(pod));
     const record = newRecord(deps, pod, entry.restarts);
     entry.sandbox = record;
     entry.adopted = false;
@@ -263,7 +265,8 @@ export class PodRunner {
   async #report(entry: Entry, pod: Pod, failure: PodFailure): Promise<void> {
     const deps = this.#deps;
     const now = deps.now();
-    await deps.store.setPodStatus(pod, waitingStatus({ pod, hostIp: deps.hostIp, now }, failure));
+    const status = waitingStatus({ pod, hostIp: deps.hostIp, now }, failure, entry.restarts);
+    await deps.store.setPodStatus(pod, status);
     const last = entry.lastEvent;
     if (last?.cause === failure.cause && now - last.at < EVENT_EVERY_MS) return;
     entry.lastEvent = { cause: failure.cause, at: now };
