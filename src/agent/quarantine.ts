@@ -8,6 +8,7 @@ import { formatIp, type Ip, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import type { AddressPool } from '../ipam/pool.ts';
+import { isFree } from '../ipam/state.ts';
 import { type ApiServer, isLive } from './api-server.ts';
 
 /** Between two looks, and at most a quarter of the cooldown (ms). */
@@ -58,8 +59,10 @@ export class Quarantine {
     const { pool, datapath, log } = this.#o;
     const ip = parseAddress(text);
     if (!pool.quarantined().includes(ip)) {
-      const use = pool.state.uses.get(ip)?.kind ?? (pool.owns(ip) ? 'free' : "none of this node's");
-      throw new PodwayError('NOT_QUARANTINED', `${text} is ${use}, not quarantined`, { object: text });
+      const use = pool.state.uses.get(ip);
+      const kind = isFree(use, systemClock.now()) ? undefined : use?.kind;
+      const is = kind ?? (pool.owns(ip) ? 'free' : "none of this node's");
+      throw new PodwayError('NOT_QUARANTINED', `${text} is ${is}, not quarantined`, { object: text });
     }
     const holder = datapath.standing().pods.find((pod) => pod.ips.includes(ip));
     if (holder) {

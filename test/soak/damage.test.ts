@@ -3,7 +3,8 @@
 // itself, with a pod that was there and one that comes after.
 // PODWAY_SOAK=1: 500 random damages; else 10.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -134,6 +135,30 @@ test('each kind of damage: who runs keeps its network, who comes gets another ad
     }
   };
   await Promise.all(NODES.map(inTurn));
+});
+
+test('a link of the version before holds its address, is told, and goes by its DEL', {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const [node] = NODES as [string];
+  const { ips } = await lab.run('earlier', node);
+  const { netnsPath } = (await lab.status()).nodes.find(({ name }) => name === node)!;
+  const ip = (...args: string[]) =>
+    execFileSync('nsenter', [`--net=${netnsPath}`, '--', 'ip', ...args], { encoding: 'utf8' });
+  const link = /dev (pw[0-9a-f]+)/.exec(ip('route', 'show', 'table', 'all', ips[0]!))![1]!;
+  ip('link', 'set', link, 'alias', '');
+  rmSync(journalOf(node));
+  await restart(node);
+  await eventually('ipam check tells it', async () =>
+    (await lab.check()).differences.some(({ object }) => object === `${node}: ${link}`),
+  );
+  assert.deepEqual(await silentOf([`${ips[0]}:8080`]), []);
+  const other = await lab.run('younger', node);
+  assert.notDeepEqual(other.ips, ips);
+  await lab.remove(['earlier', 'younger']);
+  assert.equal(ip('link').includes(link), false);
+  await lab.agreed();
 });
 
 test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, async (t) => {
