@@ -15,7 +15,7 @@ import { condition } from './pod-status.ts';
 import { dropInstance, placesWithFolders, powerOff } from './power.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
-import { isWaiting, placePod } from './scheduler.ts';
+import { isEvicted, isWaiting, placePod } from './scheduler.ts';
 import { Supervisor } from './supervisor.ts';
 
 export const SERVER_PORT = 8080;
@@ -233,6 +233,10 @@ export class Cluster {
         pods.push({ ...pod, spec: { ...pod.spec, nodeName: placement.name } });
       } else await this.#unschedulable(pod, placement.reason);
     }
+    const nodes = store.nodes();
+    if (!nodes.some((node) => node.spec?.taints?.length)) return;
+    for (const { metadata } of pods.filter((pod) => isEvicted(pod, nodes)))
+      await store.deletePod(metadata.namespace ?? 'default', metadata.name!);
   }
 
   async #unschedulable(pod: Pod, message: string): Promise<void> {

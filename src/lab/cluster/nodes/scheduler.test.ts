@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Node, Pod } from '../../../kube/types.ts';
-import { isWaiting, placePod } from './scheduler.ts';
+import { isEvicted, isWaiting, placePod } from './scheduler.ts';
 
 const node = (
   name: string,
@@ -69,4 +69,16 @@ test('a pod that names another scheduler is left to it', () => {
   const of = (schedulerName: string) => ({ ...pod(), spec: { containers: [], schedulerName } });
   const pods = [pod(), of('default-scheduler'), of('other'), pod('a')];
   assert.deepEqual(pods.map(isWaiting), [true, true, false, false]);
+});
+
+test('a taint that says NoExecute evicts those who do not tolerate it and have not ended', () => {
+  const tainted = (effect: string): Node[] => [{ ...node('a', 1), spec: { taints: [{ key: 'k', effect }] } }];
+  const tolerant = {
+    ...pod('a'),
+    spec: { ...pod('a').spec, tolerations: [{ operator: 'Exists' as const }] },
+  };
+  const evicted = (effect: string) =>
+    [pod('a'), pod('a', 'Failed'), pod('b'), pod(), tolerant].map((each) => isEvicted(each, tainted(effect)));
+  assert.deepEqual(evicted('NoExecute'), [true, false, false, false, false]);
+  assert.deepEqual(evicted('NoSchedule'), [false, false, false, false, false]);
 });

@@ -12,6 +12,13 @@ const isReady = (node: Node): boolean =>
 export const isWaiting = ({ spec, metadata }: Pod): boolean =>
   !spec.nodeName && !metadata.deletionTimestamp && (spec.schedulerName ?? OWN_SCHEDULER) === OWN_SCHEDULER;
 
+/** True when a taint of the pod's node evicts it. A toleration holds for good here, whatever its seconds. */
+export function isEvicted(pod: Pod, nodes: Node[]): boolean {
+  const node = nodes.find((each) => each.metadata.name === pod.spec.nodeName);
+  if (!node || pod.metadata.deletionTimestamp || !active(pod)) return false;
+  return !toleratesTaints(pod.spec.tolerations, node, ['NoExecute']);
+}
+
 /** Chooses by readiness, selector and affinity, taints and free pod slots; ties go to the first name. */
 export function placePod(pod: Pod, nodes: Node[], pods: Pod[]): Placement {
   const { tolerations, schedulingGates = [] } = pod.spec;
