@@ -94,8 +94,8 @@ export class NodeState {
    * links, rules and routes in the kernel stay as they are until then.
    */
   async sync(): Promise<SyncReport> {
-    if (this.#o.pool.unsure) return this.repair([]);
-    return this.#note(await this.#o.datapath.syncNode(this.desired()));
+    const { pool, datapath } = this.#o;
+    return this.#note(await (pool.unsure ? datapath.repair([]) : datapath.syncNode(this.desired())));
   }
 
   /** Compares these parts of the last synced state with the kernel and puts differences right. */
