@@ -1,6 +1,6 @@
-// Carries out the planner's actions against EC2. Each has its intent in the journal before the first call (a creation,
-// an ENI or block marked as leaving) and its finaliser after the last one, so that a kill anywhere leaves something
-// that the planner goes on with. One action per ENI runs at a time; a failure pauses what failed and nothing else.
+// Carries out the planner's actions against EC2. Each writes its intent to the journal before the first call (a
+// creation, an ENI or block marked as leaving) and its result after the last one, so that after a kill the planner can
+// finish the action. One action per ENI runs at a time; a failure pauses only what failed.
 import { randomUUID } from 'node:crypto';
 import { hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
 import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
@@ -33,8 +33,8 @@ import {
 } from './state.ts';
 
 /**
- * Starts an action; everything up to its first cloud call happens before this returns. Rejects only for what is not
- * EC2's doing, such as a journal that cannot be written.
+ * Starts an action; everything up to its first cloud call happens before this returns. Rejects only for errors other
+ * than EC2's, such as a journal that cannot be written.
  */
 export async function runAction(core: Core, action: Action): Promise<void> {
   const key = keyOf(action);
@@ -98,7 +98,7 @@ async function assign(core: Core, eniId: EniId, count: number): Promise<void> {
 const mayHaveHappened = (error: unknown): boolean =>
   error instanceof CloudError && error.uncertain && error.code !== 'CLOUD_THROTTLED';
 
-/** All of `count`, or what the subnet still has when that is less. */
+/** Assigns `count` addresses, or all that the subnet still has when that is less. */
 async function assignWhatFits(core: Core, eni: Eni, count: number): Promise<Ipv4[]> {
   try {
     return await whileNew(core, eni, () => core.cloud.assignPrivateIps(eni.id, count, core.signal));
@@ -129,7 +129,7 @@ async function unassign(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<v
     await core.cloud.unassignPrivateIps(eniId, ips as Ipv4[], core.signal);
     core.boundary('unassign:answered');
   } catch (error) {
-    // A repeat meets addresses that the first call has already returned: EC2 then refuses the whole list.
+    // A repeated call lists addresses that the first one has already unassigned: EC2 then refuses the whole list.
     const left =
       error instanceof CloudError && error.ec2Code === 'InvalidParameterValue'
         ? await addressesOf(core, eniId)
@@ -174,7 +174,7 @@ async function setup(core: Core, eniId: EniId): Promise<void> {
   await setupWith(core, { ...(core.state.enis.get(eniId) ?? eni), deleteOnTermination: true });
 }
 
-/** Has the node's network know the ENI as it is in `eni`; only then its addresses may be given out. */
+/** Tells the node's network about the ENI; its addresses may be given out only after that. */
 async function setupWith(core: Core, eni: Eni): Promise<void> {
   commit(core, withEni(core.state, eni), eniRecord(eni));
   const told = new Set(eni.blocks.keys());
@@ -213,7 +213,7 @@ function saveCreation(core: Core, creation: Creation): void {
   commit(core, { ...core.state, creations }, { k: 'creation', creation });
 }
 
-/** Create, attach, delete-on-termination, wait, set up. `resumed`: any of it may have happened before. */
+/** Create, attach, delete-on-termination, wait, set up. `resumed`: an earlier run may have done some of these steps. */
 async function create(core: Core, begun: Creation, resumed: boolean): Promise<void> {
   let creation = begun;
   try {
@@ -262,7 +262,7 @@ async function creationFailed(
     count: creation.count,
   });
   if (error.code === 'CLOUD_UNREACHABLE' || error.code === 'CLOUD_THROTTLED') {
-    // It may have happened: the same token finds out later.
+    // The call may have succeeded: a retry with the same token finds the ENI.
     pause(core, `create:${creation.token}`, thrown);
     return;
   }
@@ -270,7 +270,7 @@ async function creationFailed(
   const done = { k: 'creation-done', token: creation.token } as const;
   if (creation.eniId === null) commit(core, { ...core.state, creations }, done);
   else {
-    // What was made and cannot be attached goes again: the planner removes ENIs that are leaving.
+    // An ENI that was made and cannot be attached is marked as leaving, and the planner deletes it.
     const made = creation.eniId;
     const described = await onceKnown(core, () => describeOne(core, made)).catch(() => null);
     const orphan = described ? leavingEni(core, described) : null;
@@ -281,7 +281,7 @@ async function creationFailed(
   // An earlier try, whose answer was lost, may have made it.
   core.reconcileSoon(resumed && creation.eniId === null);
   if (error.code !== 'SUBNET_EXHAUSTED' || creation.eniId !== null) return;
-  // One address goes to the ENI itself; what is left beside it is tried once, under a token of its own.
+  // The ENI itself takes one address. The rest of the subnet's addresses are requested once, with a new token.
   const left = await leftInSubnet(core, thrown, creation.subnetId, creation.count + 1).catch(() => 0);
   if (left < 2 || left > creation.count) return;
   const token = randomUUID();
@@ -290,7 +290,7 @@ async function creationFailed(
   await create(core, startCreation(core, token, smaller), false).finally(() => setSettled(core, token));
 }
 
-/** An ENI that EC2 has and the pool does not want. */
+/** Builds the pool's entry for an ENI that EC2 has and that the pool is to delete. */
 export function leavingEni(core: Core, described: EniDescription): Eni {
   const now = core.clock.now();
   return { ...adoptEni(described, describeContext(core, now)), phase: 'leaving', primary: false };

@@ -1,6 +1,6 @@
-// Which holders there are when the journal may be wrong: what stands in the kernel first, then what the journal says.
-// Pure. Invariant: an address whose pod's link is up has that pod as its holder; what only an unreadable record names is
-// quarantined; what nobody holds cools once more, since any of it may have been released a moment ago.
+// Rebuilds the leases when the journal may be wrong: first from the links in the kernel, then from the journal. Pure.
+// Invariant: an address whose pod's link is up has that pod as its holder; an address that only an unreadable record
+// names is quarantined; an address without a holder cools again, since it may have been released a moment ago.
 
 import { addToIp, cidrSize, familyOf, formatIp, type Ip, parseIp } from '../base/ip.ts';
 import type { Found, Replay } from '../base/journal.ts';
@@ -19,7 +19,7 @@ import {
 /** A pod's link in the kernel, as the node's network sees it. */
 export type StandingLink = {
   readonly link: string;
-  /** By the link's own word; null for one that says nothing. */
+  /** The owner that the link's alias names; null without an alias. */
   readonly owner: Owner | null;
   readonly ips: readonly Ip[];
   /** How sure the addresses are: 0 for a route, more for less. */
@@ -27,24 +27,24 @@ export type StandingLink = {
 };
 export type KernelView = {
   readonly links: readonly StandingLink[];
-  /** Something of ours is there: this is no first start. */
+  /** The kernel holds objects of ours, so this is not a first start. */
   readonly any: boolean;
 };
 
-/** Why the journal is not believed alone. `incomplete`: it is readable, and contradicts itself or what stands. */
+/** Why the journal alone is not trusted. `incomplete`: it is readable, but contradicts itself or the kernel. */
 export type Loss = Exclude<Found, 'whole' | 'earlier'> | 'incomplete';
 
 export type Adoption = {
   readonly loss: Loss;
-  /** Held by their links; the journal did not know them. */
+  /** Leases made from links that the journal did not know. */
   readonly adopted: readonly Lease[];
-  /** Links that have no address: another has it, or none was found. They are told, not cut. */
+  /** Links without an address: another link has it, or none was found. They are reported and not cut. */
   readonly bare: readonly {
     readonly link: string;
     readonly owner: Owner | null;
     readonly ips: readonly Ip[];
   }[];
-  /** Holders of the journal whose address another one's link has. */
+  /** Leases of the journal whose address belongs to another owner's link. */
   readonly replaced: readonly Lease[];
   readonly quarantined: readonly Ip[];
 };
@@ -59,7 +59,7 @@ export type AdoptContext = {
 
 export type Adopted = { state: PoolState; leases: Map<OwnerKey, Lease>; adoption: Adoption | null };
 
-/** What is lost of a journal, or null when it is whole and knows every pod that stands. */
+/** How the journal is damaged; null when it is whole and names every pod that has a link in the kernel. */
 export function lossOf(
   replay: Pick<Replay<PoolRecord>, 'found'>,
   replayed: Replayed,
@@ -69,7 +69,7 @@ export function lossOf(
   if (found === 'missing' || found === 'empty') return kernel.any ? found : null;
   if (found !== 'whole' && found !== 'earlier') return found;
   if (replayed.refused.length > 0) return 'incomplete';
-  // The node's own record comes with the first write: without it the beginning is gone.
+  // The first write contains the node's own record: without that record the journal's beginning is lost.
   if (!replayed.identity && kernel.any) return 'cut';
   const known = new Set([...replayed.leases.values()].map((lease) => linkOf(lease.owner)));
   return kernel.links.every(({ link }) => known.has(link)) ? null : 'incomplete';
@@ -93,7 +93,7 @@ export function adopt(
     leases.set(ownerKey(lease.owner), lease);
     for (const ip of lease.ips) uses.set(ip, { kind: 'held', lease });
   };
-  // What was held is cooling unless somebody still holds it.
+  // Addresses that were held start as cooling; those with a holder are set to held below.
   for (const [ip, use] of uses)
     if (use.kind === 'held') uses.set(ip, { kind: 'cooling', since: now, until, clean: false });
 
@@ -108,7 +108,7 @@ export function adopt(
       continue;
     }
     const isSame = known !== undefined && known.ips.join() === ips.join();
-    // What another boot or namespace wrote down is another attachment's time.
+    // A lease of another boot or namespace is not reused: its ADD time belongs to another attachment.
     if (isSame && loss !== 'foreign') {
       hold(known);
       continue;
@@ -128,7 +128,7 @@ export function adopt(
   const replaced: Lease[] = [];
   for (const lease of replayed.leases.values()) {
     if (loss === 'foreign' || standing.has(linkOf(lease.owner))) continue;
-    // Its sandbox may be in the middle of its ADD, or gone: the node finds out which.
+    // A lease without a link: its ADD may be unfinished or its sandbox gone; the agent checks that later.
     if (lease.ips.every((ip) => uses.get(ip)?.kind !== 'held')) hold(lease);
     else replaced.push(lease);
   }
@@ -147,7 +147,7 @@ export function adopt(
   return { state, leases, adoption: { loss, adopted, bare, replaced, quarantined } };
 }
 
-/** Addresses that holds and releases name in lines which cannot be read. */
+/** Addresses named by hold and release records in unreadable lines. */
 function namedIn(lines: readonly string[]): Set<Ip> {
   const found = new Set<Ip>();
   for (const line of lines) {
@@ -165,11 +165,11 @@ function tryParse(text: string): Ip | null {
   try {
     return parseIp(text);
   } catch {
-    return null; // Damage makes such texts too.
+    return null; // A damaged line may contain any text.
   }
 }
 
-/** After a lost journal lets every address of the pool cool that nobody holds, also those that are cooling already. */
+/** After a lost journal: starts the cooldown of every address without a holder, also of those that already cool. */
 export function coolUnheld(state: PoolState): PoolState {
   const { since, until } = state.unsure ?? { since: 0, until: null };
   if (until === null) return state;
@@ -182,7 +182,7 @@ export function coolUnheld(state: PoolState): PoolState {
   for (const eni of state.enis.values()) {
     for (const { cidr, foreign } of eni.blocks.values()) {
       if (foreign) continue;
-      // Pods have no IPv6 addresses yet, and no list could hold such a prefix.
+      // Pods have no IPv6 addresses yet, and an IPv6 prefix has too many addresses to list.
       for (let offset = 0; familyOf(cidr.ip) === 4 && offset < cidrSize(cidr); offset++) {
         const ip = addToIp(cidr.ip, offset);
         if (!uses.has(ip)) cool(ip, undefined);
@@ -192,7 +192,7 @@ export function coolUnheld(state: PoolState): PoolState {
   return { ...state, uses };
 }
 
-/** Gives holders that were found in the kernel the ENI that carries their address, as soon as it is known. */
+/** Sets the ENI of leases that were found in the kernel, once EC2 has told which ENI carries their address. */
 export function findTheirEnis(state: PoolState): { state: PoolState; found: Lease[]; missing: Lease[] } {
   const found: Lease[] = [];
   const missing: Lease[] = [];
@@ -211,7 +211,7 @@ export function findTheirEnis(state: PoolState): { state: PoolState; found: Leas
   return { state: found.length > 0 ? { ...state, uses } : state, found, missing };
 }
 
-/** In words, for the log, the Event and `ipam check`. */
+/** The loss as text for the log, the Event and `ipam check`. */
 export function describeLoss(loss: Loss): string {
   switch (loss) {
     case 'missing':

@@ -1,5 +1,5 @@
-// Attaching an ENI to this instance, detaching it, and waiting until EC2 has done so. Each may be repeated after a crash:
-// what has happened already is found and counts as done. Fails with CloudError, `Timeout` when EC2 takes too long.
+// Attaches an ENI to this instance, detaches it, and waits until EC2 has done so. Each may be repeated after a crash: a
+// step that is already done counts as success. Fails with CloudError, `Timeout` when EC2 takes too long.
 import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
 import type { Core } from './core.ts';
 import type { Creation, Eni } from './state.ts';
@@ -11,7 +11,7 @@ const POLL_MOST = 2_000;
 /** Waits between the tries of a call about something new: 250 ms doubled each time, 16 s in all. */
 const KNOWN_TRIES = 7;
 const KNOWN_FIRST_WAIT = 250;
-/** So long (ms) after it came to the pool an ENI may still be unknown to a part of EC2. */
+/** For this long (ms) after an ENI came to the pool, parts of EC2 may not know it yet. */
 const NEW_FOR = 60_000;
 
 export async function ensureAttached(
@@ -31,8 +31,8 @@ export async function ensureAttached(
 }
 
 /**
- * EC2 does not know everywhere at once what it has just made: any call about a new ENI or attachment may be answered
- * NotFound for some seconds. Such a call is repeated; what is still not there then is not there.
+ * EC2 is eventually consistent: for some seconds it may answer NotFound to any call about a new ENI or attachment. Such
+ * a call is repeated; a NotFound after the last try is final.
  */
 export async function onceKnown<T>(core: Core, call: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
@@ -80,7 +80,7 @@ export async function describeOne(core: Core, eniId: EniId): Promise<EniDescript
   );
 }
 
-/** Describes an ENI until `done` says so; null is an ENI that does not exist. */
+/** Describes an ENI until `done` returns true for it; `done` gets null when the ENI does not exist. */
 export async function poll(
   core: Core,
   eniId: EniId,

@@ -1,10 +1,10 @@
-// Removes what is left of an address's last holder (conntrack entries) during its cooldown, so that it is off the hot
-// path of both DEL and ADD. An address whose cleaning fails stays cooling and is tried again: it is never given dirty.
+// Removes the conntrack entries of an address's last holder during the cooldown, so that neither DEL nor ADD has to.
+// An address whose cleaning fails stays cooling and is tried again; an address is never given out uncleaned.
 import { formatIp, type Ip } from '../base/ip.ts';
 import { type Core, commit } from './core.ts';
 import { markClean } from './state.ts';
 
-/** After its release an address is left alone this long (ms) at most, so that its last packets are gone too. */
+/** Cleaning waits at most this long (ms) after the release, until the last packets have passed. */
 const SETTLE = 1_000;
 const RETRY = 1_000;
 /** Between two batches (ms): a storm of DELs without cooldown costs a bounded share of a core. */
@@ -59,12 +59,12 @@ export class Cleaner {
     commit(this.#core, markClean(this.#core.state, cleaned), { k: 'clean', ips: cleaned.map(formatIp) });
   }
 
-  /** The address when nothing is left of its last holder; null when that is not sure. */
+  /** Returns the address when it is clean, null when cleaning failed or a new release needs another one. */
   async #cleanOne(ip: Ip): Promise<Ip | null> {
     const use = this.#core.state.uses.get(ip);
     try {
       await this.#clean?.(ip);
-      // Released once more while it was being cleaned: that release asks for its own cleaning.
+      // If the address was released again during the cleaning, it needs to be cleaned again.
       return this.#core.state.uses.get(ip) === use ? ip : null;
     } catch (error) {
       this.#notBefore = this.#core.clock.now() + RETRY;

@@ -30,7 +30,7 @@ export type AttachedEni = EniRef & {
   primary: boolean;
   subnetId: string;
   attachmentId: string | null;
-  /** What EC2 routes to it for the pool, beside its primary address: addresses and prefixes. */
+  /** Secondary addresses and prefixes that EC2 routes to this ENI for the pool. */
   blocks: Cidr[];
 };
 export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
@@ -50,19 +50,19 @@ export type Core = {
   /** Told what EC2 does to addresses that pods hold. */
   readonly onNews: (news: AddressNews) => void;
   readonly subnetCidrs: Map<string, Cidr>;
-  /** Addresses on the node's links: what is there already when an ENI is first seen is not the pool's. */
+  /** Addresses on the node's links; those already on an ENI's link when the ENI is first seen are foreign. */
   readonly addressesOnLinks: () => ReadonlySet<Ip>;
   identity: NodeIdentity;
   state: PoolState;
   /** The state's held uses, by holder. */
   readonly leases: Map<OwnerKey, Lease>;
-  /** Releases that the journal has not taken yet; they go in before anything else. */
+  /** Releases that could not be written yet; they are written before any other record. */
   unrecorded: (PoolRecord & { k: 'release' })[];
-  /** Why the journal takes no record, or null. */
+  /** The last error of writing the journal, or null. */
   unwritable: JournalError | null;
   /** The last call of the listeners: they are called one at a time. */
   telling: Promise<void>;
-  /** Asks for a describe soon: something in the cloud is not as we thought; `orphans`: one of our ENIs may hang loose. */
+  /** Asks for a describe soon: EC2 differs from the pool; `orphans`: one of our ENIs may be unattached. */
   reconcileSoon(orphans?: boolean): void;
   /** Asks for a describe within the minute: we have changed something in the cloud. */
   reconcileAfterChange(): void;
@@ -81,7 +81,7 @@ export function commit(core: Core, next: PoolState, ...records: PoolRecord[]): v
   core.kick();
 }
 
-/** A write to the journal. The first that fails is told; `probeJournal` tells when it is over. */
+/** Writes to the journal. The first failure is logged; `probeJournal` logs when writing works again. */
 export function writeDown(core: Core, write: () => void): void {
   try {
     write();
@@ -105,7 +105,7 @@ export function probeJournal(core: Core): void {
   core.log.info({ journal: core.journal.path }, 'the journal can be written again');
 }
 
-/** Addresses whose release could not be written down, and now is. */
+/** Replaces the quarantine of addresses whose release was not recorded, and now is, by their cooldown. */
 function coolLate(state: PoolState, late: Core['unrecorded']): PoolState {
   const uses = new Map(state.uses);
   for (const { ips, since, until } of late)
@@ -115,7 +115,7 @@ function coolLate(state: PoolState, late: Core['unrecorded']): PoolState {
   return { ...state, uses };
 }
 
-/** One that a describe lacks stays while pods hold addresses of it: describes lag, and it is attached again if it is not. */
+/** An ENI that a describe lacks stays while pods hold its addresses: describes lag, and the planner reattaches it. */
 const attachedEnis = (state: PoolState): AttachedEni[] =>
   [...state.enis.values()]
     .filter((eni) => eni.phase !== 'leaving' && (eni.missingSince === null || isHolding(state, eni)))
@@ -130,7 +130,7 @@ const attachedEnis = (state: PoolState): AttachedEni[] =>
         .map((block) => block.cidr),
     }));
 
-/** Tells the node's network which ENIs and addresses there are; one telling at a time. */
+/** Tells the node's network all ENIs and addresses; one call at a time. */
 export function tellListeners(core: Core): Promise<void> {
   const told = core.telling.then(async () => {
     for (const listener of core.listeners) await listener(attachedEnis(core.state));
@@ -141,7 +141,7 @@ export function tellListeners(core: Core): Promise<void> {
 
 export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.state);
 
-/** How long (ms) what failed is left alone, by cause: first pause, its ceiling, and the wait before a probe. */
+/** Pauses (ms) after a failure, by cause: the first pause, the longest, and the wait before a probe. */
 const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number; probe: number }>> = {
   SUBNET_EXHAUSTED: { first: 120_000, most: 120_000, probe: 800 },
   SUBNET_FRAGMENTED: { first: 120_000, most: 120_000, probe: 800 },
@@ -155,7 +155,7 @@ const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number;
 const PAUSE_MEMORY = 60_000;
 const OTHER_PAUSE = { first: 1_000, most: 60_000, probe: 2_000 };
 
-/** Notes a failure: `key` is left alone for a while, jittered so that nodes do not fall in step. */
+/** Records a failure: pauses `key`, with jitter so that nodes do not retry at the same time. */
 export function pause(core: Core, key: string, thrown: unknown): PodwayError {
   const error = asPodwayError(thrown);
   const now = core.clock.now();
@@ -185,7 +185,7 @@ export function unpause(core: Core, ...keys: string[]): void {
   if (pauses !== core.state.pauses) core.state = { ...core.state, pauses };
 }
 
-/** Marks something as having a call out for it; `incoming` is how many addresses the call will bring. */
+/** Marks an ENI or creation as having a call in flight; `incoming` is how many addresses the call will bring. */
 export function setBusy(core: Core, key: string, incoming: number): void {
   core.state = { ...core.state, busy: withEntry(core.state.busy, key, incoming) };
 }

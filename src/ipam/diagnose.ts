@@ -40,7 +40,7 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
     if (position < cooling.length) return coolingError();
     const unusable = linklessError(state, since) ?? onLinksError(state, now, since);
     if (unusable) return unusable;
-    // Slots that are on their way back to EC2 are nobody's: this node is not at its limit.
+    // Slots being returned to EC2 will be free again, so this node is not at its limit.
     const leaving = leavingSlots(state);
     if (leaving > 0) {
       const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
@@ -54,7 +54,7 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   return growing(totals.incoming, since);
 }
 
-/** An ENI that is there and that the node's network cannot take. */
+/** The error of an attached ENI that the node's network fails to set up. */
 function unsetError(state: PoolState, now: number): PodwayError | null {
   for (const eni of state.enis.values()) {
     const waits = eni.phase === 'attached' || [...eni.blocks.values()].some((block) => block.pending);
@@ -64,7 +64,7 @@ function unsetError(state: PoolState, now: number): PodwayError | null {
   return null;
 }
 
-/** An ENI whose addresses would do, had it a link. */
+/** The error of an ENI that has free addresses but no link on the node. */
 function linklessError(state: PoolState, since: number): PodwayError | null {
   const eni = [...state.enis.values()].find((one) => one.linkless && one.phase !== 'leaving');
   if (!eni) return null;
@@ -72,7 +72,7 @@ function linklessError(state: PoolState, since: number): PodwayError | null {
   return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, since });
 }
 
-/** Free addresses that somebody put on links of the node. */
+/** The error of free addresses that others configured on links of the node. */
 function onLinksError(state: PoolState, now: number, since: number): PodwayError | null {
   const free = [...state.onLinks].filter(([ip]) => isFree(state.uses.get(ip), now));
   if (free.length === 0) return null;

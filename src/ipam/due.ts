@@ -1,5 +1,5 @@
-// When the pool must be looked at again although nothing happens: an address has cooled while somebody waits, a pause
-// or its probe is due, something has been idle long enough. Pure. At rest there is no such time.
+// Computes when the pool needs another look without an event: when an address has cooled for a waiting pod, a pause or
+// probe is due, or an address has been idle long enough. Pure. Null at rest.
 import { type Demand, freeGoal, type PoolPolicy } from './plan.ts';
 import { countPool, idleSince, type PoolState } from './state.ts';
 
@@ -22,7 +22,7 @@ export function nextWake(state: PoolState, demand: Demand, policy: PoolPolicy, n
   }
   const beyondGoal = totals.free + totals.cooling > freeGoal(totals.held, demand, policy);
   for (const eni of state.enis.values()) {
-    // At the goal nothing is returned but a whole ENI, whose warm addresses others can keep.
+    // At the warm target only a whole ENI can be returned, if other ENIs can keep its warm addresses.
     if (!beyondGoal && eni.primary) continue;
     consider(onGrid(eni.since + policy.idleReleaseMs));
     for (const block of eni.blocks.values()) consider(onGrid(idleSince(state, block) + policy.idleReleaseMs));

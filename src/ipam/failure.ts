@@ -1,12 +1,12 @@
-// What a failed call to EC2 concerns, and so what is left alone for a while: the whole cloud, one subnet, or the thing
-// itself. Told once per streak. A failure that may mean that EC2 differs from the pool asks for a describe.
+// Decides what a failed call to EC2 pauses: the whole cloud, one subnet, or the ENI itself. Logs once per streak of
+// failures. A failure that may mean that EC2 differs from the pool asks for a describe.
 import { CloudError } from '../cloud/port.ts';
 import { type Core, pause } from './core.ts';
 
 export function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {
   if (core.signal.aborted) return pauseNothing(thrown);
   const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
-  // Our own budget holds up what was asked for, not the calls of those who are more urgent.
+  // Our own rate budget pauses only this request, not more urgent calls.
   const ownBudget = thrown instanceof CloudError && thrown.ec2Code === 'Budget';
   const cloudWide = !ownBudget && (code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED');
   const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;

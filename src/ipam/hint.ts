@@ -1,7 +1,7 @@
-// What the metadata service says of this node's ENIs, read every half minute. It costs none of the account's EC2
-// allowance and may be stale, so all that it can do is ask for a describe: nothing is taken in or removed on its word.
-// Describes lag too, so a reading that stays asks again, at most three times in four minutes. Fails silently: the
-// describe at rest comes anyway.
+// Reads this node's ENIs from the metadata service every half minute. That uses none of the account's EC2 allowance but
+// may be stale, so a difference only asks for a describe; it never changes the pool itself. Describes lag too, so
+// a lasting difference asks again, at most three times in four minutes. Failures are logged at debug only: the regular
+// describe comes anyway.
 import { formatIp } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -10,16 +10,16 @@ import type { Eni, PoolState } from './state.ts';
 
 /** Between two readings (ms), jittered by a tenth. */
 const INTERVAL = 30_000;
-/** The service shows a change of ours this long (ms) after EC2 has confirmed it, at most; the describe then says more. */
+/** The service may show our own change this long (ms) after EC2 confirmed it; until then the ENI is not compared. */
 const METADATA_LAG = 10_000;
 
-/** The same reading asks this often at most, first again after so long (ms), then after twice that. */
+/** The same reading asks at most MOST_ASKED times; the second time after ASK_AGAIN ms, then after twice that. */
 const MOST_ASKED = 3;
 const ASK_AGAIN = 60_000;
 
 const MACS = 'meta-data/network/interfaces/macs/';
 
-/** IPv4 addresses by MAC of the ENIs that were asked for; the others have their MAC alone. */
+/** IPv4 addresses by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
 type Reading = { macs: string[]; addresses: Map<string, string[]> };
 
 export class MetadataHint {
@@ -27,7 +27,7 @@ export class MetadataHint {
   readonly #metadata: Pick<Imds, 'get'> | undefined;
   #nextAt: number;
   #reading = false;
-  /** The reading that describes were asked for. */
+  /** The last reading that asked for a describe, how often it asked, and when. */
   #asked = { text: '', times: 0, at: 0 };
 
   constructor(core: Core, metadata: Pick<Imds, 'get'> | undefined) {
@@ -49,7 +49,7 @@ export class MetadataHint {
     });
   }
 
-  /** True when a describe is to be asked for, which is then counted. */
+  /** True when this reading should ask for a describe; counts that request. */
   #isDue(text: string): boolean {
     const now = this.#core.clock.now();
     const { times, at } = this.#asked;
@@ -71,7 +71,7 @@ export class MetadataHint {
       core.log.debug({ error: String(error) }, 'the metadata service gives no hint');
       return;
     }
-    // A change of ours meanwhile makes the reading old.
+    // ENIs that we changed during the reading are not compared.
     const still = judgeable(core.state, core.clock.now()).filter((eni) => known.includes(eni));
     const text = JSON.stringify([reading.macs, [...reading.addresses]]);
     if (!differs(core.state, still, reading)) this.#asked = { text: '', times: 0, at: 0 };

@@ -1,6 +1,6 @@
-// Who holds which address: given, found, released, and kept back. Invariant: a hold is in the journal before it is
-// answered; a release takes effect at once, also when the journal cannot be written: its address is kept back in memory
-// then, until the release is in the journal. Fails by throwing JournalError from what must be written first.
+// Owns the leases: gives, finds, releases and quarantines addresses. Invariant: a hold is in the journal before ADD is
+// answered. A release takes effect at once; if the journal cannot be written, the address is quarantined in memory
+// until the release is in the journal. Throws JournalError where the record must be written first.
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
@@ -26,10 +26,10 @@ import {
 export class Leases {
   readonly #core: Core;
   readonly #cooldownMs: number;
-  /** Nothing of the last holder has to be removed by anybody. */
+  /** True when addresses need no cleaning after a release. */
   readonly #clean: boolean;
 
-  /** Holders of which only the link is known; asked for at each ADD. */
+  /** Whether leases exist of which only the link is known; asked at each ADD. */
   #nameless: number;
 
   constructor(core: Core, settings: Pick<PoolSettings, 'cooldownMs' | 'beforeReuse'>) {
@@ -39,7 +39,7 @@ export class Leases {
     this.#nameless = [...core.leases.values()].filter(({ owner }) => owner.link !== undefined).length;
   }
 
-  /** The address that is due next, or null when none is free. */
+  /** Gives the next free address to the owner; null when none is free. */
   give(owner: Owner): GivenLease | null {
     const now = this.#core.clock.now();
     const found = nextFree(this.#core.state, 4, now);
@@ -50,7 +50,7 @@ export class Leases {
     return lease;
   }
 
-  /** Ends a lease; its address cools. Answers null when there is none. */
+  /** Ends a lease; its address cools. Null when the owner has none. */
   release(owner: AttachmentId & { link?: string }, reason: string): Lease | null {
     const key = ownerKey(owner);
     const lease = this.#core.leases.get(key);
@@ -65,7 +65,7 @@ export class Leases {
       commit(this.#core, next, this.#clean ? { ...record, clean: true } : record);
     } catch (error) {
       if (!(error instanceof JournalError)) throw error;
-      // A restart must find it held or cooling, so nobody may have it before that is written.
+      // The journal still says held. Until the release is written nobody else may get the address.
       const use: Use = {
         kind: 'quarantined',
         since,
@@ -78,7 +78,7 @@ export class Leases {
     }
     this.#core.leases.delete(key);
     const eni = lease.eni && this.#core.state.enis.get(lease.eni.id);
-    // What EC2 has taken meanwhile is nobody's now, and can be forgotten.
+    // EC2 took the address away while it was held: the next describe removes it from the pool.
     if (eni && (eni.missingSince !== null || lease.ips.some((ip) => eni.blocks.get(ip)?.missingSince)))
       this.#core.reconcileSoon();
     if (lease.owner.link !== undefined) this.#nameless--;
@@ -97,7 +97,7 @@ export class Leases {
     return this.#core.leases.get(link as OwnerKey) ?? null;
   }
 
-  /** A holder that was found in the kernel and whose link is all that is known of it gets its name. */
+  /** Sets the name of a lease that was found in the kernel and of which only the link was known. */
   name(owner: AttachmentId, link: string): Lease | null {
     const core = this.#core;
     const nameless = this.findByLink(link);
@@ -124,7 +124,7 @@ export class Leases {
     return true;
   }
 
-  /** Ends a quarantine: the address cools. False for one that is in none. */
+  /** Ends a quarantine: the address cools. False when the address is not quarantined. */
   endQuarantine(ip: Ip): boolean {
     if (!this.quarantined().includes(ip)) return false;
     const since = this.#core.clock.now();
@@ -133,7 +133,7 @@ export class Leases {
     return true;
   }
 
-  /** Addresses in quarantine, but those that only wait for the journal. */
+  /** Addresses in quarantine, except those whose release only waits for the journal. */
   quarantined(): Ip[] {
     const waiting = new Set(this.#core.unrecorded.flatMap((record) => record.ips));
     return [...this.#core.state.uses].flatMap(([ip, use]) =>

@@ -1,7 +1,7 @@
-// Folds what EC2 says of this instance's ENIs into the pool. Pure. A new ENI of ours is taken in at once; its secondary
-// addresses are ours unless the node uses them or an Elastic IP is theirs. Later addresses are ours when a call of ours
-// may have brought them, else foreign. Something leaves only when two describes, at least 30 s apart and both begun after
-// our last change of that ENI settled, agree that it is gone. A held address that is gone stays held and is reported.
+// Folds EC2's description of this instance's ENIs into the pool. Pure. A new ENI of ours is added at once; its other
+// addresses are ours unless the node uses them or they have an Elastic IP. Later addresses are ours if a call of ours
+// may have assigned them, else foreign. An ENI or address is removed only when two describes, at least 30 s apart and
+// begun after our last change of that ENI settled, lack it. A held address that is missing stays held and is reported.
 import { type Cidr, cidrContains, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import { coolUnheld, findTheirEnis } from './adopt.ts';
@@ -19,7 +19,7 @@ import {
 
 /** Two describes must be this far apart (ms) to remove something. */
 export const REMOVAL_GAP = 30_000;
-/** A describe that lists an address this long (ms) after its return to EC2 is taken to lag. */
+/** Within this time (ms) after an address's return to EC2, a describe that still lists it is considered stale. */
 const RETURN_LAG = 60_000;
 
 export const TAG_INSTANCE = 'podway.io/instance';
@@ -35,7 +35,7 @@ export type Observation = {
     | 'address-gone';
   eniId: EniId;
   ip?: Ip;
-  /** A pod holds it: the pod's address is one that EC2 no longer routes here. */
+  /** A pod holds the address, and EC2 no longer routes it here. */
   held: boolean;
 };
 
@@ -46,7 +46,7 @@ export type DescribeContext = {
   subnetCidrs: ReadonlyMap<string, Cidr>;
   beganAt: number;
   now: number;
-  /** Whether an address that no call of ours brought is somebody else's: the rule of a first look at an ENI. */
+  /** Whether an address of an ENI that is seen for the first time is foreign. */
   isForeign: (address: { ip: Ip; public: boolean }) => boolean;
 };
 
@@ -105,8 +105,8 @@ export function foldDescribe(
 }
 
 /**
- * After a lost journal: what this node has is known when each ENI was judged and each holder has its own. One that two describes do not name has
- * lost its address to EC2, and nobody waits for it.
+ * After a lost journal: the pool is complete once each ENI was judged and each lease has its ENI. A lease whose address
+ * two describes do not list has lost the address, and is no longer waited for.
  */
 function settleUnsure(state: PoolState, isComplete: boolean, beganAt: number): PoolState {
   if (!state.unsure) return state;
@@ -115,7 +115,7 @@ function settleUnsure(state: PoolState, isComplete: boolean, beganAt: number): P
   return { ...coolUnheld(state), unsure: isOver ? null : { ...state.unsure, describedAt } };
 }
 
-/** Ours: the primary one, and those with our tag for this instance whose kind can carry pods. */
+/** True for the primary ENI, and for ENIs of a suitable type with our tag for this instance. */
 export function isOurs(
   eni: EniDescription,
   context: { instanceId: string; primaryEniId: EniId | null },
@@ -133,7 +133,7 @@ const isBeingMade = (state: PoolState, id: EniId): boolean =>
 const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean =>
   !state.busy.has(eni.id) && context.beganAt > eni.settledAt;
 
-/** What is held stays known, so that it can be asked for again. */
+/** Keeps held addresses known, so that EC2 can be asked to assign them again. */
 const holdsIn = (state: PoolState, cidr: Cidr): boolean =>
   [...state.uses].some(([ip, use]) => use.kind === 'held' && cidrContains(cidr, ip));
 
@@ -191,10 +191,10 @@ function foldEni(
   let same = true;
   let awaited = known.unsettled?.count ?? 0;
   const isSettled = known.unsettled !== null && context.beganAt - known.unsettled.since >= RETURN_LAG;
-  /** Whose an address is that the pool does not know on this ENI. */
+  /** Whether an address that the pool does not know on this ENI is foreign. */
   const isForeign = (ip: Ip, isPublic: boolean): boolean => {
     if (state.uses.get(ip)?.kind === 'held') return false;
-    // The journal may have lost addresses: the rule of a first look holds once more.
+    // The lost journal may have named the address: judge it as on an ENI that is seen for the first time.
     if (state.unsure) return context.isForeign({ ip, public: isPublic });
     return awaited-- <= 0;
   };

@@ -1,5 +1,5 @@
-// How a pool begins: from the journal, from what stands in the kernel, and from the journal's own state. Invariant: after
-// it the journal says all that is true and is of this boot and version, or every later write tries to make it so.
+// Opens a pool from the journal and the pods' links in the kernel. Invariant: afterwards the journal holds the whole
+// state for this boot and version; if that write fails, every later write tries it again.
 import type { Clock } from '../base/clock.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
@@ -18,7 +18,7 @@ export type OpenOptions = {
   journal: PoolJournal;
   identity: NodeIdentity;
   settings: PoolSettings;
-  /** What stands of pods in the node's kernel; absent: nothing. */
+  /** The pods' links in the node's kernel; absent: none. */
   kernel?: KernelView;
   /** Name of the link that an owner's attachment has. */
   linkOf?: (owner: Owner) => string;
@@ -32,7 +32,7 @@ export type OpenOptions = {
 };
 
 type Hooks = Pick<Core, 'reconcileSoon' | 'reconcileAfterChange' | 'kick'> & {
-  /** Somebody waits for what a call brings. */
+  /** True while a pod waits for an address, so that calls are urgent. */
   hurried: () => boolean;
 };
 
@@ -79,7 +79,7 @@ export function openCore(
     if (!isCurrent) writeDown(core, () => journal.compact(liveRecords(core.state, identity)));
     else if (!replayed.identity) commit(core, core.state, nodeRecord(identity));
   } catch (error) {
-    // Told by writeDown; what is in the file stays, and is read the same way by the next start.
+    // writeDown has logged it. The file stays as it is, and the next start reads it the same way.
     if (!(error instanceof JournalError)) throw error;
   }
   return { core, adoption: start.adoption };

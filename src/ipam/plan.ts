@@ -1,7 +1,7 @@
-// What the pool should do next, from values alone: total, deterministic, no clock.
-// Grows when free addresses fall short of those who wait plus the warm target: existing ENIs are filled before one is
-// attached, each subnet's pause counts for that subnet only. Shrinks when nobody waits and addresses have been idle
-// long enough: the emptiest ENIs go first, what is held cannot be named by any action. At most one action per ENI.
+// Plans the pool's next actions. Pure and deterministic, without a clock.
+// It grows when free addresses are fewer than waiting pods plus the warm target: existing ENIs are filled before a new
+// one is attached, and a paused subnet does not stop other subnets. It shrinks when no pod waits and addresses were
+// idle long enough: the emptiest ENIs go first, and no action names a held address. At most one action per ENI.
 import { type Cidr, cidrSize, familyOf, type Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
@@ -44,9 +44,9 @@ export type Action =
       deviceIndex: number;
       count: number;
     }
-  /** Goes on with an ENI whose making was cut off. */
+  /** Finishes the creation of an ENI that was interrupted. */
   | { kind: 'resume'; creation: Creation }
-  /** Makes the node's network know an attached ENI. */
+  /** Sets up an attached ENI in the node's network. */
   | { kind: 'setup'; eniId: EniId }
   /** Asks EC2 for held addresses that it has taken from their ENI. */
   | { kind: 'reassign'; eniId: EniId; ips: readonly Ip[] }
@@ -60,7 +60,7 @@ const TAKEN_AGAIN = 300_000;
 
 export const addressesPerEni = (limits: InstanceLimits): number => Math.max(0, limits.ipv4PerEni - 1);
 
-/** How many free addresses there should be: those who wait plus the warm target, which stops at the pod limit. */
+/** Free addresses wanted: one per waiting pod plus the warm target, up to the pod limit. */
 export function freeGoal(held: number, demand: Demand, policy: PoolPolicy): number {
   const roomForPods = Math.max(0, policy.podLimit - held - demand.waiting);
   return demand.waiting + Math.min(Math.max(0, policy.warm), roomForPods);
@@ -96,7 +96,7 @@ function withFinishing(state: PoolState, finish: readonly Action[]): PoolState {
   return { ...state, busy };
 }
 
-/** What was begun and is not under way: ENIs half made, not set up, or half removed. */
+/** Finishes interrupted work: ENIs that are half made, not set up, or half removed. */
 function finishStarted(state: PoolState, now: number): Action[] {
   const actions: Action[] = [];
   const waitsFor = (key: string) => (state.pauses.get(key)?.until ?? 0) > now;
@@ -107,7 +107,7 @@ function finishStarted(state: PoolState, now: number): Action[] {
   for (const eni of state.enis.values()) {
     if (state.busy.has(eni.id) || waitsFor(`eni:${eni.id}`)) continue;
     if (eni.phase === 'leaving') {
-      // One that was taken from the instance under running pods is reported and kept, as is what others use.
+      // An ENI that was detached under running pods is reported and kept, and so is an ENI that others use.
       if (!isHolding(state, eni) && !hasForeign(eni)) actions.push({ kind: 'remove', eniId: eni.id });
     } else if (eni.missingSince !== null) {
       if (isHolding(state, eni)) actions.push({ kind: 'reattach', eniId: eni.id });
@@ -125,7 +125,7 @@ function finishStarted(state: PoolState, now: number): Action[] {
   return actions;
 }
 
-/** True while something is left alone. A pod that waits gets one try each time the probe is due. */
+/** True while `key` is paused. While a pod waits, one try is allowed each time the probe is due. */
 function isPaused(state: PoolState, key: string, demand: Demand, now: number): boolean {
   const pause = state.pauses.get(key);
   if (!pause || pause.until <= now) return false;
@@ -135,7 +135,7 @@ function isPaused(state: PoolState, key: string, demand: Demand, now: number): b
 const isProbe = (state: PoolState, key: string, now: number): boolean =>
   (state.pauses.get(key)?.until ?? 0) > now;
 
-/** ENIs of ours that can take more, in the order in which they should: the primary one, then the fullest. */
+/** ENIs of ours with room for addresses, in the order of filling: the primary one, then the fullest. */
 export function growableEnis(
   state: PoolState,
   limits: InstanceLimits,
@@ -160,7 +160,7 @@ const ipv4Slots = (eni: Eni): number =>
 /** Device indexes on the default card that nobody uses; none when the card is full. */
 export function freeDeviceIndexes(state: PoolState, limits: InstanceLimits): number[] {
   const all = [...state.enis.values(), ...state.foreign, ...state.creations.values()];
-  // An ENI that hangs nowhere (made before a crash, about to be deleted) takes no slot.
+  // An unattached ENI (made before a crash, about to be deleted) takes no slot.
   const attached = all.filter((one) => one.networkCard === limits.defaultCard && one.deviceIndex >= 0);
   const taken = new Set(attached.map((one) => one.deviceIndex));
   const free: number[] = [];
@@ -180,7 +180,7 @@ function grow(
   const actions: Action[] = [];
   const probed = new Set<string>();
   let missing = short;
-  // A paused subnet gets one try for one address; whatever is not paused takes all it can.
+  // A paused subnet or ENI gets one probe for one address; others take as many as they have room for.
   const take = (keys: string[], room: number): number => {
     if (keys.some((key) => isPaused(state, key, demand, now) || probed.has(key))) return 0;
     const probes = keys.filter((key) => isProbe(state, key, now));
@@ -191,7 +191,7 @@ function grow(
     if (missing <= 0) return actions;
     const underWay = state.busy.get(eni.id);
     if (underWay !== undefined) {
-      // A call is out for it; what it can take beyond that is asked for next, no other ENI is attached for it.
+      // A call for this ENI is in flight. Its remaining room is requested next, so no other ENI is attached for that.
       if (!isPaused(state, `subnet:${eni.subnetId}`, demand, now)) missing -= Math.max(0, room - underWay);
       continue;
     }
@@ -200,7 +200,7 @@ function grow(
     actions.push({ kind: 'assign', eniId: eni.id, count });
     missing -= count;
   }
-  // The same for ENIs on their way: they are filled once they are there.
+  // The same for ENIs that are being created: they are filled once they are attached.
   for (const creation of state.creations.values())
     missing -= Math.max(0, addressesPerEni(limits) - creation.count);
   for (const eni of state.enis.values()) {
@@ -223,7 +223,7 @@ function grow(
   return actions;
 }
 
-/** What is beyond the goal and has been idle long enough, emptiest ENIs first; whole ENIs where that is possible. */
+/** Returns long-idle addresses beyond the goal, from the emptiest ENIs first; whole ENIs where possible. */
 function shrink(
   state: PoolState,
   limits: InstanceLimits,
@@ -282,7 +282,7 @@ function shrink(
 const sumFree = (state: PoolState, eni: Eni, blocks: readonly Block[], now: number): number =>
   blocks.reduce((sum, block) => sum + (isUsable(eni, block) ? freeInBlock(state, block, now) : 0), 0);
 
-/** An ENI that only keeps warm addresses can leave once the others keep them: one assign that makes it so. */
+/** An ENI that only keeps warm addresses can leave once other ENIs keep them: plans the assign for that. */
 function moveElsewhere(
   state: PoolState,
   limits: InstanceLimits,

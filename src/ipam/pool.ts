@@ -1,6 +1,6 @@
-// The pool's composition: who asks for an address, who waits, and the loop that keeps the pool at its goal.
-// Invariants: an address has one holder; a hold is in the journal before it is answered; those who wait are served in
-// order. At rest the loop sleeps until the next describe. Fails by throwing PodwayError with the cause and its numbers.
+// Composes the pool: requests for addresses, the waiting line, and the loop that keeps the pool at its goal.
+// Invariants: an address has one holder; a hold is in the journal before it is answered; waiting pods are served in
+// order. At rest the loop sleeps until the next describe. Throws PodwayError with the cause and its numbers.
 import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
@@ -41,21 +41,21 @@ import { WaitingLine } from './waiting.ts';
 export type { PoolSettings } from './settings.ts';
 
 export type PoolOptions = OpenOptions & {
-  /** Asked for hints of what others changed; absent: none. */
+  /** The metadata service, which hints at changes by others; absent: no hints. */
   metadata?: Pick<Imds, 'get'>;
   limits: InstanceLimits;
   nodeName: string;
   clock?: Clock;
 };
 
-/** Growth nobody waits for is gathered this long (ms), so that a wave of pods costs few calls. */
+/** Growth that no pod waits for is collected this long (ms), so that a wave of pods costs few calls. */
 const GATHER = 150;
 
 /** The loop looks at the pool at least this often (ms): a bound on what a missed wake could cost. */
 const LONGEST_NAP = 60_000;
 /** Pause (ms) after a failure that nothing expected, and between two tries of a journal that cannot be written. */
 const REST = 1_000;
-/** Why a nap of the loop ended. Made once: an abort without a reason makes an error with its stack each time. */
+/** Abort reason that wakes the loop. One shared value: an abort without a reason creates an error with its stack. */
 const WOKEN = new Error('the pool has changed');
 
 export class AddressPool {
@@ -77,7 +77,7 @@ export class AddressPool {
   #gatherSince: number | null = null;
   #restUntil = 0;
   #loop: Promise<void> | undefined;
-  /** What was made of a journal that is not whole; null for a whole one, and on a first start. */
+  /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
   constructor(options: PoolOptions) {
@@ -115,14 +115,14 @@ export class AddressPool {
     return this.#core.identity;
   }
 
-  /** Called with all attached ENIs whenever they or their addresses change, and awaited before those are given out. */
+  /** Called with all attached ENIs when they or their addresses change; awaited before new addresses are given out. */
   onEniChange(listener: EniListener): void {
     this.#core.listeners.push(listener);
   }
 
   /**
-   * Starts the loop and resolves when EC2 has answered once or has failed to; the journal's addresses are served from
-   * before that. Ends when `signal` aborts.
+   * Starts the loop. Resolves after EC2's first answer or failure; addresses known from the journal are served before
+   * that. Ends when `signal` aborts.
    */
   async start(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#stop.abort(signal.reason), { once: true });
@@ -137,23 +137,23 @@ export class AddressPool {
     await Promise.all(this.#running);
   }
 
-  /** Why no hold can be written down, or null. */
+  /** Why the journal cannot be written, or null. */
   get unwritable(): JournalError | null {
     return this.#core.unwritable;
   }
 
-  /** The journal was lost, and EC2 has not told since what this node has. */
+  /** The journal was lost, and EC2 has not listed this node's addresses since. */
   get unsure(): boolean {
     return this.#core.state.unsure !== null;
   }
 
-  /** An address from the pool at once, journalled, or null when somebody waits already or none is free. */
+  /** Gives a free address at once, journalled; null when none is free or other pods wait already. */
   tryAcquire(owner: Owner): GivenLease | null {
     this.#refuseSecond(owner);
     return this.#line.size > 0 ? null : this.#leases.give(owner);
   }
 
-  /** An address, waiting in line for one; rejects with the typed cause when there is no point in waiting longer. */
+  /** Waits in line for an address; rejects with the typed cause when waiting longer is of no use. */
   async acquire(owner: Owner, signal?: AbortSignal): Promise<GivenLease> {
     signal?.throwIfAborted();
     const lease = this.tryAcquire(owner);
@@ -164,7 +164,7 @@ export class AddressPool {
     return waiting;
   }
 
-  /** Ends the wait of whoever stands in line for this interface of the container: it was deleted meanwhile. */
+  /** Ends the wait of this container's interface, because it was deleted meanwhile. */
   endWait(containerId: string, ifname: string): void {
     for (const { owner } of this.#line.list()) {
       if (owner.containerId !== containerId || owner.ifname !== ifname) continue;
@@ -196,17 +196,17 @@ export class AddressPool {
     );
   }
 
-  /** There are holders of which only the link is known. */
+  /** True when leases exist of which only the link is known. */
   get hasNameless(): boolean {
     return this.#leases.hasNameless;
   }
 
-  /** The holder of a link that named nobody. */
+  /** The lease of a link whose alias names no owner. */
   findByLink(link: string): Lease | null {
     return this.#leases.findByLink(link);
   }
 
-  /** Gives the holder of a link that named nobody its name; null when there is no such link. */
+  /** Names the owner of such a lease; null when there is no lease for the link. */
   name(id: AttachmentId, link: string): Lease | null {
     return this.#leases.name(id, link);
   }
@@ -216,7 +216,7 @@ export class AddressPool {
     return this.#leases.quarantine(ip, reason);
   }
 
-  /** Lets an address out of its quarantine: it cools. False for one that is in none. */
+  /** Ends an address's quarantine: it cools. False when it is not quarantined. */
   endQuarantine(ip: Ip): boolean {
     return this.#leases.endQuarantine(ip);
   }
@@ -231,7 +231,7 @@ export class AddressPool {
     return blockOf(this.#core.state, ip) !== null;
   }
 
-  /** What of the pool the node cannot use now: ENIs without a link, addresses that are on a link of the node. */
+  /** Sets what the node cannot use now: ENIs without a link, addresses that are on a link of the node. */
   noteNode(seen: { linkless: ReadonlySet<EniId>; onLinks: ReadonlyMap<Ip, string> }): void {
     const { state } = this.#core;
     const changed = [...state.enis.values()].filter(
@@ -241,13 +241,13 @@ export class AddressPool {
     if (changed.length === 0 && isSame) return;
     const enis = new Map(state.enis);
     for (const eni of changed) enis.set(eni.id, { ...eni, linkless: seen.linkless.has(eni.id) });
-    // It may have been detached.
+    // The ENI may have been detached.
     if (changed.some((eni) => seen.linkless.has(eni.id))) this.#core.reconcileSoon();
     this.#core.state = { ...state, enis, onLinks: isSame ? state.onLinks : new Map(seen.onLinks) };
     this.kick();
   }
 
-  /** The node's network was made as these say. One that EC2 must be asked about first is left to the loop. */
+  /** The node's network is set up for these ENIs. ENIs that EC2 must be asked about first are left to the loop. */
   noteTold(told: readonly AttachedEni[]): void {
     let { state } = this.#core;
     for (const { id, blocks } of told) {
@@ -266,7 +266,7 @@ export class AddressPool {
     return { ...countPool(this.#core.state, 4, this.#core.clock.now()), waiting: this.#line.size };
   }
 
-  /** What the next pod would be told if it found no address; null while one is free. */
+  /** The error that the next pod would get; null while an address is free. */
   trouble(): PodwayError | null {
     if (this.counts().free > this.#line.size) return null;
     return this.#diagnose(this.#line.size, this.#core.clock.now());
@@ -294,7 +294,7 @@ export class AddressPool {
     return this.#reconciler.now();
   }
 
-  /** Looks at the pool again behind whoever runs now: an answer goes out before the plan is made anew. */
+  /** Runs the loop again after the current task, so that an answer is sent before the next plan is made. */
   kick(): void {
     this.#kicked = true;
     this.#wake();
@@ -367,16 +367,16 @@ export class AddressPool {
     }
   }
 
-  /** After what nothing expected (a journal that cannot be written) the loop rests, so that it cannot spin. */
+  /** After an unexpected error or a failed journal write the loop pauses, so that it cannot spin. */
   #rest(error: unknown): void {
     if (this.#core.signal.aborted) return;
     this.#restUntil = this.#core.clock.now() + REST;
-    // Told once by the write that failed.
+    // The failed write has logged it once.
     if (error instanceof JournalError) return;
     this.#core.log.error({ error: String(error) }, 'the pool failed unexpectedly and rests');
   }
 
-  /** One look at the pool: serve, clean, plan, start what is due, answer those who wait in vain. Synchronous. */
+  /** One turn of the loop: serve, clean, plan, start due actions, refuse pods that wait in vain. Synchronous. */
   #step(): void {
     if (this.#core.signal.aborted) return;
     const now = this.#core.clock.now();
@@ -403,7 +403,7 @@ export class AddressPool {
   #dueActions(now: number): Action[] {
     const demand = { waiting: this.#line.size };
     const planned = plan(this.#core.state, demand, this.#limits, this.#policy, now);
-    // A kill may have kept from the journal what EC2 has given: nothing is asked of it before it was looked at once.
+    // A kill may have lost the record of assigned addresses, so nothing but setup runs before the first describe.
     const hasLooked = this.#reconciler.status().reachable !== null;
     const allowed = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
     const actions = this.unsure ? [] : allowed;

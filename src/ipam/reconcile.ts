@@ -1,6 +1,6 @@
-// Compares the pool with EC2: every five minutes at rest, a minute after a change of ours, at once when something is
-// amiss; and finds ENIs of ours that nothing attaches. Describes are what a fleet spends its EC2 allowance on: 1,000
-// nodes at rest make 3 a second. A failure pauses the cloud and is tried again; it never changes the pool.
+// Compares the pool with EC2: every five minutes at rest, a minute after a change of ours, at once after a surprise. It
+// also finds unattached ENIs of ours. Describes are most of a fleet's EC2 calls: 1,000 nodes at rest make 3 a second.
+// A failure pauses the cloud and is tried again; it never changes the pool.
 import { JournalError } from '../base/journal.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import { describeContext, learnSubnets, leavingEni } from './actions.ts';
@@ -10,18 +10,18 @@ import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './record
 import { noteHeld } from './restore.ts';
 import { hasForeign, isHolding, leaseOn, ownerKey, type PoolState, withEni } from './state.ts';
 
-/** Every so many describes at rest one looks at all ENIs with our tag instead, for those that nothing attaches. */
+/** One in this many describes at rest lists all ENIs with our tag, to find unattached ones. */
 const ORPHAN_EVERY = 4;
 /** After a surprise the next describe comes this soon (ms). */
 const SOON = 500;
-/** After a change of ours, or when a call was out for an ENI, EC2 is asked this soon (ms) what came of it. */
+/** Ms to the next describe after a change of ours, or when a call for an ENI was in flight during the last one. */
 const AFTER_CHANGE = 60_000;
 /** At rest (ms). */
 const AT_REST = 300_000;
 /** A wait is up to this share longer than it says: nodes that changed together (a rollout) soon ask at different times. */
 const JITTER = 0.5;
 
-/** After an answer that could not be written down (ms). */
+/** Ms to the next describe when the answer could not be written to the journal. */
 const UNWRITABLE_AGAIN = 5_000;
 /** While the node knows no ENI at all it asks EC2 at least this often (ms). */
 const UNKNOWN_AGAIN = 1_500;
@@ -32,7 +32,7 @@ export type CloudStatus = {
   failingSince: number | null;
 };
 
-/** True when another describe will remove something. What is held and missing is asked for by the planner instead. */
+/** True when another describe would remove something. For missing held addresses the planner asks EC2 instead. */
 const lacksSomething = (state: PoolState): boolean =>
   [...state.enis.values()].some(
     (eni) =>
@@ -49,9 +49,9 @@ export class Reconciler {
   #nextAt = 0;
   #rounds = 0;
   #lookForOrphans = false;
-  /** The last round found nothing that another would tell more of, and nobody has asked since. */
+  /** The last describe needs no early follow-up, and no describe was requested since. */
   #isAtRest = false;
-  /** When somebody asked for a describe since the last one began, or never. */
+  /** When the describe that was requested since the last one began is due; infinity without a request. */
   #askedAt = Number.POSITIVE_INFINITY;
   #running: Promise<void> | null = null;
   #lastDescribe: number | null = null;
@@ -96,7 +96,7 @@ export class Reconciler {
   }
 
   async now(): Promise<void> {
-    // One that is under way began before the caller asked.
+    // A running describe began before this request and does not count.
     await this.#running;
     await (this.#running ?? this.#start(false));
   }
@@ -131,7 +131,7 @@ export class Reconciler {
     } catch (thrown) {
       if (this.#core.signal.aborted) return;
       if (thrown instanceof JournalError) {
-        // EC2 has answered; what it said is asked again when it can be written down.
+        // EC2 answered, but the answer could not be journalled: describe again later.
         this.#nextAt = clock.now() + UNWRITABLE_AGAIN;
         return;
       }
@@ -209,9 +209,9 @@ export class Reconciler {
         `EC2 and the pool differ: ${one.kind}: ${describeObservation(one)}`,
       );
     }
-    // It may hang loose now, and is ours to delete.
+    // The ENI may be unattached now, and is ours to delete.
     if (folded.observations.some((one) => one.kind === 'eni-gone')) this.soon(true);
-    // What is new is told by the setup that the planner asks for; what has left is told here.
+    // The setup action tells the node's network about new ENIs and addresses; removed ones are told here.
     if (folded.observations.some((one) => /-(missing|gone)$/.test(one.kind))) {
       await tellListeners(core).catch((error) =>
         core.log.warn({ error: String(error) }, 'the network of the node lags'),
@@ -233,11 +233,11 @@ export class Reconciler {
     return loose;
   }
 
-  /** ENIs of ours that hang nowhere and that no creation here knows: made before a crash, and to be deleted. */
+  /** Marks for deletion the unattached ENIs of ours that no creation names: they were made before a crash. */
   async #takeOrphans(orphans: readonly EniDescription[]): Promise<void> {
     const core = this.#core;
     const known = new Set<EniId | null>([...core.state.creations.values()].map((one) => one.eniId));
-    // A creation that does not know its ENI yet may be about to learn that it is this one.
+    // A creation that has no ENI id yet may turn out to have made this ENI.
     if (known.has(null)) {
       this.#lookForOrphans = true;
       return;
@@ -254,7 +254,7 @@ export class Reconciler {
       }
       const lease = leaseOn(core.state, eni);
       if (lease) {
-        // It hangs nowhere, so EC2 does not say where it was: its holders know, unless the journal was lost.
+        // EC2 does not say where an unattached ENI was attached: its leases do, unless the journal was lost.
         const { deviceIndex, networkCard } = lease.eni ?? eni;
         const phase = 'attached';
         const lost = { ...eni, phase, deviceIndex, networkCard, missingSince: core.clock.now() } as const;

@@ -66,7 +66,7 @@ export type PoolRecord =
   | { k: 'foreign'; enis: readonly ForeignEni[] }
   | { k: 'creation'; creation: Creation }
   | { k: 'creation-done'; token: string }
-  /** An assign is on its way: so many new addresses are ours although no answer named them. `at` since version 2. */
+  /** An assign is in flight: this many new addresses are ours even if no answer named them. `at` since version 2. */
   | { k: 'assigning'; id: EniId; count: number; at?: number }
   | { k: 'hold'; lease: LeaseText }
   | {
@@ -80,7 +80,7 @@ export type PoolRecord =
     }
   | { k: 'clean'; ips: string[] }
   | { k: 'quarantine'; ip: string; since: number; reason: string }
-  /** The journal was lost before: what is said here is not all that is true, until `sure`. */
+  /** The journal was lost before: the records are incomplete until `sure`. */
   | { k: 'unsure'; since: number; until: number | null }
   | { k: 'sure' }
   /** Says nothing: whether there is room is tried with it. */
@@ -142,7 +142,7 @@ export type Replayed = {
   state: PoolState;
   leases: Map<OwnerKey, Lease>;
   identity: NodeIdentity | null;
-  /** Records that could not be applied, or that say that one is lost; each is reported. */
+  /** Records that could not be applied, or that show that a record is lost; each is reported. */
   refused: string[];
 };
 
@@ -204,7 +204,7 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
         const use = state.uses.get(ip);
         const earlier = use?.kind === 'held' ? ownerKey(use.lease.owner) : undefined;
         if (earlier === undefined || earlier === ownerKey(lease.owner)) continue;
-        // The later record is true: the release between the two is lost.
+        // The later hold wins: the release between the two records is lost.
         into.leases.delete(earlier);
         into.refused.push(`hold: ${formatIp(ip)} was held by ${earlier} without release`);
       }
@@ -267,7 +267,7 @@ function eniOf(text: EniText, now: number): Eni {
     ...refOf(text),
     // The node's network is told anew after a restart, before its addresses are given out again.
     phase: text.phase === 'ready' ? 'attached' : text.phase,
-    // The first describe, which may begin in this very millisecond, counts.
+    // One ms back, so that a first describe that begins in this very millisecond counts.
     settledAt: now - 1,
     missingSince: null,
     blocks,
@@ -284,7 +284,7 @@ const coolingRecord = (ip: Ip, { since, until, clean }: Use & { kind: 'cooling' 
 export const coolingRecords = (state: PoolState): PoolRecord[] =>
   [...state.uses].flatMap(([ip, use]) => (use.kind === 'cooling' ? [coolingRecord(ip, use)] : []));
 
-/** The records that say all that is true now: what a compaction writes. */
+/** The records of the whole present state: what a compaction writes. */
 export function* liveRecords(state: PoolState, identity: NodeIdentity | null): Generator<PoolRecord> {
   if (identity) yield nodeRecord(identity);
   if (state.unsure) yield { k: 'unsure', since: state.unsure.since, until: state.unsure.until };

@@ -1,6 +1,6 @@
-// Gets back what EC2 took from under running pods: an address that was unassigned, an ENI that was detached. Only what
-// nobody else has by now: EC2 does not move an address that another interface holds, and its refusal is the guard.
-// What another has is out of use here and told; no hold ends. Fails as the other actions do: paused and tried again.
+// Restores what running pods lost in EC2: an unassigned address, a detached ENI. EC2 refuses to move an address that
+// another interface holds, so nothing is taken from others. An address that another interface has is reported and not
+// used; no hold ends. A failure is paused and tried again, as with other actions.
 import { formatIp, hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
 import { CloudError, type EniId, isNotFound } from '../cloud/port.ts';
 import { describeOne, onceKnown, poll } from './attachment.ts';
@@ -34,7 +34,7 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
   try {
     await core.cloud.assignTheseIps(eniId, ips as Ipv4[], core.signal);
   } catch (error) {
-    // All or nothing, and EC2 has several codes for an address that is in use: it is asked who has them.
+    // The call assigns all or none, and EC2 has several codes for an address in use: ask which interfaces have them.
     const holders = isRefusal(error) ? await holdersOf(core, eniId, ips).catch(() => null) : null;
     const others = [...(holders ?? [])].filter(([, holder]) => holder !== eniId);
     back = [...(holders ?? [])].filter(([, holder]) => holder === eniId).map(([ip]) => ip);
@@ -68,8 +68,8 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
 }
 
 /**
- * EC2 may have given the address to another ENI of this node, as one of many that the pool asked for: there it is of no
- * use, and is unassigned. False when it is somebody else's, or that ENI's own.
+ * EC2 may have assigned the address to another ENI of this node when the pool asked for more: there it is useless and
+ * is unassigned. False when a foreign interface has it, or when it is that ENI's primary address.
  */
 async function giveUp(core: Core, holder: EniId, ip: Ip): Promise<boolean> {
   const block = core.state.enis.get(holder)?.blocks.get(ip);
@@ -96,7 +96,7 @@ async function giveUp(core: Core, holder: EniId, ip: Ip): Promise<boolean> {
 
 const isRefusal = (error: unknown): boolean => error instanceof CloudError && error.code === 'INTERNAL';
 
-/** Which interface has each of the addresses; those that nobody has are left out. */
+/** The interface of each address; addresses without an interface are left out. */
 async function holdersOf(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<Map<Ip, EniId>> {
   const { subnetId } = core.state.enis.get(eniId)!;
   const found = await core.cloud.describeNetworkInterfaces(
@@ -108,7 +108,7 @@ async function holdersOf(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<
   return holders;
 }
 
-/** Attaches an ENI again whose addresses pods hold, where it was. */
+/** Attaches an ENI whose addresses pods hold again, at its former device index and card. */
 export async function reattach(core: Core, eniId: EniId): Promise<void> {
   const { instanceId } = core.identity;
   const eni = core.state.enis.get(eniId)!;
@@ -155,7 +155,7 @@ async function forgetIfGone(core: Core, eni: Eni, error: unknown): Promise<void>
   else failed(core, error, [`eni:${eni.id}`], null, { eni: eni.id });
 }
 
-/** The ENI does not exist any more: what pods hold of it is theirs by name only. */
+/** The ENI no longer exists: EC2 routes none of its held addresses to this node. */
 function forget(core: Core, eni: Eni): void {
   const held = heldBy(core, eni.id);
   const at = core.clock.now();
@@ -171,8 +171,8 @@ function heldBy(core: Core, eniId: EniId): Ip[] {
 }
 
 /**
- * After a describe: held addresses whose ENI this node does not have, and that nobody can attach again, are taken; those
- * that were taken and that EC2 lists on their ENI are not.
+ * After a describe: marks held addresses as taken when their ENI is not on this node and cannot be attached again, and
+ * unmarks those that EC2 lists on their ENI again.
  */
 export function noteHeld(core: Core): void {
   const { enis, taken, unsure } = core.state;

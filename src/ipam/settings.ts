@@ -1,4 +1,4 @@
-// The settings of a node's pool, with their units. Defaults are the agent's; the ones said here are for absent values.
+// The settings of a node's pool, with their units. The agent sets defaults; those named here are for absent values.
 import type { Ip } from '../base/ip.ts';
 import type { AttachedEni } from './core.ts';
 
@@ -17,11 +17,11 @@ export type PoolSettings = {
   reconcileMs?: number;
   /** How long a pod waits for an address before it gets the cause (ms). */
   waitMs?: number;
-  /** How long it waits when the cause lasts, such as a full subnet; at a type's limit it does not wait (ms). */
+  /** How long a pod waits (ms) when the cause lasts, such as a full subnet; at the type's limit it does not wait. */
   lastingWaitMs?: number;
   /** Removes what is left of an address's last holder (conntrack entries); called during the cooldown. */
   beforeReuse?: (ip: Ip) => Promise<unknown> | unknown;
-  /** Addresses on the node's links; those of an ENI's that are there when it is first seen are not given out. */
+  /** Addresses on the node's links; an ENI's addresses that are there when it is first seen are not given out. */
   addressesOnLinks?: () => ReadonlySet<Ip>;
   /** Name of an ENI's link on this node, for the snapshot. */
   ifnameOf?: (eni: AttachedEni) => string | undefined;

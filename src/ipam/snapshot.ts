@@ -57,11 +57,11 @@ export type PoolSnapshot = {
   enis: EniView[];
   totals: CountView & { quarantined: number; foreign: number };
   totals6: CountView;
-  /** Held addresses that no ENI of the node has according to EC2, and the like: reported, never deleted. */
+  /** Addresses outside the ENIs' blocks, such as held ones that EC2 lists on no ENI of the node: never deleted. */
   astray: AddressView[];
   foreignEnis: { id: string; deviceIndex: number; description: string }[];
   creating: number;
-  /** Each with what it would be told if it left now. */
+  /** The waiting pods, each with the error that it would get now. */
   waiting: { containerId: string; pod?: string; since: string; cause: CauseView }[];
   trouble: CauseView | null;
   cloud: CloudStatus;
@@ -182,7 +182,7 @@ function viewPrefix(block: Block, counts: { held: number; cooling: number; quara
   return { cidr: formatCidr(block.cidr), held, cooling, free, family: familyOf(block.cidr.ip) };
 }
 
-/** What the pool says of an address, in `ipam show` and in `ipam check` alike. */
+/** Describes an address's use, with the same words in `ipam show` and `ipam check`. */
 export function viewAddress(state: PoolState, ip: Ip, use: Use | undefined, now: number): AddressView {
   const text = formatIp(ip);
   if (use === undefined || isFree(use, now)) {

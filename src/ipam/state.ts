@@ -1,8 +1,8 @@
 // The pool as one immutable value, and the transitions between values. Pure: no clock, no I/O.
-// An ENI holds blocks (what EC2 assigns: an address is a block of one, a prefix a longer one); a use says what an
-// address is doing now or did last. Invariant: an address has one use, so it can have one holder; a held use can be
-// ended by its release alone, never by what the cloud says. An address with no use, or whose cooling is over and
-// whose traces are gone, is free.
+// An ENI holds blocks, which EC2 assigns: an address is a block of one, a prefix a larger one. A use is an address's
+// present or last state (held, cooling, quarantined). Invariant: an address has one use, so it has at most one holder;
+// only its release ends a held use, never the cloud. An address without a use, or one that has cooled and is clean, is
+// free.
 import {
   addToIp,
   type Cidr,
@@ -21,16 +21,16 @@ export type AttachmentId = { network: string; containerId: string; ifname: strin
 export type Owner = AttachmentId & {
   netns?: string;
   pod?: { namespace: string; name: string; uid?: string };
-  /** The host link, where it is all that is known of the holder: the attachment's names are empty then. */
+  /** The host link, set when nothing else is known of the holder; the attachment's names are empty then. */
   link?: string;
 };
 export const ownerKey = (owner: AttachmentId & { link?: string }): OwnerKey =>
   (owner.link ?? `${owner.network}/${owner.containerId}/${owner.ifname}`) as OwnerKey;
-/** A holder for people: the pod, else the container, else the link. */
+/** The holder's display name: the pod, else the container, else the link. */
 export const ownerName = ({ pod, containerId, link }: Owner): string =>
   pod ? `${pod.namespace}/${pod.name}` : (link ?? `container ${containerId.slice(0, 12)}`);
 
-/** What a holder must know of the ENI that carries its address. */
+/** What a lease records of the ENI that carries its address. */
 export type EniRef = {
   id: EniId;
   mac: Mac;
@@ -42,9 +42,9 @@ export type EniRef = {
 export type Lease = {
   owner: Owner;
   ips: Ip[];
-  /** Null for one that was found in the kernel, until EC2 has told which ENI carries its address. */
+  /** Null for a lease found in the kernel, until EC2 has told which ENI carries its address. */
   eni: EniRef | null;
-  /** When its ADD came; 0 for one that was found in the kernel, so that every DEL and GC is later. */
+  /** When its ADD came; 0 for a lease found in the kernel, so that every DEL and GC is later. */
   at: number;
 };
 /** As ADD gets it. */
@@ -66,7 +66,7 @@ export type Block = {
   readonly pending: boolean;
   /** Being returned to EC2: it is never given out again. */
   readonly leaving: boolean;
-  /** Somebody else's, although it is on an ENI of ours: shown and counted, never given out, never returned to EC2. */
+  /** A foreign address on an ENI of ours: shown and counted, never given out, never returned to EC2. */
   readonly foreign: boolean;
   /** Start of the describe that first did not list it, or null. */
   readonly missingSince: number | null;
@@ -82,13 +82,13 @@ export type Eni = EniRef & {
   /** attached: the node's network does not know it yet; ready: its addresses may be given out; leaving: on its way out. */
   readonly phase: 'attached' | 'ready' | 'leaving';
   readonly since: number;
-  /** When our last change of it in the cloud ended; describes begun before that say nothing. */
+  /** When our last change of this ENI in EC2 ended; describes begun before that are ignored for it. */
   readonly settledAt: number;
   readonly missingSince: number | null;
-  /** No link of the node belongs to it: what it has cannot be used. */
+  /** No link of the node belongs to this ENI, so its addresses cannot be used. */
   readonly linkless?: boolean;
   readonly blocks: ReadonlyMap<Ip, Block>;
-  /** Addresses that calls of ours may have brought without our knowing: that many new ones are ours. */
+  /** Addresses that calls of ours may have assigned without a known answer: that many unknown addresses are ours. */
   readonly unsettled: { readonly count: number; readonly since: number } | null;
   /** Addresses returned to EC2 lately, with the time: a lagging describe must not bring them back. */
   readonly returned: ReadonlyMap<Ip, number>;
@@ -106,10 +106,10 @@ export type Creation = {
   readonly eniId: EniId | null;
 };
 
-/** An ENI of somebody else on this instance: it takes a slot. */
+/** A foreign ENI on this instance: it takes a slot. */
 export type ForeignEni = { id: EniId; deviceIndex: number; networkCard: number; description: string };
 
-/** Something that failed lately and is left alone for a while. */
+/** The pause of something that failed lately. */
 export type Pause = {
   readonly cause: import('../base/causes.ts').Cause;
   readonly message: string;
@@ -117,21 +117,21 @@ export type Pause = {
   readonly failedAt: number;
   readonly failures: number;
   readonly until: number;
-  /** While a pod waits, one try is due at this time although the pause lasts. */
+  /** While a pod waits, one try is made at this time in spite of the pause. */
   readonly probeAt: number;
 };
 
-/** An address that a pod holds and that EC2 no longer routes here: another has it, or its ENI is no more. */
+/** A held address that EC2 no longer routes here: another interface has it, or its ENI no longer exists. */
 export type Taken = { readonly since: number; readonly why: string };
 
 /**
- * The journal was lost under running pods: until EC2 has told which addresses this node has, none is given out and the
- * kernel's routes and rules stay as they are; then those that nobody holds cool until `until`, since any may have been
- * released a moment ago. `describedAt`: the first describe that left a holder without an ENI.
+ * The journal was lost under running pods. Until EC2 has listed this node's addresses, none is given out and the
+ * kernel's routes and rules stay as they are. Then addresses without a holder cool until `until`, since they may have
+ * been released a moment ago. `describedAt`: the first describe that left a holder without an ENI.
  */
 export type Unsure = {
   readonly since: number;
-  /** Null when nothing of ours stood in the kernel, so that nobody can have held an address. */
+  /** Null when the kernel held no object of ours, so that no pod can have held an address. */
   readonly until: number | null;
   readonly describedAt: number | null;
 };
@@ -139,17 +139,17 @@ export type Unsure = {
 export type PoolState = {
   readonly enis: ReadonlyMap<EniId, Eni>;
   readonly uses: ReadonlyMap<Ip, Use>;
-  /** Held addresses that cannot be had back; asked for again from time to time. */
+  /** Held addresses that EC2 refuses to assign again; asked for again from time to time. */
   readonly taken: ReadonlyMap<Ip, Taken>;
   readonly creations: ReadonlyMap<string, Creation>;
   readonly foreign: readonly ForeignEni[];
   /** ENIs removed lately, with the time: a lagging describe must not bring them back. */
   readonly removed: ReadonlyMap<EniId, number>;
-  /** What a call is out for now: an ENI's id or a creation's token, and the addresses that it will bring. */
+  /** Calls in flight: by ENI id or creation token, the number of addresses that the call will bring. */
   readonly busy: ReadonlyMap<string, number>;
-  /** Addresses that somebody put on a link of the node, with its name: not given out while they are there. */
+  /** Addresses configured on a link of the node, with the link's name: not given out while they are there. */
   readonly onLinks: ReadonlyMap<Ip, string>;
-  /** By what is paused: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
+  /** Pauses by key: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
   readonly pauses: ReadonlyMap<string, Pause>;
   readonly unsure: Unsure | null;
 };
@@ -180,7 +180,7 @@ export function withoutEntry<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<
 export const isFree = (use: Use | undefined, now: number): boolean =>
   use === undefined || (use.kind === 'cooling' && use.clean && use.until <= now);
 
-/** True when the address can be given out, as far as the address is concerned. */
+/** True when the address's own use allows giving it out. */
 const isGivable = (state: PoolState, ip: Ip, now: number): boolean =>
   isFree(state.uses.get(ip), now) && !state.onLinks.has(ip);
 
@@ -234,7 +234,7 @@ export type Totals = {
   incoming: number;
 };
 
-/** Counts one family. `free` is what may be given out now, `incoming` what calls under way will bring. */
+/** Counts one family. `free` may be given out now, `incoming` is expected from calls in flight. */
 export function countPool(state: PoolState, family: Family, now: number): Totals {
   const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0, incoming: 0 };
   for (const [ip, use] of state.uses) {
@@ -274,7 +274,7 @@ export function leaseOn(state: PoolState, eni: Eni): Lease | null {
 
 export const isHolding = (state: PoolState, eni: Eni): boolean => leaseOn(state, eni) !== null;
 
-/** Addresses that pods hold of the ENI and that EC2 does not list on it, but for those taken less than `again` ago (ms). */
+/** The ENI's held addresses that EC2 does not list on it, except those found taken less than `again` ms ago. */
 export function lostOn(state: PoolState, eni: Eni, now: number, again: number): Ip[] {
   const lost: Ip[] = [];
   for (const [ip, use] of state.uses) {
@@ -294,7 +294,7 @@ function blockHolding(eni: Eni, ip: Ip): Block | undefined {
   return undefined;
 }
 
-/** Addresses in use on the ENI, whatever the use and whoever uses them; an ENI with none can leave. */
+/** Addresses of the ENI with any use by anyone; an ENI with none can leave. */
 export function usedOn(state: PoolState, eni: Eni, now: number): number {
   let used = 0;
   for (const block of eni.blocks.values())
@@ -303,8 +303,8 @@ export function usedOn(state: PoolState, eni: Eni, now: number): number {
 }
 
 /**
- * The free address that should be given out next: never one of an ENI that stands empty when another can serve (so
- * that ENIs drain), and among those the one released longest ago; one that was never used counts as longest.
+ * The free address to give out next. It comes from an empty ENI only when no other ENI can serve, so that ENIs drain.
+ * Among the candidates the one released longest ago is taken; a never used address counts as oldest.
  */
 export function nextFree(state: PoolState, family: Family, now: number): { eni: Eni; ip: Ip } | null {
   let best: { eni: Eni; ip: Ip; empty: boolean; since: number } | null = null;
@@ -336,7 +336,7 @@ function oldestInBlock(state: PoolState, block: Block, now: number): { ip: Ip; s
   return best;
 }
 
-/** Gives the address to the lease's owner. Throws when it is not free: that would be a second holder. */
+/** Gives the address to the lease's owner. Throws when it is not free, since it would get a second holder. */
 export function hold(state: PoolState, lease: Lease, now: number): PoolState {
   const uses = new Map(state.uses);
   for (const ip of lease.ips) {
@@ -358,7 +358,7 @@ export function release(state: PoolState, lease: Lease, now: number, until: numb
   return { ...state, uses, taken };
 }
 
-/** Notes that nothing of the last holder is left of these addresses. */
+/** Marks these addresses as clean: nothing of their last holder is left in the kernel. */
 export function markClean(state: PoolState, ips: Iterable<Ip>): PoolState {
   const uses = new Map(state.uses);
   for (const ip of ips) {
@@ -373,7 +373,7 @@ export const withEni = (state: PoolState, eni: Eni): PoolState => ({
   enis: withEntry(state.enis, eni.id, eni),
 });
 
-/** The ENI once the node's network knows it and these of its blocks: what they hold may be given out. */
+/** The ENI after the node's network has set up it and these blocks: their addresses may be given out. */
 export function toldEni(eni: Eni, told: ReadonlySet<Ip>): Eni {
   const blocks = new Map(eni.blocks);
   for (const [ip, block] of blocks) if (told.has(ip)) blocks.set(ip, { ...block, pending: false });
@@ -388,7 +388,7 @@ export const withoutEni = (state: PoolState, id: EniId, now: number): PoolState 
   pauses: withoutEntry(state.pauses, `eni:${id}`),
 });
 
-/** Forgets cooled uses of addresses that no ENI has any more: they can only come back from EC2 as new. */
+/** Forgets ended cooldowns of addresses that no ENI has any more. */
 export function dropStrays(state: PoolState, now: number): PoolState {
   let uses: Map<Ip, Use> | undefined;
   for (const [ip, use] of state.uses) {

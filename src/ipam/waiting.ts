@@ -1,19 +1,19 @@
 // The line of pods that wait for an address: first come, first served, each with a deadline and its caller's signal.
-// Whoever leaves gets an address or a typed cause, never silence. Bounded.
+// Every waiting pod gets an address or a typed cause. Bounded.
 
 import type { Cause } from '../base/causes.ts';
 import type { Clock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type GivenLease, type Owner, type OwnerKey, ownerKey } from './state.ts';
 
-/** More than any instance type takes pods: beyond this a runtime is asking in a loop. */
+/** More than any instance type's pods: a longer line means that a runtime asks in a loop. */
 const MAX_WAITING = 1024;
-/** Causes at which waiting is of no use: only a DEL or an operator ends them. */
+/** Causes that only a DEL or an operator ends, so that waiting is of no use. */
 const HOPELESS: readonly Cause[] = ['ADDRESS_LIMIT', 'ENI_LIMIT'];
 
 /**
- * The limit by the pool's own count, which it names. When it is EC2 alone that says so, EC2 has what the pool does not
- * know of (a kill fell between a call and its record), and the describe that follows brings it.
+ * True when the pool's own count is at the limit (`limit` is set). When only EC2 reports the limit, EC2 has addresses
+ * that the pool does not know (a kill between a call and its record), and the next describe brings them.
  */
 const isHopeless = (error: PodwayError): boolean =>
   HOPELESS.includes(error.code) && error.details.limit !== undefined;
@@ -63,7 +63,7 @@ export class WaitingLine {
     });
   }
 
-  /** Takes somebody out of the line, who gets `reason`. */
+  /** Removes a pod from the line and rejects its wait with `reason`. */
   leave(key: OwnerKey, reason: unknown): void {
     const waiter = this.#waiters.find((one) => ownerKey(one.owner) === key);
     if (waiter) this.#refuseOne(waiter, reason);
@@ -87,8 +87,8 @@ export class WaitingLine {
   }
 
   /**
-   * Answers those who wait in vain: at a limit at once; after `lastingWaitMs` when a lasting cause has been met again
-   * since they came; at their deadline with whatever the cause is then.
+   * Refuses pods that wait in vain: at once at a limit; after `lastingWaitMs` when a lasting cause was met again since
+   * they came; at their deadline with the cause at that time.
    */
   refuse(
     diagnose: (position: number, since: number) => PodwayError,
