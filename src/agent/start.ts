@@ -107,6 +107,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   });
   // Frees the records, half a MB for a full journal: the pool's state holds them now.
   journal.replay.records.length = 0;
+  journal.replay.lost.length = 0;
   if (pool.adoption) tellAdoption(parts, pool.adoption);
   const node = new NodeState({
     pool,
