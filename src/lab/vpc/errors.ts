@@ -151,3 +151,10 @@ export function required<T>(value: T | undefined | null, parameter: string): T {
   if (Array.isArray(value) && value.length === 0) throw missing(parameter);
   return value;
 }
+
+/** The Modify...Attribute actions change one attribute at a time. */
+export function oneAttribute(values: readonly unknown[]): void {
+  const asked = values.filter((value) => value !== undefined).length;
+  if (asked === 1) return;
+  throw conflict(asked === 0 ? 'No attributes specified.' : 'Fields for multiple attribute types specified');
+}

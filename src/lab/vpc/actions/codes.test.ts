@@ -51,6 +51,18 @@ test('what is wrong, in the words of EC2', async () => {
       'CidrLimitExceeded',
       /^This network vpc-\w+ has met its maximum number of allowed CIDRs: 5$/,
     ],
+    [
+      'ModifyInstanceAttribute',
+      { InstanceId: instanceId },
+      'InvalidParameterCombination',
+      /^No attributes specified\.$/,
+    ],
+    [
+      'ModifyInstanceAttribute',
+      { InstanceId: instanceId, SourceDestCheck: { Value: true }, DisableApiStop: { Value: true } },
+      'InvalidParameterCombination',
+      /^Fields for multiple attribute types specified$/,
+    ],
     ['TerminateInstances', {}, 'InvalidParameterCombination', /^No instances specified$/],
     ['StopInstances', { InstanceIds: [] }, 'InvalidParameterCombination', /^No instances specified$/],
     [

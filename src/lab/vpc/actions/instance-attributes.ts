@@ -2,7 +2,7 @@
 // Fails with IncorrectInstanceState for what only a stopped instance takes, InvalidInstanceID where an attribute is an
 // interface's and there are several.
 import { type Context, need } from '../context.ts';
-import { Ec2Error, invalidValue, required } from '../errors.ts';
+import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
 import { cardLimit, limitsOf } from '../limits.ts';
 import type { Instance } from '../model.ts';
 import { interfacesOf } from './attachments.ts';
@@ -64,6 +64,8 @@ export const instanceAttributeActions: Meanings<
 
   ModifyInstanceAttribute: (ctx, input) => {
     const instance = need(ctx, 'instances', required(input.InstanceId, 'instanceId'));
+    const { InstanceId: _id, DryRun: _dry, ...asked } = input;
+    oneAttribute(Object.values(asked));
     const enis = interfacesOf(ctx.draft.state, instance.id);
     if (input.SourceDestCheck?.Value !== undefined || input.Groups?.length) {
       if (enis.length !== 1) {

@@ -5,7 +5,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { localMac } from '../../../base/mac.ts';
 import { claimAddresses, claimPrefixes, takeAddresses, takePrefixes } from '../addresses.ts';
 import { type Context, later, need, newId, wordsOf } from '../context.ts';
-import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
 import { select } from '../select.ts';
 import { dropAssociations } from './elastic-ips.ts';
@@ -256,14 +256,7 @@ export const interfaceActions: Meanings<
       Attachment,
       ConnectionTrackingSpecification: tracking,
     } = input;
-    const asked = [Description, SourceDestCheck, Groups, Attachment, tracking].filter(
-      (value) => value !== undefined,
-    );
-    if (asked.length !== 1) {
-      throw conflict(
-        asked.length === 0 ? 'No attributes specified.' : 'Fields for multiple attribute types specified',
-      );
-    }
+    oneAttribute([Description, SourceDestCheck, Groups, Attachment, tracking]);
     const changed = { ...eni };
     if (Description) changed.description = Description.Value ?? '';
     if (SourceDestCheck?.Value !== undefined) changed.sourceDestCheck = SourceDestCheck.Value;
