@@ -1,6 +1,6 @@
-// Whose a host link is, written on the link itself (IFLA_IFALIAS) and read again when everything on disk is lost:
-// `podway NETWORK CONTAINER IFNAME NAMESPACE/POD NETNS`, as `ip link` shows it. Pure. Invariant: what is read names the
-// attachment that the link's name is the hash of, so an alias that somebody else wrote, or cut short, says nothing.
+// The owner of a host link, written as the link's alias (IFLA_IFALIAS) and read when everything on disk is lost:
+// `podway NETWORK CONTAINER IFNAME NAMESPACE/POD NETNS`, as `ip link` shows it. Pure. Invariant: an alias is accepted
+// only if the link's name is the hash of its attachment, so a foreign or truncated alias is ignored.
 import { type AttachmentKey, hostLinkName } from './marks.ts';
 
 /** The kernel takes 255 bytes and counts the NUL (IFALIASZ, linux/if.h). */
@@ -13,7 +13,7 @@ export type LinkAttachment = AttachmentKey & {
   readonly netns?: string;
 };
 
-/** What does not fit is left out from the end; undefined when not even the attachment's own names do. */
+/** Leaves out parts from the end that do not fit; undefined when the attachment's own names do not fit. */
 export function linkAlias(attachment: LinkAttachment): string | undefined {
   const { network, containerId, ifname, pod, netns } = attachment;
   const key = [MARK, network, containerId, ifname].join(' ');

@@ -1,6 +1,6 @@
-// When an object that somebody keeps changing is put back. Pure values: who asks keeps one history per object.
-// Twice in a window an object is put back at once; from the third time on once in a window, until it is left alone for
-// one. A window is as long as the pause.
+// Decides when an object that others keep changing is put back. Pure: the caller keeps one history per object.
+// An object is put back at once twice in a window; from the third time on once per window, until nothing changes it
+// for a whole window. A window is as long as the pause.
 
 /** Ms: between repairs of an object that others keep changing, and the time after which that is forgotten. */
 export const BACKOFF_MS = 10_000;
@@ -8,7 +8,7 @@ export const BACKOFF_MS = 10_000;
 const AT_ONCE = 2;
 
 export type History = {
-  /** Of the last repairs, ms: no more than are needed to judge the next. */
+  /** Times (ms) of the last repairs, no more than are needed to judge the next. */
   readonly times: readonly number[];
   /** True from the first repair that is put off until the object was left alone for a window. */
   readonly isFight: boolean;
@@ -19,7 +19,7 @@ export type Verdict = {
   readonly repair: boolean;
   /** When it may be put back (ms); now, if `repair`. */
   readonly at: number;
-  /** True for the first repair of a fight that is put off: the time to tell somebody. */
+  /** True for the first repair of a fight that is put off: the caller reports the fight then. */
   readonly begins: boolean;
 };
 
@@ -37,6 +37,6 @@ export function judge(history: History | undefined, now: number): Verdict {
   return { history: { times, isFight: wasFight }, repair: true, at: now, begins: false };
 }
 
-/** True when the object has been left alone for long enough: the history says nothing any more. */
+/** True when the object was unchanged for long enough, so that its history can be dropped. */
 export const isForgotten = (history: History, now: number): boolean =>
   now - lastOf(history) >= 2 * BACKOFF_MS;

@@ -1,5 +1,5 @@
-// CHECK: compares what ADD made with the kernel, and says every difference in words. Reads only. Routes and addresses
-// that later plugins of a chain added are none of its business (specs of CNI: CHECK allows them).
+// CHECK: compares what ADD made with the kernel, and returns every difference as text. Reads only. Ignores routes and
+// addresses that later plugins of the chain added (the CNI spec allows them).
 import { formatCidr, formatIp, hostCidr } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Address, type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
@@ -31,7 +31,7 @@ export function observeNode(kernel: Kernel): NodeView {
   };
 }
 
-/** Empty when all is as it should be. Without a `view` the node's side is read anew. */
+/** The differences; empty when there are none. Without a `view` the node's side is read anew. */
 export function checkPod(kernel: Kernel, target: CheckTarget, view = observeNode(kernel)): string[] {
   if (target.netnsPath === undefined) return checkNode(view, target, undefined);
   let netns: Netns;
@@ -69,7 +69,7 @@ function checkInside(netns: Netns, target: CheckTarget): { wrong: string[]; peer
   const routes = pod.routes({ oif: link.index });
   const wanted = [{ dst: hostCidr(POD_GATEWAY) }, ...podRoutes(target.routes)];
   for (const { dst } of wanted) {
-    // Not by table: a pod's second interface has its routes in a table of its own.
+    // The table is not compared: a pod's second interface has its own route table.
     if (!routes.some((route) => formatCidr(route.dst) === formatCidr(dst) && route.type === 'unicast')) {
       wrong.push(`route ${formatCidr(dst)} by ${target.ifname} is missing`);
     }

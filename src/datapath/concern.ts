@@ -1,6 +1,6 @@
-// Whether a notification of the kernel says that somebody changed what is ours, and which part of a sync looks at it.
-// Pure. Own changes do not come here where the kernel says who asked (routes, rules, addresses, elements); of links and
-// settings it does not, and there the event's values are compared with what should be. A wrong yes costs one look.
+// Decides whether a kernel notification reports a foreign change of our objects, and which part of a sync checks it.
+// Pure. Our own changes of routes, rules, addresses and elements are filtered out earlier, by the port that made them.
+// For links and settings the kernel gives no port: their values are compared. A wrong yes costs one comparison.
 import { cidrContains, type Ip } from '../base/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import { MAIN_TABLE } from '../kernel/rtnetlink.ts';
@@ -60,10 +60,10 @@ function concernsLink(
   const was = known.podLinks.get(link.index);
   if (known.pods.has(link.name)) {
     if (change === 'del') return true;
-    // An ADD makes its link down and sets it up: down counts from one that was up.
+    // ADD makes its link down and then sets it up, so down counts only after the link was up.
     return was !== undefined && (!link.up || link.group !== GROUP_PODS || link.mac !== was.mac);
   }
-  // Renamed, or moved away.
+  // A known pod link was renamed or moved away.
   if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
   const eniLink = known.eniLinks.get(link.index);
@@ -80,7 +80,7 @@ function concernOfAddress(
   node: NodeDatapath,
 ): Part | null {
   if (address.ip === POD_GATEWAY) return 'addresses';
-  // IPv6 gives every link that goes up an address of its own.
+  // IPv6 adds a link-local address to every link that goes up.
   if (address.scope !== 0) return null;
   return known.eniLinks.has(address.index) || isOfOurEnis(node, address.ip) ? 'addresses' : null;
 }

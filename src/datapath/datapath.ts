@@ -1,4 +1,4 @@
-// The packets' way on a node: pods' links, routes, rules, marks and source NAT. Entry: createDatapath().
+// The datapath of a node: pods' links, routes, rules, marks and source NAT. Entry: createDatapath().
 // Owns everything that carries PROTOCOL, the nft table `inet podway`, links of our groups, and the set-up of secondary
 // ENIs; nothing else is changed. Invariant: the kernel is written from values alone (desired.ts, nft.ts); syncNode
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
@@ -45,11 +45,11 @@ export type DatapathOptions = {
   sysctlFile?: string;
   /** True while ADDs wait: the deletion of cut links steps back for them. */
   addsQueued?: () => boolean;
-  /** enforce (default): what others change is put back. report: it is told; a new state of the node is still made. */
+  /** enforce (default): changes by others are undone. report: they are only reported; a new state is still made. */
   repair?: 'enforce' | 'report';
-  /** Called with what a sync put right although the state, pods aside, was the same as before. */
+  /** Called with the repairs of a sync whose desired state, pods aside, was unchanged: drift. */
   onRepair?: (changes: readonly string[], counts: ReadonlyMap<Part, number>) => void;
-  /** Called once for each thing that is told rather than put right, and again when it is there after a while without. */
+  /** Called once for each thing that is reported and not repaired, and again when it returns after a while. */
   onTold?: (told: Told) => void;
   /** Milliseconds, monotonic. */
   now?: () => number;
@@ -57,15 +57,15 @@ export type DatapathOptions = {
 
 export type Datapath = {
   /**
-   * Makes the kernel as the state says; calls run one after another, and of those that wait only the newest state
-   * counts. An ENI that has no link after a bounded wait is named in the report, with everything else in place.
+   * Makes the kernel match the state. Calls run one after another; of waiting calls only the newest state counts. If an
+   * ENI has no link after a bounded wait, the report names it and everything else is in place.
    */
   syncNode(node: NodeDatapath): Promise<SyncReport>;
-  /** What stands in the kernel of pods, whatever this process remembers. Reads only. */
+  /** The pods' links and addresses in the kernel, read without this process's memory. Reads only. */
   standing(): Standing;
-  /** Looks at these parts of the last state. `urgent`: a pod waits for it, so no back-off holds it up. */
+  /** Compares these parts of the last state and repairs them. `urgent`: a pod waits, so back-off does not apply. */
   repair(parts: Iterable<Part>, options?: { urgent?: boolean }): Promise<SyncReport>;
-  /** Tells from now on which parts somebody else changed. */
+  /** Calls back from now on with the parts that others changed. */
   watch(onConcern: (parts: Part[]) => void): { close(): void };
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
@@ -75,21 +75,21 @@ export type Datapath = {
   checkPod(target: CheckTarget, view?: NodeView): string[];
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks(): ReadonlyMap<Ip, string>;
-  /** One sentence for everybody else who stands in the way of pods' packets: chains that drop, managers of our links. */
+  /** One sentence for each foreign obstacle to pods' packets: chains that drop, programs that manage our links. */
   obstacles(): Promise<string[]>;
-  /** Removes the connection tracking entries that name the address; how many there were. */
+  /** Removes the connection tracking entries that name the address; returns their number. */
   forgetAddress(ip: Ip): Promise<number>;
-  /** Removes all that is ours and puts the sysctls back: for a node that has no pod and no ENI of ours any more. */
+  /** Removes all our objects and restores the sysctls: for a node without pods and ENIs of ours. */
   removeAll(): Promise<void>;
   /** Closes sockets and threads; changes nothing in the kernel but links that are cut already. */
   close(): Promise<void>;
 };
 
-/** A link follows its attachment in EC2 by this long at most, ms. */
+/** Ms to wait for an ENI's link after EC2 has attached the ENI. */
 const LINK_WAIT_MS = 5_000;
 const LINK_STEP_MS = 50;
 const PRIMARY_KEY = slotKey({ networkCard: 0, deviceIndex: 0 });
-/** What was told is told again when it was not seen for this long, ms. */
+/** A thing is reported again after it was absent for this long, ms. */
 const TOLD_MEMORY_MS = 300_000;
 
 const shapeOf = ({ pods: _, ...node }: NodeDatapath): string =>
@@ -110,20 +110,20 @@ export function createDatapath(options: DatapathOptions): Datapath {
   const memory = emptyMemory();
   const sysctls = openSysctlRecord(netns, options.sysctlFile);
   const reaper = createReaper({ kernel, memory, log, now, addsQueued: options.addsQueued ?? (() => false) });
-  /** Links wired by this process: a state that was put together before does not know them. */
+  /** Links wired by this process; a desired state computed earlier lacks them. */
   const wiredHere = new Set<string>();
-  /** ENIs whose link has come, or was waited for in vain. */
+  /** ENIs whose link has come or whose wait has ended. */
   const met = new Set<string>();
-  /** By object: what others keep changing. */
+  /** Repair history by object. */
   const histories = new Map<string, History>();
-  /** By object, when it was last seen. */
+  /** When each reported object was last seen. */
   const told = new Map<string, number>();
   let tail: Promise<unknown> = Promise.resolve();
-  /** What the last sync made true, pods aside: with the same again, a change is a repair. */
+  /** The last synced state, without pods, as text: with the same state, a change is a repair. */
   let settled: string | undefined;
-  /** Chains of others that drop, as of their last change. */
+  /** Foreign chains that drop, as of their last change. */
   let drops: string[] = [];
-  /** The sync that has not begun: whoever asks meanwhile is served by it. */
+  /** The next sync, not begun yet: requests that come meanwhile share it. */
   let waiting: Request | undefined;
 
   function adopt(node: NodeDatapath): void {
@@ -136,13 +136,13 @@ export function createDatapath(options: DatapathOptions): Datapath {
     for (const id of met) if (!present.has(id)) met.delete(id);
   }
 
-  /** Waits, once for each ENI, until links have come for those that had none; true when one came. */
+  /** Waits, once for each ENI, for links that are missing; true when one came. */
   async function waitForLinks(absent: readonly Eni[]): Promise<boolean> {
     const isThere = () => {
       const found = linksOfEnis(memory.node!, kernel.rt.links());
       return absent.some((eni) => found.has(slotKey(eni)));
     };
-    // An ENI that was here is on its way out: nobody waits for its link.
+    // An ENI that had a link before is being detached: do not wait for its link.
     if (absent.every((eni) => met.has(eni.id))) return false;
     for (const eni of absent) met.add(eni.id);
     for (const end = now() + LINK_WAIT_MS; now() < end; ) {
@@ -165,7 +165,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     if (last === undefined || at - last >= TOLD_MEMORY_MS) options.onTold?.(what);
   }
 
-  /** The verdict on one difference, `isDrift` when the state alone does not explain it. */
+  /** The verdict on one difference; `isDrift` when the desired state did not change. */
   function rule(object: string, text: string, isDrift: boolean, urgent: boolean): Ruling {
     if (options.repair === 'report' && (isDrift || told.has(object))) {
       tell({
@@ -233,9 +233,9 @@ export function createDatapath(options: DatapathOptions): Datapath {
   return {
     async syncNode(node) {
       adopt(node);
-      // A sync that has not begun will read this state.
+      // The next sync will read this state.
       let report = await request(ALL_PARTS, false);
-      // Outside the queue: a slow attachment holds up nobody's repair.
+      // Waits outside the queue, so that a slow attachment does not delay repairs.
       while (report.absent.length > 0 && (await waitForLinks(report.absent))) {
         const next = await request(ALL_PARTS, false);
         report = { ...next, changes: [...report.changes, ...next.changes] };
@@ -282,7 +282,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
   };
 }
 
-/** The machine's files speak of the links in its own namespace alone. */
+/** The machine's files describe only links of the machine's own namespace. */
 function managersOf(kernel: Kernel, memory: Memory): string[] {
   if (!isMachineNetns(kernel.netns)) return [];
   const secondary = [...memory.eniLinks].filter(([, { key }]) => key !== PRIMARY_KEY);

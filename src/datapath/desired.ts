@@ -1,6 +1,6 @@
-// What the kernel should hold for a node: rules, routes, addresses of ENI links. Pure. The nft table is in nft.ts, pods'
-// own routes in podRoute(). Invariant: everything here carries PROTOCOL or lies in a table of ours, so that what is
-// observed under those marks and is not desired here may be deleted.
+// The desired rules, routes and ENI addresses of a node. Pure. The nft table is in nft.ts, a pod's own route in
+// podRoute(). Invariant: everything here carries PROTOCOL or lies in a table of ours, so an observed object with these
+// marks that is not desired may be deleted.
 import {
   addToIp,
   bitsOf,
@@ -47,7 +47,7 @@ export function primaryEni(node: Pick<NodeDatapath, 'enis'>): Eni {
 export const gatewayOf = (eni: Pick<Eni, 'gateway' | 'subnetCidr'>): Ip =>
   eni.gateway ?? addToIp(eni.subnetCidr.ip, 1);
 
-/** Families that the node's ENIs have addresses of; IPv4 always. */
+/** The address families of the node's ENIs; always includes IPv4. */
 export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
   const has6 = node.enis.some((eni) =>
     [eni.primaryIp, ...eni.addresses, ...eni.prefixes.map((prefix) => prefix.ip)].some(
@@ -58,8 +58,8 @@ export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
 }
 
 /**
- * Three rules for each subnet of ours and one for each secondary ENI, however many pods there are: rules are walked one
- * by one for every packet, so one that does not match by its prefix saves the look into its table.
+ * Three rules for each subnet of ours and one for each secondary ENI, however many pods there are. The kernel walks the
+ * rules for every packet; a prefix in the rule saves the lookup in its table.
  */
 export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, number>): RuleValues[] {
   const rules: RuleValues[] = [];
@@ -70,12 +70,12 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
       const toPods = { ...towards, priority: RULE_PODS, table: PODS_TABLE };
       if (node.judged) {
         rules.push({ ...toPods, fwmark: node.judged.mark, fwmask: node.judged.mask });
-        // What the node itself sends is not judged on its way in.
+        // Packets that the node itself sends are not judged on input.
         rules.push({ ...toPods, iifname: 'lo' });
       } else {
         rules.push(toPods);
       }
-      // A black hole answers a process of the node with EINVAL.
+      // A blackhole route would give a process of the node EINVAL.
       rules.push({ ...towards, priority: RULE_UNREACHABLE, iifname: 'lo', table: UNREACHABLE_TABLE });
       rules.push({ ...towards, priority: RULE_UNHELD, table: UNHELD_TABLE });
     }
@@ -93,7 +93,7 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
   return rules;
 }
 
-/** Where a pod's address or a black hole may be: the ENIs' subnets, or anywhere when one lies outside of them. */
+/** Prefixes that contain all pod addresses and black holes: the ENIs' subnets, or everything if one lies outside. */
 function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
   const subnets = withoutCovered(node.enis.map((eni) => eni.subnetCidr).filter(ofFamily));
@@ -104,7 +104,7 @@ function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   return subnets.length > 0 && within.every(isInside) ? subnets : [undefined];
 }
 
-/** Prefixes of the list that no other one covers, in order. */
+/** The list's prefixes that no other prefix of the list covers, in order. */
 export function withoutCovered(cidrs: readonly Cidr[]): Cidr[] {
   const sorted = [...cidrs].sort((a, b) => compareIp(a.ip, b.ip) || a.length - b.length);
   const kept: Cidr[] = [];
@@ -115,8 +115,8 @@ export function withoutCovered(cidrs: readonly Cidr[]): Cidr[] {
 }
 
 /**
- * Black holes for everything that our ENIs hold. A pod's route comes first (RULE_PODS before RULE_UNHELD), so a route
- * that goes leaves a hole behind at the same instant: nothing has to be added when a pod goes.
+ * Black holes for all addresses of our ENIs. A pod's route wins over its black hole (RULE_PODS is before RULE_UNHELD),
+ * so when the route is deleted, the black hole applies at once and DEL need not add one.
  */
 export function unheldCidrs(node: Pick<NodeDatapath, 'enis'>): Cidr[] {
   const all = node.enis.flatMap((eni) => [...eni.addresses.map(hostCidr), ...eni.prefixes]);
@@ -128,7 +128,7 @@ const unheldRoutes = (dst: Cidr): RouteValues[] => [
   { dst, table: UNREACHABLE_TABLE, type: 'unreachable', protocol: PROTOCOL },
 ];
 
-/** A secondary ENI's way out: everything by the subnet's router, peers of its own subnet too, as the VPC wants it. */
+/** A secondary ENI's routes: everything, peers of its own subnet too, goes through the subnet's router. */
 function eniRoutes(eni: Eni, oif: number): RouteValues[] {
   const gateway = gatewayOf(eni);
   const family = familyOf(gateway);
@@ -141,7 +141,7 @@ function eniRoutes(eni: Eni, oif: number): RouteValues[] {
   ];
 }
 
-/** All routes of ours but the pods'. `links` has the index of each ENI's link by slot key; others are left out. */
+/** All our routes except the pods'. `links` maps slot keys to link indexes; ENIs without a link are left out. */
 export function desiredRoutes(node: NodeDatapath, links: ReadonlyMap<string, number>): RouteValues[] {
   const routes = unheldCidrs(node).flatMap(unheldRoutes);
   for (const eni of node.enis) {
@@ -151,7 +151,7 @@ export function desiredRoutes(node: NodeDatapath, links: ReadonlyMap<string, num
   return routes;
 }
 
-/** The node's route to a pod. No preferred source: such a route would go when the node's address is renewed. */
+/** The node's route to a pod, without a preferred source: with one the kernel deletes it when that address changes. */
 export const podRoute = (ip: Ip, oif: number): RouteValues => ({
   dst: hostCidr(ip),
   table: PODS_TABLE,

@@ -1,5 +1,5 @@
-// What to do so that the kernel holds what is desired. Pure: observed and desired values in, operations and words out.
-// Invariant: only what carries our protocol number, or lies in our map, is ever put into a deletion.
+// Computes the operations that make the kernel hold the desired values. Pure: returns operations with their texts.
+// Invariant: only objects with our protocol number, or elements of our map, are ever deleted.
 import { type Cidr, familyOf, formatCidr, type Ip } from '../base/ip.ts';
 import {
   type Address,
@@ -41,7 +41,7 @@ const ruleKey = (rule: RuleValues | Rule): string =>
     rule.to ? formatCidr(rule.to) : '',
   ]);
 
-/** Additions first: a packet that meets both rules has a way, one that meets none has not. */
+/** Additions come before deletions: a packet may meet both the old and the new rule, but never neither. */
 export function diffRules(observed: readonly Rule[], desired: readonly RuleValues[]): Change[] {
   const ours = observed.filter((rule) => rule.protocol === PROTOCOL && rule.action === 'lookup');
   const have = new Map<string, Rule[]>();
@@ -81,8 +81,8 @@ export function diffRules(observed: readonly Rule[], desired: readonly RuleValue
 }
 
 /**
- * The kernel deletes the first rule that has the selectors of the request, and one with more of them has these, too: a
- * rule of ours before somebody's shorter one goes in its place, and has to come again.
+ * The kernel deletes the first rule that matches all selectors of the request, even if the rule has more selectors. So
+ * deleting a less specific rule may delete a rule of ours before it, which then has to be added again.
  */
 function isDeletedBy(request: Rule, rule: Rule): boolean {
   const cidr = (value: Cidr | null) => (value === null ? null : formatCidr(value));
@@ -102,7 +102,7 @@ function isDeletedBy(request: Rule, rule: Rule): boolean {
 /** linux/rtnetlink.h: RT_TABLE_DEFAULT, RTPROT_KERNEL. */
 const DEFAULT_TABLE = 253;
 const KERNEL_PROTOCOL = 2;
-/** As the kernel makes them when a namespace begins; IPv6 has no rule for `default`. */
+/** The rules that the kernel makes in a new namespace; IPv6 has none for `default`. */
 const KERNEL_RULES = [
   { family: 4, priority: 32766, table: MAIN_TABLE, name: 'main' },
   { family: 4, priority: 32767, table: DEFAULT_TABLE, name: 'default' },
@@ -110,8 +110,8 @@ const KERNEL_RULES = [
 ] as const;
 
 /**
- * The kernel's own rules for `main` and `default`, which `ip rule flush` takes along: without them nothing leaves the
- * node. One that somebody moved to another priority is there.
+ * The missing ones of the kernel's own rules for `main` and `default`, which `ip rule flush` deletes: without them
+ * nothing leaves the node. A rule at another priority counts as present.
  */
 export function missingKernelRules(observed: readonly Rule[], families: readonly (4 | 6)[]): Change[] {
   const leadsTo = (rule: Rule, family: number, table: number) =>
@@ -210,8 +210,8 @@ export function diffRoutes(observed: readonly Route[], desired: readonly RouteVa
 type WantedAddress = { ip: Ip; length: number; noPrefixRoute: boolean };
 
 /**
- * Addresses of a secondary ENI's link. The link is ours, so every other global address on it goes: an address with a
- * prefix brings a second route to the subnet into `main`, and a pod's address would keep its packets on the node.
+ * Addresses of a secondary ENI's link. The link is ours, so every other global address on it is removed: one with a
+ * prefix adds a second route to the subnet to `main`, and a pod's address would make the node consume its packets.
  */
 export function diffAddresses(
   index: number,

@@ -1,6 +1,6 @@
-// Which mark and which link an ENI has. Pure. Marks must stay the same while packets and connections carry them, also
-// across a restart, so the kernel's own rules are the record: what a rule says already is kept, and only new ENIs get
-// a new number. Fails with RangeError when there are more ENIs than marks.
+// Assigns a mark and a link to each ENI. Pure. Marks must stay the same while packets and connections carry them, also
+// across a restart, so they are read from the kernel's rules: an ENI keeps the mark of its rule, and only new ENIs get
+// a new mark. Fails with RangeError when there are more ENIs than marks.
 import type { Mac } from '../base/mac.ts';
 import { type EniSlot, eniTable, isPrimary, MAX_ENI_MARK, slotKey } from './marks.ts';
 
@@ -43,7 +43,7 @@ type LinkFace = {
   readonly kind?: string | null | undefined;
 };
 
-/** Kinds that borrow the MAC of the link below them: never the ENI itself. */
+/** Link kinds that use the MAC of the link below them, so they are never the ENI itself. */
 const UPPER_KINDS = new Set([
   'bridge',
   'bond',

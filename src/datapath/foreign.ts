@@ -1,5 +1,5 @@
-// Who else stands in the way of pods' packets on a node: chains that drop what is forwarded, and programs that manage
-// links of ours. Reads only; nothing of others is changed. For `doctor`, the agent's Events, and the lab's hints.
+// Finds foreign obstacles to pods' packets on a node: chains that drop forwarded packets, and programs that manage
+// links of ours. Reads only. For `doctor`, the agent's Events, and the lab's hints.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ForwardDrop, NfNetlink } from '../kernel/nfnetlink.ts';
@@ -18,7 +18,7 @@ const dropText = ({ family, table, chain, by }: ForwardDrop): string =>
 
 export type LinkManager = { readonly manager: 'NetworkManager' | 'systemd-networkd'; readonly link: string };
 
-/** Where each writes what it does with a link, by interface index, and how it says that it manages it. */
+/** Where each program keeps its state of a link, by interface index, and the text that means that it manages it. */
 const MANAGERS = [
   { manager: 'NetworkManager', dir: 'run/NetworkManager/devices', manages: /^managed=true$/m },
   { manager: 'systemd-networkd', dir: 'run/systemd/netif/links', manages: /^ADMIN_STATE=(?!unmanaged$)/m },
@@ -37,7 +37,7 @@ export function linkManagers(links: ReadonlyMap<number, string>, root = '/'): Li
   return found;
 }
 
-/** Empty for a file that went between the listing and the look. */
+/** Empty for a file that disappeared between the listing and the read. */
 function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');

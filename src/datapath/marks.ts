@@ -21,7 +21,7 @@ export const MAX_ENI_MARK = 0x7d;
 export const PODS_TABLE = 0x5000;
 /** Black holes for the addresses of our ENIs; a pod's route in PODS_TABLE comes first. */
 export const UNHELD_TABLE = 0x4fff;
-/** The same addresses for what the node itself sends: unreachable, so that a process is told so. */
+/** The same addresses for packets of the node itself: unreachable, so that its processes get an error. */
 export const UNREACHABLE_TABLE = 0x4ffe;
 /** Device indexes per network card that the tables leave room for. */
 const TABLES_PER_CARD = 128;
@@ -33,7 +33,7 @@ export type EniSlot = { readonly deviceIndex: number; readonly networkCard: numb
 /** The primary ENI: its table is `main`, which the operating system writes. */
 export const isPrimary = (eni: EniSlot): boolean => eni.deviceIndex === 0 && eni.networkCard === 0;
 
-/** `card/device`, the ENI's identity inside the datapath: it outlives neither attachment nor boot. */
+/** `card/device`, the ENI's identity inside the datapath: valid for one attachment and one boot. */
 export const slotKey = (eni: EniSlot): string => `${eni.networkCard}/${eni.deviceIndex}`;
 
 /** Route table of a secondary ENI. RangeError outside what EC2 has. */
@@ -92,7 +92,7 @@ export type AttachmentKey = {
 
 /** Name of the attachment's link on the node: `pw` and 12 hex digits, the same at every start. */
 export const hostLinkName = (key: AttachmentKey): string =>
-  // NUL cannot occur in any of the three, so no two attachments join to one text.
+  // NUL cannot occur in any of the three, so different attachments give different texts.
   LINK_PREFIX + hash('sha256', `${key.network}\0${key.containerId}\0${key.ifname}`).slice(0, 12);
 export const isPodLinkName = (name: string): boolean => /^pw[0-9a-f]{12}$/.test(name);
 

@@ -1,5 +1,5 @@
-// What the datapath remembers between calls, and its doors to the kernel. Everything in `Memory` can be read again
-// from the journal (pods) and the kernel (the rest); it is here so that the hot path asks nobody.
+// The datapath's memory between calls, and its sockets to the kernel. Everything in `Memory` can be read again from the
+// journal (pods) and the kernel (the rest); it is kept so that the hot path need not read it.
 import type { Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -36,7 +36,7 @@ export type Memory = {
   cut: Map<string, CutLink>;
   /** Links cut so far: gives each its group. */
   cutCount: number;
-  /** Index of each held pod's link, by name: the pods' map knows links by it, also when they are gone. */
+  /** Index of each held pod's link, by name: keys of the pods' map contain it, even after the link is gone. */
   indexes: Map<string, number>;
   /** Name and MAC address of each held pod's link that has been up, by interface index. */
   podLinks: Map<number, { readonly name: string; readonly mac: Mac | null }>;
@@ -46,9 +46,9 @@ export type Memory = {
   removedAt: Map<string, number>;
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks: ReadonlyMap<Ip, string>;
-  /** Somebody changed chains or rules of another nft table since we looked at them; true until the first look. */
+  /** Chains or rules of a foreign nft table changed since we last read them; true until the first read. */
   foreignChanged: boolean;
-  /** The nft table as it was when last found right: our text, and the kernel's. */
+  /** The nft table when it was last correct: our text and the kernel's listing. */
   table: { text: string; kernel: string } | undefined;
 };
 

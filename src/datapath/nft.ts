@@ -2,10 +2,10 @@
 // marks, and does the source NAT; it filters nothing but packets that a pod sends with an address it does not hold.
 // The table's structure changes with the node; the elements of `pods4` change with each pod and are not in the text.
 //
-// Way of a packet from a pod, at priority -90, after whoever does destination NAT (-100), so that the real target is
-// judged: from_pod finds the chain of the ENI by link and source address; that chain asks, in this order, whether the
-// connection has a way already (by_ct), whether it is a new one that leaves the VPC (begin, outside), and else takes the
-// ENI. Most packets are of established connections: for those a rule less is what counts.
+// Path of a packet from a pod, at priority -90, after destination NAT (-100), so that the real target is judged:
+// from_pod finds the ENI's chain by link and source address. That chain checks, in this order, whether the connection
+// has a mark already (by_ct) and whether a new connection leaves the VPC (begin, outside); else it sets the ENI's mark.
+// Most packets belong to established connections, so their path has the fewest rules.
 import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
 import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
 import { POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
@@ -27,7 +27,7 @@ import type { Eni, NodeDatapath } from './types.ts';
 export const PODS_MAP = 'pods4';
 export const INDEX_BYTES = 4;
 
-/** Link-local services of the VPC (IMDS, DNS, time) know only the primary ENI's primary address as their caller. */
+/** Link-local services of the VPC (IMDS, DNS, time) answer only the primary ENI's primary address. */
 const LINK_LOCAL = parseCidr('169.254.0.0/16');
 
 const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
@@ -45,8 +45,8 @@ const baseChain = (name: string, hook: string, rules: readonly string[]): string
   chainText({ name, hook, rules });
 
 /**
- * Destinations that see the pod's own address. The ENIs' subnets are of the VPC whatever the list says: it comes from
- * the metadata service, which may be away at the first start.
+ * Destinations that see the pod's own address. The ENIs' subnets are always included: the list comes from the metadata
+ * service, which may not answer at the first start.
  */
 function exemptCidrs(node: NodeDatapath): string[] {
   const all = [...node.vpcCidrs, ...node.enis.map((eni) => eni.subnetCidr), ...node.excludeSnatCidrs];
@@ -84,7 +84,7 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ]),
     chain('outside', [`${setCtMark(CT_SNAT)} accept`]),
     chain('begin', [
-      // The node has it on `lo`, so as to answer ARP for it: nothing else of the node answers there.
+      // The gateway address is on `lo` only so that the node answers ARP for it; packets to it are dropped.
       `ip daddr ${formatIp(POD_GATEWAY)} drop`,
       `ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
       ...(node.snat === 'none' ? [] : ['ip daddr != @exempt4 goto outside']),
@@ -100,13 +100,13 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ...enis.map((eni) =>
       chain(arriveChain(eni), [`fib daddr type local ${setCtMark(isPrimary(eni) ? CT_PRIMARY : mark(eni))}`]),
     ),
-    // A chain of type nat meets the first packet of a connection alone, so the others pay nothing for it. At this
-    // priority it comes before all that do destination NAT, whose choice would end the walk.
+    // A chain of type nat sees only the first packet of a connection, so the others cost nothing. At this priority it
+    // runs before all destination NAT chains, whose verdict would end the walk.
     baseChain('arrivals', 'type nat hook prerouting priority -150; policy accept;', [
       ...arrivals(enis, linkNames),
     ]),
     baseChain('ways', 'type filter hook prerouting priority -90; policy accept;', [
-      // A number is compared in half the time of a name. A cut link, too, sends for a moment.
+      // Comparing the group's number takes half the time of a name. A cut link may still send for a moment.
       `meta iifgroup & ${hex(GROUPS_MASK)} == ${hex(GROUP_PODS)} goto from_pod`,
       `ct direction reply ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
     ]),
@@ -134,8 +134,8 @@ function arrivals(enis: readonly Eni[], linkNames: ReadonlyMap<string, string>):
 }
 
 /**
- * One atomic script that makes the table as `table` says and keeps the pods' map: packets meet the old rules or the new
- * ones. `staleChains` are chains that are there and no longer wanted; no element may name them any more.
+ * One atomic script that makes the table match `table` and keeps the pods' map: packets meet either the old or the new
+ * rules. `staleChains` are existing chains that are no longer wanted; no element may name them.
  */
 export function renderUpdate(table: string, staleChains: readonly string[]): string {
   return [

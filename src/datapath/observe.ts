@@ -1,4 +1,4 @@
-// What nftables holds of ours, as values. Reads only, and only our table, by name.
+// Reads our nftables table into values. Reads only, and only our table, by name.
 import { type Ip, ipFromBytes } from '../base/ip.ts';
 import type { NftElement } from '../kernel/nfnetlink.ts';
 import { NftError, type NftObject } from '../kernel/nftables.ts';
@@ -9,7 +9,7 @@ import type { Kernel } from './memory.ts';
 import { INDEX_BYTES, PODS_MAP } from './nft.ts';
 
 export type ObservedTable = {
-  /** The table without its pods, as one text that is equal as long as nobody changes it. */
+  /** The table without its pods as one text, which stays equal until the table changes. */
   readonly kernel: string;
   readonly chains: readonly string[];
 };
@@ -38,7 +38,7 @@ export function readTable(objects: readonly NftObject[]): ObservedTable {
   return { kernel: JSON.stringify(kept, (key, value) => (key === 'handle' ? undefined : value)), chains };
 }
 
-/** False when the table, or its map, is gone. By own netlink: libnftables reads all chains of the namespace first. */
+/** False when the table or its map is gone. Uses netlink directly: libnftables first reads all chains. */
 export const hasPodsMap = (kernel: Kernel): boolean => kernel.nf.hasSet('inet', NFT_TABLE, PODS_MAP);
 
 /** Elements of the pods' map; null when the map is not there. `links` has the pods'. */

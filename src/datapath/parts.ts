@@ -1,5 +1,5 @@
-// The parts that a sync is made of: what a notification of the kernel says was changed names one, and that alone is
-// looked at. In the order in which a sync goes through them.
+// The parts of a sync, in the order in which a sync goes through them. A kernel notification selects one part, and only
+// that part is compared.
 
 export const ALL_PARTS = [
   'sysctls',

@@ -1,5 +1,5 @@
-// One sync's verdicts: each difference is asked for by its object before it is put right, once for each object, and is
-// then done or withheld. What is withheld is not lost: `retryAt` says when the next sync may put it right.
+// One sync's verdicts: before a difference is put right, its object is judged, once per sync; it is then repaired or
+// withheld. For withheld repairs `retryAt` says when the next sync may do them.
 import type { Part } from './parts.ts';
 
 /** What is to be done about a difference: put right, left until a time (ms), or left as it is. */

@@ -1,5 +1,5 @@
-// What a pod's own end is like, so that it can be made again when its link was deleted: MAC address, MTU and routes.
-// Reads only, in the pod's namespace, and needs nothing but its interface.
+// Reads a pod's end (MAC address, MTU and routes), so that it can be made again when its link was deleted.
+// Reads only, in the pod's namespace; needs only the interface's name.
 import { cidrCovers, hostCidr } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -26,7 +26,7 @@ export function readPodEnd(netns: Netns, ifname: string): PodEnd | null {
     .routes({ family: 4, oif: link.index, protocol: PROTOCOL })
     .filter((route) => route.table === MAIN_TABLE && !cidrCovers(hostCidr(POD_GATEWAY), route.dst))
     .map(asWired);
-  // A second interface has its routes in a table of its own; wirePod finds that out again.
+  // A second interface has its own route table; wirePod detects that again.
   return { mac: link.mac, mtu: link.mtu, routes: routes.length > 0 ? routes : undefined };
 }
 

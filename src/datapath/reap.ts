@@ -5,9 +5,9 @@
 import type { Log } from '../base/log.ts';
 import type { Kernel, Memory } from './memory.ts';
 
-/** From the last cut to the deletion: the DELs of a storm share one, and do not wait for its lock themselves. */
+/** Ms from the last cut to the deletion: the DELs of a storm share one deletion and do not wait for its lock. */
 const GATHER_MS = 30;
-/** A cut link is deleted after this long whoever waits. */
+/** A cut link is deleted after this long (ms) even while ADDs wait. */
 const LATEST_MS = 80;
 const STEP_MS = 10;
 
@@ -44,7 +44,7 @@ export function createReaper({ kernel, memory, log, now, addsQueued }: ReaperOpt
     const links = [...memory.cut].filter(([, link]) => link.group === group);
     const [error] = await kernel.rt.applyAsync([{ op: 'group-del', group }]);
     if (error && error.code !== 'ENODEV') throw error;
-    // A name may have been wired and cut again meanwhile: that is another link.
+    // The name may have been wired and cut again meanwhile; then it names another link.
     for (const [name, link] of links) if (memory.cut.get(name) === link) memory.cut.delete(name);
   }
 

@@ -1,5 +1,5 @@
-// Takes everything of ours off the node, and puts the sysctls back. What is ours is known by its marks alone, so this
-// works with an empty memory, after any kill. Idempotent.
+// Removes all our objects from the node and restores the sysctls. Our objects are found by their marks, so this works
+// with an empty memory, after any kill. Idempotent.
 import type { RtOp } from '../kernel/rtnetlink.ts';
 import { diffRoutes, diffRules } from './diff.ts';
 import { GROUP_CUT, isOurGroup, isPodLinkName, NFT_TABLE, PROTOCOL } from './marks.ts';
@@ -22,7 +22,7 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   ops.push(...diffRules(kernel.rt.rules(), []).map((change) => change.op));
   ops.push(...diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), []).map((change) => change.op));
   ops.push({ op: 'addr-del', ...gatewayAddress });
-  // What is gone already is as wanted, and a later call finds what is not.
+  // Errors for objects that are already gone are fine; a later call finds what remains.
   kernel.rt.tryApply(ops);
   if (hasOurs.size > 0) await kernel.rt.applyAsync([{ op: 'group-del', group: GROUP_CUT }]);
   await kernel.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n`);

@@ -1,5 +1,5 @@
-// What stands in the kernel of this node's pods, whoever made it and whatever is on disk: the pods' links with the
-// address that each has by its route, else its element, else at the pod's own end. Reads only, through marks alone.
+// Reads this node's pods from the kernel, without the journal: their links, and each link's address from its route,
+// else its element, else the pod's end. Reads only; finds objects by their marks.
 import type { Ip } from '../base/ip.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { type LinkAttachment, readAlias } from './alias.ts';
@@ -7,7 +7,7 @@ import { GROUP_PODS, isCutGroup, isPodLinkName, PODS_TABLE, PROTOCOL } from './m
 import type { Kernel } from './memory.ts';
 import { listElements } from './observe.ts';
 
-/** Where a pod's address was found: the surest first. */
+/** Where a pod's address was found, most reliable first. */
 export type AddressSource = 'route' | 'element' | 'pod' | 'none';
 
 export type StandingPod = {
@@ -21,15 +21,15 @@ export type StandingPod = {
 
 export type Standing = {
   readonly pods: readonly StandingPod[];
-  /** Addresses that a link of ours, a route or an element names, pods' or not. */
+  /** All addresses that a link of ours, a route or an element names, also those of no pod. */
   readonly named: ReadonlySet<Ip>;
   /** Anything of ours is there at all: this is no first start. */
   readonly any: boolean;
 };
 
 /**
- * A pod's: up in our group, or with our alias, which comes with the way up. A cut link has left the group, and one that
- * an ADD was killed before setting up has neither.
+ * True for a pod's link: it is up in our group, or has our alias, which ADD sets together with up. A cut link has left
+ * the group; a link whose ADD was killed before setting it up has neither.
  */
 const isStanding = (link: Link, attachment: LinkAttachment | null): boolean =>
   !isCutGroup(link.group) && (attachment !== null || (link.up && link.group === GROUP_PODS));

@@ -1,8 +1,8 @@
-// Addresses and neighbours of a sync. An address that a pod holds and that somebody put on a link of the node takes the
-// pod's packets away: it is removed, once a minute at most, and only told of when it returns or when others would go
-// with it. This is the one exception to "ours is marked". A free address of ours on a link is not given out meanwhile.
-// Here too: the gateway's address on `lo`, by which the node answers ARP for it on every link, and fixed neighbours on
-// links of ours that lead elsewhere.
+// Addresses and neighbours of a sync. A pod's address that others put on a link of the node diverts the pod's packets:
+// it is removed, at most once a minute, and only reported when it returns or when its removal would delete other
+// addresses. This is the one exception to "ours is marked". A free address of ours on a link is not given out.
+// Also here: the gateway's address on `lo`, by which the node answers ARP for it on every link, and removal of
+// permanent neighbours on links of ours that point to a wrong MAC.
 import {
   bitsOf,
   cidrContains,
@@ -115,7 +115,7 @@ const isOfEnis = (node: NodeDatapath, ip: Ip): boolean =>
     (eni) => eni.addresses.includes(ip) || eni.prefixes.some((prefix) => cidrContains(prefix, ip)),
   );
 
-/** Fixed entries that lead a pod's address, or an ENI's router, elsewhere: without them the kernel asks, and knows. */
+/** Permanent neighbours with a wrong MAC for a pod or an ENI's router: without them the kernel asks by ARP. */
 export function syncNeighbours(
   kernel: Kernel,
   memory: Memory,

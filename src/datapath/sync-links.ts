@@ -1,6 +1,6 @@
-// The links of a sync: ENIs' and pods'. A secondary ENI's link is ours as a whole; the primary's is the operating
-// system's, settings aside. Pods' links are up and in our group; what no pod holds is cut; ENIs that leave are left as
-// they came. Synchronous: no hot path comes between a look and the change made from it.
+// The links of a sync: ENIs' and pods'. A secondary ENI's link is entirely ours; of the primary's only some settings
+// are. Pods' links are up and in our group; unused leftovers are cut; links of leaving ENIs are reset. Synchronous, so
+// that no ADD or DEL runs between reading a link and changing it.
 import type { Mac } from '../base/mac.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { readSysctls, writeSysctl } from '../kernel/sysctl.ts';
@@ -45,7 +45,7 @@ export function linksOfEnis(node: NodeDatapath, links: readonly Link[]): Map<str
   return found;
 }
 
-/** Refusals that say that the thing is as wanted already, or that its link is on its way out or withheld. */
+/** Errors that mean that the object is already as wanted, or that its link is gone, down or withheld. */
 const SETTLED_DELETION = new Set(['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV']);
 const SETTLED_ADDITION = new Set(['EEXIST', 'ENETDOWN', 'ENODEV']);
 
@@ -85,14 +85,14 @@ export function syncSysctls(
   );
   wanted.forEach(({ key, value, also }, place) => {
     const found = values[place];
-    // A link that is gone, or IPv6 that is off, has no such key.
+    // The key is missing when the link is gone or IPv6 is off.
     if (found === value || found === also || found === null || !pass.may(key, `set ${key}`)) return;
     writeSysctl(kernel.netns, key, value);
     pass.done(`set ${key}`);
   });
 }
 
-/** A secondary ENI: MTU, its one address, up. Addresses that pods hold are the address part's. */
+/** A secondary ENI: MTU, its one address, up. Pods' addresses on it are handled by the address part. */
 export function syncEniLink(
   kernel: Kernel,
   memory: Memory,
@@ -138,7 +138,7 @@ export function syncPodLinks(
   return missing;
 }
 
-/** The pod knows its gateway by this address, and asks nobody. */
+/** The host link's MAC: the pod has it as a permanent neighbour for its gateway. */
 function setMac(kernel: Kernel, link: Link, mac: Mac, pass: Pass): void {
   const text = `set the MAC address of ${link.name}`;
   if (!pass.may(`MAC address of ${link.name}`, text)) return;
@@ -152,14 +152,14 @@ function setUp(kernel: Kernel, link: Link, group: number | undefined, pass: Pass
   kernel.rt.apply([
     { op: 'link-set', index: link.index, up: true, ...(group === undefined ? {} : { group }) },
   ]);
-  // Asking makes the kernel see the carrier now; else what is sent within the next moment is dropped.
+  // Reading the link makes the kernel notice the carrier now; otherwise it drops packets for a moment.
   kernel.rt.settleCarrier(link.index);
   pass.done(text);
 }
 
 /**
- * Links of ours that nobody holds and no packet passes: cut before a kill, or made by an ADD that a kill ended. One that
- * is up is somebody's network, whatever the journal says; only DEL and GC cut it.
+ * Cuts links of ours without a lease that carry no packets: cut before a kill, or made by an ADD that a kill ended. A
+ * link that is up may be a pod's network even if the journal lacks it; only DEL and GC cut it.
  */
 export function sweepOrphans(
   kernel: Kernel,
@@ -179,8 +179,8 @@ export function sweepOrphans(
 }
 
 /**
- * Links of ENIs that the state has no more: as they came, down and without our address. Their route tables tell which
- * they were, also after a restart.
+ * Resets links of ENIs that the state no longer has: down and without our address. Their route tables identify them,
+ * also after a restart.
  */
 export function releaseLeavingLinks(
   kernel: Kernel,

@@ -22,7 +22,7 @@ export const tableText = (memory: Memory, node: NodeDatapath, eniLinks: Readonly
     linkNames: new Map([...eniLinks].map(([key, link]) => [key, link.name])),
   });
 
-/** `told` rules on what others changed; a table whose text is new is made whatever it says. */
+/** `told` decides about changes by others; a table with a new text is always made. */
 export async function syncTable(kernel: Kernel, memory: Memory, text: string, pass: Pass): Promise<void> {
   const wanted = chainsOf(text);
   const may = (what: string) => memory.table?.text !== text || pass.may(TABLE, what);
@@ -55,7 +55,7 @@ export async function syncTable(kernel: Kernel, memory: Memory, text: string, pa
   if (!isRight) await remember(kernel, memory, text);
 }
 
-/** Keeps how the kernel says what was just made, and removes the chains that are not wanted. */
+/** Keeps the kernel's listing of the table just made, and removes unwanted chains. */
 async function remember(kernel: Kernel, memory: Memory, text: string): Promise<void> {
   const wanted = chainsOf(text);
   let after = await observeTable(kernel);

@@ -1,8 +1,8 @@
-// Brings the kernel to what the memory says: observe, diff, apply. Idempotent, at any time, after any kill: what is
-// right is not touched, so running pods notice nothing. Invariant: no await stands between an observation of the kernel
-// and the change made from it, except for the nft table's structure, which the hot paths never change.
-// Order: a new ENI gets its link, table and rule, then its chain, then pods; a leaving one loses them backwards.
-// A sync may be asked for some parts alone: those that somebody was seen to change.
+// Makes the kernel match the memory: observe, diff, apply. Idempotent, at any time, after any kill: correct objects are
+// not touched, so running pods notice nothing. Invariant: no await stands between reading the kernel and the change
+// made from it, except for the nft table's structure, which the hot paths never change.
+// Order: a new ENI gets its link, table and rule, then its chain, then pods; a leaving one loses them in reverse.
+// A sync may cover only some parts: those that others were seen to change.
 
 import type { Link } from '../kernel/rtnetlink.ts';
 import { desiredRoutes, desiredRules, familiesOf, podRoute } from './desired.ts';
@@ -36,7 +36,7 @@ export type SyncInput = {
   tell: (told: Told) => void;
 };
 
-/** `missingPods`: held, and without a link; only links tell. `absent`: ENIs without a link. */
+/** `missingPods`: held pods without a link, found by the links part only. `absent`: ENIs without a link. */
 export type SyncResult = { missingPods: string[]; absent: Eni[] };
 
 export async function syncKernel(input: SyncInput): Promise<SyncResult> {
@@ -48,7 +48,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   const eniLinks = linksOfEnis(node, links);
   const podLinks = links.filter((link) => isPodLinkName(link.name));
   let missingPods: string[] = [];
-  // An ENI's link that came, went or was renamed is a matter of every part.
+  // When an ENI's link came, went or was renamed, every part is synced.
   const parts = isSameLinks(memory, eniLinks) ? input.parts : new Set(ALL_PARTS);
 
   if (parts.has('sysctls')) syncSysctls(kernel, memory, sysctls, node, eniLinks, pass);
@@ -71,7 +71,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   pass.enter('rules');
   if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass, tell);
   pass.enter('routes');
-  // A link that was down, or had no address, has lost its routes, and the kernel tells nobody.
+  // A link that was down or had no address has lost its routes, without a notification.
   if (parts.has('routes') || parts.has('links') || parts.has('addresses'))
     syncRoutes(kernel, memory, node, eniLinks, pass);
   pass.enter('neighbours');
@@ -110,7 +110,7 @@ function syncRules(
   applyChanges(kernel, diffRules(observed, desiredRules(node, marks)), pass);
   const kernels = missingKernelRules(observed, familiesOf(node));
   applyChanges(kernel, kernels, pass);
-  // They bear no mark of ours: whoever took them away should know who put them back.
+  // The kernel's rules carry no mark of ours, so their repair is reported to the operator.
   for (const { object, text } of kernels) {
     if (pass.changes.includes(text))
       tell({ kind: 'kernel-rule', object, text: `somebody removed ${object}: ${text}` });

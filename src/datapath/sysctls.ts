@@ -10,7 +10,7 @@ import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 export type WantedSysctl = {
   readonly key: string;
   readonly value: string;
-  /** A value that others may leave there: it is right too, and only slower. */
+  /** Another accepted value: correct too, but slower. */
   readonly also?: string;
   /** Keys of a protocol that the kernel may lack (IPv6 off): a missing one is no error. */
   readonly optional?: boolean;
@@ -48,7 +48,7 @@ export const podLinkConf = (judged: boolean): Conf4 => ({
   acceptLocal: 1,
   ...(judged ? { srcValidMark: 1 } : {}),
 });
-/** What no message sets: a file's way. */
+/** Settings that no netlink message sets; they are written through /proc. */
 export const podLinkIpv6Off = (link: string): WantedSysctl => ({
   key: `net/ipv6/conf/${link}/disable_ipv6`,
   value: '1',
@@ -99,7 +99,7 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
           throw new Error(`${key} is not there in ${netns.path}: the datapath needs it`);
         }
         if (!may(key)) continue;
-        // The first value we met is the operator's; one that somebody set since then is drift.
+        // The first value that we read is the operator's; a later foreign value is drift.
         if (!entries.has(key)) {
           entries.set(key, { before: now, ours: value });
           save();
@@ -111,7 +111,7 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
     },
     restore() {
       const changed: string[] = [];
-      // Latest first: a link's own value was set after the namespace's, which overwrites it.
+      // In reverse order: the namespace's value overwrites a link's own value, which was set after it.
       for (const [key, { before, ours }] of [...entries].reverse()) {
         if (readSysctl(netns, key) === ours) {
           writeSysctl(netns, key, before);
@@ -129,7 +129,7 @@ function readRecord(path: string): [string, Entry][] {
   try {
     return Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Record<string, Entry>);
   } catch (error) {
-    // Damaged, it is as good as lost: what is there now is then put back at the end, and no pod waits for it.
+    // A damaged record counts as lost: the present values become the ones to restore, and no pod has to wait.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return [];
     throw error;
   }

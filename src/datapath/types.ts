@@ -1,5 +1,5 @@
-// The datapath's inputs and answers as plain values. Addresses of both families are values of one type (base/ip):
-// what carries only IPv4 today says so where it renders, never in these types.
+// The datapath's inputs and answers as plain values. Addresses of both families have one type (base/ip); code that
+// handles only IPv4 today says so where it renders, not in these types.
 import type { Cidr, Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -25,7 +25,7 @@ export type Eni = EniSlot & {
 export type HeldPod = {
   readonly hostIfname: string;
   readonly ips: readonly Ip[];
-  /** Null while nobody knows which ENI carries its address: its routes are kept, its element is not made. */
+  /** Null while it is unknown which ENI carries its address: its routes are kept, its element is not made. */
   readonly eni: EniSlot | null;
 };
 
@@ -40,8 +40,8 @@ export type NodeDatapath = {
   readonly eniMtu: number;
   readonly pods: readonly HeldPod[];
   /**
-   * With policy enforced: the mark that the policy table sets on packets it has judged. Only those reach pods then,
-   * so that a deleted policy table closes the node's pods instead of opening them.
+   * With policy enforced: the mark that the policy table sets on packets it has judged. Only marked packets reach pods,
+   * so deleting the policy table blocks the node's pods instead of opening them.
    */
   readonly judged?: { readonly mark: number; readonly mask: number };
 };
@@ -89,11 +89,11 @@ export type WiredPod = {
   readonly routes: readonly PodRoute[];
 };
 
-/** What DEL knows: the name, and addresses when the journal has them. */
+/** What DEL passes: the link's name, and the addresses when the journal has them. */
 export type CutTarget = {
   readonly hostIfname: string;
   readonly ips?: readonly Ip[];
-  /** Where ADD put it: what would outlive the link there is removed. */
+  /** The sandbox's path: rules there that would outlive the link are removed. */
   readonly netnsPath?: string | undefined;
 };
 
@@ -112,7 +112,7 @@ export type CheckTarget = {
   readonly routes?: readonly PodRoute[];
 };
 
-/** Something that others do and that is told rather than put right. `object` is the same as long as it is the same thing. */
+/** A foreign change that is reported and not repaired. `object` identifies the thing across reports. */
 export type Told = {
   /** withheld: the node only reports. fight: put back again and again. address: a pod's, on a link of the node. kernel-rule: put back. */
   readonly kind: 'withheld' | 'fight' | 'address' | 'kernel-rule';
@@ -130,7 +130,7 @@ export type SyncReport = {
   readonly missingPods: readonly string[];
   /** ENIs that no link of the node belongs to: their addresses cannot be used. */
   readonly absent: readonly Eni[];
-  /** When something that was left for now may be put right (ms); null when nothing was. */
+  /** When a withheld repair may be done (ms); null when none was withheld. */
   readonly retryAt: number | null;
 };
 

@@ -1,6 +1,6 @@
-// Tells, as it happens, which parts of what is ours somebody else changed. Own changes are passed over: by the port of
-// the socket that made them, or, for libnftables, by the thread that the kernel names when a transaction ends.
-// Notifications are hints: when the kernel has dropped some, everything is looked at.
+// Reports at once which parts of our objects others changed. Own changes are ignored: by the port of the socket that
+// made them, or, for libnftables, by the thread that the kernel names when a transaction ends.
+// Notifications are hints: when the kernel has dropped some, everything is compared.
 import { existsSync } from 'node:fs';
 import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
 import { concernOf } from './concern.ts';
@@ -18,7 +18,7 @@ export function watchDatapath(
   memory: Memory,
   onConcern: (parts: Part[]) => void,
 ): { close(): void } {
-  /** Parts of the nft table that the transaction in progress touches: its end says whose it is. */
+  /** Parts of the nft table that the current transaction touches; its end message names the thread that made it. */
   const touched = new Set<Part>();
 
   const judge = (event: KernelEvent): readonly Part[] => {
@@ -54,7 +54,7 @@ export function watchDatapath(
   );
 }
 
-/** From now on its going down is somebody else's doing. */
+/** After this, the link going down counts as a foreign change. */
 function noteUp(memory: Memory, { link }: KernelEvent & { kind: 'link' }): void {
   if (!link.up || link.group !== GROUP_PODS || memory.podLinks.has(link.index)) return;
   if (memory.pods.has(link.name))

@@ -24,7 +24,7 @@ import { eniChain, PODS_MAP, podKey } from './nft.ts';
 import { podLinkConf, podLinkIpv6Off } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
-/** What a pod without routes of its own gets. */
+/** The default routes of a pod without its own routes. */
 export const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr };
 
 /** The pod's routes as they will be. */
@@ -59,7 +59,7 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
         index: link.index,
         up: true,
         conf4: podLinkConf(memory.node?.judged !== undefined),
-        // Taken here, and not by the message that creates the link.
+        // The kernel takes an alias here, but not in the message that creates the link.
         ...(w.alias === undefined ? {} : { alias: w.alias }),
       },
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
@@ -112,7 +112,7 @@ function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
       object: w.netnsPath,
     });
   }
-  // The open descriptor keeps a namespace alive that has lost its name, and its pod with it.
+  // An open descriptor would keep a namespace alive after its name and pod are gone.
   let inode: bigint | undefined;
   try {
     inode = statSync(w.netnsPath, { bigint: true }).ino;
@@ -137,11 +137,11 @@ function createPair(
     mac: hostMac,
     mtu: w.mtu,
     group: GROUP_PODS,
-    // With one for each CPU, as by default, the pair takes half as long again on two CPUs, and more on more.
+    // With the default of one queue per CPU, creating the pair takes 50 % longer on two CPUs, and more on more.
     queues: 1,
     peer: { name: w.ifname, mac: podMac, mtu: w.mtu, netns: w.netns },
   } as const;
-  // Each of the two names may be held by a link that is on its way out.
+  // A link that is being removed may still have one of the two names.
   for (let cleared = 0; ; cleared++) {
     const made = kernel.rt.tryCreate(create);
     if (!made) throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`);
@@ -177,7 +177,7 @@ function clearTheWay(kernel: Doors, memory: Memory, w: PodWiring): boolean {
         `${w.ifname} of container ${w.containerId} is wired already (${w.hostIfname})`,
       );
     }
-    // Left by a kill between creation and answer, or cut and not yet deleted.
+    // The link was left by a kill during ADD, or was cut and is not yet deleted.
     kernel.rt.tryApply([{ op: 'link-del', index: own.index }]);
     memory.cut.delete(w.hostIfname);
     return true;
@@ -240,7 +240,7 @@ function configurePod(
     isSecond = true;
   });
   if (!isSecond) return 'routes';
-  // Another interface has the main table's routes, and keeps them: this one's address gets a table of its own.
+  // Another interface keeps the main table's routes, so this interface's address gets its own table.
   const table = PODS_TABLE + index;
   pod.apply([
     { op: 'route-replace', table, ...toGateway },
@@ -297,7 +297,7 @@ function dropRulesAt(kernel: Doors, netnsPath: string, ips: readonly Ip[]): void
 }
 
 function addElements(kernel: Doors, memory: Memory, w: PodWiring, ifindex: number): void {
-  // A link that somebody deleted has left its elements.
+  // A link that others deleted has left its elements in the map.
   const before = memory.indexes.get(w.hostIfname);
   if (before !== undefined) dropElements(kernel, before, w.ips);
   memory.indexes.set(w.hostIfname, ifindex);
@@ -340,13 +340,13 @@ function undo(kernel: Doors, memory: Memory, w: PodWiring): void {
 }
 
 /**
- * First part of DEL. Setting the link down takes the routes by it away in the same call; the black holes behind them
- * take over. Idempotent, and needs nothing but the name.
+ * First part of DEL. Setting the link down also deletes its routes in the same call, and the black holes apply.
+ * Idempotent; needs only the name.
  */
 export function cutPod(kernel: Doors, memory: Memory, target: CutTarget, now: number): void {
   const { hostIfname } = target;
   const ips = memory.pods.get(hostIfname)?.ips ?? target.ips ?? routedIps(kernel, hostIfname);
-  // A link that no sync has seen yet is asked for; one that is gone by then has its elements removed by the sync.
+  // The index of a link that no sync has seen yet is read; if the link is gone, the sync removes its elements.
   const ifindex = memory.indexes.get(hostIfname) ?? kernel.rt.link(hostIfname)?.index;
   memory.pods.delete(hostIfname);
   memory.indexes.delete(hostIfname);
