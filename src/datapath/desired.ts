@@ -70,7 +70,7 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
       const toPods = { ...towards, priority: RULE_PODS, table: PODS_TABLE };
       if (node.judged) {
         rules.push({ ...toPods, fwmark: node.judged.mark, fwmask: node.judged.mask });
-        // Packets that the node itself sends are not judged on input.
+        // Packets that the node itself sends carry no judged mark.
         rules.push({ ...toPods, iifname: 'lo' });
       } else {
         rules.push(toPods);

@@ -1,6 +1,6 @@
-// A kernel that agrees: it takes every netlink request, does nothing, and answers as the kernel answers what went well. For
-// the rehearsal of the hot paths, which must run their code and change nothing. Invariant: it makes no system call.
-// Asked for a dump, or off the main thread, it fails: neither is on a hot path.
+// A stand-in for the kernel: takes every netlink request, does nothing, and answers success. The rehearsal runs the hot
+// paths on it without changing anything. Invariant: it makes no system call.
+// It fails for dumps and off the main thread; the hot paths use neither.
 import { constants } from 'node:os';
 import { parseMac } from '../base/mac.ts';
 import { ByteWriter } from './netlink/bytes.ts';
@@ -8,12 +8,12 @@ import { encodeVeth, RTM_GETLINK } from './netlink/link.ts';
 import { eachMessage, HEADER_LENGTH, NLM_F_ACK, NLM_F_ECHO, NLMSG_ERROR } from './netlink/message.ts';
 import type { Transport } from './netlink/transport.ts';
 
-/** Where nlmsghdr has its parts. */
+/** Offsets of the fields of struct nlmsghdr. */
 const LENGTH = 0;
 const TYPE = 4;
 const SEQUENCE = 8;
 
-/** The link that is told, whichever is asked for. */
+/** The link that it returns for every request. */
 const LINK = {
   index: 2,
   name: 'eth0',

@@ -1,9 +1,9 @@
-// Errors of the kernel interface: one class per door (netlink, namespace, nft), each with the errno, its name and,
-// where the kernel gives one, the kernel's own sentence (NETLINK_EXT_ACK). Nothing here is retried or swallowed.
+// Errors of the kernel interface: one class each for system calls, namespaces, netlink and nft, with the errno, its
+// name and the kernel's own sentence, if any (NETLINK_EXT_ACK). Nothing here is retried or swallowed.
 import { constants } from 'node:os';
 import { getSystemErrorMessage } from 'node:util';
 
-/** Kernel-internal numbers that reach user space and libc has no name for (include/linux/errno.h). */
+/** Kernel-internal numbers that reach user space and have no name in libc (include/linux/errno.h). */
 const KERNEL_ONLY: ReadonlyMap<number, string> = new Map([
   [524, 'ENOTSUPP'],
   [512, 'ERESTARTSYS'],

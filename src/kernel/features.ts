@@ -1,5 +1,5 @@
-// What this machine can do, found by doing it in a namespace of its own that is gone afterwards: nothing is concluded
-// from a version or a config file where an attempt can tell. `podway doctor` prints the rows; nothing here throws.
+// Finds what this machine can do by trying it in a temporary namespace. Versions and config files are used only where
+// no attempt is possible. `podway doctor` prints the rows; nothing here throws.
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { type Ipv4, parseCidr, parseIp } from '../base/ip.ts';
@@ -27,7 +27,7 @@ const CAP_SYS_ADMIN = 21n;
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-/** Runs the attempt: what it returns is the detail, what it throws is why it is missing. */
+/** Runs the attempt: its result is the row's detail; its error is the reason why the feature is missing. */
 function attempt(name: string, needed: boolean, next: string, tryIt: () => string): Feature {
   try {
     return { name, present: true, needed, detail: tryIt(), next };
@@ -106,7 +106,7 @@ function machineFeatures(): Feature[] {
   ];
 }
 
-/** In `ns`, made for this and empty; each leaves what it makes for `ns` to take along. */
+/** Attempts in the empty namespace `ns`; objects that they make are deleted with `ns`. */
 function kernelFeatures(ns: Netns, rt: RtNetlink): Feature[] {
   const indexOf = (name: string) => rt.link(name)?.index ?? 0;
   return [

@@ -1,4 +1,4 @@
-// The one door to C: libc through koffi, loaded at first use so that importing src/kernel costs nothing.
+// All calls to C: libc through koffi, loaded at first use so that importing src/kernel costs nothing.
 // Every function here returns what libc returns; callers turn a negative result into an error with `lastErrno()`,
 // at once, before any other call. Only little-endian Linux is supported (x64 and arm64): the codecs write host order.
 import { createRequire } from 'node:module';
@@ -42,8 +42,8 @@ type AsyncCall = {
 let onSystemCall: ((name: string) => void) | undefined;
 
 /**
- * Tells `hook` before and after each call from now on, with its name: tests end the process there. Asked for before the
- * first call, in this thread; without it the calls are libc's own and cost nothing more.
+ * Calls `hook` with the name before and after each call from now on: tests end the process there. Must be set before
+ * the first call, in this thread; without a hook the calls are libc's own and cost nothing more.
  */
 export function watchSystemCalls(hook: (name: string) => void): void {
   onSystemCall = hook;

@@ -1,5 +1,5 @@
-// glibc's allocator, whose defaults suit threads that compete for it: each gets an arena of its own, and each arena keeps
-// what it needed at its peak. A Node process has six threads and little competition: 7 MB are kept for nothing.
+// Tunes glibc's allocator. By default each thread gets its own arena, and each arena keeps the memory of its peak. A
+// Node process has six threads and little contention, so 7 MB are kept for nothing.
 import { koffi } from './ffi.ts';
 
 /** malloc.h */
@@ -20,7 +20,7 @@ function malloc(): Malloc {
   return loaded;
 }
 
-/** Threads that allocate for the first time from now on share the arenas that there are. */
+/** Threads that allocate for the first time after this share the existing arenas. */
 export function shareArenas(): void {
   malloc().mallopt(M_ARENA_MAX, 1);
 }

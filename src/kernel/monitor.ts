@@ -1,6 +1,6 @@
 // Notifications of the kernel: links, addresses, routes, rules, neighbours, settings, connection tracking, nftables. The event
 // loop itself waits for the socket (koffi's handle over uv_poll), so that no thread is spent on it; a burst is read in
-// slices. Notifications are hints: `lost` says that the kernel dropped some, and that the reader must look for itself.
+// slices. Notifications are hints: `lost` says that the kernel dropped some, and that the reader must read the objects.
 import { koffi } from './ffi.ts';
 import { type Address, decodeAddress, RTM_DELADDR, RTM_NEWADDR } from './netlink/address.ts';
 import { Attributes } from './netlink/attribute.ts';
@@ -197,11 +197,11 @@ function watchSocket(
     }
   };
   const handle = koffi().node.poll(socket.fd, { readable: true }, () => {
-    // koffi calls back bare: work there would run no promise jobs and lose its exceptions.
+    // koffi calls back without Node's callback scope: promise jobs would not run and exceptions would be lost.
     if (!scheduled && !closed) setImmediate(read);
     scheduled = true;
   });
-  // What watches does not keep a process alive.
+  // A watch does not keep the process alive.
   handle.unref();
   watched.add(handle);
   return () => {

@@ -26,7 +26,7 @@ const MS_BIND = 0x1000;
 const MS_REC = 0x4000;
 const MS_SHARED = 1 << 20;
 const MNT_DETACH = 2;
-/** The path is a caller's: opening a FIFO would wait for its other end, and with it the whole process. */
+/** Non-blocking, since the path comes from a caller: opening a FIFO would block the whole process. */
 const OPEN_FLAGS = files.O_RDONLY | files.O_NONBLOCK | files.O_NOCTTY;
 const { EINVAL, ENOENT, EEXIST, ENAMETOOLONG } = constants.errno;
 
@@ -55,7 +55,7 @@ export class Netns implements Disposable {
   }
 }
 
-/** Opens a namespace by path; what is not a network namespace is refused with EINVAL. */
+/** Opens a network namespace by path; refuses any other file with EINVAL. */
 export function openNetns(path: string): Netns {
   let fd: number;
   try {
@@ -114,7 +114,7 @@ function inside<T>(before: Netns, ns: Netns, fn: () => T): T {
     return fn();
   } finally {
     here = before;
-    // A thread that cannot come back would do all later work in the wrong namespace: there is no safe way on.
+    // A thread that cannot come back would do all later work in the wrong namespace, so the process is aborted.
     if (c.setns(before.fd, CLONE_NEWNET) !== 0) {
       process.stderr.write(
         `cannot return from ${ns.path} to the own network namespace: errno ${lastErrno()}\n`,
@@ -177,7 +177,7 @@ export function createNetns(name: string): Netns {
   return openNetns(path);
 }
 
-/** A namespace without a name: it goes with the last descriptor, process or link that holds it. */
+/** A namespace without a name: it ends with the last descriptor, process or link that holds it. */
 export function createAnonymousNetns(): Netns {
   const c = libc();
   here ??= currentNetns();

@@ -1,5 +1,5 @@
 // The netfilter hot path of one namespace: elements of nftables sets and maps in atomic batches, and connection
-// tracking entries. Elements are applied all or none; the NetlinkError names the first that the kernel refused.
+// tracking entries. A batch of elements is applied as a whole or not at all; NetlinkError names the first refused one.
 // Structure (tables, chains, rules) is nftables.ts's.
 import { familyOf, type Ip } from '../base/ip.ts';
 import { ENOENT, NetlinkError } from './errors.ts';
@@ -76,7 +76,7 @@ export class NfNetlink implements Disposable {
     this.#socket = socket;
   }
 
-  /** Over anything that takes requests and answers them. */
+  /** Over any transport, such as the rehearsal's. */
   static over(transport: Transport): NfNetlink {
     return new NfNetlink(new NetlinkSocket(transport));
   }
@@ -109,8 +109,8 @@ export class NfNetlink implements Disposable {
   }
 
   /**
-   * Chains on the forward hook that drop all that reaches their end, or have a rule that drops all that reaches it. On a
-   * socket and pool threads of its own: beside many chains of others the kernel takes milliseconds to tell.
+   * Chains on the forward hook whose policy drops, or that have an unconditional drop rule. Uses its own socket and
+   * pool threads: with many foreign chains the kernel takes milliseconds.
    */
   async forwardDrops(): Promise<ForwardDrop[]> {
     using socket = this.#socket.sibling();
@@ -199,7 +199,7 @@ export class NfNetlink implements Disposable {
     });
   }
 
-  /** Walks until nobody waits. Never rejects: each failure goes to those whose walk it was. */
+  /** Walks until no request waits. Never rejects: a failed walk rejects the requests that it served. */
   async #forgetAll(): Promise<void> {
     await Promise.resolve(); // what is asked in one step shares the walk, and #walk is set before it is cleared
     while (this.#forgetting.length > 0) {
@@ -221,7 +221,7 @@ export class NfNetlink implements Disposable {
         for (const one of asked) one.reject(error);
       }
     }
-    // In the step that found the queue empty: who asks from now on starts a walk of his own.
+    // Cleared in the same step that found the queue empty, so that the next request starts a new walk.
     this.#walk = undefined;
   }
 
@@ -257,7 +257,7 @@ export class NfNetlink implements Disposable {
 type Forgetting = { ip: Ip; resolve: (count: number) => void; reject: (error: unknown) => void };
 type NamedEntry = ConntrackName & { named: Ip[] };
 
-/** Entries found stay found: one that a disturbed dump shows twice is one entry, by its id. */
+/** Entries are kept by id across a repeated dump, so that an entry that is listed twice counts once. */
 const noRestart = () => {};
 
 async function hasDropOfAll(socket: NetlinkSocket, chain: BaseChain): Promise<boolean> {
@@ -296,7 +296,7 @@ function searchRequests(ips: ReadonlySet<Ip>, entries: number): ByteWriter[] {
 }
 
 function keepName(found: Map<number, NamedEntry>, message: Message, ips: ReadonlySet<Ip>): void {
-  // Also after a filtered dump: an entry that does not name the address is never deleted on the kernel's word alone.
+  // Checked here after a filtered dump too: an entry that does not name the address is never deleted.
   const entry = decodeConntrack(message);
   if (!entry) return;
   const { orig, reply } = entry;
@@ -306,7 +306,7 @@ function keepName(found: Map<number, NamedEntry>, message: Message, ips: Readonl
   if (name) found.set(name.id, { ...name, named });
 }
 
-/** Returns how many were deleted; those that had gone by themselves are not counted. */
+/** Returns how many were deleted; entries that had already expired are not counted. */
 function deleteEntries(socket: NetlinkSocket, names: readonly ConntrackName[]): number {
   let gone = 0;
   for (let next = 0; next < names.length; ) {

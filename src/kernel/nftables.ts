@@ -117,7 +117,7 @@ export class Nft implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    // Whatever was asked before is answered before.
+    // Earlier requests are answered first.
     if (this.#isOwn) {
       await inTurn(async () => this.#direct?.free());
       this.#ns.close();

@@ -48,7 +48,7 @@ export type Address = {
   length: number;
   noPrefixRoute: boolean;
   scope: number;
-  /** IPv4: another address of its prefix on the link came before; when that one goes, this one may go with it. */
+  /** IPv4: the link has an earlier address of the same prefix; deleting that one may delete this one too. */
   secondary: boolean;
 };
 

@@ -1,5 +1,5 @@
-// Chains of nftables that the kernel calls (base chains), and whether a rule of one drops whatever it meets. Reading only:
-// for telling who stands in the way. Structure of our own goes through libnftables.
+// Base chains of nftables (called by the kernel), and whether a rule drops every packet that reaches it. Reads only,
+// to find foreign chains that drop pods' packets. Our own table is written through libnftables.
 import { Attributes, eachAttribute, putText } from './attribute.ts';
 import type { ByteWriter } from './bytes.ts';
 import { endMessage, type Message, NLM_F_DUMP } from './message.ts';
@@ -32,7 +32,7 @@ export function encodeChainDump(w: ByteWriter): void {
   endMessage(w, beginNetfilter(w, SUBSYSTEM_NFTABLES, NFT_MSG_GETCHAIN, NLM_F_DUMP, 0));
 }
 
-/** Null for a chain that only other chains call. `drops`: by its policy. */
+/** Null for a chain that is no base chain. `drops`: its policy is drop. */
 export function decodeBaseChain(message: Message): BaseChain | null {
   const attributes = new Attributes(message.bytes, message.start + NFGEN_LENGTH, message.end);
   const hook = attributes.nest(NFTA_CHAIN_HOOK)?.u32be(NFTA_HOOK_HOOKNUM);

@@ -1,6 +1,6 @@
 // Connection tracking entries (ctnetlink). Dumps are filtered by one address in one place of one direction, which the
-// kernel has done since 5.8 (CTA_FILTER); an entry is deleted by its own original tuple and id, so that a connection
-// that was made anew meanwhile is never taken for it.
+// kernel has done since 5.8 (CTA_FILTER); an entry is deleted by its original tuple and id, so that a new connection
+// with the same tuple is never deleted.
 import type { Ip } from '../../base/ip.ts';
 import { AF_INET, AF_INET6, afOf } from './address.ts';
 import { Attributes, beginNest, endNest, putBytes, putIp, putU32 } from './attribute.ts';
@@ -79,7 +79,7 @@ export type ConntrackEntry = {
   status: number;
   /** Unsigned. */
   mark: number;
-  /** Seconds until it goes by itself; absent in notifications of its end. */
+  /** Seconds until the entry expires; absent in notifications of its end. */
   timeout: number;
   zone: number;
   tcpState?: TcpState;

@@ -74,9 +74,9 @@ export type VethAdd = {
   /** At most 254 bytes: the kernel counts the NUL, and takes 255. */
   alias?: string;
   txqlen?: number;
-  /** Of each direction, at both ends. By default the kernel makes one for each CPU, and then shuts all but the first. */
+  /** Queues per direction, at both ends. By default the kernel makes one per CPU and disables all but the first. */
   queues?: number;
-  /** Where the link itself goes; the socket's namespace when absent. */
+  /** The link's namespace; the socket's when absent. */
   netns?: Netns;
   peer: { name: string; index?: number; mac?: Mac; mtu?: number; txqlen?: number; netns?: Netns };
 };
@@ -288,13 +288,13 @@ export function encodeLinkOp(w: ByteWriter, op: LinkOp): number {
     case 'link-del':
       return remove(w, whichLink(op), op.index === undefined ? op.name : undefined, undefined);
     case 'group-del':
-      // Group 0 is every link that nobody put in a group: never that.
+      // Group 0 holds all links without a group: never delete it.
       if (op.group === 0) throw new RangeError('group 0 is never deleted');
       return remove(w, 0, undefined, op.group);
   }
 }
 
-/** What the kernel says of a veth's end that leads to another namespace: what decodeLink reads. */
+/** A message about a veth whose peer is in another namespace, with the fields that decodeLink reads. */
 export function encodeVeth(
   w: ByteWriter,
   end: { index: number; name: string; mac: Mac; mtu: number; group: number; peerIndex: number },

@@ -50,7 +50,7 @@ export type NeighbourOp = {
   mac?: Mac;
   /** Default permanent. */
   state?: 'permanent' | 'reachable';
-  /** The kernel neither ages nor probes the entry: somebody outside knows it. */
+  /** The kernel neither ages nor probes the entry: user space maintains it (NTF_EXT_LEARNED). */
   extLearn?: boolean;
   /** Answer requests for this address on the link (proxy ARP or ND); no mac. */
   proxy?: boolean;

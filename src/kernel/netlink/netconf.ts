@@ -1,5 +1,5 @@
-// What the kernel tells of a link's IPv4 settings (RTM_NEWNETCONF, struct netconfmsg). Only some of the settings are told
-// of; the others (arp_ignore, src_valid_mark, …) change in silence.
+// Notifications of a link's IPv4 settings (RTM_NEWNETCONF, struct netconfmsg). The kernel sends them only for some
+// settings; others (arp_ignore, src_valid_mark, …) change without one.
 import { Attributes } from './attribute.ts';
 import type { Message } from './message.ts';
 
@@ -13,9 +13,9 @@ const NETCONFA_RP_FILTER = 3;
 const HEADER = 4;
 
 export type Netconf = {
-  /** Of the link; -1: `all`, -2: `default`. */
+  /** Index of the link; -1: `all`, -2: `default`. */
   index: number;
-  /** Absent when the message does not speak of it. */
+  /** Absent when the message does not contain it. */
   forwarding?: number;
   rpFilter?: number;
 };

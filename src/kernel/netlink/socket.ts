@@ -37,8 +37,8 @@ export class DumpInterrupted extends Error {
 }
 
 /**
- * The parts of one dump, told from leftovers of earlier ones by the sequence number. A dump is read to its end whatever
- * becomes of it: the kernel starts no other on the socket before.
+ * The parts of one dump; the sequence number separates them from leftovers of earlier dumps. A dump is always read to
+ * its end, even after an error: until then the kernel starts no other dump on the socket.
  */
 class DumpReader {
   readonly sequence: number;
@@ -47,7 +47,7 @@ class DumpReader {
   disturbed = false;
   /** The kernel's refusal, when there is one. */
   refusal: Acknowledgement | undefined;
-  /** What the reader of a part threw; thrown once the dump has ended. */
+  /** The error of a part's reader; thrown once the dump has ended. */
   #thrown: { error: unknown } | undefined;
 
   constructor(sequence: number, part: (message: Message) => void) {
@@ -79,7 +79,7 @@ class DumpReader {
     else if (answer.errno !== 0) this.refusal = answer;
   }
 
-  /** Call at the end. Throws what the dump of `what` met; false when it was disturbed and must be tried again. */
+  /** Call at the end. Throws the dump's error; false when the dump was disturbed and must be repeated. */
   isWhole(what: string): boolean {
     if (this.refusal) throw new NetlinkError({ op: `dump of ${what}`, index: 0, ...this.refusal });
     if (this.disturbed) return false;
@@ -108,7 +108,7 @@ export class NetlinkSocket implements Disposable {
     return this.#transport.fd;
   }
 
-  /** The socket's own port, by which notifications name who asked (Message.port); 0 until it has sent something. */
+  /** The socket's own port, which notifications of its changes carry (Message.port); 0 until it has sent something. */
   get port(): number {
     if (this.#port === 0) this.#port = this.#transport.port();
     return this.#port;
@@ -141,7 +141,7 @@ export class NetlinkSocket implements Disposable {
 
   #ensureSendRoom(length: number): void {
     if (length <= this.#sendRoom) return;
-    // One batch may take the room whole (netlink_sendmsg: EMSGSIZE otherwise).
+    // The send buffer must hold the whole batch (netlink_sendmsg: EMSGSIZE otherwise).
     this.#transport.makeSendRoom(length + 4096);
     this.#sendRoom = length;
   }
@@ -149,7 +149,7 @@ export class NetlinkSocket implements Disposable {
   /**
    * Sends the messages in `w` in one datagram and hands each refusal to `refused` with the message's place in the
    * batch. The kernel goes on after a refusal (nfnetlink batches aside, which it takes as a whole or not at all).
-   * With `echoed` it is asked to tell what the first message made.
+   * With `echoed` the kernel is asked to return the object that the first message made.
    */
   transact(
     w: ByteWriter,

@@ -1,5 +1,5 @@
-// The system calls behind a netlink socket: made in its namespace, then bytes out and in. It knows no message.
-// Calls answer a count, or a negative errno; opening fails with SyscallError and leaves no descriptor.
+// The system calls behind a netlink socket: opens it in its namespace, sends and receives bytes. It parses nothing.
+// Calls return a count or a negative errno; opening fails with SyscallError and leaves no descriptor.
 
 import { SyscallError } from '../errors.ts';
 import { intBytes, type Libc, lastErrno, libc } from '../ffi.ts';
@@ -31,7 +31,7 @@ export type SocketOptions = {
   strict?: boolean;
   /** Multicast groups to listen to. */
   groups?: readonly number[];
-  /** For one batch and its answers: the kernel's default buffer holds those, and no dump is asked for. */
+  /** A socket for one batch without dumps: the kernel's default buffer holds the answers. */
   brief?: boolean;
 };
 
@@ -48,7 +48,7 @@ export interface Transport {
   makeSendRoom(length: number): void;
   /** The port that the kernel knows the socket by; 0 until it has sent something. Throws SyscallError. */
   port(): number;
-  /** A new one of the same protocol in the same namespace, which may have lost all other names meanwhile. */
+  /** A new socket of the same protocol in the same namespace, even if that namespace has no name any more. */
   sibling(options: Omit<SocketOptions, 'ns'>): Transport;
   close(): void;
 }
@@ -65,7 +65,7 @@ function setOption(fd: number, level: number, name: number, value: number): void
   }
 }
 
-/** A socket without a port of its own counts as the kernel's, to which notifications are not sent. */
+/** Port 0 is the kernel's: a socket that has no port yet receives no notifications. */
 function bindAnyPort(fd: number): void {
   const address = new Uint8Array(12);
   new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
