@@ -29,7 +29,7 @@ export async function resolveLab(options: LabOptions): Promise<string> {
   return up[0] ?? (known.length === 1 ? known[0]! : 'default');
 }
 
-/** Labs are root's: another user is told so, and nothing else. */
+/** Only root may use labs: another user gets this error and nothing else. */
 export function needAccess(root: string = RUN_ROOT): void {
   try {
     accessSync(root, constants.R_OK | constants.X_OK);

@@ -1,6 +1,6 @@
-// What a command writes: tables and sentences for people, JSON for scripts, progress for whoever watches. Colour and the
+// What a command writes: tables and sentences for people, JSON for scripts, progress on a terminal. Colour and the
 // redrawn line only on a terminal; NO_COLOR (no-color.org) turns colour off. A reader that has seen enough (head) ends the
-// command silently; an answer that cannot be written is OUTPUT_LOST; what nobody reads on stderr stops nothing.
+// command silently; an answer that cannot be written is OUTPUT_LOST; an unread stderr stops nothing.
 import { writeSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
 import { LabError } from '../lab/daemon/errors.ts';

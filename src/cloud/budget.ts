@@ -13,7 +13,7 @@ type Bucket = { readonly perSecond: number; readonly burst: number };
 /** Calls per second and at once. The largest type is filled with 15 ENIs by about 60 changes. */
 const READS: Bucket = { perSecond: 5, burst: 40 };
 const CHANGES: Bucket = { perSecond: 5, burst: 40 };
-/** Share of a bucket that is left to those who are more urgent. */
+/** Share of a bucket that is reserved for more urgent calls. */
 const LEFT_TO_OTHERS: Readonly<Record<Urgency, number>> = { pod: 0, warm: 0.25, clean: 0.5 };
 const RANK: Readonly<Record<Urgency, number>> = { pod: 0, warm: 1, clean: 2 };
 /** Longest wait for a token (ms). */

@@ -1,5 +1,5 @@
 // The cloud as the allocator sees it: a dozen EC2 actions, values in and values out, addresses already integers.
-// Whoever implements the port throws CloudError: it keeps EC2's own code and text and carries the typed cause.
+// Implementations throw CloudError, which keeps EC2's own code and text and carries the typed cause.
 import type { Cause } from '../base/causes.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Cidr, Ipv4, Ipv6 } from '../base/ip.ts';

@@ -29,7 +29,7 @@ export function parseArgs(text: string): ReadonlyMap<string, string> {
   return args;
 }
 
-/** Refuses keys that nobody here knows, unless told to ignore them. The plugin leaves this to the agent. */
+/** Refuses unknown keys unless IgnoreUnknown is set. The plugin leaves this to the agent. */
 export function checkArgs(args: ReadonlyMap<string, string>): void {
   const ignore = (args.get('IgnoreUnknown') ?? '0').toLowerCase();
   if (!['0', '1', 'true', 'false'].includes(ignore)) {

@@ -1,4 +1,4 @@
-// CNI error objects: written from our typed causes, read from whatever plugin answered.
+// CNI error objects: written from our typed causes, read from any plugin's answer.
 // `msg` begins with the cause's name and a colon; `details` is JSON text.
 import { type Cause, findCauses } from '../base/causes.ts';
 import type { PodwayError } from '../base/errors.ts';

@@ -15,7 +15,7 @@ const MAX_QUEUE = 200;
 /** As the spam filter of client-go: 25 at once per object, then one in five minutes. */
 const BURST = 25;
 const REFILL_MS = 300_000;
-/** A repeat within this time is only counted and goes with the next one that is sent. */
+/** A repeat within this time is only counted; the count is sent with the next Event. */
 const REPEAT_MS = 5_000;
 
 type Known = { name: string; namespace: string; count: number; first: string; sent: number };

@@ -41,7 +41,7 @@ export function explainCommand(): Command {
     );
 }
 
-/** CNI's "try again later"; every other number lasts until somebody acts. */
+/** CNI's "try again later"; every other code lasts until an operator acts. */
 const TRY_AGAIN = 11;
 
 /** `CNI_11`, `CNI_999`: what a pod shows whose chain failed with a number and without a cause of ours. */

@@ -1,12 +1,12 @@
-// Bounds on the connections of a server, for each caller and in all, so that no caller takes them all. A caller beyond its
-// bound loses its own oldest connections that carry no request, first those that never carried one, but none that is so
-// young that its request may be on its way: a pod that opens hundreds at once and says nothing does not keep out the node
-// whose address it has. What carries a request is never cut for another. At the hard bound there is no grace, and where
-// all carry requests the new connection is refused.
+// Bounds on a server's connections, per caller and in all, so that no caller takes them all. A caller beyond its bound
+// loses its own oldest connections without a request, first those that never had one. Connections younger than GRACE_MS
+// are spared, since their request may be on its way; so a pod that opens hundreds of idle connections does not lock out
+// its node, which has the same address. A connection with a request is never cut. At the hard bound there is no grace,
+// and when all connections have requests the new one is refused.
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** Connections of one caller, and in all; for as long as GRACE_MS both may be exceeded HARD times. */
+/** Connections of one caller, and in all; for GRACE_MS both may be HARD times as many. */
 export type Bounds = { each: number; all: number };
 const HARD = 16;
 /** A request follows its connection within this, also on a busy machine. */

@@ -1,5 +1,5 @@
-// The command line's side of the control socket. Fails with LabError: LAB_NOT_UP when nobody listens, else the code,
-// sentence and next step that the daemon answered.
+// The command line's side of the control socket. Fails with LabError: LAB_NOT_UP when no daemon listens, else the code,
+// sentence and next step of the daemon's answer.
 import { existsSync } from 'node:fs';
 import http from 'node:http';
 import { dirname } from 'node:path';

@@ -174,7 +174,7 @@ function gatewayOf(status: LabStatus, lab: OpenLab, node: NodeView): string {
   return formatIp(addToIp(parseCidr(cidr).ip, 1));
 }
 
-/** Two servers on the first node, one on the second: what runs is used, what lacks is made. */
+/** Two servers on the first node, one on the second: running pods are used, missing ones are made. */
 async function enoughPods(
   lab: OpenLab,
   nodes: NodeView[],
@@ -246,7 +246,7 @@ type Answer = {
   streamUs?: number;
 };
 
-/** Somebody's chain that drops what a node forwards, as a sentence. */
+/** A sentence for a foreign chain that drops packets that a node forwards. */
 async function obstacleOn(nodes: NodeView[]): Promise<string | undefined> {
   for (const node of nodes) {
     using netns = openNetns(node.netnsPath);

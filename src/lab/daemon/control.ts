@@ -28,7 +28,7 @@ export class Control {
   #opening: Promise<OpenLab> | undefined;
   #open: OpenLab | undefined;
   #building: Promise<unknown> = Promise.resolve();
-  /** `lab up`s that are at work. */
+  /** Number of `lab up`s in progress. */
   #builders = 0;
   #state: 'empty' | 'starting' | 'up' = 'empty';
   onExit: () => void = () => {};
@@ -38,7 +38,7 @@ export class Control {
     this.#log = log;
   }
 
-  /** Opens a lab that was there before. A failure is told to the next `lab up`. */
+  /** Opens a lab that has a record. The next `lab up` gets its failure. */
   resume(): void {
     this.#record = readRecord(this.#paths.record);
     if (this.#record) this.#openNow(this.#record).catch(() => {});
@@ -134,7 +134,7 @@ export class Control {
         this.#state = 'up';
       },
       (error: unknown) => {
-        // What was opened half is in this process and ends with it, once the caller has been told.
+        // A half opened lab ends with this process, which exits after it has answered the caller.
         this.#log.error({ err: error }, 'the lab does not open');
         setTimeout(() => this.onExit(), TELL_MS);
       },

@@ -73,7 +73,7 @@ export class Endpoints {
     return server;
   }
 
-  /** The caller is the instance that the packets came from; who is nobody's gets no answer. */
+  /** The caller is the instance that the packets came from; a caller that is no instance gets no answer. */
   #imds(vpc: VpcService, fabric: Fabric): http.Server {
     const { log } = this.#parts;
     const server = serving(log, async (request, response) => {
@@ -84,7 +84,7 @@ export class Endpoints {
         setTtl(socket, token ? hopLimit : USUAL_TTL);
       await vpc.imdsHandler(request, response, { instanceId: from.instanceId, beforeAnswer });
     });
-    // The address that it is called at names the caller's ENI.
+    // The destination address of the connection identifies the caller's ENI.
     const bounds = { each: MAX_OF_CALLER, all: MAX_CONNECTIONS };
     boundCallers(server, (socket) => socket.localAddress ?? '', bounds);
     return server;

@@ -1,5 +1,5 @@
-// `ipam show` and `ipam check`: each node's agent tells its own over its introspection socket; what only the lab sees
-// from outside (an address on two nodes, a sandbox without pod, a pod without sandbox) is compared here.
+// `ipam show` and `ipam check`: asks each node's agent over its introspection socket, and compares here what only the
+// lab sees (an address on two nodes, a sandbox without pod, a pod without sandbox).
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
@@ -99,7 +99,7 @@ export async function waitingCause(
 
 type Waiting = { pod?: string; cause: { code: string; message: string } };
 
-/** An agent that was killed before it heard of the pod's name knows only the container: the lab knows both. */
+/** Adds the pod's name where the agent knows only the container, because it was killed before it learned the name. */
 function withPod(lab: OpenLab, address: IpamNode['enis'][number]['addresses'][number]) {
   if (address.pod || !address.containerId) return address;
   const pod = lab.store
@@ -125,7 +125,7 @@ export async function checkIpam(lab: OpenLab): Promise<IpamCheck> {
   return { ok: differences.length === 0, differences };
 }
 
-/** A pod's address is its own until its DEL, also when EC2 has taken it: that is the agent's to tell. */
+/** A pod keeps its address until its DEL even when EC2 has taken it; the agent reports that case. */
 const heldOf = (node: IpamNode): IpamAddress[] =>
   [...node.enis.flatMap((eni) => eni.addresses), ...(node.astray ?? [])].filter(
     (each) => each.state === 'held' || each.containerId !== undefined,
@@ -165,7 +165,7 @@ export function compareWithApi(shown: IpamNode[], sandboxes: Sandboxes): Differe
       .map(({ sandbox }) => sandbox!.containerId),
   );
   for (const [ip, { node, containerId }] of held) {
-    // Attachments made without the API (cnitool, `podway cni add`) have no pod and are nobody's leak.
+    // Attachments made without the API (cnitool, `podway cni add`) have no pod and are no leak.
     const pod = shown
       .flatMap((each) => each.enis.flatMap((eni) => eni.addresses))
       .find((each) => each.ip === ip)?.pod;

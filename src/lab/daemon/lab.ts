@@ -33,7 +33,7 @@ export type OpenLab = {
   build(progress: (text: string) => void): Promise<void>;
   /** Resolves when fabric and nodes are as the VPC is now. */
   followed(): Promise<void>;
-  /** Lets go of everything; nodes, pods and packets go on. */
+  /** Closes everything of this process; nodes, pods and packets go on. */
   close(): Promise<void>;
 };
 
@@ -80,7 +80,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     const state = vpc.state();
     await cluster.leave(state);
     await fabric.apply(state);
-    // An agent is started when there is somebody whom it can ask.
+    // Agents are started after the servers that they ask.
     if (listening) await cluster.settle(state);
   });
   // Before anybody can call: agents that outlived the last daemon ask as soon as it listens.

@@ -1,5 +1,5 @@
 // One daemon per lab: an exclusive transaction on a SQLite file holds a lock that the kernel drops when the process
-// dies, whatever killed it, and that no child inherits (fcntl locks belong to the process).
+// dies for any reason, and that no child inherits (fcntl locks belong to the process).
 // A lock on a file that is no longer the lab's (a `lab down` removed it meanwhile) is no lock.
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';

@@ -1,6 +1,6 @@
-// The mark of one lab from its first file to its last: a name and a number of its own, in a file of the lab's folder and
-// in the environment of every process that the lab starts. `lab down` ends what bears it, in whatever namespace it is.
-// A lab of the same name on another machine, or in a container of this one, has another mark.
+// The mark of one lab: its name and a unique number, in a file of the lab's folder and in the environment of every
+// process that the lab starts. `lab down` ends all processes with the mark, in any namespace. A lab of the same name
+// on another machine, or in a container of this one, has another mark.
 import { randomUUID } from 'node:crypto';
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { LabPaths } from './paths.ts';

@@ -1,5 +1,5 @@
-// Where a lab keeps what: one folder per lab under /run/podway/labs, and the names of its network namespaces, which no
-// other lab's can equal, however alike the labs' names are.
+// A lab's paths: one folder per lab under /run/podway/labs, and the names of its network namespaces, which differ from
+// every other lab's even if the labs' names are similar.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { labOfNetns, netnsName } from '../fabric/names.ts';

@@ -54,7 +54,7 @@ export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
       }),
     del: ({ containerId, netnsPath: netns, namespace, name, uid }) =>
       typed(async () => {
-        // The node's namespace is gone: so is everything of the node that DEL could undo.
+        // The node's namespace is gone, and with it everything that DEL could undo.
         if (!existsSync(netnsPath(nodeNetns))) return;
         const args = podArgs(namespace, name, uid, containerId);
         await delNetworkList(list(), {
@@ -113,7 +113,7 @@ async function typed<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** 11 is CNI's "try again later"; every other number lasts until somebody acts. */
+/** 11 is CNI's "try again later"; every other code lasts until an operator acts. */
 const TRY_AGAIN = 11;
 
 export function failureOf(error: unknown): PodFailure {

@@ -1,5 +1,5 @@
-// Processes by identity (pid and start time, so that a reused pid is nobody) and by network namespace. All that the lab
-// starts is detached and outlives the daemon; what is found here again is adopted or ended, never guessed by name.
+// Finds processes by identity (pid and start time, so that a reused pid does not match) and by network namespace. The
+// lab's processes are detached and outlive the daemon; they are adopted or ended by identity, never by name.
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -66,7 +66,7 @@ export function processesInNamespaces(paths: string[]): ProcessId[] {
     try {
       inodes.add(`net:[${statSync(path).ino}]`);
     } catch {
-      // Not there: nobody can be in it by this name.
+      // The namespace does not exist, so no process can be in it.
     }
   }
   if (inodes.size === 0) return [];

@@ -1,5 +1,5 @@
-// What a server says to a connection that never made a request: nothing when not a byte came, as AWS's metadata service
-// does; 408 or 400 when a request was begun and did not end or could not be read. The connection ends either way.
+// A server's answer to a connection without a whole request: none when no byte came, as AWS's metadata service does;
+// 408 or 400 when a request was begun and did not end or could not be read. The connection ends either way.
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 

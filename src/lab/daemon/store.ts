@@ -7,7 +7,7 @@ import type { ClusterStore } from '../cluster/nodes/store.ts';
 
 const isGone = (error: unknown): boolean => error instanceof ApiError && error.code === 404;
 
-/** What another wrote in between is read again; more tries than this mean a defect. */
+/** After a conflicting write the object is read again; more tries than this mean a defect. */
 const CONFLICT_TRIES = 5;
 
 export function clusterStore(api: KubeApi, now: () => number = Date.now): ClusterStore {
@@ -15,7 +15,7 @@ export function clusterStore(api: KubeApi, now: () => number = Date.now): Cluste
   const pod = (namespace: string, name: string) =>
     (store.find(pods, name, namespace) as Pod | null) ?? undefined;
 
-  /** Everything here is synchronous inside the store; a missing object is nobody's failure. */
+  /** Everything here is synchronous inside the store; a missing object is no failure. */
   const ifThere = (work: () => void): Promise<void> => {
     try {
       work();

@@ -1,7 +1,7 @@
-// `lab down`: removes a lab whatever state it is in. Asks the daemon to let go (ends it when it does not), then, with
-// nobody working against it: the processes that bear the lab's mark or are in its namespaces, the namespaces with all
-// that is in them, the folder. Each step is safe to repeat; the folder goes last, as it is the map. A second `lab down`
-// at the same time waits for the first and finds nothing.
+// `lab down`: removes a lab in any state. Asks the daemon to stop (kills it otherwise) and then removes, in this order:
+// processes with the lab's mark or in its namespaces, the namespaces with their contents, the folder. Each step is safe
+// to repeat; the folder is last, since it lists the rest. A second `lab down` at the same time waits for the first and
+// finds nothing.
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -59,7 +59,7 @@ async function removeNamespaces(lab: string, names: string[]): Promise<boolean> 
   return names.length > 0;
 }
 
-/** Names that the folder has on record. Of a lab of an earlier version they are all that tells its namespaces. */
+/** Namespace names recorded in the folder. A lab of an earlier version can be identified only by them. */
 function namedInFolder(paths: LabPaths): string[] {
   const journal = openSandboxJournal(paths.pods);
   const pods = journal.list().filter((record) => !record.hostNetwork);
@@ -87,7 +87,7 @@ async function endDaemon(paths: LabPaths): Promise<{ release(): void } | 'gone'>
   throw new LabError('LAB_BUSY', `another process holds lab ${paths.lab}`, 'try again in a moment');
 }
 
-/** The lock's file goes last, still held: who takes it before is waited for by nobody, who comes later finds nothing. */
+/** Removes the lock's file last, while the lock is held: a later `lab down` finds nothing. */
 function removeFolder(paths: LabPaths): void {
   const lock = basename(paths.lock);
   for (const entry of readdirSync(paths.root)) {

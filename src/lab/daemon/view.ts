@@ -52,7 +52,7 @@ export function podMessage(pod: Pod, node?: Node): PodMessage | undefined {
   return late && { code: late.code, text: `node ${node!.metadata.name}: ${late.text}` };
 }
 
-/** Pods that are not the lab's scheduler's: one that names a node itself, and one that names another scheduler. */
+/** Pods that the lab's scheduler does not place: they name a node or another scheduler. */
 function unplaced({ spec, status }: Pod, node: Node | undefined): PodMessage | undefined {
   if (node || (status?.phase ?? 'Pending') !== 'Pending') return undefined;
   if (spec.nodeName) return { code: 'NO_SUCH_NODE', text: `there is no node ${spec.nodeName}` };

@@ -1,7 +1,7 @@
 // The only file that changes the router: brings the kernel from one set of entries to another.
 // Order: links come first and are down at the guest's end; then nft in one transaction, so that nobody sends unjudged;
 // then neighbours, forwarding entries and routes; then links leave, in one group; last the guests boot.
-// Every step can be done again after any step was cut off: `observe` tells what is left to do.
+// After a kill in any step all steps can be repeated: `observe` finds what is left to do.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ip } from '../../base/ip.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
@@ -44,7 +44,7 @@ import { connectInternet, type Space, type Spaces } from './spaces.ts';
 const LEAVING = 0x50ff;
 /** More elements than this go as text through libnftables, off the main thread, and not as one netlink batch. */
 const BATCH_ELEMENTS = 1000;
-/** The kernel had done it already: its object left with a link, or with the process that was killed. */
+/** Errors that mean that it was already done: the object went with a link, or a killed process had removed it. */
 const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL']);
 
 /** Called between steps; tests cut the process off there. */
@@ -62,7 +62,7 @@ export class Applier {
     this.#fault = fault;
   }
 
-  /** Reads the kernel and makes it say what the entries say, whatever it says now. */
+  /** Reads the kernel and makes it match the entries from any state. */
   async converge(entries: Entries): Promise<void> {
     await this.#reopen(entries);
     const { space } = this.#router!;
@@ -72,7 +72,7 @@ export class Applier {
     await this.#step(observed, entries, true);
   }
 
-  /** From what the last call left to what should be. */
+  /** Applies the difference between the last call's entries and the new ones. */
   async change(from: Entries, to: Entries): Promise<void> {
     await this.#step(from, to, false);
   }

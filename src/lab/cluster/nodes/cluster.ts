@@ -22,7 +22,7 @@ export const SERVER_PORT = 8080;
 
 export type ClusterDeps = LabNodeDeps & {
   podLimit(instanceType: string): number;
-  /** For which life each namespace was made. */
+  /** The instance life (see lifeOf) that each namespace was made for. */
   lives(): ReadonlyMap<string, string>;
 };
 
@@ -33,7 +33,7 @@ export class Cluster {
   readonly #deps: ClusterDeps;
   readonly #nodes = new Map<string, LabNode>();
   readonly #servers = new Map<string, Server>();
-  /** The instances as `leave` last saw to them. */
+  /** The instances of the last `leave`. */
   #left = '';
   #watch: { close(): void } | undefined;
   #scheduling = false;
@@ -44,14 +44,14 @@ export class Cluster {
     this.#deps = deps;
   }
 
-  /** After the first `settle`: pods of a node that is not there by then are ended by nobody. */
+  /** True after the first `settle`: pods whose node does not exist by then have no runner to end them. */
   start(): void {
     this.#watch = this.#deps.store.watch((change) => {
       if (change.kind === 'Pod') {
         const { nodeName } = change.object.spec;
         const node = nodeName === undefined ? undefined : this.node(nodeName);
         node?.runner.see(change.type, change.object);
-        // Nobody would ever end it: its node is not there.
+        // The pod's node does not exist, so no runner would end it.
         if (nodeName && !node && change.type !== 'DELETED' && change.object.metadata.deletionTimestamp)
           this.#orphan(change.object);
       }
@@ -80,8 +80,8 @@ export class Cluster {
   }
 
   /**
-   * Ends all of instances that no longer run, or whose life is over (a reboot), while the fabric still has their links.
-   * Also what an earlier daemon was killed over: the fabric's own record tells for which life a namespace was made.
+   * Ends everything of instances that stopped or rebooted, while the fabric still has their links. Also finishes such work
+   * of a killed daemon: the fabric's record says for which life a namespace was made.
    */
   async leave(newest: VpcState): Promise<void> {
     const state = placed(newest);
@@ -151,7 +151,7 @@ export class Cluster {
     supervisor.start();
   }
 
-  /** Drops folders of pods that no object and no record of a sandbox knows any more: left by a kill. */
+  /** Drops folders, left by a kill, of pods without an API object and without a sandbox record. */
   sweepFolders(): void {
     const journal = openSandboxJournal(this.#deps.paths.pods);
     const known = new Set([
@@ -185,7 +185,7 @@ export class Cluster {
     };
   }
 
-  /** Somebody deleted the Node of an instance that runs: its kubelet, which we are, registers it anew. */
+  /** The Node of a running instance was deleted: registers it again, as its kubelet would. */
   #comeBack({ metadata }: Node): void {
     this.node(metadata.name ?? '')
       ?.register()
@@ -200,7 +200,7 @@ export class Cluster {
       .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'pod of a missing node not removed'));
   }
 
-  /** One pass at a time; what changes meanwhile asks for another. */
+  /** One pass at a time; a change during a pass makes another pass follow. */
   #schedule(): void {
     if (this.#detached) return;
     if (this.#scheduling) {

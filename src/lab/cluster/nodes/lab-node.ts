@@ -112,13 +112,13 @@ export class LabNode {
     writeNodeFiles(input);
     await this.#deps.store.putNode(nodeObject(this.#facts));
     this.#agent.start();
-    // An agent that outlived the last daemon serves: the node never stopped being ready.
+    // An agent that outlived the last daemon still serves, so the node stays ready.
     if (this.#agent.adopted) this.#failure = await this.#askStatus();
     await this.#writeStatus();
     this.runner.start(pods);
   }
 
-  /** Puts the Node object anew, with what is known of the node. */
+  /** Writes the Node object again from the node's present values. */
   async register(): Promise<void> {
     await this.#deps.store.putNode(nodeObject(this.#facts));
     await this.#writeStatus();

@@ -1,5 +1,5 @@
-// The seam to the CNI chain of a node: what the runner asks of it, and how a failure of it becomes a pod's cause.
-// Fulfilled by daemon/pod-network.ts with the runtime side of src/cni.
+// The runner's interface to a node's CNI chain, and the mapping of its failures to a pod's cause. Implemented by
+// daemon/pod-network.ts with the runtime side of src/cni.
 import type { Pod } from '../../../kube/types.ts';
 import type { PodFailure } from './pod-status.ts';
 

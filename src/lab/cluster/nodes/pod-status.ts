@@ -21,7 +21,7 @@ export function condition(
 
 type Inputs = { pod: Pod; hostIp: string; now: number };
 
-/** A pod whose sandbox is being made, or failed to be. `restarts`: of the process that is to come, where it is known. */
+/** A pod whose sandbox is being made, or could not be made. `restarts`: count for the next process, if known. */
 export function waitingStatus(
   { pod, hostIp, now }: Inputs,
   failure?: PodFailure,
@@ -37,7 +37,7 @@ export function waitingStatus(
   };
 }
 
-/** A pod whose sandbox stands; the process runs, waits for its restart, or ended for good. */
+/** A pod with a sandbox; its process runs, waits for its restart, or has ended for good. */
 export function sandboxStatus(inputs: Inputs, sandbox: SandboxRecord): PodStatus {
   const { exit } = sandbox;
   if (sandbox.process !== undefined) {
@@ -66,7 +66,7 @@ export function sandboxStatus(inputs: Inputs, sandbox: SandboxRecord): PodStatus
 /** How often the pod's container was started again, by its last status: it outlives the sandbox. */
 export const restartsOf = (pod: Pod): number => pod.status?.containerStatuses?.[0]?.restartCount ?? 0;
 
-/** True when the pod's restart policy leaves its ended process ended. */
+/** True when the pod's restart policy does not restart its ended process. */
 export function isFinal(sandbox: SandboxRecord): boolean {
   if (sandbox.exit === undefined) return false;
   return (
@@ -157,7 +157,7 @@ function assemble(
       say('Ready', ready, notReady),
       say('ContainersReady', ready, notReady),
       say('PodScheduled', true),
-      // Those of others, such as an agent's, are not the runner's to drop.
+      // Conditions that others set, such as the agent, are kept.
       ...(before ?? []).filter((each) => !OWN_CONDITIONS.includes(each.type)),
     ],
     hostIP: hostIp,

@@ -1,5 +1,5 @@
-// What a power-off leaves of an instance, and what nothing leaves of one that is gone. Works from the disk, the kernel and
-// the API alone, so that it ends also what an earlier daemon was killed in the middle of. Each step can be done again.
+// Ends an instance's sandboxes and records after a power-off or a termination. Reads only the disk, the kernel and the
+// API, so that it also finishes the work of a killed daemon. Each step can be repeated.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Pod } from '../../../kube/types.ts';

@@ -29,7 +29,7 @@ const RESTART_PAUSE_MS = 1000;
 const MAX_RESTART_PAUSE_MS = 60_000;
 const ADOPTED_POLL_MS = 500;
 const EVENT_EVERY_MS = 10_000;
-/** Longest that a node that stops waits for what it has begun: its agent and its pods' processes are ended by then. */
+/** Longest wait (ms) of a stopping node for work in progress: its agent and its pods' processes have ended by then. */
 const HALT_MS = 10_000;
 
 type Entry = {
@@ -85,7 +85,7 @@ export class PodRunner {
       const entry = this.#entry(uid);
       entry.pod = pod;
       if (pod.metadata.deletionTimestamp) entry.abort?.abort(new Error('the pod is being deleted'));
-      // Our own status writes come back here and change nothing that we act on.
+      // Our own status writes also arrive here; they change no field that the runner acts on.
       if (before && before.metadata.deletionTimestamp === pod.metadata.deletionTimestamp) return;
     }
     this.#kick(uid);
@@ -102,7 +102,7 @@ export class PodRunner {
     for (const entry of this.#entries.values()) clearTimeout(entry.timer);
   }
 
-  /** The instance stops: nothing new begins, and what has begun comes to an end before this returns. */
+  /** The instance stops: starts no new work and returns when work in progress has ended. */
   async halt(): Promise<void> {
     this.detach();
     for (const entry of this.#entries.values()) entry.abort?.abort(new Error('the node stops'));
@@ -230,7 +230,7 @@ export class PodRunner {
   async #tend(uid: string, entry: Entry, pod: Pod, sandbox: SandboxRecord): Promise<void> {
     const deps = this.#deps;
     if (sandbox.process && !isAlive(sandbox.process)) {
-      // Ended while nobody of us was its parent: the code is lost.
+      // The process ended while it was not our child, so its exit code is lost.
       if (entry.adopted) noteExit(deps, sandbox, { code: 137 });
       else return;
     }

@@ -1,6 +1,6 @@
-// What a node runner has made for pods, on disk before it is made: one folder per pod uid with `sandbox.json` and the
-// pod's log. Invariant: a namespace, an attachment or a process of a pod exists only while its record does, so that a
-// runner that was killed at any point finds all of it again.
+// Records on disk what a node runner makes for pods, before it makes it: one folder per pod uid with `sandbox.json` and
+// the pod's log. Invariant: a namespace, attachment or process of a pod exists only while its record does, so that a
+// runner finds all of them again after a kill.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PodSpec } from '../../../kube/types.ts';

@@ -1,5 +1,5 @@
-// One sandbox: its namespace, its attachment by the CNI chain, its process. Each step is recorded before it is done and
-// each is undone by `endSandbox`, whatever part of it exists: it is the only way down, also after a kill -9.
+// One sandbox: its namespace, its attachment by the CNI chain, its process. Each step is recorded before it is done.
+// Only `endSandbox` undoes them; it works on any part of a sandbox, also after a kill -9.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, rmSync } from 'node:fs';
@@ -63,7 +63,7 @@ export async function makeSandbox(
   deps.journal.save(record);
   if (record.hostNetwork) record.ips = [deps.hostIp];
   else {
-    // Its name keeps it: a descriptor left open here would keep it, and the links in it, after the pod.
+    // The name keeps the namespace alive; an open descriptor would keep it and its links after the pod's end.
     createNetns(record.netns).close();
     setLoopbackUp(record.netns);
     const { ips } = await deps.network.add(
@@ -150,7 +150,7 @@ export async function stopProcess(record: SandboxRecord, graceSeconds = DEFAULT_
   delete record.process;
 }
 
-/** What a pod's process started and left behind: on the host network it is told from others by its environment. */
+/** Processes that a pod's process left behind; on the host network they are found by their environment. */
 export async function endLeft(record: SandboxRecord): Promise<void> {
   const left = record.hostNetwork
     ? processesWith(CONTAINER, record.containerId)
@@ -176,7 +176,7 @@ export async function endSandbox(
   dropNamespace(record.netns);
 }
 
-/** The sandbox of a node without power: no DEL, for there is nobody to answer it before the next boot. */
+/** Ends the sandbox of a node without power, without DEL: no agent can answer before the next boot. */
 export async function dropSandbox(record: SandboxRecord): Promise<void> {
   if (record.process) await endProcess(record.process, 0);
   if (record.hostNetwork) return;

@@ -8,11 +8,11 @@ const active = (pod: Pod): boolean => pod.status?.phase !== 'Succeeded' && pod.s
 const isReady = (node: Node): boolean =>
   node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') === true;
 
-/** True for a pod that has no node and is ours to place; one that names another scheduler is that one's. */
+/** True for a pod without a node that names no other scheduler. */
 export const isWaiting = ({ spec, metadata }: Pod): boolean =>
   !spec.nodeName && !metadata.deletionTimestamp && (spec.schedulerName ?? OWN_SCHEDULER) === OWN_SCHEDULER;
 
-/** True when a taint of the pod's node evicts it. A toleration holds for good here, whatever its seconds. */
+/** True when a taint of the pod's node evicts it. A toleration never expires here: its seconds are ignored. */
 export function isEvicted(pod: Pod, nodes: Node[]): boolean {
   const node = nodes.find((each) => each.metadata.name === pod.spec.nodeName);
   if (!node || pod.metadata.deletionTimestamp || !active(pod)) return false;
