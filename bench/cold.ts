@@ -33,7 +33,7 @@ instances:
   - { name: ${NODE}, type: m5.4xlarge, subnet: a, agent: none }
 `;
 
-/** 0 while nobody listens. */
+/** 0 while no process listens. */
 function ask(socketPath: string, path: string): Promise<{ status: number; text: string }> {
   return new Promise((resolve) => {
     const asked = request({ socketPath, path }, (answer) => {

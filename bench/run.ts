@@ -42,7 +42,7 @@ export function runAsync(
         else resolve(stdout);
       },
     );
-    // A program that reads nothing may be gone before it is told so.
+    // A program that does not read its input may have ended before the write.
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(input ?? '');
   });

@@ -31,7 +31,7 @@ const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`);
 const names = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
 const PLACES = { lab: '/run/podway/labs', namespace: '/run/netns' } as const;
 
-/** What tests made whose processes live, or live no more. */
+/** Names of labs or namespaces that tests made and whose test process lives (`alive`) or has ended. */
 const madeBy = (kind: keyof typeof NAMES, alive: boolean): string[] =>
   names(PLACES[kind]).filter((name) => {
     const pid = makerOf(kind, name);
@@ -58,7 +58,7 @@ export function sweep(): string[] {
   return swept;
 }
 
-/** Blocks until whoever holds the other end of standard input is gone. */
+/** Blocks until the process at the other end of standard input has ended. */
 function untilInputEnds(): void {
   const buffer = Buffer.alloc(64);
   for (;;) {

@@ -24,7 +24,7 @@ const node = process.execPath;
 const sweeper = join(root, 'tools/sweep.ts');
 if (isRoot) {
   spawnSync(node, [sweeper], { stdio: 'inherit' });
-  // In a session of its own, so that it outlives whatever ends this run.
+  // Runs in its own session, so that a signal that ends this run does not end it.
   const atEnd = spawn(node, [sweeper, '--at-end'], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
   atEnd.unref();
   (atEnd.stdin as Socket).unref();

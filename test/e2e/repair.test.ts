@@ -9,7 +9,7 @@ import { assertAnswer, downAll, Lab } from './lab.ts';
 
 /** Well below the interval at which everything is compared anyhow. */
 const AT_ONCE_MS = 4_000;
-/** Settings that nobody tells of are compared every five seconds. */
+/** Settings without a kernel notification are compared every five seconds. */
 const SILENT_MS = 15_000;
 /** Enough free addresses for a second ENI. */
 const lab = new Lab('repair', ['--nodes', '1', '--set', 'cooldown=0s', '--set', 'warm=14']);

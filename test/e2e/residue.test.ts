@@ -20,7 +20,7 @@ after(async () => {
 });
 
 async function assertClean(): Promise<void> {
-  // A process that was told to end may still be on its way.
+  // A process that got its signal may not have ended yet.
   await eventually(
     'nothing is left',
     async () => {

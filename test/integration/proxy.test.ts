@@ -27,7 +27,7 @@ const listen = (server: Server): Promise<number> =>
     server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)),
   );
 
-/** AWS behind a proxy that alone can reach it: its names are known to nobody else. */
+/** AWS behind a proxy: only the proxy can resolve its names and reach it. */
 async function network() {
   const dir = mkdtempSync(join(tmpdir(), 'podway-proxy-'));
   const names = [`ec2.${REGION}.${DOMAIN}`, `sts.${REGION}.${DOMAIN}`, '127.0.0.1'];

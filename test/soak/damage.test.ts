@@ -56,7 +56,7 @@ async function restart(node: string): Promise<void> {
   });
 }
 
-/** Pods of these that run and whose address nobody holds, or that do not answer at it. */
+/** Running pods whose address has no lease, or that do not answer at their address. */
 async function hurt(node: string, pods: PodView[]): Promise<string[]> {
   const { enis, astray = [] } = await shown(node);
   // Until EC2 has answered, no ENI is known that an address could be on.
@@ -71,7 +71,7 @@ async function hurt(node: string, pods: PodView[]): Promise<string[]> {
   });
 }
 
-/** Pods that ran before and run still have their address and answer at it; nobody has another's. */
+/** Asserts that pods that ran before and still run have their address and answer at it; no two share one. */
 async function intact(node: string, before: PodView[], what: string): Promise<void> {
   const first = await hurt(node, before);
   // One that is being deleted runs, by the API's word, for a moment after its DEL.

@@ -10,14 +10,14 @@ import { heldTwice } from '../support/lab.ts';
 import { BACK_WITHIN_MS, full, KEEPERS, NODES, skip, storm } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
 
-/** A stream that stands still this long was stopped, whatever else the machine does. */
+/** A stream without progress for this long counts as stopped, even on a busy machine. */
 const LONGEST_STALL_MS = 5_000;
 
 const { lab, streams } = storm(`storm-k${process.pid}`, '5s');
 /** Where kills fell, as `SCOPE COUNT NAME`. */
 const fell: string[] = [];
 
-/** All is as before the pod: nobody holds what only the keepers do. */
+/** The state is as before the pod: only the keepers hold addresses. */
 async function settled(node: string): Promise<void> {
   await eventually(`${node} holds the keepers' addresses alone`, async () => {
     const shown = await lab.show();

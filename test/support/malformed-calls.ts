@@ -6,7 +6,7 @@ import { nearlyConf } from '../../src/cni/testing/arbitrary.ts';
 import { SUPPORTED_VERSIONS, VERBS } from '../../src/cni/versions.ts';
 import { NETNS_DIR } from '../../src/kernel/netns.ts';
 
-/** `away`: its config names a socket that is nobody's. */
+/** `away`: its config names a socket without a listener. */
 export type Call = { env: Record<string, string>; stdin: Buffer; away?: boolean };
 
 export type Target = {

@@ -1,5 +1,5 @@
 // The only file that changes the router: brings the kernel from one set of entries to another.
-// Order: links come first and are down at the guest's end; then nft in one transaction, so that nobody sends unjudged;
+// Order: links come first and are down at the guest's end; then nft in one transaction, so no packet passes unjudged;
 // then neighbours, forwarding entries and routes; then links leave, in one group; last the guests boot.
 // After a kill in any step all steps can be repeated: `observe` finds what is left to do.
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -145,7 +145,7 @@ export function print(entry: Entry): string {
   }
 }
 
-/** Written as the link's alias when it is made: tells a later process what the link was made for. */
+/** Written as the link's alias at creation, so that a later process knows the link's purpose. */
 export const stampOf = (port: Omit<PortEntry, 'kind' | 'name'>): string =>
   [port.eniId, port.instanceId, port.attachmentId, port.bridge, port.where, port.guestName, port.mac].join(
     ' ',
@@ -153,7 +153,7 @@ export const stampOf = (port: Omit<PortEntry, 'kind' | 'name'>): string =>
 
 export type Changes = { add: Entry[]; change: { from: Entry; to: Entry }[]; remove: Entry[] };
 
-/** From what is to what should be. */
+/** The changes from the present entries to the wanted ones. */
 export function diffEntries(is: Entries, should: Entries): Changes {
   const changes: Changes = { add: [], change: [], remove: [] };
   for (const [key, to] of should) {

@@ -38,7 +38,7 @@ export type Fabric = {
   listen(address: string, port: number, options?: { ttl?: number }): number;
   /** The listening socket that all instances reach at 169.254.169.254 port 80. */
   listenImds(): number;
-  /** Which instance a connection to that socket comes from: of its `localAddress`. Null for nobody's. */
+  /** The instance that a connection to that socket comes from, by its `localAddress`. Null when there is none. */
   instanceOf(localAddress: string): Caller | null;
   /** Removes every namespace, and with them everything. Idempotent; needs no apply before. */
   destroy(): Promise<void>;

@@ -42,7 +42,7 @@ export const NFT_TABLE = 'podway-fabric';
 
 /** A lab's name has no `_`, so that a namespace's name has one reading, whatever the place is called. */
 export const netnsName = (lab: string, where: string): string => `podway_${lab}_${where}`;
-/** The lab whose namespace has this name; undefined for what is no lab's. */
+/** The lab whose namespace has this name; undefined for other namespaces. */
 export const labOfNetns = (name: string): string | undefined => /^podway_([a-z0-9-]+)_./.exec(name)?.[1];
 /** The place of a pod's sandbox. No instance's name begins so. */
 export const podPlace = (containerId: string): string => `${POD_PLACE}${containerId.slice(0, 12)}`;

@@ -1,5 +1,5 @@
 // From entries to kernel operations, and from the kernel's dumps back to entries. Pure: values to values.
-// Whatever the router's namespace holds of these kinds is ours: nobody else has business in it.
+// All objects of these kinds in the router's namespace are ours: nothing else uses it.
 import { familyOf, hostCidr, type Ip, ipToBytes } from '../../base/ip.ts';
 import type { Mac } from '../../base/mac.ts';
 import { concatKey, type NftElementOp } from '../../kernel/nfnetlink.ts';
@@ -29,7 +29,7 @@ export const PORT_FLAGS: BridgePort = {
   bcastFlood: false,
 };
 
-/** Sets the bridge up after it was made; also mends one that was made by halves. */
+/** Sets the bridge up after its creation; also completes a half made bridge. */
 export const bridgeOps = (entry: Extract<Entry, { kind: 'bridge' }>, index: number): RtOp[] => [
   // Only an MTU that was changed, not one that the bridge was born with, stays when its last port leaves.
   { op: 'link-set', index, mtu: VPC_MTU, mac: ROUTER_MAC, up: true },
@@ -201,7 +201,7 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
     put({ kind: 'route', bridge, dst: one.dst, hop });
   }
   for (const one of dumps.rules) {
-    // A rule that leads to another table than its bridge's is one that an earlier bridge of that name left behind.
+    // A rule to another table than its bridge's was left by an earlier bridge of that name.
     const bridge = nameOf(one.table - TABLE_BASE);
     put({ kind: 'rule', bridge: bridge === one.iifname ? bridge : goneName(one.table - TABLE_BASE) });
   }

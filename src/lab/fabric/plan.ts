@@ -61,7 +61,7 @@ export function pluggedInto(state: VpcState, eni: NetworkInterface): Instance | 
   return instance && WIRED_STATES.has(instance.state) ? instance : null;
 }
 
-/** VPCs that one router can carry: of two with overlapping addresses the one with instances, else the older. */
+/** VPCs that one router can carry. Of two overlapping VPCs it carries the one with instances, else the older. */
 function carriedVpcs(state: VpcState): { carried: Set<string>; problems: string[] } {
   const inUse = new Set(
     Object.values(state.instances)

@@ -32,7 +32,7 @@ function hopTo(state: VpcState, vpcId: string, target: RouteTarget): Hop {
       const eni = state.networkInterfaces[target.id];
       const instance = eni?.attachment && state.instances[eni.attachment.instanceId];
       const gateway = eni?.privateIps[0];
-      // With its destination check on, an ENI takes only what is for its own addresses.
+      // With its destination check on, an ENI accepts only packets to its own addresses.
       if (!eni || eni.sourceDestCheck || gateway === undefined) return { to: 'nowhere' };
       if (eni.attachment?.status !== 'attached' || instance?.state !== 'running') return { to: 'nowhere' };
       return { to: 'eni', bridge: bridgeName(eni.subnetId), gateway: parseIp(gateway) };

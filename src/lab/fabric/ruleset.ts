@@ -114,7 +114,7 @@ const INET_CHAINS: FixedChains = {
       `ip daddr ${formatCidr(IMDS_CALLERS)} tcp dport ${IMDS_PORT} ct status dnat accept`,
       `ip daddr ${formatIp(EC2_ADDRESS)} tcp dport 80 accept`,
       `ip daddr ${formatIp(KUBE_ADDRESS)} tcp dport 443 accept`,
-      // A refusal is quicker than silence for whoever asks the router for anything else.
+      // Other requests to the router are refused, which is quicker for the caller than a drop.
       'meta l4proto tcp reject with tcp reset',
     ],
   },
@@ -193,7 +193,7 @@ const only = <K extends Entry['kind']>(entries: readonly Entry[], kind: K) =>
 const ruleLines = (family: Family, name: string, rules: readonly string[]): string[] =>
   rules.map((rule) => `add rule ${family} ${NFT_TABLE} ${name} ${rule}`);
 
-/** Everything, over whatever is there: rules and elements are replaced, what the plan does not know is deleted. */
+/** The whole ruleset: existing rules and elements are replaced, objects that the plan lacks are deleted. */
 export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf: IndexOf): string {
   const all = [...entries];
   const chains = only(all, 'chain');

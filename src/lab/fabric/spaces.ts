@@ -103,7 +103,7 @@ export class Spaces {
     }
   }
 
-  /** The life that each place was made for; of one that we do not remember making, an empty text. */
+  /** The instance life that each place was made for; empty text when it is not recorded. */
   lives(): Map<string, string> {
     return new Map(this.recorded().map((where) => [where, readFileSync(join(this.#ledger, where), 'utf8')]));
   }
@@ -248,7 +248,7 @@ export function connectInternet(router: Space, internet: Space): void {
       oif: outer,
       protocol: STATIC,
     },
-    // Whoever sends to an address that is nobody's is told so.
+    // A sender to an unused address gets an ICMP error.
     { op: 'route-replace', dst: parseCidr('0.0.0.0/0'), table: 254, type: 'unreachable', protocol: STATIC },
   ]);
 }

@@ -100,7 +100,7 @@ export class Reader {
   }
 }
 
-/** The document's top. Throws LabError BAD_SHAPE for what is no YAML. */
+/** The document's root. Throws LabError BAD_SHAPE when the text is no YAML. */
 export function readYaml(text: string, file: string): Reader {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });

@@ -11,7 +11,7 @@ type Rule<T> =
   | true
   /** Why it may be given and changes nothing. */
   | string
-  /** Only these values, which ask for what is so anyway. */
+  /** Only these values are accepted; they ask for the lab's fixed behaviour. */
   | readonly Plain[]
   /** A structure, or the items of a list of them, member by member. */
   | (ItemOf<T> extends Plain | Date | Uint8Array ? never : Honours<ItemOf<T>>);

@@ -61,7 +61,7 @@ export function createImds(
     const reply = instance ? replyTo(backend, instance, request) : refusal(404);
     caller.beforeAnswer?.({ token: reply.token ?? false, hopLimit: instance?.hopLimit ?? 1 });
     const text = Buffer.from(reply.body);
-    // A body that nobody asked for is not read: the connection ends with the answer.
+    // The request's body is not read: the connection ends with the answer.
     const hasBody =
       request.headers['transfer-encoding'] !== undefined ||
       Number(request.headers['content-length'] ?? 0) > 0;

@@ -40,7 +40,7 @@ export type RouteTable = {
 
 export type InternetGateway = { id: string; vpcId?: string; tags: Tags };
 
-/** A public address, `allocationId` absent for one that came with an instance. */
+/** A public address; `allocationId` is absent when it came with an instance. */
 export type PublicAddress = {
   publicIp: string;
   allocationId?: string;

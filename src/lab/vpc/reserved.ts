@@ -1,4 +1,4 @@
-// IPv4 ranges that no VPC can have: those that no host has an address of, and those that the lab itself stands on.
+// IPv4 ranges that no VPC can have: ranges without host addresses, and ranges that the lab itself uses.
 // And destinations that no route can have. Asked by EC2's actions on VPCs and routes, and when a lab.yaml is read.
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
 

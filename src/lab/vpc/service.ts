@@ -1,4 +1,4 @@
-// The VPC as a running thing: takes an action, lets its meaning change a draft, stores it, tells the fabric, answers.
+// Runs the VPC: takes an action, applies it to a draft of the state, stores the draft, notifies the fabric, answers.
 // One action is decided and stored at a time (both are synchronous); what waits is only the telling. State is on disk
 // before anybody hears of it. Fails with Ec2Error; a fabric that does not follow makes the answer an InternalError.
 import { randomBytes } from 'node:crypto';
@@ -265,7 +265,7 @@ class Service implements VpcService {
     return instance !== undefined && instance.state !== 'terminated';
   }
 
-  /** Waits for the next transition that is due, or for a change of what is due; ends with close(). */
+  /** Waits for the next transition or for a change of its time; ends with close(). */
   async #comeTrueInTime(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       this.#wake = new AbortController();

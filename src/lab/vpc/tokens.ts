@@ -26,7 +26,7 @@ export class TokenBook {
     this.#tokens = new Map(stored.map((token) => [token.key, token]));
   }
 
-  /** Runs `make`, or gives the answer of the first time; `token` is what is to be stored and then kept. */
+  /** Runs `make`, or returns the stored answer of the first call; `token` is the record to store. */
   answer(
     action: string,
     input: object,

@@ -7,7 +7,7 @@ type Event<T> = { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: T };
 
 export class Children<T extends KubeObject> {
   readonly #all = new Map<string, T>();
-  /** By the controller's uid, or the namespace for those that nobody controls; then by their own uid. */
+  /** By the controller's uid (the namespace for objects without a controller), then by their own uid. */
   readonly #groups = new Map<string, Map<string, T>>();
 
   see({ type, object }: Event<T>): void {
@@ -30,7 +30,7 @@ export class Children<T extends KubeObject> {
     return [...(this.#groups.get(owner.metadata.uid ?? '')?.values() ?? [])];
   }
 
-  /** Those of a namespace that nobody controls. */
+  /** Objects of a namespace without a controller. */
   orphans(namespace = ''): T[] {
     return [...(this.#groups.get(`/${namespace}`)?.values() ?? [])];
   }

@@ -131,7 +131,7 @@ function podActions(
     const [fresh, ...spareNew] = oldestFirst(here.filter(current));
     const [old, ...spareOld] = oldestFirst(here.filter((pod) => !current(pod)));
     for (const pod of [...spareNew, ...spareOld]) remove(pod);
-    // A pod that is going keeps its place until it has gone, unless a second one may be there.
+    // A terminating pod keeps its place until it is deleted, unless a surge pod is allowed.
     const going = place.pods.some((pod) => pod.metadata.deletionTimestamp !== undefined && !isFinished(pod));
     if (!fresh && !old) {
       away += 1;
@@ -147,7 +147,7 @@ function podActions(
         else make(place.name);
       } else if (serves(old)) replaceable.push(old);
       else {
-        // It serves nobody: replacing it costs nothing.
+        // The pod does not serve, so replacing it costs nothing.
         away += 1;
         remove(old);
       }

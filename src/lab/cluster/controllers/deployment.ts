@@ -11,7 +11,7 @@ import { isScaled, nextSize, rescale, type Size, shrinkOld } from './scaling.ts'
 type Input = {
   deployment: Deployment;
   sets: readonly ReplicaSet[];
-  /** Pods of a ReplicaSet, those that end included. */
+  /** Pods of a ReplicaSet, including terminating ones. */
   podsOf: (set: ReplicaSet) => readonly Pod[];
   now: number;
   failure?: string | undefined;

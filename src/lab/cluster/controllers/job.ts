@@ -69,7 +69,7 @@ export function planJob({ job, pods, now }: Input): Plan {
 }
 
 const deletion = (object: Pod): Action => ({ do: 'delete', resource: podResource, object });
-/** A pod that is taken back, not one that failed: it is not counted. */
+/** A pod that the controller deletes; it did not fail and is not counted. */
 const takenBack = (pod: Pod): Action[] => [
   untracked(pod),
   deletion({ ...pod, metadata: { ...pod.metadata, finalizers: [] } }),
@@ -229,7 +229,7 @@ function resumeAt(pods: readonly Pod[]): number {
   return Math.max(...recent) + Math.min(FIRST_PAUSE_MS * 2 ** (recent.length - 1), LAST_PAUSE_MS);
 }
 
-/** Indexes that are done: those of the pods that are there, and those that the status has kept. */
+/** Completed indexes: of the existing pods, and of the status. */
 function succeeded(pods: readonly Pod[], status: JobStatus): Set<number> {
   const done = new Set<number>();
   for (const range of (status.completedIndexes ?? '').split(',').filter(Boolean)) {

@@ -40,7 +40,7 @@ export const conditionOf = (
   type: string,
 ): WorkloadCondition | undefined => conditions?.find((each) => each.type === type);
 
-/** Sets the condition of that type in its place; one that says the same stays as it was, with its times. */
+/** Replaces the condition of the same type; an unchanged condition keeps its times. */
 export function withCondition(
   conditions: readonly WorkloadCondition[],
   next: WorkloadCondition,
@@ -56,7 +56,7 @@ export function withCondition(
   return putCondition(conditions, written);
 }
 
-/** In the place of the one of its type, so that the order never changes by itself. */
+/** Replaces the condition of its type in place, so that the order stays. */
 export const putCondition = (
   conditions: readonly WorkloadCondition[],
   next: WorkloadCondition,

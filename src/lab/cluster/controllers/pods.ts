@@ -14,7 +14,7 @@ export const isActive = (pod: Pod): boolean =>
 const readyCondition = (pod: Pod) => pod.status?.conditions?.find((each) => each.type === 'Ready');
 export const isReady = (pod: Pod): boolean => readyCondition(pod)?.status === 'True';
 
-/** When a ready pod counts as available, ms; undefined for one that is not ready. */
+/** When a ready pod counts as available, ms; undefined for a pod that is not ready. */
 function availableAt(pod: Pod, minReadySeconds = 0): number | undefined {
   const ready = readyCondition(pod);
   if (ready?.status !== 'True') return undefined;
@@ -94,7 +94,7 @@ export const restartsOf = (pod: Pod): number =>
 /** As Kubernetes writes hashes: no vowels, so no words. 27^10 of them: two templates of one object never meet. */
 const LETTERS = 'bcdfghjklmnpqrstvwxz2456789';
 
-/** The same for templates that say the same, whatever the order of their fields. */
+/** Equal for equal templates, independent of the order of their fields. */
 export function templateHash(template: unknown): string {
   const digest = createHash('sha256').update(canonical(template)).digest();
   return Array.from(digest.subarray(0, 10), (byte) => LETTERS[byte % LETTERS.length]).join('');

@@ -100,7 +100,7 @@ export class Controllers {
     if (owner) this.#mark(owner.kind, { namespace: object.metadata.namespace ?? '', name: owner.name });
   }
 
-  /** Those that would take an object which nobody controls. */
+  /** Controllers that would adopt an object without a controller. */
   #markTakers(
     object: KubeObject,
     kind: KindName,

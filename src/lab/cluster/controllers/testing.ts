@@ -88,7 +88,7 @@ const isEnded = (pod: Pod): boolean => ['Succeeded', 'Failed'].includes(pod.stat
 const isReady = (pod: Pod): boolean =>
   pod.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') === true;
 
-/** A pod that names it is run by nobody. */
+/** No runner starts a pod on this node. */
 export const ABSENT_NODE = 'nowhere';
 let turn = 0;
 
@@ -114,7 +114,7 @@ function act(
       if (code !== undefined) setStatus(store, pod, code === 0 ? 'Succeeded' : 'Failed');
     }
   } catch (error) {
-    // Somebody else deleted or changed the pod in between.
+    // The pod was deleted or changed in between.
     if (!(error instanceof ApiError)) throw error;
   }
 }

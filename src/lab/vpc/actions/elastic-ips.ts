@@ -56,7 +56,7 @@ function dissolve(ctx: Context, address: PublicAddress): void {
 const onInterface = (ctx: Context, eniId: string): PublicAddress[] =>
   Object.values(ctx.draft.state.publicAddresses).filter((a) => a.networkInterfaceId === eniId);
 
-/** Dissolves what is associated with these private addresses of an interface. */
+/** Removes the associations of these private addresses of an interface. */
 export function dropAssociations(ctx: Context, eniId: string, privateIps: readonly string[]): void {
   for (const address of onInterface(ctx, eniId)) {
     if (address.privateIp !== undefined && privateIps.includes(address.privateIp)) dissolve(ctx, address);

@@ -192,7 +192,7 @@ function describeRules(
   return { Return: true };
 }
 
-/** EC2 reads the groups named by a filter as ids, and tells a malformed one. */
+/** EC2 reads the groups named by a filter as ids, and refuses a malformed one. */
 function checkGroupIds(filters: readonly ec2.Filter[] | undefined): void {
   const { malformed, prefix } = resourceWords.securityGroup;
   for (const filter of filters ?? []) {

@@ -1,4 +1,4 @@
-// Security groups: create, describe, delete; what is done to their rules is in group-rules.ts.
+// Security groups: create, describe, delete. Actions on their rules are in group-rules.ts.
 // Fails with InvalidGroup.Duplicate, InvalidGroup.NotFound, DependencyViolation, CannotDelete.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Context, need, newId, wordsOf } from '../context.ts';

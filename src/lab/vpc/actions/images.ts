@@ -47,7 +47,7 @@ function imageAnswer(ctx: Context, id: string): ec2.Image {
 const isOwned = (owners: readonly string[] | undefined): boolean =>
   !owners?.length || owners.some((owner) => owner === 'amazon' || owner === AMAZON);
 
-/** Everybody may launch them; nobody was named as one who may. */
+/** All images are public: everybody (`all`) may launch them, no account is named. */
 const isExecutable = (users: readonly string[] | undefined): boolean =>
   !users?.length || users.includes('all');
 

@@ -1,5 +1,5 @@
-// What an account may have and the lab never has: key pairs and volumes. Their lists are empty, and who names one is told
-// that it does not exist. Filters are EC2's own, so that a wrong one is still told.
+// Objects that the lab never has: key pairs and volumes. Their lists are empty, and naming one gives EC2's NotFound.
+// Filters are checked as in EC2, so that a wrong one is still refused.
 import { Ec2Error, notFound, resourceWords } from '../errors.ts';
 import { absent, type Selection, select } from '../select.ts';
 import type { Meanings } from './types.ts';

@@ -11,7 +11,7 @@ export function checkHopLimit(hops: number): void {
   }
 }
 
-/** The value if it is one of those that EC2 knows, `undefined` if none was given. */
+/** The value if EC2 knows it, `undefined` if none was given. */
 export function oneOf<T extends string>(
   value: string | undefined,
   values: readonly T[],

@@ -92,7 +92,7 @@ async function answer(
   return encodeAnswer(action, schema.output, await backend.act(action, input, caller), requestId);
 }
 
-/** Whoever signed the request, or the refusal in the service's own words. */
+/** The signer of the request, or the service's own error. */
 function authenticate(backend: Ec2Backend, request: SignedRequest, service: string): Caller {
   const region = backend.region();
   // STS has a global endpoint too, whose region is us-east-1.

@@ -1,5 +1,5 @@
 // Which service a request is for, by the scope of its signature, and how that service's clients read an error.
-// The lab has EC2 and one action of STS; any other service is told by its name that it is not here.
+// The lab has EC2 and one action of STS; a call to another service gets an error that names that service.
 import type { IncomingHttpHeaders } from 'node:http';
 import { Ec2Error } from '../errors.ts';
 import { encodeError, encodeQueryError } from './xml.ts';
