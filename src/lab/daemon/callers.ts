@@ -30,9 +30,12 @@ export function boundCallers(server: Server, keyOf: (socket: Socket) => string, 
   };
   /** Cuts `count` that carry nothing and began before `before`; false when there were fewer. */
   const cut = (of: Iterable<Connection>, count: number, before: number): boolean => {
-    const idle = [...of].filter(({ busy, since }) => busy === 0 && since <= before);
+    const isOld = ({ since }: Connection) => since <= before;
+    const idle = [...of].filter(({ busy }) => busy === 0);
     const silent = idle.filter(({ asked }) => !asked);
-    const going = [...silent, ...idle.filter(({ asked }) => asked)].slice(0, count);
+    // A silent one in its grace goes before one that has asked: the next sweep takes it.
+    const others = silent.every(isOld) ? idle.filter(({ asked }) => asked) : [];
+    const going = [...silent, ...others].filter(isOld).slice(0, count);
     for (const connection of going) {
       drop(connection);
       connection.socket.destroy();
