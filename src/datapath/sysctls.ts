@@ -3,6 +3,7 @@
 // directory and dies with the boot, as the kernel's values do. Only restore() puts anything back.
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { unwritable } from '../base/errors.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { Conf4 } from '../kernel/rtnetlink.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
@@ -82,10 +83,14 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
 
   const save = () => {
     if (path === undefined) return;
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const aside = `${path}.new`;
-    writeFileSync(aside, JSON.stringify(Object.fromEntries(entries)), { mode: 0o600 });
-    renameSync(aside, path);
+    try {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      const aside = `${path}.new`;
+      writeFileSync(aside, JSON.stringify(Object.fromEntries(entries)), { mode: 0o600 });
+      renameSync(aside, path);
+    } catch (error) {
+      throw unwritable(path, error);
+    }
   };
 
   return {

@@ -12,7 +12,12 @@ import { eventually } from '../support/wait.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
 const NODE = 'node-1';
-const lab = new TestLab(`full-${process.pid}`, { nodes: 1, set: ['cooldown=1s'] });
+// A type whose first ENI has room for every pod of the test: an ENI more would be the first to miss the disk.
+const lab = new TestLab(`full-${process.pid}`, {
+  nodes: 1,
+  instanceType: 'm5.4xlarge',
+  set: ['cooldown=1s'],
+});
 const run = (): string => lab.paths.node(NODE).run;
 let mounts = 0;
 let prober: Prober | undefined;

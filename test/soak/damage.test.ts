@@ -89,7 +89,7 @@ async function intact(node: string, before: PodView[], what: string): Promise<vo
   assert.deepEqual(streams.broken(), [], what);
 }
 
-/** The traces when nothing moves any more. */
+/** The traces when nothing moves any more and each node's pool is back at its warm target. */
 async function resting(): Promise<string[]> {
   const cloud = await cloudOf(lab);
   let last: string[] = [];
@@ -97,7 +97,9 @@ async function resting(): Promise<string[]> {
     'the pool rests',
     async () => {
       const now = await traces(lab, cloud);
-      const same = difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
+      const atGoal = (await lab.show()).every(({ totals, warm }) => totals.free <= warm.target);
+      const same =
+        atGoal && difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
       last = now;
       return same && now;
     },
