@@ -5,7 +5,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
-import { podway, root, run, runAsync, scratch } from './run.ts';
+import { oneSubnet, podway, root, run, runAsync, scratch } from './run.ts';
 import { type BenchResult, round, summarise } from './stats.ts';
 
 const LAB = 'bench-agent';
@@ -32,14 +32,7 @@ function treeRss(pid: number): number {
   return own + (children.get(pid) ?? []).reduce((sum, child) => sum + treeRss(child), 0);
 }
 
-const shapeText = `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets: [{ name: a, cidr: 10.0.0.0/19, zone: us-west-2a }]
-instances:
-  - { name: ${NODE}, type: m5.4xlarge, subnet: a, agent: none }
-`;
+const shapeText = oneSubnet(`{ name: ${NODE}, type: m5.4xlarge, subnet: a, agent: none }`);
 
 type Form = { name: string; entry: string; cache: 'cold' | 'warm' | 'none' };
 

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AwsPeer, startAws, whyNoAws } from './aws.ts';
 import { benchCold } from './cold.ts';
-import { podway, scratch } from './run.ts';
+import { oneSubnet, podway, scratch } from './run.ts';
 import { ptpSide, Sandboxes, type Side, untilLinksGone } from './sides.ts';
 import { type BenchOptions, type BenchResult, round, type Summary, summarise } from './stats.ts';
 
@@ -85,15 +85,10 @@ async function storm(sandboxes: Sandboxes, ours: Side): Promise<Summary> {
 const NODE = 'node-1';
 const BARE = 'aws';
 
-const shapeText = `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets: [{ name: a, cidr: 10.0.0.0/19, zone: us-west-2a }]
-instances:
-  - { name: ${NODE}, type: m5.4xlarge, subnet: a }
-  - { name: ${BARE}, type: m5.4xlarge, subnet: a, agent: none }
-`;
+const shapeText = oneSubnet(
+  `{ name: ${NODE}, type: m5.4xlarge, subnet: a }`,
+  `{ name: ${BARE}, type: m5.4xlarge, subnet: a, agent: none }`,
+);
 
 /** `peerBin`: where the binaries of the AWS VPC CNI are, which then is a third side. */
 export async function bench({ peerBin }: BenchOptions): Promise<BenchResult[]> {

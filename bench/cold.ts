@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
 import { events, KubeClient, readKubeConfig } from '../src/kube/index.ts';
-import { podway, root, scratch } from './run.ts';
+import { oneSubnet, podway, root, scratch } from './run.ts';
 import { ptpSide, Sandboxes, type Side, untilLinksGone } from './sides.ts';
 import { type BenchResult, round, summarise } from './stats.ts';
 
@@ -23,15 +23,10 @@ const REST_MS = 1_000;
 const KEPT_MS = 5_000;
 const READY_WITHIN_MS = 60_000;
 
-const shapeText = `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets: [{ name: a, cidr: 10.0.0.0/19, zone: us-west-2a }]
-instances:
-  - { name: ${KNOWN}, type: m5.4xlarge, subnet: a }
-  - { name: ${NODE}, type: m5.4xlarge, subnet: a, agent: none }
-`;
+const shapeText = oneSubnet(
+  `{ name: ${KNOWN}, type: m5.4xlarge, subnet: a }`,
+  `{ name: ${NODE}, type: m5.4xlarge, subnet: a, agent: none }`,
+);
 
 /** 0 while no process listens. */
 function ask(socketPath: string, path: string): Promise<{ status: number; text: string }> {

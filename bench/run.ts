@@ -50,6 +50,16 @@ export function runAsync(
 
 export const podway = (...args: string[]): string => run(join(root, 'bin/podway'), args);
 
+/** lab.yaml of one VPC with one subnet, `a`; each instance as YAML's `{ name: …, type: …, subnet: a }`. */
+export const oneSubnet = (...instances: string[]): string => `
+vpcs:
+  - name: vpc
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: a, cidr: 10.0.0.0/19, zone: us-west-2a }]
+instances:
+${instances.map((instance) => `  - ${instance}`).join('\n')}
+`;
+
 /** Makes the launcher in a scratch directory that goes when the benchmark ends. */
 export function scratch(): { dir: string; launcher: string; remove: () => void } {
   const dir = mkdtempSync(join(tmpdir(), 'podway-bench-'));
