@@ -308,6 +308,8 @@ export class AddressPool {
   }
 
   #diagnose(position: number, waitingSince: number): PodwayError {
+    // Nothing can be given out, nor asked of EC2, that cannot be written down.
+    if (this.#core.unwritable) return this.#core.unwritable;
     return diagnose(this.#core.state, {
       limits: this.#limits,
       policy: this.#policy,
