@@ -66,10 +66,24 @@ function printOf(lab: string): Print {
   };
 }
 
+/** Longer than what a killed lab had under way goes on. */
+const REST_MS = 500;
+
+/** The labs' prints once they have not changed for a while: what a killed lab had started ends by itself. */
+async function atRest(labs: string[]): Promise<Print[]> {
+  let [prints, since] = [labs.map(printOf), performance.now()];
+  await eventually('the other labs rest', () => {
+    const now = labs.map(printOf);
+    if (JSON.stringify(now) !== JSON.stringify(prints)) [prints, since] = [now, performance.now()];
+    return performance.now() - since > REST_MS;
+  });
+  return prints;
+}
+
 /** Does the step, and sees that the other labs are as they were. */
 async function apart(lab: string, step: () => Promise<void>): Promise<void> {
   const others = LABS.filter((other) => other !== lab);
-  const prints = others.map(printOf);
+  const prints = await atRest(others);
   await step();
   assert.deepEqual(others.map(printOf), prints, `a step of ${lab} touched another lab`);
 }
