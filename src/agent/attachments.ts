@@ -257,19 +257,20 @@ export class Attachments {
     const nameless = leases.length === 0 ? this.#o.pool.findByLink(linkOf(key)) : null;
     if (nameless) leases.push(nameless);
     if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: linkOf(key) });
-    for (const lease of leases) {
-      this.#o.datapath.cutPod(targetOf(lease));
-      this.#o.pool.release(lease.owner, 'del');
-      this.#ends.delete(linkOf(lease.owner));
-    }
+    for (const lease of leases) this.#end(lease, 'del');
     // The answer does not wait for the links: a thread deletes them together within 100 ms.
     void this.#o.datapath.reapLinks();
   }
 
   #drop(lease: Lease, reason: string): void {
+    this.#end(lease, reason);
+    void this.#o.datapath.reapLinks();
+  }
+
+  #end(lease: Lease, reason: string): void {
     this.#o.datapath.cutPod(targetOf(lease));
     this.#o.pool.release(lease.owner, reason);
-    void this.#o.datapath.reapLinks();
+    this.#ends.delete(linkOf(lease.owner));
   }
 }
 
