@@ -1,6 +1,6 @@
 // How each kind is reached: group, version and plural, with the type of its objects attached.
 // One constant per kind; a kind of a CustomResourceDefinition is one more constant, written where it is used.
-import type { ConfigMap, KubeEvent, KubeObject, Namespace, Node, Pod, Service } from './types.ts';
+import type { KubeEvent, KubeObject, Namespace, Node, Pod, Service } from './types.ts';
 
 export type Resource<T extends KubeObject = KubeObject> = {
   /** Empty for the core group. */
@@ -31,7 +31,6 @@ export const nodes = resource<Node>('v1', 'nodes', 'Node', 'Cluster');
 export const pods = resource<Pod>('v1', 'pods', 'Pod', 'Namespaced');
 export const events = resource<KubeEvent>('v1', 'events', 'Event', 'Namespaced');
 export const services = resource<Service>('v1', 'services', 'Service', 'Namespaced');
-export const configMaps = resource<ConfigMap>('v1', 'configmaps', 'ConfigMap', 'Namespaced');
 
 /** Path of a collection, or of one object in it, or of a subresource. */
 export function resourcePath(r: Resource, namespace?: string, name?: string, subresource?: string): string {

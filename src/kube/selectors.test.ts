@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  fieldText,
+  fieldAt,
   matchesRequirements,
   parseFieldSelector,
   parseLabelSelector,
@@ -69,7 +69,9 @@ test('field selectors: equality, absence as empty, escapes', () => {
   ];
   for (const [text, expected] of cases)
     assert.equal(
-      parseFieldSelector(text).every(({ path, equal, value }) => (fieldText(pod, path) === value) === equal),
+      parseFieldSelector(text).every(
+        ({ path, equal, value }) => (fieldAt(pod, path.split('.')) === value) === equal,
+      ),
       expected,
       text,
     );

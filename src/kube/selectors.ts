@@ -139,8 +139,6 @@ export function parseFieldSelector(text: string): FieldRequirement[] {
   return out;
 }
 
-export const fieldText = (object: unknown, path: string): string => fieldAt(object, path.split('.'));
-
 /** The field as text; what is missing is empty. */
 export function fieldAt(object: unknown, keys: readonly string[]): string {
   let at: unknown = object;

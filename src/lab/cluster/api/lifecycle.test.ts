@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configMaps, events, isNotFound, namespaces, type Pod, pods, resource } from '../../../kube/index.ts';
+import { events, isNotFound, namespaces, type Pod, pods, resource } from '../../../kube/index.ts';
 import { MAX_EVENTS } from './lifecycle.ts';
-import { aPod, startApi, until } from './testing.ts';
+import { aPod, configMaps, startApi, until } from './testing.ts';
 
 const serviceAccounts = resource('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
 

@@ -4,8 +4,10 @@ import { request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KubeClient, readKubeConfig } from '../../../kube/index.ts';
+import { type ConfigMap, KubeClient, readKubeConfig, resource } from '../../../kube/index.ts';
 import { type KubeApi, type KubeApiOptions, openKubeApi } from './index.ts';
+
+export const configMaps = resource<ConfigMap>('v1', 'configmaps', 'ConfigMap', 'Namespaced');
 
 export type Answered = {
   code: number;

@@ -1,9 +1,9 @@
 // What the API adds to workloads, refuses of them, and warns of.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configMaps, namespaces, type Pod, pods, resource } from '../../../kube/index.ts';
+import { namespaces, type Pod, pods, resource } from '../../../kube/index.ts';
 import { type Deployment, deployments, type Job, jobs } from '../workloads.ts';
-import { aPod, type Harness, startApi } from './testing.ts';
+import { aPod, configMaps, type Harness, startApi } from './testing.ts';
 
 const container = (name: string, more: object = {}) => ({ name, image: 'nginx', ...more });
 
