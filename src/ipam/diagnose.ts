@@ -3,7 +3,8 @@
 import { PodwayError } from '../base/errors.ts';
 import { formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { addressesPerEni, freeDeviceIndexes, growableEnis, type PoolPolicy } from './plan.ts';
+import { addressesPerEni, freeDeviceIndexes, growableEnis } from './plan.ts';
+import type { PoolPolicy } from './policy.ts';
 import { countPool, isFree, type Pause, type PoolState, type Use } from './state.ts';
 
 /** How many holders a message names; the rest is counted. */

@@ -1,6 +1,7 @@
 // Computes when the pool needs another look without an event: when an address has cooled for a waiting pod, a pause or
 // probe is due, or an address has been idle long enough. Pure. Null at rest.
-import { type Demand, freeGoal, type PoolPolicy } from './plan.ts';
+import { freeGoal } from './plan.ts';
+import type { Demand, PoolPolicy } from './policy.ts';
 import { countPool, idleSince, type PoolState } from './state.ts';
 
 /** Idle addresses are returned at multiples of this (ms), so that those of one wave go in one call. */

@@ -5,7 +5,8 @@ import { cidrSize, hostCidr, type Ip, parseCidr, parseIpv4 } from '../base/ip.ts
 import type { Mac } from '../base/mac.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
-import { type Action, addressesPerEni, type PoolPolicy, plan } from './plan.ts';
+import { type Action, addressesPerEni, plan } from './plan.ts';
+import { defaultPolicy, type PoolPolicy } from './policy.ts';
 import {
   type Block,
   type Eni,
@@ -21,7 +22,7 @@ import {
 import { m5Large, podOwner } from './testkit.ts';
 
 const NOW = 1_700_000_000_000;
-const policy: PoolPolicy = { warm: 4, idleReleaseMs: 60_000, podLimit: 29, subnetIds: [] };
+const policy: PoolPolicy = { ...defaultPolicy, targets: { kind: 'warm', free: 4 }, podLimit: 29 };
 const LONG_AGO = NOW - 600_000;
 
 const idOf = (device: number) => `eni-${device}` as EniId;
@@ -110,7 +111,7 @@ const cases: [string, PoolState, number, Partial<PoolPolicy>, string[]][] = [
   ],
   ['never beyond the limits of the type', pool([9, 9, 0], [9, 9, 0], [9, 9, 0]), 5, {}, []],
   ['the pod limit bounds the warm target', pool([5, 5, 0]), 0, { podLimit: 6 }, ['assign eni-0 1']],
-  ['warm 0 keeps nothing', pool([4, 4, 0]), 0, { warm: 0 }, []],
+  ['warm 0 keeps nothing', pool([4, 4, 0]), 0, { targets: { kind: 'warm', free: 0 } }, []],
   [
     'the emptiest ENIs leave first',
     pool([9, 5, 0], [9, 2, 0], [9, 0, 0]),
@@ -278,7 +279,8 @@ test('total and pure; within the limits; one action per ENI; nothing held is eve
   fc.assert(
     fc.property(...arbitraries, (state, waiting, warm, enis, ipv4PerEni) => {
       const limits: InstanceLimits = { ...m5Large, enis, ipv4PerEni };
-      const run = () => plan(freeze(state), { waiting }, limits, { ...policy, warm }, NOW);
+      const run = () =>
+        plan(freeze(state), { waiting }, limits, { ...policy, targets: { kind: 'warm', free: warm } }, NOW);
       const actions = run();
       assert.deepEqual(run(), actions);
       const touched = new Set<string>();

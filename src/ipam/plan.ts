@@ -5,6 +5,7 @@
 import { type Cidr, cidrSize, familyOf, type Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
+import type { Demand, PoolPolicy } from './policy.ts';
 import {
   type Block,
   type Creation,
@@ -20,19 +21,6 @@ import {
   type PoolState,
   usedOn,
 } from './state.ts';
-
-export type Demand = { readonly waiting: number };
-
-export type PoolPolicy = {
-  /** Free addresses to keep beside those in use. */
-  readonly warm: number;
-  /** An address beyond the warm target is returned after it was idle this long (ms), cooldown not counted. */
-  readonly idleReleaseMs: number;
-  /** Pods that the node takes at most: no address is kept warm beyond it. */
-  readonly podLimit: number;
-  /** Where new ENIs may stand, best first; empty: the primary ENI's subnet. */
-  readonly subnetIds: readonly string[];
-};
 
 export type Action =
   | { kind: 'assign'; eniId: EniId; count: number }
@@ -62,8 +50,9 @@ export const addressesPerEni = (limits: InstanceLimits): number => Math.max(0, l
 
 /** Free addresses wanted: one per waiting pod plus the warm target, up to the pod limit. */
 export function freeGoal(held: number, demand: Demand, policy: PoolPolicy): number {
+  const wanted = policy.targets.kind === 'warm' ? policy.targets.free : (demand.expected ?? 0);
   const roomForPods = Math.max(0, policy.podLimit - held - demand.waiting);
-  return demand.waiting + Math.min(Math.max(0, policy.warm), roomForPods);
+  return demand.waiting + Math.min(wanted, roomForPods);
 }
 
 export function plan(

@@ -19,7 +19,8 @@ import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
 import { Leases } from './leases.ts';
 import { type OpenOptions, openCore } from './open.ts';
-import { type Action, type PoolPolicy, plan } from './plan.ts';
+import { type Action, plan } from './plan.ts';
+import { defaultPolicy, type PoolPolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
 import type { PoolSettings } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
@@ -86,7 +87,8 @@ export class AddressPool {
     this.#settings = options.settings;
     this.#nodeName = options.nodeName;
     this.#policy = {
-      warm: options.settings.warm,
+      ...defaultPolicy,
+      targets: { kind: 'warm', free: options.settings.warm },
       idleReleaseMs: options.settings.idleReleaseMs,
       podLimit: options.settings.podLimit ?? options.limits.pods,
       subnetIds: options.settings.subnetIds ?? [],

@@ -12,7 +12,7 @@ import {
 } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { AttachedEni } from './core.ts';
-import type { PoolPolicy } from './plan.ts';
+import type { PoolPolicy } from './policy.ts';
 import type { CloudStatus } from './reconcile.ts';
 import { type Block, type Eni, isFree, type Owner, type PoolState, type Use } from './state.ts';
 

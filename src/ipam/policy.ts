@@ -1,0 +1,66 @@
+// What a node's pool is told to aim at, as one value: the kind of addresses, where ENIs may stand, bounds, and how many
+// free addresses to keep. The agent computes it from its sources; the planner only reads it. Pure.
+
+/** How many pods wait for an address, and how many more free addresses the forecast wants. */
+export type Demand = { readonly waiting: number; readonly expected?: number };
+
+/** secondary: single addresses; prefix: /28; auto: prefixes while the subnet has whole /28s, else single addresses. */
+export type Addressing = 'secondary' | 'prefix' | 'auto';
+
+/** How many free addresses a node keeps. */
+export type Targets =
+  /** This many. */
+  | { readonly kind: 'warm'; readonly free: number }
+  /** What the node's recent churn asks for, within the two goals. */
+  | {
+      readonly kind: 'forecast';
+      /** Pods a minute that the node absorbs without waiting for EC2, at least. */
+      readonly podsPerMinute: number;
+      /** Idle addresses in percent of those held, at most; `minIdle` comes first. */
+      readonly maxIdlePercent: number;
+      readonly minIdle: number;
+    }
+  /** The AWS VPC CNI's WARM_ENI_TARGET, WARM_PREFIX_TARGET, WARM_IP_TARGET and MINIMUM_IP_TARGET, in its arithmetic. */
+  | {
+      readonly kind: 'incumbent';
+      readonly warmEnis: number;
+      readonly warmPrefixes: number;
+      readonly warmIps: number;
+      readonly minimumIps: number;
+    };
+
+export type PoolPolicy = {
+  readonly addressing: Addressing;
+  readonly targets: Targets;
+  /** An address beyond the goal is returned after it was idle this long (ms), cooldown not counted. */
+  readonly idleReleaseMs: number;
+  /** Pods that the node takes at most: no address is kept warm beyond it. */
+  readonly podLimit: number;
+  /** Where new ENIs may stand, best first; empty: the primary ENI's subnet. */
+  readonly subnetIds: readonly string[];
+  /** Subnets whose ENIs give no address to new pods; pods that run there go on. */
+  readonly excludedSubnetIds: readonly string[];
+  /** Security groups of new ENIs; null: the primary ENI's. */
+  readonly groupIds: readonly string[] | null;
+  /** False with custom networking: the primary ENI gives no pod address. */
+  readonly primaryGives: boolean;
+  /** ENIs that the pool may have on the default card, the primary one included; null: what the type allows. */
+  readonly maxEnis: number | null;
+  /** Addresses that the node may take of the VPC, cooling ones included; null: no bound. */
+  readonly maxAddresses: number | null;
+  /** Percent of a subnet's usable addresses that the node may take; null: no bound. */
+  readonly maxSubnetPercent: number | null;
+};
+
+export const defaultPolicy: Omit<PoolPolicy, 'podLimit'> = {
+  addressing: 'secondary',
+  targets: { kind: 'warm', free: 5 },
+  idleReleaseMs: 60_000,
+  subnetIds: [],
+  excludedSubnetIds: [],
+  groupIds: null,
+  primaryGives: true,
+  maxEnis: null,
+  maxAddresses: null,
+  maxSubnetPercent: null,
+};
