@@ -20,7 +20,6 @@ export type QuarantineOptions = {
   datapath: Pick<Datapath, 'standing'>;
   api: ApiServer;
   log: Log;
-  cooldownMs: number;
   /** Each address that was kept back, and why. */
   onQuarantine: (ip: string, reason: string) => void;
 };
@@ -39,8 +38,8 @@ export class Quarantine {
 
   /** Looks until `signal` aborts. */
   async keep(signal: AbortSignal): Promise<void> {
-    const { cooldownMs, log } = this.#o;
-    const pause = Math.min(LOOK_MS, Math.max(SHORTEST_LOOK_MS, cooldownMs / 4));
+    const { pool, log } = this.#o;
+    const pause = () => Math.min(LOOK_MS, Math.max(SHORTEST_LOOK_MS, pool.cooldownMs / 4));
     for (let failing = false; !signal.aborted; ) {
       try {
         await this.#look(signal);
@@ -50,7 +49,7 @@ export class Quarantine {
         if (!failing) log.warn({ error: (error as Error).message }, 'quarantined addresses stay so for now');
         failing = true;
       }
-      await systemClock.sleep(pause, signal).catch(() => undefined);
+      await systemClock.sleep(pause(), signal).catch(() => undefined);
     }
   }
 
@@ -88,7 +87,7 @@ export class Quarantine {
   }
 
   #endThoseOver(isNamed: (ip: Ip) => boolean): void {
-    const { pool, log, cooldownMs } = this.#o;
+    const { pool, log } = this.#o;
     const now = systemClock.now();
     const quarantined = new Set(pool.quarantined());
     for (const ip of this.#clearSince.keys())
@@ -97,7 +96,7 @@ export class Quarantine {
       if (isNamed(ip)) continue;
       const since = this.#clearSince.get(ip) ?? now;
       this.#clearSince.set(ip, since);
-      if (now - since < cooldownMs) continue;
+      if (now - since < pool.cooldownMs) continue;
       pool.endQuarantine(ip);
       log.info({ ip: formatIp(ip) }, 'nobody names the address any more: its quarantine is over');
     }

@@ -142,7 +142,6 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     datapath,
     api: parts.api,
     log,
-    cooldownMs: settings.cooldownMs,
     onQuarantine: (ip, reason) => {
       log.warn({ ip, reason }, 'quarantined an address');
       parts.events.node('Warning', 'AddressQuarantined', `${ip} is not given out: ${reason}`);

@@ -148,6 +148,16 @@ export const causes = {
     'The address is on a link of a pod that stands.',
     'Delete the pod; its address is free after the cooldown.',
   ),
+  ENI_CONFIG_INVALID: lasting(
+    112,
+    'Custom networking is on and the node’s ENIConfig is missing or wrong, so the node makes no ENI for pods.',
+    'Create or fix the ENIConfig that the message names; the node takes it up at once.',
+  ),
+  NO_SUBNET: lasting(
+    113,
+    'No subnet of the node’s VPC and zone may be used for new ENIs.',
+    'Tag a subnet of the zone kubernetes.io/role/cni=1, or name one in the NodeNetwork that the message names.',
+  ),
   INTERNAL: lasting(999, 'An error that nothing expected.', 'Look at the agent log and report it.'),
 } as const satisfies Record<string, CauseRow>;
 

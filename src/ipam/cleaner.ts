@@ -14,34 +14,37 @@ const BATCH = 32;
 
 export class Cleaner {
   readonly #core: Core;
-  readonly #settle: number;
+  readonly #cooldownMs: () => number;
   readonly #clean: ((ip: Ip) => Promise<unknown> | unknown) | undefined;
   #busy = false;
   #notBefore = 0;
 
-  constructor(
-    core: Core,
-    settings: { cooldownMs: number; beforeReuse?: (ip: Ip) => Promise<unknown> | unknown },
-  ) {
+  constructor(core: Core, cooldownMs: () => number, beforeReuse?: (ip: Ip) => Promise<unknown> | unknown) {
     this.#core = core;
-    this.#settle = Math.min(SETTLE, settings.cooldownMs / 2);
-    this.#clean = settings.beforeReuse;
+    this.#cooldownMs = cooldownMs;
+    this.#clean = beforeReuse;
+  }
+
+  get #settle(): number {
+    return Math.min(SETTLE, this.#cooldownMs() / 2);
   }
 
   dueAt(now: number): number {
     if (this.#busy) return Number.POSITIVE_INFINITY;
+    const settle = this.#settle;
     let due = Number.POSITIVE_INFINITY;
     for (const use of this.#core.state.uses.values()) {
-      if (use.kind === 'cooling' && !use.clean) due = Math.min(due, use.since + this.#settle);
+      if (use.kind === 'cooling' && !use.clean) due = Math.min(due, use.since + settle);
     }
     return Math.max(due, this.#notBefore, now);
   }
 
   startDue(now: number): Promise<void> | null {
     if (this.#busy || now < this.#notBefore) return null;
+    const settle = this.#settle;
     const due: Ip[] = [];
     for (const [ip, use] of this.#core.state.uses) {
-      if (use.kind === 'cooling' && !use.clean && use.since + this.#settle <= now) due.push(ip);
+      if (use.kind === 'cooling' && !use.clean && use.since + settle <= now) due.push(ip);
       if (due.length >= BATCH) break;
     }
     if (due.length === 0) return null;

@@ -35,10 +35,12 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   const coolingError = () => coolingCause(cooling, position, totals.held, limits, now);
   const unset = unsetError(state, now);
   if (unset) return unset;
-  const growth = growthOf(state, limits, now);
+  const growth = growthOf(state, context);
   if (!growth.possible) {
     if (totals.incoming + state.creations.size > 0) return growing(totals.incoming, since);
     if (position < cooling.length) return coolingError();
+    const barred = barredError(state, context);
+    if (barred) return barred;
     const unusable = linklessError(state, since) ?? onLinksError(state, now, since);
     if (unusable) return unusable;
     // Slots being returned to EC2 will be free again, so this node is not at its limit.
@@ -105,16 +107,28 @@ const activePause = (state: PoolState, key: string, now: number): Pause | null =
   return pause && pause.until > now ? pause : null;
 };
 
+const hasEniSlot = (state: PoolState, limits: InstanceLimits): boolean =>
+  addressesPerEni(limits) > 0 && freeDeviceIndexes(state, limits).length > 0;
+
+/** The error of a node whose type has room for an ENI that its policy does not let it make. */
+function barredError(
+  state: PoolState,
+  { limits, policy, waitingSince: since }: DiagnoseContext,
+): PodwayError | null {
+  if (!policy.noNewEni || !hasEniSlot(state, limits)) return null;
+  const { cause, message, object } = policy.noNewEni;
+  return new PodwayError(cause, message, { since, ...(object === undefined ? {} : { object }) });
+}
+
 /** Whether EC2 could still give an address to this node, and what stands in every way to it. */
-function growthOf(state: PoolState, limits: InstanceLimits, now: number) {
+function growthOf(state: PoolState, { limits, policy, now }: DiagnoseContext) {
   const ways: { pause: Pause | null; object: string }[] = [];
   for (const { eni } of growableEnis(state, limits, now)) {
     const pause = activePause(state, `subnet:${eni.subnetId}`, now);
     if (pause) ways.push({ pause, object: eni.subnetId });
     else ways.push({ pause: activePause(state, `eni:${eni.id}`, now), object: eni.id });
   }
-  const slots = addressesPerEni(limits) > 0 ? freeDeviceIndexes(state, limits).length : 0;
-  if (slots > 0) {
+  if (!policy.noNewEni && hasEniSlot(state, limits)) {
     const subnets = [...state.enis.values()].filter((eni) => eni.primary).map((eni) => eni.subnetId);
     const full = subnets
       .map((id) => ({ pause: activePause(state, `subnet:${id}`, now), object: id }))

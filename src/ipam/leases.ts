@@ -25,7 +25,8 @@ import {
 
 export class Leases {
   readonly #core: Core;
-  readonly #cooldownMs: number;
+  /** Milliseconds; holds for later releases. */
+  cooldownMs: number;
   /** True when addresses need no cleaning after a release. */
   readonly #clean: boolean;
 
@@ -34,7 +35,7 @@ export class Leases {
 
   constructor(core: Core, settings: Pick<PoolSettings, 'cooldownMs' | 'beforeReuse'>) {
     this.#core = core;
-    this.#cooldownMs = settings.cooldownMs;
+    this.cooldownMs = settings.cooldownMs;
     this.#clean = settings.beforeReuse === undefined;
     this.#nameless = [...core.leases.values()].filter(({ owner }) => owner.link !== undefined).length;
   }
@@ -56,7 +57,7 @@ export class Leases {
     const lease = this.#core.leases.get(key);
     if (!lease) return null;
     const since = this.#core.clock.now();
-    const until = since + this.#cooldownMs;
+    const until = since + this.cooldownMs;
     const ips = lease.ips.map(formatIp);
     const record = { k: 'release' as const, key, ips, since, until, reason };
     let next = release(this.#core.state, lease, since, until);
@@ -128,7 +129,7 @@ export class Leases {
   endQuarantine(ip: Ip): boolean {
     if (!this.quarantined().includes(ip)) return false;
     const since = this.#core.clock.now();
-    const use = { kind: 'cooling' as const, since, until: since + this.#cooldownMs, clean: this.#clean };
+    const use = { kind: 'cooling' as const, since, until: since + this.cooldownMs, clean: this.#clean };
     this.#put(ip, use, coolingRecords({ ...this.#core.state, uses: new Map([[ip, use]]) }));
     return true;
   }

@@ -196,7 +196,7 @@ function grow(
     if (eni.phase === 'attached') missing -= Math.max(0, addressesPerEni(limits) - ipv4Slots(eni));
   }
   const primary = [...state.enis.values()].find((eni) => eni.primary);
-  if (!primary || addressesPerEni(limits) === 0) return actions;
+  if (!primary || addressesPerEni(limits) === 0 || policy.noNewEni) return actions;
   const subnets = policy.subnetIds.length > 0 ? policy.subnetIds : [primary.subnetId];
   for (const deviceIndex of freeDeviceIndexes(state, limits)) {
     for (const subnetId of subnets) {

@@ -1,5 +1,6 @@
 // What a node's pool is told to aim at, as one value: the kind of addresses, where ENIs may stand, bounds, and how many
 // free addresses to keep. The agent computes it from its sources; the planner only reads it. Pure.
+import type { Cause } from '../base/causes.ts';
 
 /** How many pods wait for an address, and how many more free addresses the forecast wants. */
 export type Demand = { readonly waiting: number; readonly expected?: number };
@@ -40,6 +41,8 @@ export type PoolPolicy = {
   readonly subnetIds: readonly string[];
   /** Subnets whose ENIs give no address to new pods; pods that run there go on. */
   readonly excludedSubnetIds: readonly string[];
+  /** Why no new ENI may be made, such as a missing ENIConfig; null: they may. What is attached goes on. */
+  readonly noNewEni: { readonly cause: Cause; readonly message: string; readonly object?: string } | null;
   /** Security groups of new ENIs; null: the primary ENI's. */
   readonly groupIds: readonly string[] | null;
   /** False with custom networking: the primary ENI gives no pod address. */
@@ -58,6 +61,7 @@ export const defaultPolicy: Omit<PoolPolicy, 'podLimit'> = {
   idleReleaseMs: 60_000,
   subnetIds: [],
   excludedSubnetIds: [],
+  noNewEni: null,
   groupIds: null,
   primaryGives: true,
   maxEnis: null,

@@ -33,6 +33,7 @@ import {
   type Owner,
   ownerKey,
   type PoolState,
+  shortenCooling,
   type Totals,
   toldEni,
   withEni,
@@ -63,7 +64,7 @@ export class AddressPool {
   readonly #core: Core;
   readonly #limits: InstanceLimits;
   readonly #settings: PoolSettings;
-  readonly #policy: PoolPolicy;
+  #policy: PoolPolicy;
   readonly #nodeName: string;
   readonly #leases: Leases;
   readonly #line: WaitingLine;
@@ -103,7 +104,7 @@ export class AddressPool {
     this.adoption = adoption;
     this.#line = new WaitingLine(clock);
     this.#keeper = new JournalKeeper(this.#core);
-    this.#cleaner = new Cleaner(this.#core, options.settings);
+    this.#cleaner = new Cleaner(core, () => this.cooldownMs, options.settings.beforeReuse);
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
     this.#hint = new MetadataHint(this.#core, options.metadata);
     this.#leases = new Leases(core, options.settings);
@@ -137,6 +138,23 @@ export class AddressPool {
   async stopped(): Promise<void> {
     await this.#loop;
     await Promise.all(this.#running);
+  }
+
+  get policy(): PoolPolicy {
+    return this.#policy;
+  }
+
+  /** Milliseconds before a released address is given again. */
+  get cooldownMs(): number {
+    return this.#leases.cooldownMs;
+  }
+
+  /** Aims at this from now on. No address cools longer than `cooldownMs` says now. Nothing that is held changes. */
+  setPolicy(policy: PoolPolicy, cooldownMs = this.cooldownMs): void {
+    this.#policy = policy;
+    this.#leases.cooldownMs = cooldownMs;
+    const { state, clock } = this.#core;
+    commit(this.#core, shortenCooling(state, clock.now(), cooldownMs));
   }
 
   /** Why the journal cannot be written, or null. */
@@ -280,7 +298,8 @@ export class AddressPool {
       now: this.#core.clock.now(),
       nodeName: this.#nodeName,
       limits: this.#limits,
-      settings: this.#settings,
+      cooldownMs: this.cooldownMs,
+      ifnameOf: this.#settings.ifnameOf,
       policy: this.#policy,
       waiting: this.#line
         .list()

@@ -72,7 +72,8 @@ export type SnapshotContext = {
   now: number;
   nodeName: string;
   limits: InstanceLimits;
-  settings: { cooldownMs: number; warm: number; ifnameOf?: (eni: AttachedEni) => string | undefined };
+  cooldownMs: number;
+  ifnameOf: ((eni: AttachedEni) => string | undefined) | undefined;
   policy: PoolPolicy;
   waiting: { owner: Owner; since: number; cause: PodwayError }[];
   trouble: PodwayError | null;
@@ -81,7 +82,7 @@ export type SnapshotContext = {
 };
 
 export function snapshotPool(context: SnapshotContext): PoolSnapshot {
-  const { state, now, limits, settings, policy, trouble } = context;
+  const { state, now, limits, cooldownMs, policy, trouble } = context;
   const totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 };
   const totals6 = { held: 0, free: 0, cooling: 0 };
   const shown = new Set<Ip>();
@@ -105,7 +106,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     instanceType: limits.instanceType,
     family: 'IPv4',
     limits: { enis: limits.enis, ipv4PerEni: limits.ipv4PerEni, pods: policy.podLimit },
-    warm: { target: settings.warm, cooldownSeconds: settings.cooldownMs / 1000 },
+    warm: { target: leastFree(policy), cooldownSeconds: cooldownMs / 1000 },
     enis,
     totals,
     totals6,
@@ -121,6 +122,12 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     trouble: trouble ? viewCause(trouble) : null,
     cloud: context.cloud,
   };
+}
+
+/** Free addresses that the policy keeps whatever the demand; the AWS VPC CNI's spare ENIs and prefixes not counted. */
+function leastFree({ targets }: PoolPolicy): number {
+  if (targets.kind === 'warm') return targets.free;
+  return targets.kind === 'forecast' ? targets.minIdle : targets.warmIps;
 }
 
 const viewCause = ({ code, message, details }: PodwayError): CauseView => ({
@@ -163,7 +170,7 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
     deviceIndex: eni.deviceIndex,
     networkCard: eni.networkCard,
     mac: eni.mac,
-    ifname: (attached && context.settings.ifnameOf?.(attached)) ?? null,
+    ifname: (attached && context.ifnameOf?.(attached)) ?? null,
     subnetId: eni.subnetId,
     type: eni.interfaceType,
     trunk: eni.interfaceType === 'trunk',
