@@ -13,6 +13,7 @@ test('defaults', () => {
     idleReleaseMs: 60_000,
     snat: 'node',
     repair: 'enforce',
+    addressing: 'secondary',
     excludeSnatCidrs: [],
   });
   assert.equal(config.metricsPort, undefined);
@@ -28,6 +29,11 @@ const refused: [string, unknown, RegExp][] = [
   ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
   ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],
   ['repair', { ...least, settings: { repair: 'off' } }, /repair is "off", not enforce or report/],
+  [
+    'addressing',
+    { ...least, settings: { addressing: 'both' } },
+    /addressing is "both", not secondary, prefix/,
+  ],
   ['podMtu', { ...least, settings: { podMtu: 100 } }, /podMtu is 100/],
   ['CIDR with host bits', { ...least, settings: { excludeSnatCidrs: ['10.0.0.1/8'] } }, /10\.0\.0\.1\/8/],
 ];

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import type { SnatMode } from '../datapath/types.ts';
+import type { Addressing } from '../ipam/policy.ts';
 
 export type AgentSettings = {
   /** Free addresses to keep ready. */
@@ -15,6 +16,7 @@ export type AgentSettings = {
   snat: SnatMode;
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
+  addressing: Addressing;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
   /** Bytes; the MTU of the primary ENI's link when absent. */
@@ -75,6 +77,9 @@ export function parseAgentConfig(source: unknown): AgentConfig {
     throw invalid('snat', snat, 'not node, none or random');
   const repair = text(settings, 'repair') ?? 'enforce';
   if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
+  const addressing = text(settings, 'addressing') ?? 'secondary';
+  if (addressing !== 'secondary' && addressing !== 'prefix' && addressing !== 'auto')
+    throw invalid('addressing', addressing, 'not secondary, prefix or auto');
   const cidrs = settings['excludeSnatCidrs'] ?? [];
   if (!Array.isArray(cidrs)) throw invalid('excludeSnatCidrs', cidrs, 'not a list of CIDRs');
   const DAY_MS = 86_400_000;
@@ -93,6 +98,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       idleReleaseMs: whole(settings, 'idleReleaseMs', 0, DAY_MS) ?? 60_000,
       snat,
       repair,
+      addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       ...optional('podMtu', whole(settings, 'podMtu', 576, 9001)),
     },

@@ -93,6 +93,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     log,
     settings: {
       warm: settings.warm,
+      addressing: settings.addressing,
       cooldownMs: settings.cooldownMs,
       idleReleaseMs: settings.idleReleaseMs,
       beforeReuse: (ip) => datapath.forgetAddress(ip),

@@ -41,7 +41,7 @@ function cloudWith(waiting: () => boolean) {
       (error) => done.push(error.ec2Code),
     );
   const assign = (name = 'assign') => note(name, cloud.assignPrivateIps(eni, 1));
-  const clean = () => note('clean', cloud.unassignPrivateIps(eni, []));
+  const clean = () => note('clean', cloud.unassign(eni, { ips: [], prefixes: [] }));
   return { clock, cloud, done, assign, clean };
 }
 

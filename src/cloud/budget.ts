@@ -24,6 +24,7 @@ const LOOK_AGAIN = 100;
 const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   describeNetworkInterfaces: 'reads',
   describeSubnets: 'reads',
+  describeVpcSubnets: 'reads',
   describeInstanceType: 'reads',
   createNetworkInterface: 'changes',
   attachNetworkInterface: 'changes',
@@ -32,12 +33,14 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   setDeleteOnTermination: 'changes',
   assignPrivateIps: 'changes',
   assignTheseIps: 'changes',
-  unassignPrivateIps: 'changes',
+  assignPrefixes: 'changes',
+  assignThesePrefixes: 'changes',
+  unassign: 'changes',
 };
 const CLEAN_UP: ReadonlySet<Action> = new Set([
   'detachNetworkInterface',
   'deleteNetworkInterface',
-  'unassignPrivateIps',
+  'unassign',
 ]);
 
 /** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */

@@ -1,7 +1,16 @@
 // The Cloud port over EC2: the dozen actions of an allocator, their parameters and the parts of their answers we read.
 // Nothing is kept between calls but the credentials. Fails as query.ts does, with CloudError.
 import type { Clock } from '../base/clock.ts';
-import { type Cidr, formatIp, type Ipv4, type Ipv6, parseCidr, parseIpv4, parseIpv6 } from '../base/ip.ts';
+import {
+  type Cidr,
+  formatCidr,
+  formatIp,
+  type Ipv4,
+  type Ipv6,
+  parseCidr,
+  parseIpv4,
+  parseIpv6,
+} from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import type { CredentialSource } from './credentials.ts';
 import { serviceEndpoint } from './endpoint.ts';
@@ -12,6 +21,7 @@ import {
   type EniDescription,
   type EniFilter,
   type EniId,
+  type SubnetDescription,
   type Tags,
 } from './port.ts';
 import { type CallObserver, callPaged, createQueryClient, type QueryValue } from './query.ts';
@@ -61,6 +71,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
           Description: request.description,
           SecurityGroupId: request.groupIds,
           SecondaryPrivateIpAddressCount: request.secondaryCount > 0 ? request.secondaryCount : undefined,
+          Ipv4PrefixCount: request.prefixCount ? request.prefixCount : undefined,
           ClientToken: request.clientToken,
           TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],
         },
@@ -116,23 +127,40 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         signal,
       );
     },
-    async unassignPrivateIps(eniId, ips, signal) {
+    async assignPrefixes(eniId, count, signal) {
+      const answer = await change(
+        'AssignPrivateIpAddresses',
+        { NetworkInterfaceId: eniId, Ipv4PrefixCount: count },
+        false,
+        signal,
+      );
+      return itemsAt(answer, 'assignedIpv4PrefixSet').map((item) => parseCidr(textAt(item, 'ipv4Prefix')));
+    },
+    async assignThesePrefixes(eniId, prefixes, signal) {
       await change(
-        'UnassignPrivateIpAddresses',
-        { NetworkInterfaceId: eniId, PrivateIpAddress: ips.map((ip) => formatIp(ip)) },
+        'AssignPrivateIpAddresses',
+        { NetworkInterfaceId: eniId, Ipv4Prefix: prefixes.map(formatCidr) },
         true,
         signal,
       );
     },
+    async unassign(eniId, { ips, prefixes }, signal) {
+      const drop = (params: Record<string, QueryValue>) =>
+        change('UnassignPrivateIpAddresses', { NetworkInterfaceId: eniId, ...params }, true, signal);
+      if (ips.length > 0) await drop({ PrivateIpAddress: ips.map((ip) => formatIp(ip)) });
+      if (prefixes.length > 0) await drop({ Ipv4Prefix: prefixes.map(formatCidr) });
+    },
     async describeSubnets(ids, signal) {
       const answer = await read('DescribeSubnets', { SubnetId: ids }, signal);
-      return itemsAt(answer, 'subnetSet').map((item) => ({
-        id: textAt(item, 'subnetId'),
-        zone: textAt(item, 'availabilityZone'),
-        cidr: parseCidr(textAt(item, 'cidrBlock')),
-        availableIps: Number(textAt(item, 'availableIpAddressCount')),
-        tags: readTags(item),
-      }));
+      return itemsAt(answer, 'subnetSet').map(readSubnet);
+    },
+    async describeVpcSubnets(vpcId, zone, signal) {
+      const params = {
+        Filter: [named('vpc-id', [vpcId]), named('availability-zone', [zone])],
+        MaxResults: PAGE,
+      };
+      const request = { action: 'DescribeSubnets', params, repeatable: true, signal };
+      return callPaged(client, request, 'subnetSet', readSubnet);
     },
     async describeInstanceType(instanceType, signal) {
       const answer = await read('DescribeInstanceTypes', { InstanceType: [instanceType] }, signal);
@@ -165,23 +193,39 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
 
 function filterParams(filter: EniFilter): Record<string, QueryValue> {
   if (filter.kind === 'ids') return { NetworkInterfaceId: filter.ids };
-  const named = (Name: string, Value: readonly string[]): QueryValue => ({ Name, Value });
-  const filters =
-    filter.kind === 'instance'
-      ? [named('attachment.instance-id', [filter.instanceId])]
-      : filter.kind === 'addresses'
-        ? [
-            named('subnet-id', [filter.subnetId]),
-            named('addresses.private-ip-address', filter.ips.map(formatIp)),
-          ]
-        : Object.entries(filter.tags).map(([key, value]) => named(`tag:${key}`, [value]));
-  return { Filter: filters, MaxResults: PAGE };
+  return { Filter: filtersOf(filter), MaxResults: PAGE };
+}
+
+const named = (Name: string, Value: readonly string[]): QueryValue => ({ Name, Value });
+
+function filtersOf(filter: Exclude<EniFilter, { kind: 'ids' }>): QueryValue[] {
+  switch (filter.kind) {
+    case 'instance':
+      return [named('attachment.instance-id', [filter.instanceId])];
+    case 'addresses':
+      return [
+        named('subnet-id', [filter.subnetId]),
+        named('addresses.private-ip-address', filter.ips.map(formatIp)),
+      ];
+    case 'subnet':
+      return [named('subnet-id', [filter.subnetId])];
+    case 'tags':
+      return Object.entries(filter.tags).map(([key, value]) => named(`tag:${key}`, [value]));
+  }
 }
 
 const tagParams = (tags: Tags): QueryValue[] => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
 
 const readTags = (element: XmlElement): Tags =>
   Object.fromEntries(itemsAt(element, 'tagSet').map((tag) => [textAt(tag, 'key'), textAt(tag, 'value')]));
+
+const readSubnet = (item: XmlElement): SubnetDescription => ({
+  id: textAt(item, 'subnetId'),
+  zone: textAt(item, 'availabilityZone'),
+  cidr: parseCidr(textAt(item, 'cidrBlock')),
+  availableIps: Number(textAt(item, 'availableIpAddressCount')),
+  tags: readTags(item),
+});
 
 function required(element: XmlElement, action: string, name: string): XmlElement {
   const found = at(element, name);

@@ -42,19 +42,25 @@ export type EniFilter =
   | { kind: 'ids'; ids: readonly EniId[] }
   | { kind: 'instance'; instanceId: string }
   | { kind: 'tags'; tags: Tags }
-  | { kind: 'addresses'; subnetId: string; ips: readonly Ipv4[] };
+  | { kind: 'addresses'; subnetId: string; ips: readonly Ipv4[] }
+  | { kind: 'subnet'; subnetId: string };
 
 export type CreateEni = {
   subnetId: string;
   groupIds: readonly string[];
   description: string;
   secondaryCount: number;
+  /** /28 prefixes beside the addresses; absent: none. */
+  prefixCount?: number;
   tags: Tags;
   /** Makes a repeated create answer with the interface of the first. */
   clientToken: string;
 };
 
-type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
+/** What an ENI carries beside its primary address: single addresses and /28 prefixes. */
+export type Blocks = { readonly ips: readonly Ipv4[]; readonly prefixes: readonly Cidr[] };
+
+export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
 type InstanceTypeDescription = {
   instanceType: string;
   enis: number;
@@ -81,8 +87,15 @@ export interface Cloud {
   assignPrivateIps(eniId: EniId, count: number, signal?: AbortSignal): Promise<Ipv4[]>;
   /** These and no others, and only when no other interface has one of them. */
   assignTheseIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
-  unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[], signal?: AbortSignal): Promise<void>;
+  /** All or nothing: answers with exactly `count` new /28 prefixes. */
+  assignPrefixes(eniId: EniId, count: number, signal?: AbortSignal): Promise<Cidr[]>;
+  /** These /28s and no others, and only when no other interface has an address of one of them. */
+  assignThesePrefixes(eniId: EniId, prefixes: readonly Cidr[], signal?: AbortSignal): Promise<void>;
+  /** One call for each kind that is named: addresses first. */
+  unassign(eniId: EniId, blocks: Blocks, signal?: AbortSignal): Promise<void>;
   describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
+  /** The VPC's subnets in one zone, with their tags. */
+  describeVpcSubnets(vpcId: string, zone: string, signal?: AbortSignal): Promise<SubnetDescription[]>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
 }
 

@@ -1,9 +1,17 @@
 // A cloud in memory for tests: subnets, one instance, interfaces, EC2's limits and error codes, tags, client tokens.
 // `before` and `after` hooks see every call, so that a test can delay, fail or cut a call before or after its effect;
-// describes may be made to lag. It is as strict as EC2: an address is held once, limits hold, what is in use stays.
-import { addToIp, type Cidr, cidrSize, type Ipv4, parseCidr } from '../base/ip.ts';
+// describes may be made to lag. It is as strict as EC2: an address is held once, limits hold, what is in use stays, and
+// a prefix needs sixteen free addresses in one aligned block.
+import { addToIp, type Cidr, cidrSize, formatCidr, type Ipv4, parseCidr } from '../base/ip.ts';
 import { localMac } from '../base/mac.ts';
-import { type Cloud, CloudError, type CreateEni, type EniDescription, type EniId } from './port.ts';
+import {
+  type Blocks,
+  type Cloud,
+  CloudError,
+  type CreateEni,
+  type EniDescription,
+  type EniId,
+} from './port.ts';
 
 export type FakeSettings = {
   subnets?: Record<string, string>;
@@ -78,9 +86,19 @@ export class FakeCloud implements Cloud {
     }
   }
 
+  /** Takes one address of every whole free /28, or of all but `keep` of them: singles are left, prefixes are not. */
+  fragment(subnetId: string, keep = 0): void {
+    const subnet = this.#subnets.get(subnetId)!;
+    for (const cidr of this.#wholePrefixes(subnet).slice(keep)) subnet.used.add(addToIp(cidr.ip as Ipv4, 7));
+  }
+
+  prefixesIn(subnetId: string): number {
+    return this.#wholePrefixes(this.#subnets.get(subnetId)!).length;
+  }
+
   vacate(subnetId: string): void {
     const subnet = this.#subnets.get(subnetId)!;
-    const held = new Set([...this.enis.values()].flatMap((eni) => eni.addresses.map((a) => a.ip)));
+    const held = new Set([...this.enis.values()].flatMap(addressesOf));
     for (const ip of subnet.used) if (!held.has(ip) && !this.#loose.has(ip)) subnet.used.delete(ip);
   }
 
@@ -92,6 +110,12 @@ export class FakeCloud implements Cloud {
   /** Removes an address or an interface behind the allocator's back; the address is then in use elsewhere, or `free`. */
   takeAway(eniId: EniId, ip?: Ipv4, free = false): void {
     const eni = this.#eni(eniId, 'takeAway');
+    const prefix = eni.ipv4Prefixes.find((one) => one.ip === ip);
+    if (prefix) {
+      eni.ipv4Prefixes = eni.ipv4Prefixes.filter((one) => one !== prefix);
+      if (free) for (const each of inPrefix(prefix)) this.#loose.add(each);
+      return;
+    }
     if (ip === undefined) {
       this.#drop(eni);
       return;
@@ -146,6 +170,7 @@ export class FakeCloud implements Cloud {
           (eni) => eni.subnetId === subnetId && eni.addresses.some((one) => ips.includes(one.ip)),
         );
       }
+      if (filter.kind === 'subnet') return all.filter((eni) => eni.subnetId === filter.subnetId);
       return all.filter((eni) =>
         Object.entries(filter.tags).every(([key, value]) => eni.tags[key] === value),
       );
@@ -156,7 +181,8 @@ export class FakeCloud implements Cloud {
     return this.#call('CreateNetworkInterface', () => {
       const earlier = this.#tokens.get(request.clientToken);
       if (earlier) return structuredClone(this.#eni(earlier, 'CreateNetworkInterface'));
-      if (request.secondaryCount >= this.#settings.ipv4PerEni) throw limit('CreateNetworkInterface');
+      if (request.secondaryCount + (request.prefixCount ?? 0) >= this.#settings.ipv4PerEni)
+        throw limit('CreateNetworkInterface');
       const eni = this.#make(request);
       this.#tokens.set(request.clientToken, eni.id);
       return structuredClone(eni);
@@ -240,7 +266,7 @@ export class FakeCloud implements Cloud {
   async assignPrivateIps(eniId: EniId, count: number) {
     return this.#call('AssignPrivateIpAddresses', () => {
       const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
-      if (eni.addresses.length + count > this.#settings.ipv4PerEni) throw limit('AssignPrivateIpAddresses');
+      this.#checkRoom(eni, count);
       const ips = this.#take(eni.subnetId, count, 'AssignPrivateIpAddresses');
       eni.addresses.push(...ips.map((ip) => ({ ip, primary: false, public: false })));
       return ips;
@@ -259,8 +285,7 @@ export class FakeCloud implements Cloud {
           'some are assigned already',
         );
       }
-      if (eni.addresses.length + named.length > this.#settings.ipv4PerEni)
-        throw limit('AssignPrivateIpAddresses');
+      this.#checkRoom(eni, named.length);
       for (const ip of named) {
         used.add(ip);
         this.#loose.delete(ip);
@@ -269,30 +294,75 @@ export class FakeCloud implements Cloud {
     });
   }
 
-  async unassignPrivateIps(eniId: EniId, ips: readonly Ipv4[]) {
-    return this.#call('UnassignPrivateIpAddresses', () => {
-      const eni = this.#eni(eniId, 'UnassignPrivateIpAddresses');
-      for (const ip of ips) {
-        if (!eni.addresses.some((one) => one.ip === ip && !one.primary)) {
-          throw new CloudError(
-            'UnassignPrivateIpAddresses',
-            'InvalidParameterValue',
-            `${ip} is not on ${eniId}`,
-          );
-        }
-      }
-      eni.addresses = eni.addresses.filter((one) => !ips.includes(one.ip));
-      for (const ip of ips) this.#subnets.get(eni.subnetId)!.used.delete(ip);
+  async assignPrefixes(eniId: EniId, count: number) {
+    return this.#call('AssignPrivateIpAddresses', () => {
+      const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
+      this.#checkRoom(eni, count);
+      const prefixes = this.#takePrefixes(eni.subnetId, count, 'AssignPrivateIpAddresses');
+      eni.ipv4Prefixes.push(...prefixes);
+      return prefixes;
     });
   }
 
+  async assignThesePrefixes(eniId: EniId, prefixes: readonly Cidr[]) {
+    return this.#call('AssignPrivateIpAddresses', () => {
+      const eni = this.#eni(eniId, 'AssignPrivateIpAddresses');
+      const { used } = this.#subnets.get(eni.subnetId)!;
+      const ips = prefixes.flatMap(inPrefix);
+      if (ips.some((ip) => used.has(ip) && !this.#loose.has(ip)))
+        throw new CloudError('AssignPrivateIpAddresses', 'InvalidIPAddress.InUse', 'the prefix is in use');
+      this.#checkRoom(eni, prefixes.length);
+      for (const ip of ips) {
+        used.add(ip);
+        this.#loose.delete(ip);
+      }
+      eni.ipv4Prefixes.push(...prefixes);
+    });
+  }
+
+  async unassign(eniId: EniId, { ips, prefixes }: Blocks) {
+    if (ips.length > 0)
+      await this.#call('UnassignPrivateIpAddresses', () => {
+        const eni = this.#eni(eniId, 'UnassignPrivateIpAddresses');
+        for (const ip of ips)
+          if (!eni.addresses.some((one) => one.ip === ip && !one.primary)) throw notOn(eniId, String(ip));
+        eni.addresses = eni.addresses.filter((one) => !ips.includes(one.ip));
+        this.#free(eni, ips);
+      });
+    if (prefixes.length > 0)
+      await this.#call('UnassignPrivateIpAddresses', () => {
+        const eni = this.#eni(eniId, 'UnassignPrivateIpAddresses');
+        const named = new Set(prefixes.map(formatCidr));
+        const kept = eni.ipv4Prefixes.filter((one) => !named.has(formatCidr(one)));
+        if (kept.length + named.size !== eni.ipv4Prefixes.length) throw notOn(eniId, [...named].join());
+        eni.ipv4Prefixes = kept;
+        this.#free(eni, prefixes.flatMap(inPrefix));
+      });
+  }
+
+  #free(eni: EniDescription, ips: readonly Ipv4[]): void {
+    for (const ip of ips) this.#subnets.get(eni.subnetId)!.used.delete(ip);
+  }
+
   async describeSubnets(ids: readonly string[]) {
+    return this.#call('DescribeSubnets', () => ids.map((id) => this.#describeSubnet(id)));
+  }
+
+  async describeVpcSubnets(_vpcId: string, zone: string) {
     return this.#call('DescribeSubnets', () =>
-      ids.map((id) => {
-        const subnet = this.#subnets.get(id)!;
-        return { id, zone: 'us-west-2a', cidr: subnet.cidr, availableIps: this.freeIn(id), tags: {} };
-      }),
+      [...this.#subnets.keys()].map((id) => this.#describeSubnet(id)).filter((one) => one.zone === zone),
     );
+  }
+
+  #describeSubnet(id: string) {
+    const subnet = this.#subnets.get(id);
+    if (!subnet)
+      throw new CloudError(
+        'DescribeSubnets',
+        'InvalidSubnetID.NotFound',
+        `The subnet ID '${id}' does not exist`,
+      );
+    return { id, zone: 'us-west-2a', cidr: subnet.cidr, availableIps: this.freeIn(id), tags: {} };
   }
 
   async describeInstanceType(instanceType: string) {
@@ -327,7 +397,9 @@ export class FakeCloud implements Cloud {
   }
 
   #make(request: CreateEni): EniDescription {
-    const ips = this.#take(request.subnetId, request.secondaryCount + 1, 'CreateNetworkInterface');
+    const { subnetId, prefixCount = 0 } = request;
+    const ipv4Prefixes = this.#takePrefixes(subnetId, prefixCount, 'CreateNetworkInterface');
+    const ips = this.#take(subnetId, request.secondaryCount + 1, 'CreateNetworkInterface', ipv4Prefixes);
     const number = this.#next++;
     const eni: EniDescription = {
       id: `eni-${number.toString(16).padStart(17, '0')}` as EniId,
@@ -341,7 +413,7 @@ export class FakeCloud implements Cloud {
       groupIds: [...request.groupIds],
       addresses: ips.map((ip, i) => ({ ip, primary: i === 0, public: false })),
       ipv6Addresses: [],
-      ipv4Prefixes: [],
+      ipv4Prefixes,
       ipv6Prefixes: [],
       attachment: null,
       requesterId: '',
@@ -353,12 +425,42 @@ export class FakeCloud implements Cloud {
 
   #drop(eni: EniDescription): void {
     this.enis.delete(eni.id);
-    for (const one of eni.addresses) this.#subnets.get(eni.subnetId)!.used.delete(one.ip);
+    this.#free(eni, addressesOf(eni));
   }
 
-  #take(subnetId: string, count: number, action: string): Ipv4[] {
+  #checkRoom(eni: EniDescription, more: number): void {
+    if (eni.addresses.length + eni.ipv4Prefixes.length + more > this.#settings.ipv4PerEni)
+      throw limit('AssignPrivateIpAddresses');
+  }
+
+  /** The lowest whole aligned /28s; the subnet's first and last contain addresses that EC2 keeps. */
+  #wholePrefixes(subnet: Subnet): Cidr[] {
+    const found: Cidr[] = [];
+    for (let offset = 16; offset + 16 < cidrSize(subnet.cidr); offset += 16) {
+      const cidr: Cidr = { ip: addToIp(subnet.cidr.ip, offset), length: 28 };
+      if (inPrefix(cidr).every((ip) => !subnet.used.has(ip))) found.push(cidr);
+    }
+    return found;
+  }
+
+  #takePrefixes(subnetId: string, count: number, action: string): Cidr[] {
+    if (count === 0) return [];
+    const subnet = this.#subnets.get(subnetId)!;
+    const whole = this.#wholePrefixes(subnet);
+    if (whole.length < count) {
+      const text = `${subnetId} has ${whole.length} free /28 of ${count}`;
+      throw new CloudError(action, 'InsufficientCidrBlocks', text);
+    }
+    const taken = whole.slice(0, count);
+    for (const ip of taken.flatMap(inPrefix)) subnet.used.add(ip);
+    return taken;
+  }
+
+  /** `held`: prefixes of the same request, given back when its addresses cannot be had. */
+  #take(subnetId: string, count: number, action: string, held: readonly Cidr[] = []): Ipv4[] {
     const subnet = this.#subnets.get(subnetId)!;
     if (this.freeIn(subnetId) < count) {
+      for (const ip of held.flatMap(inPrefix)) subnet.used.delete(ip);
       throw new CloudError(
         action,
         'InsufficientFreeAddressesInSubnet',
@@ -380,6 +482,17 @@ export class FakeCloud implements Cloud {
     throw new CloudError(action, 'InsufficientFreeAddressesInSubnet', `${subnet.id} is full`);
   }
 }
+
+const inPrefix = (prefix: Cidr): Ipv4[] =>
+  Array.from({ length: cidrSize(prefix) }, (_, offset) => addToIp(prefix.ip as Ipv4, offset));
+
+const addressesOf = (eni: EniDescription): Ipv4[] => [
+  ...eni.addresses.map((one) => one.ip),
+  ...eni.ipv4Prefixes.flatMap(inPrefix),
+];
+
+const notOn = (eniId: EniId, what: string): CloudError =>
+  new CloudError('UnassignPrivateIpAddresses', 'InvalidParameterValue', `${what} is not on ${eniId}`);
 
 const limit = (action: string): CloudError =>
   new CloudError(action, 'PrivateIpAddressLimitExceeded', 'over the limit per interface');

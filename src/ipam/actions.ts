@@ -126,7 +126,7 @@ async function unassign(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<v
   let gone = ips;
   try {
     await tellListeners(core);
-    await core.cloud.unassignPrivateIps(eniId, ips as Ipv4[], core.signal);
+    await core.cloud.unassign(eniId, { ips: ips as Ipv4[], prefixes: [] }, core.signal);
     core.boundary('unassign:answered');
   } catch (error) {
     // A repeated call lists addresses that the first one has already unassigned: EC2 then refuses the whole list.

@@ -89,6 +89,7 @@ export class AddressPool {
     this.#nodeName = options.nodeName;
     this.#policy = {
       ...defaultPolicy,
+      addressing: options.settings.addressing ?? defaultPolicy.addressing,
       targets: { kind: 'warm', free: options.settings.warm },
       idleReleaseMs: options.settings.idleReleaseMs,
       podLimit: options.settings.podLimit ?? options.limits.pods,

@@ -76,7 +76,7 @@ async function giveUp(core: Core, holder: EniId, ip: Ip): Promise<boolean> {
   if (!block || block.foreign || core.state.busy.has(holder)) return false;
   setBusy(core, holder, 0);
   try {
-    await core.cloud.unassignPrivateIps(holder, [ip as Ipv4], core.signal);
+    await core.cloud.unassign(holder, { ips: [ip as Ipv4], prefixes: [] }, core.signal);
     const eni = core.state.enis.get(holder)!;
     const now = core.clock.now();
     const without: Eni = {

@@ -1,10 +1,13 @@
 // The settings of a node's pool, with their units. The agent sets defaults; those named here are for absent values.
 import type { Ip } from '../base/ip.ts';
 import type { AttachedEni } from './core.ts';
+import type { Addressing } from './policy.ts';
 
 export type PoolSettings = {
   /** Free addresses to keep. */
   warm: number;
+  /** Absent: single addresses. */
+  addressing?: Addressing;
   /** A released address is not given again for this long (ms). */
   cooldownMs: number;
   /** An idle address beyond the warm target is returned this long (ms) after its cooldown. */

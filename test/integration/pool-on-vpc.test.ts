@@ -94,9 +94,30 @@ test('every action of the port, over the wire', async () => {
   );
   const more = await cloud.assignPrivateIps(made.id, 2);
   assert.equal(more.length, 2);
-  await cloud.unassignPrivateIps(made.id, more);
+  await cloud.unassign(made.id, { ips: more, prefixes: [] });
   const [after] = await cloud.describeNetworkInterfaces({ kind: 'ids', ids: [made.id] });
   assert.equal(after!.addresses.length, 4);
+  const prefixes = await cloud.assignPrefixes(made.id, 2);
+  assert.deepEqual(
+    prefixes.map((prefix) => prefix.length),
+    [28, 28],
+  );
+  await cloud.unassign(made.id, { ips: [], prefixes: prefixes.slice(0, 1) });
+  await cloud.assignThesePrefixes(made.id, prefixes.slice(0, 1));
+  await cloud.unassign(made.id, { ips: [], prefixes });
+  const [zoned] = await cloud.describeVpcSubnets(primary!.vpcId, primary!.zone);
+  assert.equal(zoned!.id, subnetId);
+  assert.deepEqual(await cloud.describeVpcSubnets(primary!.vpcId, 'no-such-zone'), []);
+  const inSubnet = await cloud.describeNetworkInterfaces({ kind: 'subnet', subnetId });
+  assert.equal(inSubnet.length, 2);
+  const withPrefix = await cloud.createNetworkInterface({
+    ...request,
+    secondaryCount: 0,
+    prefixCount: 3,
+    clientToken: 'token-2',
+  });
+  assert.equal(withPrefix.ipv4Prefixes.length, 3);
+  await cloud.deleteNetworkInterface(withPrefix.id);
   const codeOf = (call: Promise<unknown>) =>
     call.then(
       () => 'ok',

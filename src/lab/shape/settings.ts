@@ -11,7 +11,8 @@ export type SettingKey =
   | 'podMtu'
   | 'warm'
   | 'idleRelease'
-  | 'repair';
+  | 'repair'
+  | 'addressing';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
 
 export type Settings = {
@@ -27,6 +28,8 @@ export type Settings = {
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
   idleReleaseMs: number;
   repair: 'enforce' | 'report';
+  /** Single addresses, /28 prefixes, or prefixes while the subnet has whole /28s. */
+  addressing: 'secondary' | 'prefix' | 'auto';
 };
 
 type Row = { example: string; fallback: string; meaning: string; read(text: string): unknown };
@@ -117,6 +120,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'what others change on a node is put back, or told',
     read: oneOf('enforce', 'report'),
   },
+  addressing: {
+    example: 'secondary|prefix|auto',
+    fallback: 'secondary',
+    meaning: 'what pods get addresses from: single ones, /28s, or /28s while there are any',
+    read: oneOf('secondary', 'prefix', 'auto'),
+  },
 };
 
 export const isSettingKey = (key: string): key is SettingKey => Object.hasOwn(settingRows, key);
@@ -169,6 +178,7 @@ export function readSettings(texts: SettingTexts): Settings {
     warm: read('warm'),
     idleReleaseMs: read('idleRelease'),
     repair: read('repair'),
+    addressing: read('addressing'),
     ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),
   };
 }

@@ -59,7 +59,7 @@ test('an instance finds itself, grows by an interface and gives it back', async 
   );
   assert.equal((await cloud.describeInstanceType('m5.large')).ipv4PerEni, 10);
   assert.equal((await cloud.describeSubnets([subnetId]))[0]!.availableIps, 251 - 11);
-  await cloud.unassignPrivateIps(made.id, ips);
+  await cloud.unassign(made.id, { ips, prefixes: [] });
   await cloud.detachNetworkInterface(attachmentId);
   await cloud.deleteNetworkInterface(made.id);
   await assert.rejects(cloud.describeNetworkInterfaces({ kind: 'ids', ids: [made.id] }), /does not exist/);

@@ -38,6 +38,7 @@ export function writeNodeFiles(input: NodeFilesInput): void {
       cooldownMs: settings.cooldownMs,
       idleReleaseMs: settings.idleReleaseMs,
       repair: settings.repair,
+      addressing: settings.addressing,
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),
