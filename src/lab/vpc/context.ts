@@ -26,6 +26,7 @@ export type TableName = Exclude<keyof LabState, 'region' | 'accountId' | 'zones'
 export const tableNames: readonly TableName[] = [
   'vpcs',
   'subnets',
+  'subnetCidrReservations',
   'routeTables',
   'internetGateways',
   'publicAddresses',
@@ -120,6 +121,7 @@ export function later(ctx: Context, kind: Transition['kind'], objectId: string, 
 const WORDS = {
   vpcs: resourceWords.vpc,
   subnets: resourceWords.subnet,
+  subnetCidrReservations: resourceWords.subnetCidrReservation,
   routeTables: resourceWords.routeTable,
   internetGateways: resourceWords.internetGateway,
   securityGroups: resourceWords.securityGroup,

@@ -53,6 +53,12 @@ export const resourceWords = {
     noun: 'subnet ID',
     anyText: true,
   },
+  subnetCidrReservation: {
+    prefix: 'scr',
+    notFound: 'InvalidSubnetCidrReservationID.NotFound',
+    malformed: 'InvalidSubnetCidrReservationID.Malformed',
+    noun: 'subnet CIDR reservation ID',
+  },
   routeTable: {
     prefix: 'rtb',
     notFound: 'InvalidRouteTableID.NotFound',

@@ -20,8 +20,19 @@ export type Subnet = {
   cidr: string;
   zone: string;
   mapPublicIpOnLaunch: boolean;
-  /** Where the search for a free address goes on, so that a freed one is not given again at once. */
-  nextOffset?: number;
+  /** Turns at which the search for a free address and a free /28 goes on: a freed one is not given again at once. */
+  nextAddress?: number;
+  nextPrefix?: number;
+  tags: Tags;
+};
+
+/** A range of a subnet that EC2 gives out as prefixes alone (`prefix`), or to nobody who does not name it (`explicit`). */
+export type SubnetCidrReservation = {
+  id: string;
+  subnetId: string;
+  cidr: string;
+  type: 'prefix' | 'explicit';
+  description: string;
   tags: Tags;
 };
 
@@ -152,6 +163,7 @@ export type VpcState = {
   zones: string[];
   vpcs: Record<string, Vpc>;
   subnets: Record<string, Subnet>;
+  subnetCidrReservations: Record<string, SubnetCidrReservation>;
   routeTables: Record<string, RouteTable>;
   internetGateways: Record<string, InternetGateway>;
   publicAddresses: Record<string, PublicAddress>;
@@ -166,6 +178,7 @@ export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
   zones,
   vpcs: {},
   subnets: {},
+  subnetCidrReservations: {},
   routeTables: {},
   internetGateways: {},
   publicAddresses: {},

@@ -14,6 +14,7 @@ import { inventoryActions } from './inventory.ts';
 import { launchActions } from './launch.ts';
 import { networkAclActions } from './network-acls.ts';
 import { privateAddressActions } from './private-addresses.ts';
+import { reservationActions } from './reservations.ts';
 import { routeActions } from './routes.ts';
 import { subnetActions } from './subnets.ts';
 import { tagActions } from './tags.ts';
@@ -30,6 +31,7 @@ export const meanings: Meanings<ActionName> = {
   ...interfaceActions,
   ...launchActions,
   ...privateAddressActions,
+  ...reservationActions,
   ...routeActions,
   ...subnetActions,
   ...tagActions,

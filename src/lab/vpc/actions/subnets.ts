@@ -6,6 +6,7 @@ import { availableAddresses } from '../addresses.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, required } from '../errors.ts';
 import type { Subnet } from '../model.ts';
+import { reservationsOf } from '../occupancy.ts';
 import { absent, select } from '../select.ts';
 import { zoneId, zoneOf } from './account.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
@@ -134,6 +135,8 @@ export const subnetActions: Meanings<
         ctx.draft.put('routeTables', table.id, { ...table, associations });
       }
     }
+    for (const reservation of reservationsOf(state, subnet.id))
+      ctx.draft.remove('subnetCidrReservations', reservation.id);
     ctx.draft.remove('subnets', subnet.id);
     return {};
   },

@@ -62,6 +62,7 @@ type Tagged = { id: string; kind: string; tags: Tags; write: (tags: Tags) => voi
 const BY_PREFIX: Record<string, { table: IdTable; kind: string }> = {
   vpc: { table: 'vpcs', kind: 'vpc' },
   subnet: { table: 'subnets', kind: 'subnet' },
+  scr: { table: 'subnetCidrReservations', kind: 'subnet-cidr-reservation' },
   rtb: { table: 'routeTables', kind: 'route-table' },
   igw: { table: 'internetGateways', kind: 'internet-gateway' },
   sg: { table: 'securityGroups', kind: 'security-group' },

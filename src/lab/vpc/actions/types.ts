@@ -24,6 +24,10 @@ export type ActionTypes = {
   CreateRouteTable: [ec2.CreateRouteTableRequest, ec2.CreateRouteTableResult];
   CreateSecurityGroup: [ec2.CreateSecurityGroupRequest, ec2.CreateSecurityGroupResult];
   CreateSubnet: [ec2.CreateSubnetRequest, ec2.CreateSubnetResult];
+  CreateSubnetCidrReservation: [
+    ec2.CreateSubnetCidrReservationRequest,
+    ec2.CreateSubnetCidrReservationResult,
+  ];
   CreateTags: [ec2.CreateTagsRequest, Nothing];
   CreateVpc: [ec2.CreateVpcRequest, ec2.CreateVpcResult];
   DeleteInternetGateway: [ec2.DeleteInternetGatewayRequest, Nothing];
@@ -32,6 +36,10 @@ export type ActionTypes = {
   DeleteRouteTable: [ec2.DeleteRouteTableRequest, Nothing];
   DeleteSecurityGroup: [ec2.DeleteSecurityGroupRequest, ec2.DeleteSecurityGroupResult];
   DeleteSubnet: [ec2.DeleteSubnetRequest, Nothing];
+  DeleteSubnetCidrReservation: [
+    ec2.DeleteSubnetCidrReservationRequest,
+    ec2.DeleteSubnetCidrReservationResult,
+  ];
   DeleteTags: [ec2.DeleteTagsRequest, Nothing];
   DeleteVpc: [ec2.DeleteVpcRequest, Nothing];
   DescribeAccountAttributes: [ec2.DescribeAccountAttributesRequest, ec2.DescribeAccountAttributesResult];
@@ -68,6 +76,7 @@ export type ActionTypes = {
   DisassociateAddress: [ec2.DisassociateAddressRequest, Nothing];
   DisassociateRouteTable: [ec2.DisassociateRouteTableRequest, Nothing];
   DisassociateVpcCidrBlock: [ec2.DisassociateVpcCidrBlockRequest, ec2.DisassociateVpcCidrBlockResult];
+  GetSubnetCidrReservations: [ec2.GetSubnetCidrReservationsRequest, ec2.GetSubnetCidrReservationsResult];
   ModifyInstanceAttribute: [ec2.ModifyInstanceAttributeRequest, Nothing];
   ModifyInstanceMetadataOptions: [
     ec2.ModifyInstanceMetadataOptionsRequest,
