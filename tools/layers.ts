@@ -13,7 +13,8 @@ const layers: string[][] = [
   ['cloud', 'cni', 'kube'],
   ['ipam', 'datapath', 'policy', 'services'],
   ['agent', 'controller', 'lab'],
-  ['planner', 'cli', 'console'],
+  ['planner'],
+  ['cli', 'console'],
 ];
 const levelOf = new Map(layers.flatMap((row, level) => row.map((folder) => [folder, level] as const)));
 const ffiOwner = 'kernel';

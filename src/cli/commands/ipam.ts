@@ -7,6 +7,7 @@ import { ExitCode } from '../errors.ts';
 import { openLab } from '../labs.ts';
 import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
+import { traceGenerateCommand } from './ipam-trace.ts';
 
 export function ipamCommand(): Command {
   const show = withOutput(
@@ -66,5 +67,6 @@ export function ipamCommand(): Command {
   return command('ipam', 'addresses', ['podway ipam show'])
     .addCommand(show)
     .addCommand(check)
-    .addCommand(release);
+    .addCommand(release)
+    .addCommand(traceGenerateCommand());
 }
