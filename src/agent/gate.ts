@@ -43,6 +43,7 @@ export class Gate {
     return new PodwayError(
       'AGENT_STARTING',
       `the agent of ${this.#nodeName} waits for the instance's identity`,
+      { object: this.#nodeName, since: Math.round(performance.timeOrigin) },
     );
   }
 }

@@ -51,6 +51,12 @@ export function createMetrics() {
       help: 'ADDs that wait for an address.',
       registers,
     }),
+    trouble: new Gauge({
+      name: 'podway_pool_trouble',
+      help: 'Why the next pod would get no address: 1 for the cause, and no series while an address is free.',
+      labelNames: ['cause'] as const,
+      registers,
+    }),
     ec2Calls: new Counter({
       name: 'podway_ec2_calls_total',
       help: 'EC2 calls by action and result (ok or the EC2 code).',

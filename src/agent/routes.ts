@@ -20,6 +20,9 @@ export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
           metrics.addresses.set({ state, family: '4' }, count);
         metrics.enis.set(pool.enis().length);
         metrics.waiting.set(waiting);
+        const trouble = pool.trouble();
+        metrics.trouble.reset();
+        if (trouble) metrics.trouble.set({ cause: trouble.code }, 1);
       }
       return plain(await metrics.registry.metrics(), 200, metrics.registry.contentType);
     },

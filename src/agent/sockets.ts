@@ -11,6 +11,7 @@ import { serveCni } from './cni-server.ts';
 import type { Gate } from './gate.ts';
 import { serveTcp, serveUnix } from './http.ts';
 import type { Parts } from './parts.ts';
+import { createRefusals } from './refusals.ts';
 import { introspection, publicRoutes } from './routes.ts';
 import { nodeStatus } from './status.ts';
 
@@ -27,6 +28,7 @@ function logFailure(log: Log, verb: string, error: PodwayError, request: CniRequ
 
 export async function openSockets(parts: Parts, gate: Gate, signal: AbortSignal): Promise<Server[]> {
   const { config, log, metrics, faults, load } = parts;
+  const tellPod = createRefusals(parts.events);
   const handler = createCniHandler({
     attachments: () => gate.serving?.attachments ?? gate.pass(signal).then((serving) => serving.attachments),
     metrics,
@@ -36,7 +38,10 @@ export async function openSockets(parts: Parts, gate: Gate, signal: AbortSignal)
       load.adds += delta;
     },
     ...(faults ? { faults } : {}),
-    onFailure: (verb, error, request) => logFailure(log, verb, error, request),
+    onFailure: (verb, error, request) => {
+      logFailure(log, verb, error, request);
+      tellPod(error, request);
+    },
   });
   const cni = await serveCni(join(config.runDir, 'agent.sock'), (call, gone) => {
     load.requests++;

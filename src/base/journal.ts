@@ -34,8 +34,8 @@ const MAX_LOST_LINES = 1_000;
 export class JournalError extends PodwayError {
   override name = 'JournalError';
 
-  constructor(message: string, options?: ErrorOptions) {
-    super('RUN_DIR_UNWRITABLE', message, {}, options);
+  constructor(path: string, message: string, options?: ErrorOptions) {
+    super('RUN_DIR_UNWRITABLE', message, { object: path, since: Date.now() }, options);
   }
 }
 
@@ -65,7 +65,9 @@ export type JournalOptions = {
 };
 
 const asJournalError = (path: string, error: unknown): JournalError =>
-  error instanceof JournalError ? error : new JournalError(unwritableText(path, error), { cause: error });
+  error instanceof JournalError
+    ? error
+    : new JournalError(path, unwritableText(path, error), { cause: error });
 
 type Pending = { resolve: () => void; reject: (error: unknown) => void };
 
@@ -215,7 +217,7 @@ export class Journal<R> implements Disposable {
   }
 
   #write(texts: readonly string[]): void {
-    if (this.#closed) throw new JournalError(`${this.path} is closed`);
+    if (this.#closed) throw new JournalError(this.path, `${this.path} is closed`);
     const { lines, last } = chain(texts, this.#last);
     const bytes = Buffer.from(this.#lead + lines);
     this.#boundary('journal:before-write');
@@ -261,7 +263,10 @@ export class Journal<R> implements Disposable {
 function toText(record: unknown): string {
   const json = JSON.stringify(record);
   if (json.length > MAX_RECORD) {
-    throw new JournalError(`a record of ${json.length} characters is over the limit of ${MAX_RECORD}`);
+    throw new JournalError(
+      'journal',
+      `a record of ${json.length} characters is over the limit of ${MAX_RECORD}`,
+    );
   }
   return json;
 }
@@ -352,7 +357,7 @@ function readIfPresent(path: string): Buffer | null {
     return readFileSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new JournalError(`cannot read ${path} in ${dirname(path)}`, { cause: error });
+    throw new JournalError(path, `cannot read ${path} in ${dirname(path)}`, { cause: error });
   }
 }
 

@@ -187,7 +187,10 @@ test('what commands fail with is known to explain', () => {
   ]) {
     const { status, stdout } = podway('explain', code);
     assert.equal(status, 0, code);
-    assert.match(stdout, new RegExp(`^${code.toUpperCase()} \\(.+\\)\\n {2}.+\\n {2}Next: .+\\n$`));
+    assert.match(
+      stdout,
+      new RegExp(`^${code.toUpperCase()} \\(.+\\)\\n {2}.+\\n {2}Next: .+\\n( {2}See docs.+\\n)?$`),
+    );
   }
   assert.match(podway('explain', 'CNI_11').stdout, /passes by itself/);
   assert.equal(podway('explain', 'CNI_x').status, 1);

@@ -1,19 +1,18 @@
 // CNI error objects: written from our typed causes, read from any plugin's answer.
 // `msg` begins with the cause's name and a colon; `details` is JSON text.
 import { type Cause, findCauses } from '../base/causes.ts';
-import type { PodwayError } from '../base/errors.ts';
+import { explainCause, type PodwayError } from '../base/errors.ts';
 import { LATEST_VERSION, parseVersion } from './versions.ts';
 
 export type CniErrorObject = { cniVersion: string; code: number; msg: string; details?: string };
 
 /** `version` is what the config said; text that is no version becomes the latest. */
 export function renderError(version: string, error: PodwayError): CniErrorObject {
-  const { object, has, limit, since, next } = error.details;
   return {
     cniVersion: parseVersion(version) ? version : LATEST_VERSION,
     code: error.cni,
     msg: `${error.code}: ${error.message}`,
-    details: JSON.stringify({ cause: error.code, object, has, limit, since, next }),
+    details: JSON.stringify(explainCause(error)),
   };
 }
 

@@ -102,6 +102,7 @@ function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
     throw new PodwayError(
       'DATAPATH_CHANGED',
       `ENI ${slotKey(w.eni)} is not set up on this node: its link is missing, or late`,
+      { object: slotKey(w.eni) },
     );
   }
   const six = w.ips.find((ip) => familyOf(ip) === 6);

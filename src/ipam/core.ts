@@ -168,6 +168,7 @@ export function pause(core: Core, key: string, thrown: unknown): PodwayError {
   const entry: Pause = {
     cause: error.code,
     message: error.message,
+    object: error.details.object,
     since: earlier?.cause === error.code ? earlier.since : now,
     failedAt: now,
     failures,

@@ -1,7 +1,7 @@
 // Why no address can be given out now, as a typed cause with numbers. Pure: the CNI error, the Event, the log and
 // `podway ipam show` all say what this says.
 import { PodwayError } from '../base/errors.ts';
-import { formatIp } from '../base/ip.ts';
+import { cidrSize, formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { addressesPerEni, freeDeviceIndexes, growableEnis } from './plan.ts';
 import type { PoolPolicy } from './policy.ts';
@@ -11,6 +11,7 @@ import { countPool, isFree, type Pause, type PoolState, type Use } from './state
 const NAMED_HOLDERS = 6;
 
 export type DiagnoseContext = {
+  instanceId: string;
   limits: InstanceLimits;
   policy: PoolPolicy;
   now: number;
@@ -23,38 +24,52 @@ export type DiagnoseContext = {
 
 export function diagnose(state: PoolState, context: DiagnoseContext): PodwayError {
   const { limits, now, position, waitingSince: since } = context;
+  const object = context.instanceId;
+  const capacity = limits.enis * addressesPerEni(limits);
+  const growing = (incoming: number) =>
+    new PodwayError('POOL_GROWING', `the pool is growing: ${incoming} addresses are on their way`, {
+      object: underWay(state) ?? object,
+      has: incoming,
+      limit: capacity,
+      since,
+    });
   const cloud = activePause(state, 'cloud', now);
   if (!context.known) {
-    if (cloud) return pausedError(cloud, 'the node does not know its ENIs yet');
-    return new PodwayError('AGENT_STARTING', 'the pool has not read its ENIs from EC2 yet', { since });
+    if (cloud) return pausedError(cloud, 'the node does not know its ENIs yet', now);
+    return new PodwayError('AGENT_STARTING', 'the pool has not read its ENIs from EC2 yet', {
+      object: context.instanceId,
+      has: state.enis.size,
+      limit: limits.enis,
+      since,
+    });
   }
   const totals = countPool(state, 4, now);
   const cooling = [...state.uses.values()].filter(
     (use) => use.kind === 'cooling' && (!use.clean || use.until > now),
   );
-  const coolingError = () => coolingCause(cooling, position, totals.held, limits, now);
+  const coolingError = () => coolingCause(cooling, position, totals.held, context);
   const unset = unsetError(state, now);
   if (unset) return unset;
   const growth = growthOf(state, context);
   if (!growth.possible) {
-    if (totals.incoming + state.creations.size > 0) return growing(totals.incoming, since);
+    if (totals.incoming + state.creations.size > 0) return growing(totals.incoming);
     if (position < cooling.length) return coolingError();
     const barred = barredError(state, context);
     if (barred) return barred;
-    const unusable = linklessError(state, since) ?? onLinksError(state, now, since);
+    const unusable = linklessError(state, limits, since) ?? onLinksError(state, capacity, now, since);
     if (unusable) return unusable;
     // Slots being returned to EC2 will be free again, so this node is not at its limit.
     const leaving = leavingSlots(state);
     if (leaving > 0) {
       const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
-      return new PodwayError('POOL_GROWING', message, { has: leaving, since });
+      return new PodwayError('POOL_GROWING', message, { object, has: leaving, limit: capacity, since });
     }
-    return limitCause(state, limits, totals, cooling.length);
+    return limitCause(state, context, totals, cooling.length);
   }
-  if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '');
+  if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '', now);
   if (growth.blocked && position < cooling.length) return coolingError();
-  if (growth.blocked) return pausedError(growth.blocked.pause, '', growth.blocked.object);
-  return growing(totals.incoming, since);
+  if (growth.blocked) return blockedError(state, growth.blocked, now);
+  return growing(totals.incoming);
 }
 
 /** The error of an attached ENI that the node's network fails to set up. */
@@ -62,21 +77,22 @@ function unsetError(state: PoolState, now: number): PodwayError | null {
   for (const eni of state.enis.values()) {
     const waits = eni.phase === 'attached' || [...eni.blocks.values()].some((block) => block.pending);
     const pause = waits ? activePause(state, `eni:${eni.id}`, now) : null;
-    if (pause) return pausedError(pause, `${eni.id} is attached and not set up on the node`, eni.id);
+    if (pause) return pausedError(pause, `${eni.id} is attached and not set up on the node`, now, eni.id);
   }
   return null;
 }
 
 /** The error of an ENI that has free addresses but no link on the node. */
-function linklessError(state: PoolState, since: number): PodwayError | null {
+function linklessError(state: PoolState, limits: InstanceLimits, since: number): PodwayError | null {
   const eni = [...state.enis.values()].find((one) => one.linkless && one.phase !== 'leaving');
   if (!eni) return null;
   const message = `no link of the node has the MAC address ${eni.mac} of ${eni.id} (device ${eni.deviceIndex}): its ${eni.blocks.size} addresses cannot be used`;
-  return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, since });
+  const limit = addressesPerEni(limits);
+  return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, limit, since });
 }
 
 /** The error of free addresses that others configured on links of the node. */
-function onLinksError(state: PoolState, now: number, since: number): PodwayError | null {
+function onLinksError(state: PoolState, limit: number, now: number, since: number): PodwayError | null {
   const free = [...state.onLinks].filter(([ip]) => isFree(state.uses.get(ip), now));
   if (free.length === 0) return null;
   const named = free.slice(0, NAMED_HOLDERS).map(([ip, link]) => `${formatIp(ip)} on ${link}`);
@@ -85,15 +101,14 @@ function onLinksError(state: PoolState, now: number, since: number): PodwayError
   return new PodwayError('ADDRESS_ON_LINK', message, {
     object: formatIp(free[0]![0]),
     has: free.length,
+    limit,
     since,
   });
 }
 
-const growing = (incoming: number, since: number): PodwayError =>
-  new PodwayError('POOL_GROWING', `the pool is growing: ${incoming} addresses are on their way`, {
-    has: incoming,
-    since,
-  });
+/** The ENI that a call in flight brings addresses to, if it exists already. */
+const underWay = (state: PoolState): string | undefined =>
+  [...state.busy].find(([key, count]) => count > 0 && key.startsWith('eni-'))?.[0];
 
 const leavingSlots = (state: PoolState): number =>
   [...state.enis.values()].reduce(
@@ -117,7 +132,8 @@ function barredError(
 ): PodwayError | null {
   if (!policy.noNewEni || !hasEniSlot(state, limits)) return null;
   const { cause, message, object } = policy.noNewEni;
-  return new PodwayError(cause, message, { since, ...(object === undefined ? {} : { object }) });
+  const enis = { has: state.enis.size, limit: limits.enis };
+  return new PodwayError(cause, message, { ...enis, since, ...(object === undefined ? {} : { object }) });
 }
 
 /** Whether EC2 could still give an address to this node, and what stands in every way to it. */
@@ -141,12 +157,42 @@ function growthOf(state: PoolState, { limits, policy, now }: DiagnoseContext) {
   return { possible: ways.length > 0, blocked };
 }
 
-function pausedError(pause: Pause, prefix: string, object?: string): PodwayError {
+function pausedError(pause: Pause, prefix: string, now: number, object = pause.object): PodwayError {
   const message = [prefix, pause.message].filter((part) => part !== '').join(': ');
   return new PodwayError(pause.cause, message, {
     since: pause.since,
     ...(object ? { object } : {}),
-    has: `${pause.failures} failed tries`,
+    has: pause.failures === 1 ? '1 failed try' : `${pause.failures} failed tries`,
+    nextAt: nextTry(pause, now),
+  });
+}
+
+/** When a waiting pod makes the pool try again (ms). */
+const nextTry = (pause: Pause, now: number): number => (pause.probeAt > now ? pause.probeAt : pause.until);
+
+/** Addresses of every subnet that EC2 gives nobody: the first four and the last. */
+const RESERVED = 5;
+
+/** The error of a pause that stands in every way; for a subnet with its size. */
+function blockedError(
+  state: PoolState,
+  { pause, object }: { pause: Pause; object: string },
+  now: number,
+): PodwayError {
+  const inSubnet = [...state.enis.values()].find((eni) => eni.subnetId === object);
+  if (!inSubnet || (pause.cause !== 'SUBNET_EXHAUSTED' && pause.cause !== 'SUBNET_FRAGMENTED'))
+    return pausedError(pause, '', now, object);
+  const usable = cidrSize(inSubnet.subnetCidr) - RESERVED;
+  const what =
+    pause.cause === 'SUBNET_EXHAUSTED'
+      ? `${object} (${formatCidr(inSubnet.subnetCidr)}, ${usable} addresses) has 0 free`
+      : `${object} (${formatCidr(inSubnet.subnetCidr)}, ${usable} addresses) has no whole /28 free`;
+  return new PodwayError(pause.cause, `${what}: ${pause.message}`, {
+    object,
+    has: usable,
+    limit: usable,
+    since: pause.since,
+    nextAt: nextTry(pause, now),
   });
 }
 
@@ -154,26 +200,26 @@ function coolingCause(
   cooling: Use[],
   position: number,
   held: number,
-  limits: InstanceLimits,
-  now: number,
+  { instanceId, limits, now }: DiagnoseContext,
 ): PodwayError {
   const times = cooling.map((use) => (use.kind === 'cooling' ? use.until : now)).sort((a, b) => a - b);
-  const next = Math.max(0, (times[position] ?? now) - now) / 1000;
+  const nextAt = Math.max(now, times[position] ?? now);
   const message =
     `${held} addresses are held and ${cooling.length} are cooling on this ${limits.instanceType}; ` +
-    `the next one for this pod is free in ${next.toFixed(1)} s`;
+    `the next one for this pod is free in ${((nextAt - now) / 1000).toFixed(1)} s`;
   return new PodwayError('COOLDOWN', message, {
-    object: limits.instanceType,
+    object: instanceId,
     has: held + cooling.length,
     limit: limits.enis * addressesPerEni(limits),
     since: Math.min(...cooling.map((use) => (use.kind === 'cooling' ? use.since : now))),
+    nextAt,
   });
 }
 
 /** Every address has a holder, or cools for a pod that waits longer than this one. */
 function limitCause(
   state: PoolState,
-  limits: InstanceLimits,
+  { instanceId, limits }: DiagnoseContext,
   { held, quarantined }: { held: number; quarantined: number },
   cooling: number,
 ): PodwayError {
@@ -182,6 +228,11 @@ function limitCause(
     const uses = [...eni.blocks.values()].filter((block) => state.uses.get(block.cidr.ip)?.kind === 'held');
     return `${eni.id} ${uses.length} of ${addressesPerEni(limits)}`;
   });
+  // The last pod that came made the node full.
+  const since = Math.max(
+    0,
+    ...[...state.uses.values()].map((use) => (use.kind === 'held' ? use.lease.at : 0)),
+  );
   const foreign = state.foreign.filter((eni) => eni.networkCard === limits.defaultCard);
   if (foreign.length > 0 && state.enis.size + foreign.length >= limits.enis) {
     const names = foreign
@@ -194,6 +245,7 @@ function limitCause(
       object: foreign[0]!.id,
       has: state.enis.size + foreign.length,
       limit: limits.enis,
+      since,
     });
   }
   const others = [
@@ -205,12 +257,8 @@ function limitCause(
   const message =
     `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${addressesPerEni(limits)}) and ` +
     `${held} are held${others}: ${perEni.join(', ')}; by ${holders(state)}`;
-  const since = Math.max(
-    0,
-    ...[...state.uses.values()].map((use) => (use.kind === 'held' ? use.lease.at : 0)),
-  );
   return new PodwayError('ADDRESS_LIMIT', message, {
-    object: limits.instanceType,
+    object: instanceId,
     has: held + cooling + quarantined,
     limit: capacity,
     since,

@@ -333,6 +333,7 @@ export class AddressPool {
     // Nothing can be given out, nor asked of EC2, that cannot be written down.
     if (this.#core.unwritable) return this.#core.unwritable;
     return diagnose(this.#core.state, {
+      instanceId: this.identity.instanceId,
       limits: this.#limits,
       policy: this.#policy,
       now: this.#core.clock.now(),

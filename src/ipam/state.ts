@@ -113,6 +113,8 @@ export type ForeignEni = { id: EniId; deviceIndex: number; networkCard: number; 
 export type Pause = {
   readonly cause: import('../base/causes.ts').Cause;
   readonly message: string;
+  /** What the failed call was about, such as its action. */
+  readonly object?: string | undefined;
   readonly since: number;
   readonly failedAt: number;
   readonly failures: number;

@@ -52,7 +52,11 @@ export class WaitingLine {
   join(owner: Owner, waitMs: number, signal?: AbortSignal): Promise<GivenLease> {
     if (this.#waiters.length >= MAX_WAITING) {
       const message = `${this.#waiters.length} pods of ${MAX_WAITING} wait for an address already`;
-      throw new PodwayError('POOL_GROWING', message, { has: this.#waiters.length, limit: MAX_WAITING });
+      throw new PodwayError('POOL_GROWING', message, {
+        object: ownerKey(owner),
+        has: this.#waiters.length,
+        limit: MAX_WAITING,
+      });
     }
     const since = this.#clock.now();
     return new Promise((resolve, reject) => {

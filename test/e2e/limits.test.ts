@@ -100,6 +100,19 @@ test('the 28th fails with the limit and the holders in its cause; explain says w
   assert.ok(
     events.items.some((event) => event.type === 'Warning' && event.message?.includes('ADDRESS_LIMIT')),
   );
+  // The agent's own Event: the cause is its reason, and it says what to do.
+  const own = await eventually('the agent tells the pod', async () => {
+    const { items } = await (await full.kube()).makeApiClient(CoreV1Api).listNamespacedEvent({
+      namespace: 'default',
+      fieldSelector: 'involvedObject.name=too-many',
+    });
+    return items.find((event) => event.reason === 'AddressLimit');
+  });
+  assert.equal(own.type, 'Warning');
+  assert.match(
+    own.message!,
+    /^ADDRESS_LIMIT: m5\.large takes 27 .* Podway: .* You: Delete pods .* See docs\//,
+  );
   const explained = await podway('explain', 'ADDRESS_LIMIT', '-o', 'json');
   assert.match((JSON.parse(explained.stdout) as { next: string }).next, /Delete pods/);
   const status = JSON.parse((await full.podway('ipam', 'check', '-o', 'json')).stdout) as { ok: boolean };

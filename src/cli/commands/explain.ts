@@ -1,6 +1,6 @@
 // podway explain CODE: what a cause means and what to do.
 import type { Command } from 'commander';
-import { causes, findCauses } from '../../base/causes.ts';
+import { type Cause, causes, docOf, findCauses } from '../../base/causes.ts';
 import { labCauses } from '../../lab/daemon/causes.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { act, command, withOutput } from '../command.ts';
@@ -17,11 +17,14 @@ export function explainCommand(): Command {
     .action(
       act(async (code: string, options: OutputOptions) => {
         const own = Object.entries(labCauses).filter(([name]) => name === code.toUpperCase());
-        const rows = [
-          ...findCauses(code).map((name) => ({ code: name, number: causes[name].cni, ...causes[name] })),
-          ...own.map(([name, row]) => ({ code: name, number: null, ...row })),
-        ].map(({ code, number, transient, meaning, next }) => ({ code, number, transient, meaning, next }));
-        rows.push(...foreign(code));
+        const rows: Row[] = [
+          ...findCauses(code).map((name) => rowOf(name)),
+          ...own.map(([name, { transient, meaning, next }]) => ({
+            ...{ code: name, number: null, transient, meaning, next },
+            doc: `docs/causes.md#${name.toLowerCase()}`,
+          })),
+          ...foreign(code),
+        ];
         if (rows.length === 0) {
           throw new LabError(
             'UNKNOWN_CODE',
@@ -35,17 +38,36 @@ export function explainCommand(): Command {
           print(
             `${bold(row.code)} (${where}, ${row.transient ? 'passes by itself' : 'lasts until somebody acts'})`,
           );
-          print(`  ${row.meaning}\n  Next: ${row.next}`);
+          print(`  ${row.meaning}`);
+          if (row.does !== undefined) print(`  Podway: ${row.does}`);
+          print(`  Next: ${row.next}`);
+          if (row.doc !== undefined) print(`  See ${row.doc}`);
         }
       }),
     );
+}
+
+type Row = {
+  code: string;
+  /** Of the CNI error; null for a cause of the lab. */
+  number: number | null;
+  transient: boolean;
+  meaning: string;
+  does?: string;
+  next: string;
+  doc?: string;
+};
+
+function rowOf(name: Cause): Row {
+  const { cni, transient, meaning, does, next } = causes[name];
+  return { code: name, number: cni, transient, meaning, does, next, doc: docOf(name) };
 }
 
 /** CNI's "try again later"; every other code lasts until an operator acts. */
 const TRY_AGAIN = 11;
 
 /** `CNI_11`, `CNI_999`: what a pod shows whose chain failed with a number and without a cause of ours. */
-function foreign(code: string) {
+function foreign(code: string): Row[] {
   const number = /^CNI_(\d{1,4})$/i.exec(code)?.[1];
   if (number === undefined) return [];
   const transient = Number(number) === TRY_AGAIN;
