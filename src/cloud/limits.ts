@@ -35,7 +35,7 @@ type TableRow = {
 export const podsOf = (enis: number, ipv4PerEni: number): number => enis * (ipv4PerEni - 1) + 2;
 
 /** The limits of a type, or null when the table lacks it. */
-function limitsFromTable(instanceType: string, tablePath = findTable()): InstanceLimits | null {
+export function limitsFromTable(instanceType: string, tablePath = findTable()): InstanceLimits | null {
   const table = readFileSync(tablePath);
   const start = table.indexOf(`\n "${instanceType}": {`);
   if (start < 0) return null;
