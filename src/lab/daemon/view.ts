@@ -1,18 +1,15 @@
 // The lab as `lab status` shows it, from the VPC's state and the API's objects: pure.
 
-import { cidrSize, parseCidr } from '../../base/ip.ts';
 import type { Node, Pod } from '../../kube/types.ts';
 import { OWN_SCHEDULER } from '../cluster/fits.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import { placesOf } from '../fabric/plan.ts';
+import { availableAddresses } from '../vpc/index.ts';
 import type { Instance, VpcState } from '../vpc/model.ts';
 import type { LabPaths } from './paths.ts';
 import { netnsPath } from './paths.ts';
 import type { InstanceView, NodeView, PodMessage, PodView, VpcView } from './protocol.ts';
-
-/** First four and last address of a subnet are the VPC's (Amazon VPC User Guide, "Subnet sizing"). */
-const RESERVED = 5;
 
 export function podView(pod: Pod, sandbox: SandboxRecord | undefined, node?: Node): PodView {
   const ips = (pod.status?.podIPs ?? []).map((each) => each.ip);
@@ -133,19 +130,9 @@ export function vpcViews(state: VpcState): VpcView[] {
         name: subnet.tags['Name'] ?? '',
         zone: subnet.zone,
         cidr: subnet.cidr,
-        availableIpAddressCount: available(state, subnet.id, subnet.cidr),
+        availableIpAddressCount: availableAddresses(state, subnet),
       })),
   }));
-}
-
-function available(state: VpcState, subnetId: string, cidr: string): number {
-  let used = RESERVED;
-  for (const eni of Object.values(state.networkInterfaces)) {
-    if (eni.subnetId !== subnetId) continue;
-    used += eni.privateIps.length;
-    for (const prefix of eni.ipv4Prefixes) used += cidrSize(parseCidr(prefix));
-  }
-  return cidrSize(parseCidr(cidr)) - used;
 }
 
 export function living(state: VpcState): { instance: Instance; name: string }[] {

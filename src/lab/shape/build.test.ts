@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { packageRoot } from '../daemon/parts.ts';
 import { openVpc } from '../vpc/index.ts';
 import { type Act, buildShape, findInstance, findSubnet } from './build.ts';
 import { defaultShape, type Shape, withDemo } from './shape.ts';
+import { parseLabYaml } from './yaml-rules.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'podway-shape-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -77,6 +79,35 @@ test('a rule that the user took away stays away', async () => {
     vpc.state().securityGroups[group.id]?.rules.filter((each) => each.direction === 'ingress').length,
     0,
   );
+});
+
+test('tags, reservations and held addresses of a subnet; what is given back is not held again', async () => {
+  const file = 'fragmented.yaml';
+  const shape = parseLabYaml(readFileSync(join(packageRoot, 'examples', file), 'utf8'), file);
+  shape.vpcs[0]!.subnets[0]!.tags = { 'kubernetes.io/role/cni': '1' };
+  const { vpc, calls, act, build } = vpcFor(shape);
+  await build();
+  const [holes, reserved] = [findSubnet(vpc.state(), 'holes-a')!, findSubnet(vpc.state(), 'reserved-b')!];
+  assert.equal(holes.tags['kubernetes.io/role/cni'], '1');
+  const rows = Object.values(vpc.state().subnetCidrReservations).filter(
+    (row) => row.subnetId === reserved.id,
+  );
+  assert.deepEqual(rows.map((row) => `${row.cidr} ${row.type}`).sort(), [
+    '10.80.1.128/26 prefix',
+    '10.80.1.224/28 explicit',
+  ]);
+  const prefix = (SubnetId: string) => act('CreateNetworkInterface', { SubnetId, Ipv4PrefixCount: 1 });
+  await assert.rejects(prefix(holes.id), /InsufficientCidrBlocks|does not have enough free cidr blocks/);
+  await prefix(reserved.id);
+  const holder = Object.values(vpc.state().networkInterfaces).find(
+    (eni) => eni.tags['Name'] === 'holes-a-held',
+  )!;
+  assert.deepEqual(holder.privateIps, shape.vpcs[0]!.subnets[0]!.held);
+  await act('DeleteNetworkInterface', { NetworkInterfaceId: holder.id });
+  await prefix(holes.id);
+  calls.length = 0;
+  await build();
+  assert.deepEqual(calls, []);
 });
 
 test('a route by an instance turns its source/destination check off', async () => {

@@ -2,7 +2,7 @@
 // missing is made, nothing is removed. Each step is safe to repeat, so an interrupted build goes on where it was.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type { Instance, SecurityGroup, Subnet, VpcState } from '../vpc/model.ts';
-import type { InstanceShape, RuleShape, SecurityGroupShape, Shape, VpcShape } from './shape.ts';
+import type { InstanceShape, RuleShape, SecurityGroupShape, Shape, SubnetShape, VpcShape } from './shape.ts';
 
 /** Calls an EC2 action in process, as the lab's administrator. */
 export type Act = (action: string, input: Record<string, unknown>) => Promise<Record<string, unknown>>;
@@ -51,15 +51,7 @@ async function buildVpc(vpc: VpcShape, deps: Deps, groupIds: Map<string, string>
   if (gateway.vpcId !== vpcId)
     await act('AttachInternetGateway', { VpcId: vpcId, InternetGatewayId: gateway.id });
 
-  for (const subnet of vpc.subnets) {
-    if (findSubnet(state(), subnet.name)) continue;
-    await act('CreateSubnet', {
-      VpcId: vpcId,
-      CidrBlock: subnet.cidr,
-      AvailabilityZone: subnet.zone,
-      TagSpecifications: tagged('subnet', subnet.name),
-    });
-  }
+  for (const subnet of vpc.subnets) await buildSubnet(subnet, vpcId, deps);
   const main = Object.values(state().routeTables).find(
     (table) => table.vpcId === vpcId && table.associations.some((each) => each.main),
   )!;
@@ -82,6 +74,37 @@ async function buildVpc(vpc: VpcShape, deps: Deps, groupIds: Map<string, string>
   }
   await buildGroups(vpc, vpcId, deps, groupIds);
 }
+
+async function buildSubnet(subnet: SubnetShape, vpcId: string, { act, state }: Deps): Promise<void> {
+  if (!findSubnet(state(), subnet.name)) {
+    await act('CreateSubnet', {
+      VpcId: vpcId,
+      CidrBlock: subnet.cidr,
+      AvailabilityZone: subnet.zone,
+      TagSpecifications: tagged('subnet', subnet.name, subnet.tags),
+    });
+  }
+  const { id: SubnetId, tags } = findSubnet(state(), subnet.name)!;
+  for (const { cidr, type } of subnet.reservations ?? []) {
+    const rows = Object.values(state().subnetCidrReservations);
+    if (rows.some((row) => row.subnetId === SubnetId && row.cidr === cidr)) continue;
+    await act('CreateSubnetCidrReservation', { SubnetId, Cidr: cidr, ReservationType: type });
+  }
+  if (!subnet.held?.length || tags[HELD_TAG] === 'set') return;
+  // Once: whoever gives these addresses back does not find them held again.
+  const name = `${subnet.name}-held`;
+  if (!named(state().networkInterfaces, name, (row) => row.subnetId === SubnetId)) {
+    await act('CreateNetworkInterface', {
+      SubnetId,
+      Description: `addresses of ${subnet.name} that nobody uses`,
+      PrivateIpAddresses: subnet.held.map((ip, i) => ({ PrivateIpAddress: ip, Primary: i === 0 })),
+      TagSpecifications: tagged('network-interface', name),
+    });
+  }
+  await act('CreateTags', { Resources: [SubnetId], Tags: [{ Key: HELD_TAG, Value: 'set' }] });
+}
+
+const HELD_TAG = 'podway:held';
 
 async function addRoute(
   deps: Deps,

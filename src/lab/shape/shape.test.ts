@@ -47,6 +47,29 @@ test('a whole shape is compared in whole, its demo left out', () => {
   );
 });
 
+test("a subnet's tags, reservations and held addresses are compared, whatever their order", () => {
+  const [present, other] = [defaultShape(), defaultShape()];
+  const [is, asked] = [present.vpcs[0]!.subnets[0]!, other.vpcs[0]!.subnets[0]!];
+  is.tags = { a: '1', b: '2' };
+  asked.tags = { b: '2', a: '1' };
+  is.reservations = [
+    { cidr: '10.0.1.0/24', type: 'prefix' },
+    { cidr: '10.0.2.0/24', type: 'explicit' },
+  ];
+  asked.reservations = is.reservations.toReversed();
+  is.held = ['10.0.3.9', '10.0.3.8'];
+  asked.held = ['10.0.3.8', '10.0.3.9'];
+  assert.deepEqual(shapeDifferences(present, other), []);
+  asked.tags = { a: '2' };
+  asked.reservations = [];
+  asked.held = [];
+  const differences = shapeDifferences(present, other);
+  assert.equal(differences.length, 3);
+  assert.match(differences.join(), /tags is {"a":"1","b":"2"}, asked for {"a":"2"}/);
+  assert.match(differences.join(), /reservations is \["10.0.1.0\/24 prefix","10.0.2.0\/24 explicit"\]/);
+  assert.match(differences.join(), /held is \["10.0.3.8","10.0.3.9"\], asked for \[\]/);
+});
+
 test('settings: texts to values, and refusals that state the rule', () => {
   assert.equal(readSettings(parseSettingArguments(['cooldown=500ms'])).cooldownMs, 500);
   assert.equal(readSettings({}).warm, 5);

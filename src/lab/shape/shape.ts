@@ -12,7 +12,18 @@ export type RuleShape = {
   peer: string;
 };
 export type SecurityGroupShape = { name: string; ingress: RuleShape[]; egress: RuleShape[] };
-export type SubnetShape = { name: string; cidr: string; zone: string; routeTable?: string };
+export type ReservationShape = { cidr: string; type: 'prefix' | 'explicit' };
+export type SubnetShape = {
+  name: string;
+  cidr: string;
+  zone: string;
+  routeTable?: string;
+  /** Besides Name. */
+  tags?: Record<string, string>;
+  reservations?: ReservationShape[];
+  /** Addresses that an interface without an instance holds, once: what breaks a subnet's /28s. */
+  held?: string[];
+};
 export type VpcShape = {
   name: string;
   cidrs: string[];
@@ -150,6 +161,9 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
     compare(`VPC ${is.name}: CIDRs`, is.cidrs, asked.cidrs);
     named('subnet', byName(is.subnets), byName(asked.subnets), differences, (a, b) => {
       compare(`subnet ${a.name}`, `${a.cidr} in ${a.zone}`, `${b.cidr} in ${b.zone}`);
+      compare(`subnet ${a.name}: tags`, sorted(a.tags ?? {}), sorted(b.tags ?? {}));
+      compare(`subnet ${a.name}: reservations`, reservationTexts(a), reservationTexts(b));
+      compare(`subnet ${a.name}: held`, [...(a.held ?? [])].sort(), [...(b.held ?? [])].sort());
     });
   });
   const nodes = (shape: Shape) => shape.instances.filter((instance) => instance.agent === 'podway').length;
@@ -167,6 +181,11 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
   compareSettings(present.settings, wanted.settings, differences);
   return differences;
 }
+
+const sorted = (tags: Record<string, string>): Record<string, string> =>
+  Object.fromEntries(Object.entries(tags).sort(([a], [b]) => (a < b ? -1 : 1)));
+const reservationTexts = (subnet: SubnetShape): string[] =>
+  (subnet.reservations ?? []).map((each) => `${each.cidr} ${each.type}`).sort();
 
 function named<T>(
   what: string,

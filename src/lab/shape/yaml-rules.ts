@@ -1,8 +1,8 @@
 // What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
 // their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
 import { isDeepStrictEqual } from 'node:util';
-import { type Cidr, cidrCovers, cidrSize, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
-import { whyNoRoute, whyNoVpc } from '../vpc/reserved.ts';
+import { type Cidr, cidrsOverlap, formatCidr } from '../../base/ip.ts';
+import { whyNoRoute, whyNotBeside, whyNoVpc } from '../vpc/reserved.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
@@ -17,17 +17,11 @@ import {
 } from './shape.ts';
 import { instanceTypeExists } from './types.ts';
 import { type Reader, readYaml } from './yaml.ts';
+import { checkRoom, inRegion, MAX_LIST, NAME, readCidr, readSubnet, unique } from './yaml-subnets.ts';
 
 // Bounds: a shape is one machine's.
 const MAX_VPCS = 5;
 const MAX_SUBNETS = 40;
-const MAX_LIST = 100;
-
-// 40 characters keep `podway-<lab>-<where>` a usable file name; names become namespaces' names.
-const NAME = {
-  pattern: /^[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?$/,
-  says: 'not a name of small letters, digits, dots and dashes (at most 40)',
-};
 const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
 const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
 const RESERVED = ['vpc', 'internet', 'pod'];
@@ -64,10 +58,6 @@ export function parseLabYaml(text: string, file: string): Shape {
   return { region, zones: zones.sort(), vpcs, instances, settings: readSettingTexts(top.settings) };
 }
 
-function inRegion(reader: Reader, region: string): string {
-  return reader.text({ pattern: new RegExp(`^${region}[a-z]$`), says: `not a zone of ${region}` });
-}
-
 function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
   const keys = reader.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']);
   const cidrs = keys.cidrs.list(5).map((cidr) => readCidr(cidr, 16, 28));
@@ -76,6 +66,9 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
     const why = whyNoVpc(cidr);
     if (why !== undefined)
       throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which no VPC can have: ${why}`);
+    const unfit = whyNotBeside(cidrs.slice(0, index), cidr);
+    if (unfit !== undefined)
+      throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which this VPC cannot have: ${unfit}`);
     const other = taken.find((each) => cidrsOverlap(each, cidr));
     if (other)
       throw keys.cidrs.list(5)[index]!.fail(`is ${formatCidr(cidr)}, which overlaps ${formatCidr(other)}`);
@@ -103,43 +96,6 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
     routeTables,
     securityGroups,
   };
-}
-
-function readCidr(reader: Reader, min: number, max: number): Cidr {
-  const text = reader.text();
-  let cidr: Cidr;
-  try {
-    cidr = parseCidr(text);
-  } catch (error) {
-    throw reader.fail(`is "${text}": ${(error as Error).message}`);
-  }
-  if (typeof cidr.ip !== 'number') throw reader.fail(`is "${text}", not an IPv4 CIDR`);
-  if (cidr.length < min || cidr.length > max)
-    throw reader.fail(`is ${text}, a prefix length from /${min} to /${max} is asked for`);
-  return cidr;
-}
-
-function readSubnet(
-  reader: Reader,
-  region: string,
-  vpcCidrs: Cidr[],
-  earlier: SubnetShape[],
-  tables: RouteTableShape[],
-): SubnetShape {
-  const keys = reader.map(['name', 'cidr', 'zone', 'routeTable']);
-  const name = keys.name.text(NAME);
-  const cidr = readCidr(keys.cidr, 16, 28);
-  if (!vpcCidrs.some((outer) => cidrCovers(outer, cidr))) {
-    throw keys.cidr.fail(`is ${formatCidr(cidr)}, outside the VPC's ${vpcCidrs.map(formatCidr).join(', ')}`);
-  }
-  const other = earlier.find((subnet) => cidrsOverlap(parseCidr(subnet.cidr), cidr));
-  if (other) throw keys.cidr.fail(`is ${formatCidr(cidr)}, which overlaps subnet ${other.name}`);
-  const zone = inRegion(keys.zone, region);
-  if (keys.routeTable.absent) return { name, cidr: formatCidr(cidr), zone };
-  const routeTable = keys.routeTable.text(NAME);
-  if (!tables.some((table) => table.name === routeTable))
-    throw keys.routeTable.fail(`is "${routeTable}", which no routeTables entry names`);
-  return { name, cidr: formatCidr(cidr), zone, routeTable };
 }
 
 function readRouteTable(reader: Reader, cidrs: Cidr[]): RouteTableShape {
@@ -174,19 +130,6 @@ function checkRouteTargets(reader: Reader, vpcs: VpcShape[], instances: Instance
         );
       }
     }
-  }
-}
-
-/** The first four and the last address of a subnet are the VPC's. */
-const RESERVED_ADDRESSES = 5;
-
-/** Every instance takes an address of its subnet. */
-function checkRoom(reader: Reader, vpcs: VpcShape[], instances: InstanceShape[]): void {
-  for (const { name, cidr } of vpcs.flatMap((vpc) => vpc.subnets)) {
-    const room = cidrSize(parseCidr(cidr)) - RESERVED_ADDRESSES;
-    const there = instances.filter((instance) => instance.subnet === name).length;
-    if (there > room)
-      throw reader.fail(`puts ${there} into subnet ${name}, which has ${room} addresses to give`);
   }
 }
 
@@ -285,8 +228,3 @@ const listText = (reader: Reader): string => {
     return reader.text();
   }
 };
-
-function unique(reader: Reader, names: string[], what: string): void {
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw reader.fail(`name the ${what} "${twice}" twice`);
-}

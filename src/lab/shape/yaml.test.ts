@@ -102,6 +102,48 @@ const cases: [string, string, string, RegExp][] = [
   ['a type that is not there', 'm5.large', 'm5.tiny', /^f:16: .*no instance type/],
   ['a bad setting', 'cooldown: 1s', 'cooldown: soon', /^f:18: .*duration/],
 ];
+const subnetKeys = (more: string): [string, string] => ['routeTable: t }', `routeTable: t, ${more} }`];
+cases.push(
+  ['a tag that names', ...subnetKeys('tags: { Name: b }'), /^f:6: .*tags\.Name is not needed/],
+  ["a tag of AWS's", ...subnetKeys('tags: { "aws:x": b }'), /^f:6: .*users cannot set/],
+  ['tags that are none', ...subnetKeys('tags: [a]'), /^f:6: .*is not a map/],
+  [
+    'a reservation outside',
+    ...subnetKeys('reservations: [{ cidr: 10.0.1.0/28, type: prefix }]'),
+    /^f:6: .*reservations\[0\]\.cidr is 10\.0\.1\.0\/28, outside the subnet's 10\.0\.0\.0\/24/,
+  ],
+  [
+    'a reservation of another type',
+    ...subnetKeys('reservations: [{ cidr: 10.0.0.0/28, type: manual }]'),
+    /^f:6: .*type is "manual", not one of prefix, explicit/,
+  ],
+  [
+    'a reservation too small for prefixes',
+    ...subnetKeys('reservations: [{ cidr: 10.0.0.16/29, type: prefix }]'),
+    /^f:6: .*too small/,
+  ],
+  [
+    'two reservations of one address',
+    ...subnetKeys(
+      'reservations: [{ cidr: 10.0.0.16/28, type: prefix }, { cidr: 10.0.0.20/32, type: explicit }]',
+    ),
+    /^f:6: .*overlaps the reservation 10\.0\.0\.16\/28/,
+  ],
+  ['a held address outside', ...subnetKeys('held: [10.0.1.9]'), /^f:6: .*held\[0\] is 10\.0\.1\.9, outside/],
+  ["a held address of AWS's", ...subnetKeys('held: [10.0.0.3]'), /^f:6: .*AWS keeps/],
+  ['an address held twice', ...subnetKeys('held: [10.0.0.9, 10.0.0.9]'), /^f:6: .*held already/],
+  [
+    'reservations without room for an instance',
+    ...subnetKeys('reservations: [{ cidr: 10.0.0.0/24, type: explicit }]'),
+    /^f:16: .*puts 1 into subnet a, which has 0/,
+  ],
+  [
+    'a second CIDR of another private range',
+    'cidrs: [10.0.0.0/16]',
+    'cidrs: [10.0.0.0/16, 172.16.0.0/16]',
+    /^f:4: .*172\.16\.0\.0\/16, which this VPC cannot have: .*none from 172\.16\.0\.0\/12/,
+  ],
+);
 const impossible = [
   ['0.0.0.0/16', /this network/],
   ['127.0.0.0/16', /loopback/],

@@ -19,6 +19,31 @@ export function whyNoVpc(block: Cidr): string | undefined {
   return RESERVED.find(([range]) => cidrsOverlap(range, block))?.[1];
 }
 
+const RFC_1918 = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16'].map((text) => parseCidr(text));
+/** Within an own range of RFC 1918, what one still cannot add, and beside which CIDRs (undefined: any). */
+const RESTRICTED: readonly (readonly [Cidr, Cidr | undefined])[] = [
+  [parseCidr('10.0.0.0/16'), parseCidr('10.0.0.0/15')],
+  [parseCidr('172.31.0.0/16'), undefined],
+];
+
+/**
+ * Why a VPC with these CIDRs, the primary one first, cannot have `block` as another one, as a sentence's end; undefined
+ * when it can. Source: Amazon VPC User Guide, "IPv4 CIDR block association restrictions".
+ */
+export function whyNotBeside(present: readonly Cidr[], block: Cidr): string | undefined {
+  const primary = present[0];
+  if (primary === undefined) return undefined;
+  const range = RFC_1918.find((each) => cidrCovers(each, block));
+  if (range && !cidrCovers(range, primary))
+    return `a VPC of ${formatCidr(primary)} takes none from ${formatCidr(range)}`;
+  for (const [restricted, beside] of RESTRICTED) {
+    if (!cidrsOverlap(restricted, block)) continue;
+    const other = beside ? present.find((each) => cidrCovers(beside, each)) : primary;
+    if (other) return `${formatCidr(restricted)} is restricted beside ${formatCidr(other)}`;
+  }
+  return undefined;
+}
+
 /** Instance metadata, the VPC's resolver and time service (Amazon VPC User Guide, "Route tables"). */
 const SERVICES = parseCidr('169.254.168.0/22');
 

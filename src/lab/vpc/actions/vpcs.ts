@@ -1,11 +1,11 @@
 // VPCs and their CIDRs. A VPC is made with its main route table and its default security group, as EC2 makes it.
 // Fails with InvalidVpc.Range, InvalidVpc.Conflict, DependencyViolation.
 import type * as ec2 from '@aws-sdk/client-ec2';
-import { type Cidr, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
+import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
 import type { RouteTable, SecurityGroup, Vpc } from '../model.ts';
-import { whyNoVpc } from '../reserved.ts';
+import { whyNotBeside, whyNoVpc } from '../reserved.ts';
 import { absent, select } from '../select.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
@@ -59,6 +59,20 @@ function localRoutes(ctx: Context, vpcId: string, change: (table: RouteTable) =>
   for (const table of Object.values(ctx.draft.state.routeTables)) {
     if (table.vpcId === vpcId) ctx.draft.put('routeTables', table.id, change(table));
   }
+}
+
+/** A route of the VPC to a part of `block` or to all of it: its local route would not decide there. */
+function routeWithin(
+  ctx: Context,
+  vpcId: string,
+  block: Cidr,
+): { table: string; destination: string } | undefined {
+  for (const table of Object.values(ctx.draft.state.routeTables)) {
+    if (table.vpcId !== vpcId) continue;
+    const route = table.routes.find((each) => cidrCovers(block, parseCidr(each.destination, { mask: true })));
+    if (route) return { table: table.id, destination: route.destination };
+  }
+  return undefined;
 }
 
 export const vpcActions: Meanings<
@@ -166,6 +180,23 @@ export const vpcActions: Meanings<
       throw new Ec2Error(
         'InvalidVpc.Conflict',
         `The CIDR '${cidr}' conflicts with another CIDR of ${vpc.id}`,
+      );
+    }
+    const why = whyNotBeside(
+      vpc.cidrs.map((have) => parseCidr(have.cidr)),
+      block,
+    );
+    if (why !== undefined) {
+      throw new Ec2Error(
+        'InvalidVpc.Range',
+        `The CIDR '${cidr}' is restricted. Use a CIDR from the same private address range as the current VPC CIDR, or use a publicly-routable CIDR. (${why})`,
+      );
+    }
+    const route = routeWithin(ctx, vpc.id, block);
+    if (route !== undefined) {
+      throw new Ec2Error(
+        'InvalidVpc.Conflict',
+        `The CIDR '${cidr}' is the same as or larger than the destination ${route.destination} of a route in ${route.table}`,
       );
     }
     if (vpc.cidrs.length >= MAX_CIDRS) {
