@@ -22,7 +22,7 @@ test('every command has help with examples', () => {
     lab: ['up', 'down', 'list', 'status', 'logs', 'exec', 'env'],
     pod: ['run', 'delete', 'list', 'logs', 'exec'],
     node: ['list'],
-    ipam: ['show', 'check'],
+    ipam: ['show', 'check', 'max-pods', 'migrate-report'],
     connectivity: ['test'],
     doctor: [''],
     explain: [''],

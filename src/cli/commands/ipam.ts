@@ -7,6 +7,7 @@ import { ExitCode } from '../errors.ts';
 import { openLab } from '../labs.ts';
 import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
+import { maxPodsCommand, migrateReportCommand } from './ipam-migrate.ts';
 import { traceGenerateCommand } from './ipam-trace.ts';
 
 export function ipamCommand(): Command {
@@ -68,5 +69,7 @@ export function ipamCommand(): Command {
     .addCommand(show)
     .addCommand(check)
     .addCommand(release)
+    .addCommand(maxPodsCommand())
+    .addCommand(migrateReportCommand())
     .addCommand(traceGenerateCommand());
 }

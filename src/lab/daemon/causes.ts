@@ -46,6 +46,16 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The lab.yaml says what cannot be; the message names the line and the reason.',
     next: 'Change that line; examples/ holds a file per shape.',
   },
+  BAD_DAEMONSET: {
+    transient: false,
+    meaning: 'The file is not the aws-node DaemonSet as YAML or JSON.',
+    next: 'Give it what kubectl -n kube-system get daemonset aws-node -o yaml prints.',
+  },
+  PREFIX_UNSUPPORTED: {
+    transient: false,
+    meaning: 'The instance type takes no prefixes: they need the Nitro hypervisor or bare metal.',
+    next: 'Use single addresses, or another type.',
+  },
   IPAM_DIFFERENCES: {
     transient: true,
     meaning:
