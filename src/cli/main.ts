@@ -7,12 +7,15 @@ import { connectivityCommand } from './commands/connectivity.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { ipamCommand } from './commands/ipam.ts';
+import { labCallsCommand } from './commands/lab-calls.ts';
 import { labDownCommand } from './commands/lab-down.ts';
 import { labEnvCommand } from './commands/lab-env.ts';
 import { labExecCommand } from './commands/lab-exec.ts';
+import { labFaultCommand } from './commands/lab-fault.ts';
 import { labListCommand } from './commands/lab-list.ts';
 import { labLogsCommand } from './commands/lab-logs.ts';
 import { labStatusCommand } from './commands/lab-status.ts';
+import { labThrottleCommand } from './commands/lab-throttle.ts';
 import { labUpCommand } from './commands/lab-up.ts';
 import { nodeCommand } from './commands/node.ts';
 import { podCommand } from './commands/pod.ts';
@@ -38,6 +41,9 @@ const lab = group(
     labLogsCommand(),
     labExecCommand(),
     labEnvCommand(),
+    labFaultCommand(),
+    labThrottleCommand(),
+    labCallsCommand(),
   ],
 );
 

@@ -140,6 +140,17 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'There is no such setting, or not such a value of it.',
     next: 'podway lab up --help lists the settings.',
   },
+  BAD_FAULT: {
+    transient: false,
+    meaning:
+      'No such failure of EC2 or IMDS can be made: the action, its effect or a number of it is not possible.',
+    next: 'podway lab fault add --help; podway lab fault list shows what there is.',
+  },
+  BAD_THROTTLE: {
+    transient: false,
+    meaning: 'The token bucket of an EC2 action cannot have this size, or there is no such action.',
+    next: 'podway lab throttle --help.',
+  },
   NO_SUCH_NODE: {
     transient: false,
     meaning: 'The lab has no running node of this name.',

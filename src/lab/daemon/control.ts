@@ -8,6 +8,7 @@ import { defaultShape, flagDifferences, shapeDifferences, withDemo } from '../sh
 import { testConnectivity } from './connectivity.ts';
 import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
+import { faultRoutes } from './faults.ts';
 import type { Call, Emit, Route } from './http.ts';
 import { checkIpam, releaseAddress, showIpam } from './ipam.ts';
 import { type OpenLab, openLab } from './lab.ts';
@@ -102,6 +103,7 @@ export class Control {
         stream: true,
         answer: async (call, emit) => this.#connectivity(call, emit),
       },
+      ...faultRoutes(() => this.#ready()),
     ];
   }
 

@@ -49,7 +49,13 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       dir: paths.root,
       region: record.shape.region,
       zones: record.shape.zones,
-      settings: { ec2Latency: settings.ec2Latency },
+      settings: {
+        ec2Latency: settings.ec2Latency,
+        ec2Throttle: settings.ec2Throttle,
+        ec2ConsistencyMs: settings.ec2ConsistencyMs,
+        imdsLag: settings.imdsLag,
+        ec2Seed: settings.ec2Seed,
+      },
       log,
     }),
     openKubeApi({
@@ -57,6 +63,10 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
     }),
   ]);
+  vpc.faults.once('lab.yaml', () => {
+    for (const fault of record.shape.faults ?? []) vpc.faults.add(fault);
+    for (const { action, ...size } of record.shape.throttle ?? []) vpc.faults.setSize(action, size);
+  });
   const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
   const store = clusterStore(kube);
   const cluster = new Cluster({

@@ -1,5 +1,6 @@
 // What goes over the control socket: the shapes of CLI.md's JSON and of the requests. Fields are added, never renamed.
 import type { Shape, ShapeFlags } from '../shape/shape.ts';
+import type { CallReport, Rate } from '../vpc/index.ts';
 
 export type UpRequest = {
   demo: boolean;
@@ -120,4 +121,17 @@ export type IpamNode = {
   /** Addresses in use that no ENI of the node has. */
   astray?: IpamAddress[];
   totals: { held: number; free: number; cooling: number; quarantined: number; foreign: number };
+};
+
+export type ThrottleRequest = {
+  /** Absent: every action that has no size of its own. */
+  action?: string;
+  size?: Rate;
+  /** Ends what was set for the action, or all. */
+  reset?: boolean;
+};
+export type ThrottleView = { setting: 'none' | 'aws'; sizes: (Rate & { action: string })[] };
+export type CallsView = Omit<CallReport, 'calls' | 'from'> & {
+  from: string;
+  calls: { at: string; action: string; caller: string; result: string; ms: number }[];
 };

@@ -2,10 +2,15 @@
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
 import { parseCidr } from '../../base/ip.ts';
 import { LabError } from '../daemon/errors.ts';
+import { type ImdsLag, noLag } from '../vpc/faults/imds-lag.ts';
 
 export type SettingKey =
   | 'cooldown'
   | 'ec2Latency'
+  | 'ec2Throttle'
+  | 'ec2Consistency'
+  | 'imdsLag'
+  | 'ec2Seed'
   | 'snat'
   | 'excludeSnatCidrs'
   | 'podMtu'
@@ -19,6 +24,11 @@ export type Settings = {
   /** Milliseconds before a released address is given again. */
   cooldownMs: number;
   ec2Latency: 'none' | 'realistic';
+  ec2Throttle: 'none' | 'aws';
+  /** Milliseconds. */
+  ec2ConsistencyMs: number;
+  imdsLag: ImdsLag;
+  ec2Seed: number;
   snat: 'node' | 'none' | 'random';
   excludeSnatCidrs: string[];
   /** Bytes; the ENI's own MTU when absent. */
@@ -81,6 +91,17 @@ const cidrs = (text: string): string[] => {
   return parts;
 };
 
+const REALISTIC_LAG: ImdsLag = { directory: 1000, keys: 2000, added: 4000, removed: 4000 };
+const lag = (text: string): ImdsLag => {
+  if (text === 'none') return noLag;
+  if (text === 'realistic') return REALISTIC_LAG;
+  const times = text.split(',').map(parseDuration);
+  const [directory = -1, keys = -1, added = -1, removed = -1] = times;
+  if (times.length !== 4 || [directory, keys, added, removed].some((ms) => ms < 0 || ms > DAY_MS))
+    throw new TypeError('is none, realistic, or four durations with commas between them, as 1s,2s,4s,4s');
+  return { directory, keys, added, removed };
+};
+
 export const settingRows: Record<SettingKey, Row> = {
   cooldown: {
     example: '30s',
@@ -91,8 +112,32 @@ export const settingRows: Record<SettingKey, Row> = {
   ec2Latency: {
     example: 'none|realistic',
     fallback: 'none',
-    meaning: 'how long EC2 takes to attach and detach',
+    meaning: 'how long EC2 takes to answer, to attach and to detach',
     read: oneOf('none', 'realistic'),
+  },
+  ec2Throttle: {
+    example: 'none|aws',
+    fallback: 'none',
+    meaning: 'request limits: the token buckets that AWS publishes (see lab throttle)',
+    read: oneOf('none', 'aws'),
+  },
+  ec2Consistency: {
+    example: '0s',
+    fallback: '0s',
+    meaning: 'how old the state is at most that a describe answers with',
+    read: duration,
+  },
+  imdsLag: {
+    example: 'none|realistic|T1,T2,T3,T4',
+    fallback: 'none',
+    meaning: "how late IMDS is: a new ENI's directory, its keys, further addresses, what is gone",
+    read: lag,
+  },
+  ec2Seed: {
+    example: '1',
+    fallback: '1',
+    meaning: 'decides what latency and consistency draw',
+    read: whole(0, 2 ** 32 - 1),
   },
   snat: {
     example: 'node|none|random',
@@ -173,6 +218,10 @@ export function readSettings(texts: SettingTexts): Settings {
   return {
     cooldownMs: read('cooldown'),
     ec2Latency: read('ec2Latency'),
+    ec2Throttle: read('ec2Throttle'),
+    ec2ConsistencyMs: read('ec2Consistency'),
+    imdsLag: read('imdsLag'),
+    ec2Seed: read('ec2Seed'),
     snat: read('snat'),
     excludeSnatCidrs: read('excludeSnatCidrs'),
     warm: read('warm'),

@@ -1,5 +1,6 @@
 // The shape of a lab as a value: VPCs, subnets, route tables, security groups, instances, settings. Pods are not shape.
 // Built from flags (`defaultShape`) or from lab.yaml (yaml.ts), recorded in the lab's folder, compared here.
+import type { FaultRequest, Rate } from '../vpc/faults/index.ts';
 import { readSettings, type SettingTexts, settingRows } from './settings.ts';
 
 export type RouteShape = { to: string /** `internet`, or the name of an instance. */; via: string };
@@ -47,6 +48,9 @@ export type Shape = {
   vpcs: VpcShape[];
   instances: InstanceShape[];
   settings: SettingTexts;
+  /** What `lab fault add` and `lab throttle` do, done once when the lab is made. Not compared: both change them later. */
+  faults?: FaultRequest[];
+  throttle?: (Rate & { action: string })[];
 };
 
 export const MAX_NODES = 50;
@@ -146,7 +150,7 @@ function compareSettings(is: SettingTexts, asked: SettingTexts, out: string[]): 
 }
 
 const settingField = (key: keyof SettingTexts): string =>
-  key === 'cooldown' || key === 'idleRelease' ? `${key}Ms` : key;
+  key === 'cooldown' || key === 'idleRelease' || key === 'ec2Consistency' ? `${key}Ms` : key;
 
 /** What of `wanted`, a whole shape, differs from `present`. Demo parts that are present and not wanted are no difference. */
 export function shapeDifferences(present: Shape, wanted: Shape): string[] {

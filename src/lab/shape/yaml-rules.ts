@@ -17,6 +17,7 @@ import {
 } from './shape.ts';
 import { instanceTypeExists } from './types.ts';
 import { type Reader, readYaml } from './yaml.ts';
+import { readFaults } from './yaml-faults.ts';
 import { checkRoom, inRegion, MAX_LIST, NAME, readCidr, readSubnet, unique } from './yaml-subnets.ts';
 
 // Bounds: a shape is one machine's.
@@ -29,7 +30,7 @@ const RESERVED = ['vpc', 'internet', 'pod'];
 export function parseLabYaml(text: string, file: string): Shape {
   const whole = readYaml(text, file);
   if (whole.absent) throw whole.fail('the file is empty: a lab has at least one VPC');
-  const top = whole.map(['region', 'zones', 'vpcs', 'instances', 'settings']);
+  const top = whole.map(['region', 'zones', 'vpcs', 'instances', 'settings', 'faults', 'throttle']);
   const region = top.region.textOr('us-west-2', REGION);
   const zones = top.zones.list(MAX_LIST).map((zone) => inRegion(zone, region));
   const taken: Cidr[] = [];
@@ -55,7 +56,15 @@ export function parseLabYaml(text: string, file: string): Shape {
   );
   checkRouteTargets(top.vpcs, vpcs, instances);
   checkRoom(top.instances, vpcs, instances);
-  return { region, zones: zones.sort(), vpcs, instances, settings: readSettingTexts(top.settings) };
+  const names = instances.map((instance) => instance.name);
+  return {
+    region,
+    zones: zones.sort(),
+    vpcs,
+    instances,
+    settings: readSettingTexts(top.settings),
+    ...readFaults(top.faults, top.throttle, names),
+  };
 }
 
 function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {

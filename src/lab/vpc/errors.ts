@@ -11,7 +11,9 @@ const STATUS: Record<string, number> = {
   DryRunOperation: 412,
   RequestEntityTooLarge: 413,
   InternalError: 500,
+  InternalFailure: 500,
   RequestLimitExceeded: 503,
+  ServiceUnavailable: 503,
   Unavailable: 503,
 };
 

@@ -58,12 +58,18 @@ export const VERSIONS: readonly string[] = [
   'latest',
 ];
 
-export function imdsTree(source: ImdsSource, state: VpcState, instance: Instance): ImdsNode {
+/** `bare`: interfaces of which only the directory is there yet. */
+export function imdsTree(
+  source: ImdsSource,
+  state: VpcState,
+  instance: Instance,
+  bare: ReadonlySet<string> = new Set(),
+): ImdsNode {
   // An interface shows from the moment it is attached until it is gone.
   const enis = interfacesOf(state, instance.id).filter((eni) => eni.attachment?.status !== 'attaching');
   const version: ImdsNode = {
     dynamic: { 'instance-identity': { document: () => identityDocument(state, instance) } },
-    'meta-data': metaData(source, state, instance, enis),
+    'meta-data': metaData(source, state, instance, enis, bare),
     'user-data':
       instance.userData === undefined
         ? undefined
@@ -77,6 +83,7 @@ function metaData(
   state: VpcState,
   instance: Instance,
   enis: NetworkInterface[],
+  bare: ReadonlySet<string>,
 ): ImdsNode {
   const primary = enis[0];
   const ip = primary?.privateIps[0];
@@ -99,7 +106,12 @@ function metaData(
     mac: primary && leaf(primary.mac),
     network: {
       interfaces: {
-        macs: Object.fromEntries(enis.map((eni) => [eni.mac, interfaceNode(state, instance, eni)])),
+        macs: Object.fromEntries(
+          enis.map((eni) => [
+            eni.mac,
+            bare.has(eni.id) ? { mac: leaf(eni.mac) } : interfaceNode(state, instance, eni),
+          ]),
+        ),
       },
     },
     placement: {

@@ -3,6 +3,7 @@
 // Answers as AWS does: 400 for a bad TTL, 401 without a valid token, 403 when forwarded or disabled, 404, 405.
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ImdsView } from './faults/imds-lag.ts';
 import { type ImdsNode, type ImdsSource, imdsTree, VERSIONS } from './imds-tree.ts';
 import type { Instance, VpcState } from './model.ts';
 
@@ -32,9 +33,12 @@ const TITLES: Record<number, string> = {
   403: 'Forbidden',
   404: 'Not Found',
   405: 'Method Not Allowed',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
 };
 const refusal = (status: number): Reply => {
-  const title = `${status} - ${TITLES[status]}`;
+  const title = `${status} - ${TITLES[status] ?? 'Error'}`;
   return {
     status,
     headers: { 'content-type': 'text/html' },
@@ -53,31 +57,44 @@ const refusal = (status: number): Reply => {
   };
 };
 
+/** How one request may be answered: from a view of the state, else the present one; or without looking, as told. */
+type ImdsAnswers = { answer(view: ImdsView | undefined): void; plain(status: number, body: string): void };
+
 export function createImds(
   backend: ImdsBackend,
-): (request: IncomingMessage, response: ServerResponse, caller: ImdsCaller) => void {
+): (request: IncomingMessage, response: ServerResponse, caller: ImdsCaller) => ImdsAnswers {
   return (request, response, caller) => {
     const instance = backend.state().instances[caller.instanceId];
-    const reply = instance ? replyTo(backend, instance, request) : refusal(404);
-    caller.beforeAnswer?.({ token: reply.token ?? false, hopLimit: instance?.hopLimit ?? 1 });
-    const text = Buffer.from(reply.body);
-    // The request's body is not read: the connection ends with the answer.
-    const hasBody =
-      request.headers['transfer-encoding'] !== undefined ||
-      Number(request.headers['content-length'] ?? 0) > 0;
-    response.writeHead(reply.status, {
-      server: 'EC2ws',
-      'content-type': 'text/plain',
-      'content-length': text.length,
-      'accept-ranges': 'none',
-      ...(hasBody ? { connection: 'close' } : {}),
-      ...reply.headers,
-    });
-    response.end(request.method === 'HEAD' ? undefined : text);
+    return {
+      answer: (view) => write(instance ? replyTo(backend, instance, request, view) : refusal(404)),
+      plain: (status, body) => write(status === 200 ? { status, body } : refusal(status)),
+    };
+    function write(reply: Reply): void {
+      caller.beforeAnswer?.({ token: reply.token ?? false, hopLimit: instance?.hopLimit ?? 1 });
+      const text = Buffer.from(reply.body);
+      // The request's body is not read: the connection ends with the answer.
+      const hasBody =
+        request.headers['transfer-encoding'] !== undefined ||
+        Number(request.headers['content-length'] ?? 0) > 0;
+      response.writeHead(reply.status, {
+        server: 'EC2ws',
+        'content-type': 'text/plain',
+        'content-length': text.length,
+        'accept-ranges': 'none',
+        ...(hasBody ? { connection: 'close' } : {}),
+        ...reply.headers,
+      });
+      response.end(request.method === 'HEAD' ? undefined : text);
+    }
   };
 }
 
-function replyTo(backend: ImdsBackend, instance: Instance, request: IncomingMessage): Reply {
+function replyTo(
+  backend: ImdsBackend,
+  instance: Instance,
+  request: IncomingMessage,
+  view: ImdsView | undefined,
+): Reply {
   if (instance.httpEndpoint === 'disabled') return refusal(403);
   const path = (request.url ?? '/').split('?', 1)[0]!;
   if (request.method === 'PUT')
@@ -93,7 +110,7 @@ function replyTo(backend: ImdsBackend, instance: Instance, request: IncomingMess
     remaining = secondsLeft(backend, instance.id, String(token));
     if (remaining === undefined) return refusal(401);
   }
-  const body = lookUp(imdsTree(backend, backend.state(), instance), path);
+  const body = lookUp(imdsTree(backend, view?.state ?? backend.state(), instance, view?.bare), path);
   if (body === undefined) return refusal(404);
   return { status: 200, body, headers: remaining === undefined ? {} : { [TTL_HEADER]: String(remaining) } };
 }

@@ -4,11 +4,18 @@ export type { ActionName, Answer, Input } from './actions/types.ts';
 export { availableAddresses } from './addresses.ts';
 export { type Caller, type Latencies, noLatency, realisticLatency } from './context.ts';
 export { Ec2Error } from './errors.ts';
+export {
+  type CallReport,
+  EVERY,
+  FaultRefused,
+  type FaultRequest,
+  type FaultView,
+  type ImdsLag,
+  type Rate,
+} from './faults/index.ts';
 export type { ImdsCaller } from './imds.ts';
 export type { Keys } from './keys.ts';
 export {
-  type ActionCall,
-  type ActionDecorator,
   defaultSettings,
   type InstanceChange,
   openVpc,

@@ -257,17 +257,3 @@ test('keys and state are for their owner alone', async () => {
   assert.equal(keys.secretAccessKey.length, 40);
   assert.deepEqual(lab.reopen().keys(), keys);
 });
-
-test('decorators stand around every action', async () => {
-  const seen: string[] = [];
-  await using lab = testVpc({
-    decorators: [
-      async (call, next) => {
-        seen.push(call.action);
-        return next();
-      },
-    ],
-  });
-  await lab.vpc.act('DescribeVpcs', {});
-  assert.deepEqual(seen, ['DescribeVpcs']);
-});

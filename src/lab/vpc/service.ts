@@ -21,6 +21,7 @@ import {
   realisticLatency,
 } from './context.ts';
 import { Ec2Error } from './errors.ts';
+import { drawLatencies, type FaultSettings, Faults, noLag } from './faults/index.ts';
 import { type AnyHonours, refuseRest } from './honours.ts';
 import { createImds, type ImdsCaller } from './imds.ts';
 import { type KeyRing, type Keys, openKeyRing } from './keys.ts';
@@ -30,8 +31,11 @@ import { type StoredToken, VpcStore } from './store.ts';
 import { TokenBook } from './tokens.ts';
 import { createEc2Handler } from './wire/http.ts';
 
-export type VpcSettings = {
-  /** `none`: changes are done when the action answers. `realistic`: they take AWS's seconds. Or each one in ms. */
+export type VpcSettings = FaultSettings & {
+  /**
+   * `none`: changes are done when the action answers. `realistic`: answers and changes take times like AWS's, drawn by the
+   * seed; what the lab does itself takes the middle ones. Or each one in ms.
+   */
   ec2Latency: 'none' | 'realistic' | Latencies;
   /** Where public addresses come from; by default the block that RFC 2544 keeps off the Internet. */
   publicPool: string;
@@ -44,6 +48,10 @@ export type VpcSettings = {
 
 export const defaultSettings: VpcSettings = {
   ec2Latency: 'none',
+  ec2Throttle: 'none',
+  ec2ConsistencyMs: 0,
+  imdsLag: noLag,
+  ec2Seed: 1,
   publicPool: '198.18.0.0/15',
   roleName: 'podway-node',
   // What a node's CNI needs (the managed policy AmazonEKS_CNI_Policy and its IPv6 twin), and reading.
@@ -65,9 +73,10 @@ export const defaultSettings: VpcSettings = {
 
 /** `before` is absent for a new instance, `after` for one that is no longer shown. A reboot changes `rebootedAt`. */
 export type InstanceChange = { before?: Instance; after?: Instance };
-export type ActionCall = { action: string; input: object; caller: Caller; now: number };
-/** Wraps every action: throttling, faults and metrics go here. */
-export type ActionDecorator = (call: ActionCall, next: () => Promise<object>) => Promise<object>;
+/** `own`: of the lab itself. */
+type ActionCall = { action: string; input: object; caller: Caller; own: boolean };
+/** A past state and its time. */
+type Past = { state: LabState; now: number };
 export type VpcLog = { warn(fields: object, text: string): void; error(fields: object, text: string): void };
 
 export type VpcOptions = {
@@ -77,20 +86,24 @@ export type VpcOptions = {
   settings?: Partial<VpcSettings>;
   clock?: Clock;
   log?: VpcLog;
-  decorators?: readonly ActionDecorator[];
 };
 
 export type VpcService = {
   state(): VpcState;
   /** May be changed at any time; the next action sees it. */
   readonly settings: VpcSettings;
+  /** Throttling, faults and the log of calls. */
+  readonly faults: Faults;
   keys(): Keys;
-  /** An action in the process, by the SDK's input; the lab's own key is the caller unless another is given. */
+  /**
+   * An action in the process, by the SDK's input. Without a caller it is the lab's own: under its own key, and never
+   * throttled, failed or logged.
+   */
   act<A extends ActionName>(action: A, input: Input<A>, caller?: Caller): Promise<Answer<A>>;
   /** The same for an action known only by name. */
   actByName(action: string, input: object, caller: Caller): Promise<object>;
   ec2Handler(request: IncomingMessage, response: ServerResponse): Promise<void>;
-  imdsHandler(request: IncomingMessage, response: ServerResponse, caller: ImdsCaller): void;
+  imdsHandler(request: IncomingMessage, response: ServerResponse, caller: ImdsCaller): Promise<void>;
   /** Called with each new state and awaited before an action answers. */
   onChange(callback: (state: VpcState) => Promise<void> | void): void;
   /**
@@ -113,7 +126,8 @@ class Service implements VpcService {
   readonly #store: VpcStore;
   readonly #ring: KeyRing;
   readonly #tokens: TokenBook;
-  readonly #decorators: readonly ActionDecorator[];
+  readonly faults: Faults;
+  #latenciesDrawn = 0;
   readonly #changeCallbacks: ((state: VpcState) => Promise<void> | void)[] = [];
   readonly #instanceCallbacks: ((change: InstanceChange) => Promise<void> | void)[] = [];
   readonly #stop = new AbortController();
@@ -126,9 +140,16 @@ class Service implements VpcService {
     this.settings = { ...defaultSettings, ...options.settings };
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? { warn: () => {}, error: () => {} };
-    this.#decorators = options.decorators ?? [];
     this.#store = new VpcStore(join(options.dir, 'vpc.sqlite'));
     this.#state = this.#store.load(options.region, options.zones);
+    this.faults = new Faults({
+      dir: options.dir,
+      clock: this.#clock,
+      settings: this.settings,
+      state: () => this.#state,
+      signal: this.#stop.signal,
+    });
+    this.faults.note(this.#state);
     this.#tokens = new TokenBook(this.#store.tokens());
     this.#ring = openKeyRing(join(options.dir, 'keys.json'), this.#state.accountId, this.settings.roleName);
     this.ec2Handler = createEc2Handler({
@@ -142,13 +163,17 @@ class Service implements VpcService {
       act: (action, input, caller) => this.actByName(action, input, caller),
       log: this.#log,
     });
-    this.imdsHandler = createImds({
+    const imds = createImds({
       state: () => this.#state,
       now: () => this.#clock.now(),
       roleName: () => this.settings.roleName,
       sign: (text) => this.#ring.sign(text),
       credentials: (id) => this.#ring.roleCredentials(id, this.settings.roleCredentialsMs, this.#clock.now()),
     });
+    this.imdsHandler = (request, response, caller) => {
+      const answers = imds(request, response, caller);
+      return this.faults.imds(request, response, caller.instanceId, answers.answer, answers.plain);
+    };
     void this.#comeTrueInTime();
   }
 
@@ -170,34 +195,34 @@ class Service implements VpcService {
 
   async act<A extends ActionName>(action: A, input: Input<A>, caller?: Caller): Promise<Answer<A>> {
     // Each meaning answers with its own action's type; the table is checked by that.
-    return (await this.actByName(action, input, caller ?? this.#admin())) as Answer<A>;
+    const call = { action, input, caller: caller ?? this.#admin(), own: caller === undefined };
+    return (await this.#act(call)) as Answer<A>;
   }
 
   actByName(action: string, input: object, caller: Caller): Promise<object> {
-    const call: ActionCall = { action, input, caller, now: this.#clock.now() };
-    const run = (i: number): Promise<object> => {
-      const decorator = this.#decorators[i];
-      return decorator ? decorator(call, () => run(i + 1)) : this.#run(call);
-    };
-    return run(0);
+    return this.#act({ action, input, caller, own: false });
+  }
+
+  #act(call: ActionCall): Promise<object> {
+    return this.faults.around(call, (past) => this.#run(call, past));
   }
 
   close(): void {
     this.#stop.abort();
     this.#wake.abort();
     this.#store.close();
+    this.faults.close();
   }
 
-  async #run({ action, input, caller }: ActionCall): Promise<object> {
+  async #run({ action, input, caller, own }: ActionCall, past?: Past): Promise<object> {
     if (this.#stop.signal.aborted) throw new Ec2Error('Unavailable', 'The lab is going down.');
     if (!hasMeaning(action)) throw unsupported(action);
     authorize(caller, action, this.settings.roleActions);
     // The table has a row of its own type for each action; which one is known only by its name here.
     refuseRest(action, input, honoured[action] as AnyHonours);
-    const now = this.#clock.now();
-    const before = this.#state;
-    const draft = new Draft(before);
-    const ctx = this.#context(draft, caller, now);
+    const now = past?.now ?? this.#clock.now();
+    const draft = new Draft(past?.state ?? this.#state);
+    const ctx = this.#context(draft, caller, now, own);
     settle(ctx);
     const isDryRun = (input as { DryRun?: boolean }).DryRun ?? false;
     const { answer, token } = this.#tokens.answer(action, input, caller, now, () => {
@@ -213,6 +238,8 @@ class Service implements VpcService {
     if (isDryRun) {
       throw new Ec2Error('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.');
     }
+    // What a past state said changes nothing.
+    if (past) return answer;
     // What takes no time is true when the action answers.
     settle(ctx);
     await this.#commit(draft, token);
@@ -224,6 +251,7 @@ class Service implements VpcService {
     this.#store.save(draft, token, token ? this.#tokens.keep(token) : []);
     this.#state = draft.state;
     if (draft.changed.size === 0) return;
+    this.faults.note(draft.state);
     if (draft.changed.has('transitions')) this.#wake.abort();
     await this.#tell(before, draft.state);
   }
@@ -241,10 +269,16 @@ class Service implements VpcService {
     for (const change of changes) for (const callback of this.#instanceCallbacks) await callback(change);
   }
 
-  #context(draft: Draft, caller: Caller, now: number): Context {
-    const { ec2Latency, publicPool, roleName } = this.settings;
-    const latencies =
-      ec2Latency === 'none' ? noLatency : ec2Latency === 'realistic' ? realisticLatency : ec2Latency;
+  #latencies(own: boolean): Latencies {
+    const { ec2Latency, ec2Seed } = this.settings;
+    if (ec2Latency === 'none') return noLatency;
+    if (ec2Latency !== 'realistic') return ec2Latency;
+    return own ? realisticLatency : drawLatencies(ec2Seed, this.#latenciesDrawn++);
+  }
+
+  #context(draft: Draft, caller: Caller, now: number, own: boolean): Context {
+    const { publicPool, roleName } = this.settings;
+    const latencies = this.#latencies(own);
     return {
       draft,
       caller,
@@ -276,7 +310,7 @@ class Service implements VpcService {
       if (this.#stop.signal.aborted) return;
       try {
         const draft = new Draft(this.#state);
-        settle(this.#context(draft, this.#admin(), this.#clock.now()));
+        settle(this.#context(draft, this.#admin(), this.#clock.now(), true));
         await this.#commit(draft);
       } catch (error) {
         this.#log.error({ err: error }, 'a change that was due failed');

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Caller } from '../context.ts';
 import { Ec2Error, missing } from '../errors.ts';
+import { AnswerLost } from '../faults/faults.ts';
 import { authFailure, type SignedRequest, verifySignature } from '../sigv4.ts';
 import { decodeQuery } from './query.ts';
 import { loadActionSchemas } from './schema.ts';
@@ -37,6 +38,7 @@ export function createEc2Handler(
       const body = await answer(backend, request, service, requestId);
       send(response, 200, { type: 'text/xml;charset=UTF-8', body }, requestId);
     } catch (error) {
+      if (error instanceof AnswerLost) return void request.socket.destroy();
       const known = error instanceof Ec2Error ? error : internal(backend, error, requestId);
       if (!request.complete) response.setHeader('connection', 'close');
       send(response, known.status, errorForm(service, known, requestId, request.headers), requestId);
