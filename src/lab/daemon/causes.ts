@@ -62,6 +62,16 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
       'Journal, kernel, EC2 and Kubernetes do not say the same of an address; while pods come and go they may for a moment.',
     next: 'Run podway ipam check again; what stays is told with all four views. podway lab logs NODE says what the node does.',
   },
+  INVALID_TRACE: {
+    transient: false,
+    meaning: 'The trace of pod starts and stops has a line that is not of its format, or is out of order.',
+    next: 'Change the line that the message names; podway ipam trace-generate --help shows the format.',
+  },
+  FILE_UNWRITABLE: {
+    transient: false,
+    meaning: 'The file that the command was told to write cannot be written.',
+    next: 'Name a file in a directory that exists and has room.',
+  },
   LAB_NOT_UP: {
     transient: false,
     meaning:
