@@ -15,6 +15,7 @@ import { currentNetns, type Netns } from '../kernel/netns.ts';
 import { netnsCookie } from '../kernel/sockets.ts';
 import { createApiServer } from './api-server.ts';
 import type { AgentConfig } from './config.ts';
+import { Ec2Calls } from './ec2-calls.ts';
 import { createEvents } from './events.ts';
 import { openFaults } from './faults.ts';
 import { createMetrics } from './metrics.ts';
@@ -59,6 +60,7 @@ export function openParts(config: AgentConfig) {
     timestamp: pino.stdTimeFunctions.isoTime,
   });
   const metrics = createMetrics();
+  const ec2Calls = new Ec2Calls();
   mkdirSync(runDir, { recursive: true, mode: 0o700 });
   const faults = openFaults(runDir);
   faults?.begin('START');
@@ -101,7 +103,9 @@ export function openParts(config: AgentConfig) {
       domain,
       endpoint: config.ec2Endpoint,
       credentials: defaultCredentials({ imds, region, domain }),
-      onCall: ({ action, result, ms }) => {
+      onCall: (call) => {
+        const { action, result, ms } = call;
+        ec2Calls.note(call);
         metrics.ec2Calls.inc({ action, result });
         metrics.ec2Latency.observe({ action }, ms / 1000);
       },
@@ -110,6 +114,7 @@ export function openParts(config: AgentConfig) {
     config,
     log,
     metrics,
+    ec2Calls,
     api,
     events,
     faults,

@@ -22,14 +22,15 @@ export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
         metrics.waiting.set(waiting);
         const trouble = pool.trouble();
         metrics.trouble.reset();
-        if (trouble) metrics.trouble.set({ cause: trouble.code }, 1);
+        const isGrowing = trouble?.code === 'POOL_GROWING' && waiting === 0;
+        if (trouble && !isGrowing) metrics.trouble.set({ cause: trouble.code }, 1);
       }
       return plain(await metrics.registry.metrics(), 200, metrics.registry.contentType);
     },
   };
 }
 
-export function introspection({ config, datapath }: Parts, gate: Gate): Routes {
+export function introspection({ config, datapath, ec2Calls }: Parts, gate: Gate): Routes {
   return {
     'POST /v1/ipam/release': (query) => {
       const address = query.get('address') ?? '';
@@ -37,6 +38,10 @@ export function introspection({ config, datapath }: Parts, gate: Gate): Routes {
       return json({ address, released: true });
     },
     '/v1/ipam': () => json(gate.now().pool.snapshot()),
+    '/v1/explain': (query) => {
+      const about = { source: 'settings', secondsOf: (action: string) => ec2Calls.secondsOf(action) };
+      return json(gate.now().pool.explain(about, query.get('pod') ?? undefined));
+    },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
       return json(await compareTwice({ config, pool, cloud, datapath }));

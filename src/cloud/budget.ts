@@ -43,8 +43,12 @@ const CLEAN_UP: ReadonlySet<Action> = new Set([
   'unassign',
 ]);
 
+/** Calls that the node may make at once, now. */
+export type CallsLeft = { reads: number; changes: number };
+type BudgetedCloud = Cloud & { callsLeft(): CallsLeft };
+
 /** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */
-export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boolean): Cloud {
+export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boolean): BudgetedCloud {
   const buckets = { reads: new TokenBucket(READS, clock), changes: new TokenBucket(CHANGES, clock) };
   const urgencyOf = (action: Action): Urgency =>
     CLEAN_UP.has(action) ? 'clean' : isPodWaiting() ? 'pod' : 'warm';
@@ -57,7 +61,8 @@ export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boole
       return call(...args);
     };
   }
-  return wrapped as unknown as Cloud;
+  wrapped['callsLeft'] = (): CallsLeft => ({ reads: buckets.reads.left(), changes: buckets.changes.left() });
+  return wrapped as unknown as BudgetedCloud;
 }
 
 type Waiter = { urgency: () => Urgency };
@@ -95,11 +100,21 @@ class TokenBucket {
     }
   }
 
-  #tryTake(me: Waiter): boolean {
+  left(): number {
+    this.#fill();
+    return Math.floor(this.#tokens);
+  }
+
+  #fill(): void {
     const now = this.#clock.now();
     const { perSecond, burst } = this.#bucket;
     this.#tokens = Math.min(burst, this.#tokens + (Math.max(0, now - this.#filledAt) / 1000) * perSecond);
     this.#filledAt = now;
+  }
+
+  #tryTake(me: Waiter): boolean {
+    this.#fill();
+    const { burst } = this.#bucket;
     const urgency = me.urgency();
     if (this.#tokens < 1 + LEFT_TO_OTHERS[urgency] * burst || this.#isBehind(me, RANK[urgency])) return false;
     this.#tokens -= 1;

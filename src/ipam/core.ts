@@ -7,6 +7,7 @@ import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import { type Cidr, type Ip, parseIp } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
+import type { CallsLeft } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
@@ -37,6 +38,7 @@ export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
 
 export type Core = {
   readonly cloud: Cloud;
+  readonly callsLeft: () => CallsLeft;
   readonly journal: PoolJournal;
   readonly clock: Clock;
   readonly log: Log;

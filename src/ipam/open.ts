@@ -53,8 +53,10 @@ export function openCore(
     now,
     cooldownMs,
   });
+  const cloud = withBudget(options.cloud, clock, hurried);
   const core: Core = {
-    cloud: withBudget(options.cloud, clock, hurried),
+    cloud,
+    callsLeft: () => cloud.callsLeft(),
     journal,
     clock,
     log: options.log ?? silentLog,

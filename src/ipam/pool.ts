@@ -15,6 +15,7 @@ import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
+import { type ExplainContext, type Explanation, explainPool } from './explain.ts';
 import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
 import { Leases } from './leases.ts';
@@ -302,13 +303,34 @@ export class AddressPool {
       cooldownMs: this.cooldownMs,
       ifnameOf: this.#settings.ifnameOf,
       policy: this.#policy,
-      waiting: this.#line
-        .list()
-        .map((each, position) => ({ ...each, cause: this.#diagnose(position, each.since) })),
+      waiting: this.#waiting(),
       trouble: this.trouble(),
       cloud: this.#reconciler.status(),
       enis: this.enis(),
     });
+  }
+
+  /** What the pool decides now and why; `pod` (namespace/name) asks for one pod. */
+  explain(about: { source: string; secondsOf: ExplainContext['secondsOf'] }, pod?: string): Explanation {
+    const { state, clock, callsLeft } = this.#core;
+    return explainPool(
+      {
+        ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#limits },
+        ...{ policy: this.#policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
+        demand: { waiting: this.#line.size },
+        cloud: this.#reconciler.status(),
+        otherwiseDue: Math.min(this.#reconciler.dueAt(), this.#line.nextDeadline()),
+        waiting: this.#waiting(),
+        trouble: this.trouble(),
+      },
+      pod,
+    );
+  }
+
+  #waiting() {
+    return this.#line
+      .list()
+      .map((each, position) => ({ ...each, cause: this.#diagnose(position, each.since) }));
   }
 
   /** Describes now instead of at the next interval; resolves when it has ended. */

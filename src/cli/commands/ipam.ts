@@ -7,6 +7,7 @@ import { ExitCode } from '../errors.ts';
 import { openLab } from '../labs.ts';
 import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
+import { ipamExplainCommand } from './ipam-explain.ts';
 import { maxPodsCommand, migrateReportCommand } from './ipam-migrate.ts';
 import { traceGenerateCommand } from './ipam-trace.ts';
 
@@ -67,6 +68,7 @@ export function ipamCommand(): Command {
     );
   return command('ipam', 'addresses', ['podway ipam show'])
     .addCommand(show)
+    .addCommand(ipamExplainCommand())
     .addCommand(check)
     .addCommand(release)
     .addCommand(maxPodsCommand())

@@ -176,6 +176,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'There is no pod of this name in the namespace.',
     next: 'podway pod list shows the pods of all namespaces; --namespace chooses one.',
   },
+  NO_ADDRESS_NEEDED: {
+    transient: false,
+    meaning: 'The pod uses the network of its node, so it has no address of its own.',
+    next: 'podway node list shows the addresses of nodes.',
+  },
   NO_SUCH_PLACE: {
     transient: false,
     meaning: 'The lab has no node, instance or part of this name.',

@@ -10,7 +10,7 @@ import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
 import { faultRoutes } from './faults.ts';
 import type { Call, Emit, Route } from './http.ts';
-import { checkIpam, releaseAddress, showIpam } from './ipam.ts';
+import { checkIpam, explainIpam, releaseAddress, showIpam } from './ipam.ts';
 import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
 import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
@@ -95,6 +95,12 @@ export class Control {
           const { node, address } = call.body as { node: string; address: string };
           return releaseAddress(await this.#ready(), node, address);
         },
+      },
+      {
+        method: 'GET',
+        pattern: '/v1/ipam/explain',
+        answer: async ({ query }) =>
+          explainIpam(await this.#ready(), query.get('subject') ?? '', query.get('namespace') ?? 'default'),
       },
       { method: 'GET', pattern: '/v1/ipam/check', answer: async () => checkIpam(await this.#ready()) },
       {

@@ -3,6 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
+import type { Explanation } from '../../ipam/explain.ts';
 import type { Pod } from '../../kube/types.ts';
 import type { LabNode } from '../cluster/nodes/lab-node.ts';
 import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
@@ -10,6 +11,7 @@ import { LabError } from './errors.ts';
 import type { OpenLab } from './lab.ts';
 import { netnsPath } from './paths.ts';
 import type { Difference, IpamAddress, IpamCheck, IpamNode } from './protocol.ts';
+import { podMessage } from './view.ts';
 
 const TIMEOUT_MS = 15_000;
 
@@ -67,6 +69,35 @@ export async function showIpam(lab: OpenLab, name?: string): Promise<IpamNode[]>
     ...node,
     enis: node.enis.map((eni) => ({ ...eni, addresses: eni.addresses.map((each) => withPod(lab, each)) })),
   }));
+}
+
+/** What a node's pool decides now, or why one pod has no address; `subject` is a node, a pod, or namespace/pod. */
+export async function explainIpam(lab: OpenLab, subject: string, namespace: string): Promise<Explanation> {
+  const node = lab.cluster.nodes().find((each) => each.name === subject);
+  if (node) return askAgent<Explanation>(node, '/v1/explain');
+  const [own, name] = subject.includes('/')
+    ? (subject.split('/', 2) as [string, string])
+    : [namespace, subject];
+  const pod = lab.store.pod(own, name);
+  if (!pod)
+    throw new LabError(
+      'NO_SUCH_POD',
+      `no node is called ${subject}, and no pod of namespace ${own} is called ${name}`,
+      'podway node list and podway pod list show what there is',
+    );
+  if (pod.spec.hostNetwork)
+    throw new LabError('NO_ADDRESS_NEEDED', `pod ${own}/${name} uses the node's network`, 'podway node list');
+  const of = lab.cluster.nodes().find((each) => each.name === pod.spec.nodeName);
+  if (!of) {
+    const bound = lab.store.nodes().find((each) => each.metadata.name === pod.spec.nodeName);
+    const message = podMessage(pod, bound);
+    throw new LabError(
+      message?.code ?? 'UNSCHEDULABLE',
+      `pod ${own}/${name} is on no running node: ${message?.text ?? 'it is not bound yet'}`,
+      'podway pod list; podway node list',
+    );
+  }
+  return askAgent<Explanation>(of, `/v1/explain?pod=${encodeURIComponent(`${own}/${name}`)}`);
 }
 
 /** Ends an address's quarantine on a node. Throws the agent's refusal. */

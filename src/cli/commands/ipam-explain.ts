@@ -1,0 +1,95 @@
+// podway ipam explain NODE|POD: what the pool decides now and why; for a pod without an address its cause and place.
+import type { Command } from 'commander';
+import type { Explanation } from '../../ipam/explain.ts';
+import { act, type Common, command, withLab, withOutput } from '../command.ts';
+import { openLab } from '../labs.ts';
+import { bold, dim, print, printJson, yellow } from '../output.ts';
+
+export function ipamExplainCommand(): Command {
+  return withOutput(
+    withLab(
+      command('explain', "a node's decision now with its inputs, or why a pod has no address", [
+        'podway ipam explain node-1',
+        'podway ipam explain web',
+        'podway ipam explain kube-system/dns -o json',
+      ]),
+    ),
+  )
+    .argument('<node-or-pod>', 'a node, a pod, or namespace/pod')
+    .option('-n, --namespace <namespace>', 'of the pod', 'default')
+    .action(
+      act(async (subject: string, options: Common & { namespace: string }) => {
+        const { control } = await openLab(options);
+        const query = new URLSearchParams({ subject, namespace: options.namespace });
+        const told = await control.call<Explanation>('GET', `/v1/ipam/explain?${query}`);
+        if (options.output === 'json') printJson(told);
+        else print(explanationText(told));
+      }),
+    );
+}
+
+function explanationText(told: Explanation): string {
+  const { inputs, policy, cause } = told;
+  const lines = [told.subject === told.node ? `${bold(told.node)} ${told.decision}` : bold(told.decision)];
+  if (told.subject !== told.node) lines.push(row('node', told.node));
+  for (const { ip, eni, since } of told.addresses ?? [])
+    lines.push(row('address', `${ip} of ${eni ?? 'an ENI not known yet'}, since ${since}`));
+  if (cause) {
+    lines.push(row('cause', `${yellow(cause.code)}: ${cause.text}`));
+    lines.push(row('podway', cause.details.does + next(cause.details.nextAt)));
+    lines.push(row('you', `${cause.next} ${dim(`(podway explain ${cause.code})`)}`));
+  }
+  if (told.position !== undefined && told.inLine)
+    lines.push(row('place', `${told.position} of ${inputs.waiting} in line`));
+  if (told.expectedSeconds !== undefined)
+    lines.push(row('expected', `in ${told.expectedSeconds.toFixed(1)} s`));
+  const others = (['quarantined', 'incoming'] as const)
+    .map((name) => (inputs[name] > 0 ? `, ${inputs[name]} ${name}` : ''))
+    .join('');
+  lines.push(
+    row(
+      'addresses',
+      `${inputs.held} held, ${inputs.free} free, ${inputs.cooling} cooling, ${inputs.waiting} waiting${others}`,
+    ),
+    row(
+      'goal',
+      `${inputs.goal} free${inputs.warm === null ? '' : ` (warm ${inputs.warm})`}${inputs.forecast === null ? '' : `, the forecast asks for ${inputs.forecast}`}`,
+    ),
+    row(
+      'policy',
+      `${policy.addressing}, ${targetText(policy)}, cooldown ${policy.cooldownMs / 1000} s, idle addresses are returned after ${policy.idleReleaseMs / 1000} s; from ${told.source}`,
+    ),
+    row(
+      'limits',
+      `${inputs.limits.enis} ENIs of ${inputs.limits.ipv4PerEni}: ${inputs.limits.addresses} pod addresses, ${inputs.limits.pods} pods`,
+    ),
+    ...inputs.subnets.map((one) =>
+      row(
+        'subnet',
+        `${one.id} ${one.cidr}, ${one.enis} ENIs${one.paused ? `, paused: ${one.paused.cause} until ${one.paused.until}` : ''}`,
+      ),
+    ),
+    row(
+      'calls',
+      `${inputs.callsLeft.reads} reads and ${inputs.callsLeft.changes} changes left of the node's budget`,
+    ),
+    ...(told.actions.length > 0 ? told.actions : ['nothing']).map((text) => row('does now', text)),
+    row('next look', told.nextLook ?? 'when something changes'),
+  );
+  return lines.join('\n');
+}
+
+const row = (name: string, text: string): string => `  ${dim(name.padEnd(10))} ${text}`;
+const next = (at: number | undefined): string =>
+  at === undefined ? '' : ` Next at ${new Date(at).toISOString()}.`;
+
+function targetText({ targets }: Explanation['policy']): string {
+  switch (targets.kind) {
+    case 'warm':
+      return `keeps ${targets.free} free`;
+    case 'forecast':
+      return `forecast: ${targets.podsPerMinute} pods a minute, at most ${targets.maxIdlePercent} % idle, at least ${targets.minIdle}`;
+    case 'incumbent':
+      return `WARM_ENI_TARGET=${targets.warmEnis} WARM_PREFIX_TARGET=${targets.warmPrefixes} WARM_IP_TARGET=${targets.warmIps} MINIMUM_IP_TARGET=${targets.minimumIps}`;
+  }
+}
