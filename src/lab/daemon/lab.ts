@@ -49,6 +49,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       dir: paths.root,
       region: record.shape.region,
       zones: record.shape.zones,
+      typeOverrides: record.shape.instanceTypes ?? {},
       settings: {
         ec2Latency: settings.ec2Latency,
         ec2Throttle: settings.ec2Throttle,

@@ -42,9 +42,12 @@ export type InstanceShape = {
   /** True: the pods' built-in server runs on it. */
   serve: boolean;
 };
+/** What the lab's EC2 says of a type instead of the table. */
+export type InstanceTypeShape = { enis?: number; ipv4PerEni?: number };
 export type Shape = {
   region: string;
   zones: string[];
+  instanceTypes?: Record<string, InstanceTypeShape>;
   vpcs: VpcShape[];
   instances: InstanceShape[];
   settings: SettingTexts;
@@ -160,6 +163,7 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
       differences.push(`${what} is ${show(is)}, asked for ${show(asked)}`);
   };
   compare('the region', present.region, wanted.region);
+  compare('what EC2 says of types', typeTexts(present), typeTexts(wanted));
   const byName = <T extends { name: string }>(list: T[]) => new Map(list.map((item) => [item.name, item]));
   named('VPC', byName(present.vpcs), byName(wanted.vpcs), differences, (is, asked) => {
     compare(`VPC ${is.name}: CIDRs`, is.cidrs, asked.cidrs);
@@ -188,6 +192,10 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
 
 const sorted = (tags: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(tags).sort(([a], [b]) => (a < b ? -1 : 1)));
+const typeTexts = (shape: Shape): string[] =>
+  Object.entries(shape.instanceTypes ?? {})
+    .map(([type, { enis, ipv4PerEni }]) => `${type} enis=${enis ?? ''} ipv4PerEni=${ipv4PerEni ?? ''}`)
+    .sort();
 const reservationTexts = (subnet: SubnetShape): string[] =>
   (subnet.reservations ?? []).map((each) => `${each.cidr} ${each.type}`).sort();
 

@@ -7,6 +7,7 @@ import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
   type InstanceShape,
+  type InstanceTypeShape,
   MAX_NODES,
   type RouteTableShape,
   type RuleShape,
@@ -23,6 +24,8 @@ import { checkRoom, inRegion, MAX_LIST, NAME, readCidr, readSubnet, unique } fro
 // Bounds: a shape is one machine's.
 const MAX_VPCS = 5;
 const MAX_SUBNETS = 40;
+const MAX_ENIS = 100;
+const MAX_ADDRESSES = 250;
 const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
 const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
 const RESERVED = ['vpc', 'internet', 'pod'];
@@ -30,7 +33,16 @@ const RESERVED = ['vpc', 'internet', 'pod'];
 export function parseLabYaml(text: string, file: string): Shape {
   const whole = readYaml(text, file);
   if (whole.absent) throw whole.fail('the file is empty: a lab has at least one VPC');
-  const top = whole.map(['region', 'zones', 'vpcs', 'instances', 'settings', 'faults', 'throttle']);
+  const top = whole.map([
+    'region',
+    'zones',
+    'vpcs',
+    'instances',
+    'instanceTypes',
+    'settings',
+    'faults',
+    'throttle',
+  ]);
   const region = top.region.textOr('us-west-2', REGION);
   const zones = top.zones.list(MAX_LIST).map((zone) => inRegion(zone, region));
   const taken: Cidr[] = [];
@@ -56,15 +68,40 @@ export function parseLabYaml(text: string, file: string): Shape {
   );
   checkRouteTargets(top.vpcs, vpcs, instances);
   checkRoom(top.instances, vpcs, instances);
+  const types = top.instanceTypes.absent ? {} : { instanceTypes: readInstanceTypes(top.instanceTypes) };
   const names = instances.map((instance) => instance.name);
   return {
     region,
     zones: zones.sort(),
+    ...types,
     vpcs,
     instances,
     settings: readSettingTexts(top.settings),
     ...readFaults(top.faults, top.throttle, names),
   };
+}
+
+/** Numbers by which the lab's EC2 differs from the table of types. */
+function readInstanceTypes(reader: Reader): Record<string, InstanceTypeShape> {
+  const read: Record<string, InstanceTypeShape> = {};
+  for (const [type, value] of reader.entries()) {
+    if (!instanceTypeExists(type)) throw value.fail('is no instance type');
+    const keys = value.map(['enis', 'ipv4PerEni']);
+    if (keys.enis.absent && keys.ipv4PerEni.absent) throw value.fail('has neither enis nor ipv4PerEni');
+    read[type] = {
+      ...(keys.enis.absent ? {} : { enis: readCount(keys.enis, 1, MAX_ENIS) }),
+      ...(keys.ipv4PerEni.absent ? {} : { ipv4PerEni: readCount(keys.ipv4PerEni, 1, MAX_ADDRESSES) }),
+    };
+  }
+  return read;
+}
+
+function readCount(reader: Reader, min: number, max: number): number {
+  const text = reader.text();
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < min || value > max)
+    throw reader.fail(`is "${text}", not a whole number from ${min} to ${max}`);
+  return value;
 }
 
 function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {

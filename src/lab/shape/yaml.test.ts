@@ -45,6 +45,18 @@ test('a group rule with ports', () => {
   ]);
 });
 
+test('what EC2 says of a type is read, and is a part of the shape', () => {
+  const shape = parseLabYaml(
+    `${good}instanceTypes: { m5.large: { enis: 2 }, t3.small: { ipv4PerEni: 2 } }\n`,
+    'f',
+  );
+  assert.deepEqual(shape.instanceTypes, { 'm5.large': { enis: 2 }, 't3.small': { ipv4PerEni: 2 } });
+  assert.match(
+    shapeDifferences(parseLabYaml(good, 'f'), shape).join(),
+    /what EC2 says of types is \[\], asked for \["m5\.large enis=2 ipv4PerEni=","t3\.small enis= ipv4PerEni=2"\]/,
+  );
+});
+
 const route = '{ to: 0.0.0.0/0, via: internet }';
 const rule = '{ from: 0.0.0.0/0, protocol: tcp, ports: 80-90 }';
 const TWICE = {
@@ -143,6 +155,17 @@ cases.push(
     'cidrs: [10.0.0.0/16, 172.16.0.0/16]',
     /^f:4: .*172\.16\.0\.0\/16, which this VPC cannot have: .*none from 172\.16\.0\.0\/12/,
   ],
+);
+const types = (text: string): [string, string] => ['settings:', `instanceTypes: ${text}\nsettings:`];
+cases.push(
+  ['a type that nobody has', ...types('{ m5.tiny: { enis: 2 } }'), /^f:17: instanceTypes\.m5\.tiny is no/],
+  ['a type without numbers', ...types('{ m5.large: {} }'), /^f:17: .*neither enis nor ipv4PerEni/],
+  [
+    'a number of ENIs that is none',
+    ...types('{ m5.large: { enis: 0 } }'),
+    /^f:17: .*enis is "0", not a whole/,
+  ],
+  ['another key of a type', ...types('{ m5.large: { cpus: 2 } }'), /^f:17: .*unknown key "cpus"/],
 );
 const impossible = [
   ['0.0.0.0/16', /this network/],

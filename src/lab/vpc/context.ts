@@ -22,7 +22,7 @@ export type Transition = {
 
 export type LabState = VpcState & { transitions: Record<string, Transition> };
 
-export type TableName = Exclude<keyof LabState, 'region' | 'accountId' | 'zones'>;
+export type TableName = Exclude<keyof LabState, 'region' | 'accountId' | 'zones' | 'typeOverrides'>;
 export const tableNames: readonly TableName[] = [
   'vpcs',
   'subnets',

@@ -173,7 +173,7 @@ function interfaceNode(state: VpcState, instance: Instance, eni: NetworkInterfac
   const { attachment } = eni;
   const publics = eni.privateIps.flatMap((ip) => publicAddressOf(state, eni.id, ip) ?? []);
   const vpcCidrs = state.vpcs[eni.vpcId]?.cidrs.map((block) => block.cidr) ?? [];
-  const cards = limitsOf(instance.instanceType)?.networkCards.length ?? 1;
+  const cards = limitsOf(state, instance.instanceType)?.networkCards.length ?? 1;
   const first = eni.privateIps[0];
   const primaryPublic = publics.find((address) => address.privateIp === first)?.publicIp;
   return {

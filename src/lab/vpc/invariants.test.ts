@@ -186,7 +186,7 @@ function check(state: VpcState, before: VpcState): void {
       assert.notEqual(instance.state, 'terminated');
       assert.equal(instance.zone, eni.zone);
       assert.ok(
-        eni.privateIps.length + eni.ipv4Prefixes.length <= limitsOf(instance.instanceType)!.ipv4PerENI,
+        eni.privateIps.length + eni.ipv4Prefixes.length <= limitsOf(state, instance.instanceType)!.ipv4PerENI,
       );
     }
   }
@@ -198,7 +198,7 @@ function check(state: VpcState, before: VpcState): void {
     assert.equal(new Set(places).size, places.length, 'one interface per device index');
     assert.ok(
       enis.filter((eni) => eni.attachment!.networkCardIndex === 0).length <=
-        cardLimit(limitsOf(instance.instanceType)!, 0),
+        cardLimit(limitsOf(state, instance.instanceType)!, 0),
     );
     if (instance.state !== 'terminated')
       assert.ok(places.includes('0/0'), 'a live instance has its primary interface');

@@ -1,6 +1,7 @@
 // Limits of EC2 instance types, from data/instance-limits.json: what AttachNetworkInterface and
 // AssignPrivateIpAddresses check. A type that is not in the file does not exist in the lab.
 import data from '../../../data/instance-limits.json' with { type: 'json' };
+import { Ec2Error } from './errors.ts';
 
 export type InstanceLimits = {
   /** Over all network cards. */
@@ -13,12 +14,56 @@ export type InstanceLimits = {
   isBareMetal: boolean;
 };
 
-const limits = data as Record<string, InstanceLimits>;
+const table = data as Record<string, InstanceLimits>;
 
-export const instanceTypes = (): string[] => Object.keys(limits).sort();
-export const limitsOf = (instanceType: string): InstanceLimits | undefined =>
-  Object.hasOwn(limits, instanceType) ? limits[instanceType] : undefined;
+/** What a lab says of a type instead of the table. */
+export type TypeOverride = { enis?: number; ipv4PerEni?: number };
+/** Of a state: it knows what the lab overrides. */
+type Known = { readonly typeOverrides: Readonly<Record<string, TypeOverride>> };
+
+export const instanceTypes = (): string[] => Object.keys(table).sort();
+
+export function limitsOf(state: Known, instanceType: string): InstanceLimits | undefined {
+  const row = Object.hasOwn(table, instanceType) ? table[instanceType] : undefined;
+  const override = Object.hasOwn(state.typeOverrides, instanceType)
+    ? state.typeOverrides[instanceType]
+    : undefined;
+  if (!row || !override) return row;
+  const { enis = row.maxENIs, ipv4PerEni = row.ipv4PerENI } = override;
+  const networkCards = row.networkCards.map((card) =>
+    card.index === row.defaultNetworkCard ? { ...card, maxENIs: enis } : card,
+  );
+  return { ...row, maxENIs: enis, ipv4PerENI: ipv4PerEni, networkCards };
+}
 
 /** Interfaces that one card of the type takes; 0 for a card that it does not have. */
 export const cardLimit = (type: InstanceLimits, card: number): number =>
   type.networkCards.find((c) => c.index === card)?.maxENIs ?? 0;
+
+/** Prefixes need the Nitro hypervisor or bare metal. */
+const takesPrefixes = (type: InstanceLimits): boolean => type.hypervisor === 'nitro' || type.isBareMetal;
+
+/** Whether the type takes the addresses and prefixes of one interface; `has` of them are there, `prefixes` of all. */
+export function checkSlots(
+  type: InstanceLimits,
+  instanceType: string,
+  eni: { id: string; has: number; added: number; prefixes: number },
+): void {
+  if (eni.prefixes > 0 && !takesPrefixes(type)) {
+    throw new Ec2Error(
+      'InvalidParameterCombination',
+      `IPv4 prefixes are not supported by the instance type ${instanceType}. (${eni.id}, ${eni.prefixes} asked for; only types of the Nitro system take them)`,
+    );
+  }
+  if (eni.has + eni.added > type.ipv4PerENI) throw tooMany(eni, instanceType, type.ipv4PerENI);
+}
+
+export const tooMany = (
+  eni: { id: string; has: number; added: number },
+  instanceType: string | undefined,
+  limit: number,
+): Ec2Error =>
+  new Ec2Error(
+    'PrivateIpAddressLimitExceeded',
+    `Number of private addresses will exceed limit. (${eni.id} has ${eni.has}, ${eni.added} more asked for, the limit${instanceType === undefined ? '' : ` of ${instanceType}`} is ${limit})`,
+  );

@@ -2,6 +2,8 @@
 // Owns no behaviour. Every object is JSON (addresses are text here: this is EC2's own vocabulary), so that a state is
 // stored, compared and printed as it is. Times are milliseconds since 1970.
 
+import type { TypeOverride } from './limits.ts';
+
 export type Tags = Record<string, string>;
 
 export type Vpc = {
@@ -161,6 +163,8 @@ export type VpcState = {
   region: string;
   accountId: string;
   zones: string[];
+  /** By instance type: what this lab says of it, as it was opened; not stored. */
+  typeOverrides: Record<string, TypeOverride>;
   vpcs: Record<string, Vpc>;
   subnets: Record<string, Subnet>;
   subnetCidrReservations: Record<string, SubnetCidrReservation>;
@@ -176,6 +180,7 @@ export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
   region,
   accountId: '123456789012',
   zones,
+  typeOverrides: {},
   vpcs: {},
   subnets: {},
   subnetCidrReservations: {},

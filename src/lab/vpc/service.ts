@@ -25,6 +25,7 @@ import { drawLatencies, type FaultSettings, Faults, noLag } from './faults/index
 import { type AnyHonours, refuseRest } from './honours.ts';
 import { createImds, type ImdsCaller } from './imds.ts';
 import { type KeyRing, type Keys, openKeyRing } from './keys.ts';
+import type { TypeOverride } from './limits.ts';
 import type { Instance, VpcState } from './model.ts';
 import { nextDue, settle } from './settle.ts';
 import { type StoredToken, VpcStore } from './store.ts';
@@ -83,6 +84,7 @@ export type VpcOptions = {
   dir: string;
   region: string;
   zones: string[];
+  typeOverrides?: Record<string, TypeOverride>;
   settings?: Partial<VpcSettings>;
   clock?: Clock;
   log?: VpcLog;
@@ -142,6 +144,7 @@ class Service implements VpcService {
     this.#log = options.log ?? { warn: () => {}, error: () => {} };
     this.#store = new VpcStore(join(options.dir, 'vpc.sqlite'));
     this.#state = this.#store.load(options.region, options.zones);
+    this.#state.typeOverrides = options.typeOverrides ?? {};
     this.faults = new Faults({
       dir: options.dir,
       clock: this.#clock,

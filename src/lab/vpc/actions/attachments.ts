@@ -3,7 +3,7 @@
 // Fails with AttachmentLimitExceeded, InvalidNetworkInterface.InUse, IncorrectState, OperationNotPermitted.
 import { type Context, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, notFound, required, resourceWords } from '../errors.ts';
-import { cardLimit, limitsOf } from '../limits.ts';
+import { cardLimit, checkSlots, limitsOf } from '../limits.ts';
 import type { Attachment, Instance, NetworkInterface, VpcState } from '../model.ts';
 import type { Meanings } from './types.ts';
 
@@ -21,7 +21,7 @@ export type Place = { deviceIndex: number; card: number; deleteOnTermination: bo
 /** Hangs an interface on an instance: `attaching`, then `attached` after `latency`. */
 export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, place: Place): Attachment {
   const { deviceIndex, card } = place;
-  const limits = limitsOf(instance.instanceType)!;
+  const limits = limitsOf(ctx.draft.state, instance.instanceType)!;
   if (!Number.isInteger(deviceIndex) || deviceIndex < 0)
     throw invalidValue(`Invalid value '${deviceIndex}' for deviceIndex.`);
   if (!limits.networkCards.some((c) => c.index === card)) {
@@ -43,13 +43,8 @@ export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, 
       `Interface count ${onCard.length + 1} exceeds the limit for ${instance.instanceType}`,
     );
   }
-  const slots = eni.privateIps.length + eni.ipv4Prefixes.length;
-  if (slots > limits.ipv4PerENI) {
-    throw new Ec2Error(
-      'PrivateIpAddressLimitExceeded',
-      `Number of private addresses will exceed limit. (${eni.id} has ${slots}, the limit of ${instance.instanceType} is ${limits.ipv4PerENI})`,
-    );
-  }
+  const has = eni.privateIps.length + eni.ipv4Prefixes.length;
+  checkSlots(limits, instance.instanceType, { id: eni.id, has, added: 0, prefixes: eni.ipv4Prefixes.length });
   const attachment: Attachment = {
     id: newId(ctx, 'eni-attach'),
     instanceId: instance.id,

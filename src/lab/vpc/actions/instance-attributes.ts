@@ -3,7 +3,7 @@
 // interface's and there are several.
 import { type Context, need } from '../context.ts';
 import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
-import { cardLimit, limitsOf } from '../limits.ts';
+import { cardLimit, checkSlots, limitsOf } from '../limits.ts';
 import type { Instance } from '../model.ts';
 import { interfacesOf } from './attachments.ts';
 import { metadataOptions, ROOT_DEVICE } from './instance-answers.ts';
@@ -117,7 +117,7 @@ export const instanceAttributeActions: Meanings<
 
 /** A stopped instance takes another type if its interfaces fit there. */
 function newType(ctx: Context, instance: Instance, type: string): string {
-  const limits = limitsOf(type);
+  const limits = limitsOf(ctx.draft.state, type);
   if (!limits) throw invalidValue(`Invalid value '${type}' for InstanceType.`);
   if (instance.state !== 'stopped') throw wrongState(instance, 'given another type');
   const enis = interfacesOf(ctx.draft.state, instance.id);
@@ -129,12 +129,9 @@ function newType(ctx: Context, instance: Instance, type: string): string {
       );
     }
   }
-  const full = enis.find((eni) => eni.privateIps.length + eni.ipv4Prefixes.length > limits.ipv4PerENI);
-  if (full) {
-    throw new Ec2Error(
-      'PrivateIpAddressLimitExceeded',
-      `Number of private addresses will exceed limit. (${full.id} has ${full.privateIps.length}, the limit of ${type} is ${limits.ipv4PerENI})`,
-    );
+  for (const { id, privateIps, ipv4Prefixes } of enis) {
+    const prefixes = ipv4Prefixes.length;
+    checkSlots(limits, type, { id, has: privateIps.length + prefixes, added: 0, prefixes });
   }
   return type;
 }

@@ -4,13 +4,14 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { Ec2Error, invalidValue } from '../errors.ts';
 import { hardwareOf } from '../hardware.ts';
 import { instanceTypes, limitsOf } from '../limits.ts';
+import type { VpcState } from '../model.ts';
 import { select } from '../select.ts';
 import { zoneId } from './account.ts';
 import { architectureOf } from './instance-answers.ts';
 import type { Meanings } from './types.ts';
 
-const typeInfo = (name: string): ec2.InstanceTypeInfo => {
-  const limits = limitsOf(name);
+const typeInfo = (state: VpcState, name: string): ec2.InstanceTypeInfo => {
+  const limits = limitsOf(state, name);
   if (!limits)
     throw new Ec2Error(
       'InvalidInstanceType',
@@ -48,11 +49,11 @@ const PREVIOUS = new Set(['t1', 'm1', 'm2', 'm3', 'c1', 'c3', 'cc2', 'cr1', 'g2'
 const MAX_TYPES = 100;
 
 export const instanceTypeActions: Meanings<'DescribeInstanceTypes' | 'DescribeInstanceTypeOfferings'> = {
-  DescribeInstanceTypes: (_ctx, input) => {
+  DescribeInstanceTypes: (ctx, input) => {
     const names = input.InstanceTypes?.length ? (input.InstanceTypes as string[]) : instanceTypes();
     const { items, nextToken } = select<ec2.InstanceTypeInfo>(
       {
-        items: names.map(typeInfo),
+        items: names.map((name) => typeInfo(ctx.draft.state, name)),
         idOf: (type) => type.InstanceType ?? '',
         maxPage: MAX_TYPES,
         unknown: UNKNOWN_FILTERS,

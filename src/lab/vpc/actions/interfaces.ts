@@ -58,11 +58,15 @@ export function interfaceGroups(ctx: Context, vpcId: string, asked: string[] | u
 /** Puts a new interface into the draft: `pending`, then `available` after its latency. */
 export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterface {
   const { subnet, secondaryIps = [], secondaryCount = 0, prefixes = [], prefixCount = 0 } = asked;
-  if (secondaryIps.length && secondaryCount) {
-    throw conflict(
-      'You cannot specify both private IP addresses and a count of secondary private IP addresses',
-    );
-  }
+  const ways = (
+    [
+      [secondaryIps.length, 'specific private IPv4 addresses'],
+      [secondaryCount, 'a count of private IPv4 addresses'],
+      [prefixes.length, 'specific IPv4 prefixes'],
+      [prefixCount, 'a count of IPv4 prefixes'],
+    ] as const
+  ).filter(([number]) => number !== 0);
+  if (ways.length > 1) throw conflict(`You can't specify ${ways[1]![1]} if you've specified ${ways[0]![1]}.`);
   if (
     !Number.isInteger(secondaryCount) ||
     secondaryCount < 0 ||

@@ -255,12 +255,12 @@ function profileOf(
   return { instanceProfile: roleName };
 }
 
-function checkLaunch(input: Input<'RunInstances'>): number {
+function checkLaunch(ctx: Context, input: Input<'RunInstances'>): number {
   oneWay(input, 'SecurityGroupIds', 'SecurityGroups');
   checkImageId(required(input.ImageId, 'ImageId'));
   const type = input.InstanceType as string | undefined;
   if (type === undefined) throw missing('InstanceType');
-  if (!limitsOf(type)) throw invalidValue(`Invalid value '${type}' for InstanceType.`);
+  if (!limitsOf(ctx.draft.state, type)) throw invalidValue(`Invalid value '${type}' for InstanceType.`);
   const min = required(input.MinCount, 'MinCount');
   const max = required(input.MaxCount, 'MaxCount');
   if (!Number.isInteger(min) || !Number.isInteger(max) || min < 1 || max < min) {
@@ -278,7 +278,7 @@ function checkLaunch(input: Input<'RunInstances'>): number {
 
 export const launchActions: Meanings<'RunInstances'> = {
   RunInstances: (ctx, input) => {
-    const count = checkLaunch(input);
+    const count = checkLaunch(ctx, input);
     if (
       count > 1 &&
       (input.PrivateIpAddress ||

@@ -4,22 +4,22 @@
 import { claimAddresses, claimPrefixes, parseAddress, takeAddresses, takePrefixes } from '../addresses.ts';
 import { type Context, need } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
-import { limitsOf } from '../limits.ts';
+import { checkSlots, limitsOf, tooMany } from '../limits.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
 import { dropAssociations, moveAssociation } from './elastic-ips.ts';
 import type { Meanings } from './types.ts';
 
-function checkLimit(ctx: Context, eni: NetworkInterface, added: number): void {
-  const instance = eni.attachment && ctx.draft.state.instances[eni.attachment.instanceId];
-  const limit = instance ? (limitsOf(instance.instanceType)?.ipv4PerENI ?? 0) : 256;
+/** Of an interface without an instance: more than the largest type takes. */
+const MAX_UNATTACHED = 256;
+
+function checkLimit(ctx: Context, eni: NetworkInterface, added: number, prefixes = 0): void {
+  const { state } = ctx.draft;
+  const instance = eni.attachment && state.instances[eni.attachment.instanceId];
   const has = eni.privateIps.length + eni.ipv4Prefixes.length;
-  if (has + added > limit) {
-    const why = instance ? `the limit of ${instance.instanceType} is ${limit}` : `the limit is ${limit}`;
-    throw new Ec2Error(
-      'PrivateIpAddressLimitExceeded',
-      `Number of private addresses will exceed limit. (${eni.id} has ${has}, ${added} more asked for, ${why})`,
-    );
-  }
+  const counts = { id: eni.id, has, added, prefixes };
+  const limits = instance && limitsOf(state, instance.instanceType);
+  if (limits) checkSlots(limits, instance.instanceType, counts);
+  else if (has + added > MAX_UNATTACHED) throw tooMany(counts, undefined, MAX_UNATTACHED);
 }
 
 /** Takes addresses away from other interfaces of the subnet when AllowReassignment says so; a primary one never. */
@@ -90,7 +90,8 @@ export const privateAddressActions: Meanings<'AssignPrivateIpAddresses' | 'Unass
       );
 
     if (wantedPrefixes.length || prefixNumber) {
-      checkLimit(ctx, eni, wantedPrefixes.length + prefixNumber);
+      const added = wantedPrefixes.length + prefixNumber;
+      checkLimit(ctx, eni, added, added);
       const prefixes = wantedPrefixes.length
         ? claimPrefixes(ctx, subnet, wantedPrefixes)
         : takePrefixes(ctx, subnet, prefixNumber);

@@ -4,7 +4,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { availableAddresses } from '../addresses.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, required } from '../errors.ts';
+import { Ec2Error, oneAttribute, required } from '../errors.ts';
 import type { Subnet } from '../model.ts';
 import { reservationsOf } from '../occupancy.ts';
 import { absent, select } from '../select.ts';
@@ -143,6 +143,8 @@ export const subnetActions: Meanings<
 
   ModifySubnetAttribute: (ctx, input) => {
     const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
+    const { SubnetId: _, ...attributes } = input;
+    oneAttribute(Object.values(attributes));
     const map = input.MapPublicIpOnLaunch?.Value;
     if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
     return {};

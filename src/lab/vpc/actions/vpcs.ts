@@ -1,5 +1,5 @@
 // VPCs and their CIDRs. A VPC is made with its main route table and its default security group, as EC2 makes it.
-// Fails with InvalidVpc.Range, InvalidVpc.Conflict, DependencyViolation.
+// Fails with InvalidVpc.Range, InvalidVpc.Conflict, CidrLimitExceeded, InvalidCidrBlock.InUse, DependencyViolation.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
@@ -243,7 +243,10 @@ export const vpcActions: Meanings<
         (s) => s.vpcId === vpc.id && cidrsOverlap(parseCidr(s.cidr), cidr),
       )
     ) {
-      throw new Ec2Error('DependencyViolation', `The CIDR ${block.cidr} of ${vpc.id} is used by a subnet`);
+      throw new Ec2Error(
+        'InvalidCidrBlock.InUse',
+        `The vpc ${vpc.id} currently has a subnet within CIDR block ${block.cidr}`,
+      );
     }
     ctx.draft.put('vpcs', vpc.id, { ...vpc, cidrs: vpc.cidrs.filter((c) => c !== block) });
     localRoutes(ctx, vpc.id, (table) => ({
