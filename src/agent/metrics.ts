@@ -70,6 +70,11 @@ export function createMetrics() {
       buckets: LATENCY_SECONDS,
       registers,
     }),
+    cloudReachable: new Gauge({
+      name: 'podway_cloud_reachable',
+      help: '1 while EC2 answers, 0 while it cannot be reached.',
+      registers,
+    }),
     queue: new Gauge({
       name: 'podway_del_queue_entries',
       help: 'DELs queued on disk by the plugin.',

@@ -13,6 +13,7 @@ import { replayRecords } from '../ipam/records.ts';
 import type { AddressNews } from '../ipam/restore.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
+import { tellReach } from './cloud-reach.ts';
 import { DelQueue } from './del-queue.ts';
 import { kernelView, linkOf } from './links.ts';
 import { LostLinks } from './lost-links.ts';
@@ -101,6 +102,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       ifnameOf: (eni) => node.ifnameOf(eni.mac),
     },
     onNews: (news) => tellOfAddress(parts, conditions, news),
+    onReach: tellReach(parts, signal),
     kernel: kernelView(datapath.standing()),
     linkOf,
     tags: { 'podway.io/node': config.nodeName },

@@ -58,7 +58,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
       const params = filterParams(filter);
       return callPaged(
         client,
-        { action: 'DescribeNetworkInterfaces', params, repeatable: true, signal },
+        { action: 'DescribeNetworkInterfaces', params, repeatable: true, once: isOnce(filter), signal },
         'networkInterfaceSet',
         readEni,
       );
@@ -190,6 +190,8 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
     },
   };
 }
+
+const isOnce = (filter: EniFilter): boolean => filter.kind === 'ids' && filter.once === true;
 
 function filterParams(filter: EniFilter): Record<string, QueryValue> {
   if (filter.kind === 'ids') return { NetworkInterfaceId: filter.ids };

@@ -39,7 +39,8 @@ export type EniDescription = {
 };
 
 export type EniFilter =
-  | { kind: 'ids'; ids: readonly EniId[] }
+  /** `once`: tried once, for who only wants to know whether EC2 answers. */
+  | { kind: 'ids'; ids: readonly EniId[]; once?: true }
   | { kind: 'instance'; instanceId: string }
   | { kind: 'tags'; tags: Tags }
   | { kind: 'addresses'; subnetId: string; ips: readonly Ipv4[] }

@@ -32,6 +32,8 @@ export type QueryCall = {
   params: Record<string, QueryValue>;
   /** True when a repeat after an unknown outcome does no harm. */
   repeatable: boolean;
+  /** True for a call that is never tried again. */
+  once?: boolean | undefined;
   signal?: AbortSignal | undefined;
 };
 
@@ -115,7 +117,7 @@ export function createQueryClient(options: QueryOptions): QueryClient {
           options.credentials.forget();
           continue;
         }
-        if (tries >= TRIES || !isWorthRepeating(error, call)) throw error;
+        if (call.once || tries >= TRIES || !isWorthRepeating(error, call)) throw error;
         const scale = error.code === 'CLOUD_THROTTLED' ? 5 : 1;
         await clock.sleep(FIRST_WAIT * scale * 2 ** (tries - 1) * (0.5 + Math.random()), call.signal);
       }

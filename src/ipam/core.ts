@@ -10,6 +10,7 @@ import type { Log } from '../base/log.ts';
 import type { CallsLeft } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
+import type { Away, Reach } from './reach.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
 import type { AddressNews } from './restore.ts';
 import {
@@ -39,6 +40,7 @@ export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
 export type Core = {
   readonly cloud: Cloud;
   readonly callsLeft: () => CallsLeft;
+  readonly reach: Reach;
   readonly journal: PoolJournal;
   readonly clock: Clock;
   readonly log: Log;
@@ -174,12 +176,37 @@ export function pause(core: Core, key: string, thrown: unknown): PodwayError {
     since: earlier?.cause === error.code ? earlier.since : now,
     failedAt: now,
     failures,
-    until: now + length,
-    probeAt: now + Math.min(length, probe * (1 + core.random())),
+    // A call that was out when a longer pause began does not shorten it.
+    until: Math.max(earlier?.until ?? 0, now + length),
+    probeAt: Math.max(earlier?.probeAt ?? 0, now + Math.min(length, probe * (1 + core.random()))),
   };
   core.state = { ...core.state, pauses: withEntry(core.state.pauses, key, entry) };
   core.kick();
   return error;
+}
+
+/** EC2 is away: nothing but the probe is asked of it until `until` (ms). */
+export function holdCloud(core: Core, { since, message }: Away, until: number): void {
+  const now = core.clock.now();
+  const failures = (core.state.pauses.get('cloud')?.failures ?? 0) + 1;
+  const entry: Pause = {
+    cause: 'CLOUD_UNREACHABLE',
+    message,
+    object: 'DescribeNetworkInterfaces',
+    since,
+    failedAt: now,
+    failures,
+    until,
+    probeAt: until,
+  };
+  core.state = { ...core.state, pauses: withEntry(core.state.pauses, 'cloud', entry) };
+  core.kick();
+}
+
+/** EC2 is back: what only waited for it goes on at once. */
+export function releaseCloud(core: Core): void {
+  for (const [key, { cause }] of core.state.pauses) if (cause === 'CLOUD_UNREACHABLE') unpause(core, key);
+  core.reconcileSoon();
 }
 
 export function unpause(core: Core, ...keys: string[]): void {

@@ -7,7 +7,8 @@ import { withBudget } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
 import { type Adoption, adopt, type KernelView } from './adopt.ts';
-import { type Core, commit, silentLog, writeDown } from './core.ts';
+import { type Core, commit, holdCloud, releaseCloud, silentLog, writeDown } from './core.ts';
+import { type Away, Reach } from './reach.ts';
 import { liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
 import type { AddressNews } from './restore.ts';
 import type { PoolSettings } from './settings.ts';
@@ -27,9 +28,17 @@ export type OpenOptions = {
   random?: () => number;
   /** Told what EC2 does to addresses that pods hold. */
   onNews?: (news: AddressNews) => void;
+  /** Told whether EC2 can be reached: the first word, and each change; null: it answers. */
+  onReach?: (away: Away | null) => void;
   /** Called at each point where a kill may fall. */
   onBoundary?: (name: string) => void;
 };
+
+const probeCloud = (core: Core, stop: AbortSignal): Promise<unknown> =>
+  core.cloud.describeNetworkInterfaces(
+    { kind: 'ids', ids: [core.identity.primary.eniId], once: true },
+    AbortSignal.any([stop, core.signal]),
+  );
 
 type Hooks = Pick<Core, 'reconcileSoon' | 'reconcileAfterChange' | 'kick'> & {
   /** True while a pod waits for an address, so that calls are urgent. */
@@ -53,14 +62,24 @@ export function openCore(
     now,
     cooldownMs,
   });
-  const cloud = withBudget(options.cloud, clock, hurried);
+  const random = options.random ?? Math.random;
+  const reach: Reach = new Reach({
+    clock,
+    random,
+    probe: (stop) => probeCloud(core, stop),
+    onAway: (away, until) => holdCloud(core, away, until),
+    onBack: () => releaseCloud(core),
+    onChange: options.onReach ?? (() => {}),
+  });
+  const cloud = withBudget(reach.watch(options.cloud), clock, hurried);
   const core: Core = {
     cloud,
     callsLeft: () => cloud.callsLeft(),
+    reach,
     journal,
     clock,
     log: options.log ?? silentLog,
-    random: options.random ?? Math.random,
+    random,
     tags: options.tags ?? {},
     signal,
     boundary: options.onBoundary ?? (() => {}),

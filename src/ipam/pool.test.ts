@@ -177,7 +177,7 @@ test('others ENIs take slots: ENI_LIMIT names them', async () => {
 });
 
 test('EC2 away: the journal serves; what it cannot serve waits and is told the cause', async () => {
-  await using node = new TestNode({ settings: { waitMs: 4_000 } });
+  await using node = new TestNode({ settings: { waitMs: 12_000 } });
   await node.start();
   const [kept] = await acquireAll(node, 1);
   await node.clock.advance(1_000);
@@ -191,7 +191,7 @@ test('EC2 away: the journal serves; what it cannot serve waits and is told the c
   );
   for (const i of [1, 2, 3, 4]) assert.equal((await node.pool.acquire(podOwner(`q${i}`))).ips.length, 1);
   const fifth = codeOf(node.pool.acquire(podOwner('q5')));
-  await node.clock.advance(5_000);
+  await node.clock.advance(13_000);
   assert.equal(await fifth, 'CLOUD_UNREACHABLE');
   const sixth = node.pool.acquire(podOwner('q6'));
   node.cloud.before = () => {};
@@ -202,7 +202,7 @@ test('EC2 away: the journal serves; what it cannot serve waits and is told the c
     },
     () => {},
   );
-  await node.clock.advance(2_000);
+  await node.clock.advance(10_000);
   assert.ok(got);
 });
 

@@ -399,6 +399,7 @@ export class AddressPool {
     return Math.min(
       gather,
       this.#core.unwritable ? now + REST : Number.POSITIVE_INFINITY,
+      this.#core.reach.dueAt(),
       this.#reconciler.dueAt(),
       this.#hint.dueAt(),
       this.#cleaner.dueAt(now),
@@ -429,6 +430,7 @@ export class AddressPool {
     const now = this.#core.clock.now();
     this.#line.serve((owner) => this.#leases.give(owner));
     this.#background(this.#cleaner.startDue(now));
+    this.#background(this.#core.reach.startDue(now));
     this.#background(this.#reconciler.startDue(now));
     this.#background(this.#hint.startDue(now));
     for (const action of this.#dueActions(now)) this.#background(runAction(this.#core, action));

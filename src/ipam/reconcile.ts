@@ -6,6 +6,7 @@ import type { EniDescription, EniId } from '../cloud/port.ts';
 import { describeContext, learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
+import type { Away } from './reach.ts';
 import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './records.ts';
 import { noteHeld } from './restore.ts';
 import { hasForeign, isHolding, leaseOn, ownerKey, type PoolState, withEni } from './state.ts';
@@ -23,13 +24,13 @@ const JITTER = 0.5;
 
 /** Ms to the next describe when the answer could not be written to the journal. */
 const UNWRITABLE_AGAIN = 5_000;
-/** While the node knows no ENI at all it asks EC2 at least this often (ms). */
-const UNKNOWN_AGAIN = 1_500;
 
 export type CloudStatus = {
   reachable: boolean | null;
   lastDescribe: number | null;
   failingSince: number | null;
+  /** Since when, and why, EC2 cannot be reached; null when it can. */
+  away: Away | null;
 };
 
 /** True when another describe would remove something. For missing held addresses the planner asks EC2 instead. */
@@ -68,11 +69,12 @@ export class Reconciler {
   }
 
   dueAt(): number {
-    return this.#running ? Number.POSITIVE_INFINITY : this.#nextAt;
+    return this.#running || this.#core.reach.away ? Number.POSITIVE_INFINITY : this.#nextAt;
   }
 
   startDue(now: number): Promise<void> | null {
-    if (this.#running || now < this.#nextAt) return null;
+    // While EC2 is away the pool only probes; its return asks for a describe.
+    if (this.#running || this.#core.reach.away || now < this.#nextAt) return null;
     return this.#start(this.#isAtRest && this.#askedAt === Number.POSITIVE_INFINITY);
   }
 
@@ -104,7 +106,8 @@ export class Reconciler {
   status(): CloudStatus {
     const reachable =
       this.#lastDescribe === null && this.#failingSince === null ? null : this.#failingSince === null;
-    return { reachable, lastDescribe: this.#lastDescribe, failingSince: this.#failingSince };
+    const { away } = this.#core.reach;
+    return { reachable, lastDescribe: this.#lastDescribe, failingSince: this.#failingSince, away };
   }
 
   #start(atRest: boolean): Promise<void> {
@@ -125,7 +128,8 @@ export class Reconciler {
       this.#isAtRest = wait === this.#interval;
       this.#nextAt = Math.min(clock.now() + this.#jittered(wait), this.#askedAt);
       this.#lastDescribe = clock.now();
-      unpause(this.#core, 'cloud');
+      // A pause that another call began goes on: EC2 may answer describes and nothing else.
+      if (this.#failingSince !== null) unpause(this.#core, 'cloud');
       if (this.#failingSince !== null) log.info({ failingSince: this.#failingSince }, 'EC2 answers again');
       this.#failingSince = null;
     } catch (thrown) {
@@ -136,9 +140,7 @@ export class Reconciler {
         return;
       }
       const error = pause(this.#core, 'cloud', thrown);
-      const until = Math.max(this.#core.state.pauses.get('cloud')!.until, clock.now() + SOON);
-      // A node that knows no ENI can serve nobody: it asks more often.
-      this.#nextAt = this.#core.state.enis.size > 0 ? until : Math.min(until, clock.now() + UNKNOWN_AGAIN);
+      this.#nextAt = Math.max(this.#core.state.pauses.get('cloud')!.until, clock.now() + SOON);
       if (this.#failingSince === null)
         log.warn({ cause: error.code, error: error.message }, 'cannot describe the ENIs');
       this.#failingSince ??= beganAt;

@@ -12,6 +12,7 @@ import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
 import type { KernelView } from './adopt.ts';
 import type { EniListener } from './core.ts';
 import { AddressPool, type PoolSettings } from './pool.ts';
+import type { Away } from './reach.ts';
 import type { PoolRecord } from './records.ts';
 import type { AddressNews } from './restore.ts';
 import type { Lease, Owner } from './state.ts';
@@ -132,6 +133,8 @@ export class TestNode implements AsyncDisposable {
   listener: EniListener | undefined;
   /** What the pool told of held addresses. */
   readonly news: AddressNews[] = [];
+  /** What the pool told of EC2, in turn: null for an answer. */
+  readonly reached: (Away | null)[] = [];
   /** What the next start finds in the kernel, and where its journal says that it is. */
   kernel: KernelView = { links: [], any: false };
   origin = { boot: 'one', netns: '1' };
@@ -183,6 +186,7 @@ export class TestNode implements AsyncDisposable {
     this.pool = new AddressPool({
       cloud: this.cloud,
       onNews: (news) => void this.news.push(news),
+      onReach: (away) => void this.reached.push(away),
       ...(this.metadata ? { metadata: this.metadata } : {}),
       journal: this.journal,
       identity: this.identity,
