@@ -144,6 +144,10 @@ test('what asks for nothing is no reason to refuse', () => {
     }),
     /RunInstances with NetworkInterfaces\.Ipv6AddressCount has no meaning in this VPC\. It has no IPv6 yet\./,
   );
+  assert.match(
+    message('CreateNetworkInterface', { ConnectionTrackingSpecification: { UdpTimeout: 30 } }),
+    /^CreateNetworkInterface with ConnectionTrackingSpecification has no meaning/,
+  );
   // An index of 0 names a place; false may mean that something be taken away.
   assert.notEqual(message('ModifySubnetAttribute', { EnableLniAtDeviceIndex: 0 }), '');
   assert.notEqual(message('ModifyNetworkInterfaceAttribute', { AssociatePublicIpAddress: false }), '');
@@ -163,7 +167,6 @@ const ALLOCATORS: [keyof typeof meanings, object][] = [
       Groups: ['sg-1'],
       SecondaryPrivateIpAddressCount: 14,
       Ipv6AddressCount: 0,
-      ConnectionTrackingSpecification: { TcpEstablishedTimeout: 60, UdpTimeout: 30, UdpStreamTimeout: 60 },
       TagSpecifications: [{ ResourceType: 'network-interface', Tags: [{ Key: 'a', Value: 'b' }] }],
       ClientToken: 'once',
     },

@@ -115,8 +115,6 @@ export type NetworkInterface = {
   /** Identity that made it, as EC2's RequesterId. */
   requesterId: string;
   clientToken?: string;
-  /** EC2's ConnectionTrackingConfiguration, seconds; only what was set. */
-  connectionTracking?: { tcpEstablishedTimeout?: number; udpStreamTimeout?: number; udpTimeout?: number };
   createTime: number;
   tags: Tags;
 };

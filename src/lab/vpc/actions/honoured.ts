@@ -40,7 +40,6 @@ const NEW_INTERFACE: Honours<ec2.InstanceNetworkInterfaceSpecification> = {
   SubnetId: true,
   Ipv4Prefixes: true,
   Ipv4PrefixCount: true,
-  ConnectionTrackingSpecification: true,
 };
 
 const ROUTE = {
@@ -115,7 +114,6 @@ export const honoured: HonoursOfAll = {
     Ipv4Prefixes: true,
     Ipv4PrefixCount: true,
     InterfaceType: ['interface'],
-    ConnectionTrackingSpecification: true,
     TagSpecifications: true,
   },
   CreateRoute: ROUTE,
@@ -215,7 +213,6 @@ export const honoured: HonoursOfAll = {
     SourceDestCheck: true,
     Groups: true,
     Attachment: { AttachmentId: true, DeleteOnTermination: true },
-    ConnectionTrackingSpecification: true,
     // Even `false` asks for something: that the interface loses its public address.
     AssociatePublicIpAddress: [],
   },

@@ -84,16 +84,6 @@ export function attachmentAnswer(
   };
 }
 
-export function connectionTracking(eni: NetworkInterface): ec2.ConnectionTrackingConfiguration | undefined {
-  const set = eni.connectionTracking;
-  if (!set) return undefined;
-  return {
-    ...(set.tcpEstablishedTimeout === undefined ? {} : { TcpEstablishedTimeout: set.tcpEstablishedTimeout }),
-    ...(set.udpStreamTimeout === undefined ? {} : { UdpStreamTimeout: set.udpStreamTimeout }),
-    ...(set.udpTimeout === undefined ? {} : { UdpTimeout: set.udpTimeout }),
-  };
-}
-
 /** EC2 says `pending` for an interface in the making, though the SDK's list of states leaves it out. */
 const statusAnswer = (eni: NetworkInterface): ec2.NetworkInterfaceStatus =>
   eni.status as ec2.NetworkInterfaceStatus;
@@ -102,7 +92,6 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
   const primary = eni.privateIps[0];
   const publicSide = association(state, eni, primary);
   const attachment = attachmentAnswer(state, eni);
-  const tracking = connectionTracking(eni);
   return {
     NetworkInterfaceId: eni.id,
     SubnetId: eni.subnetId,
@@ -122,7 +111,6 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     InterfaceType: eni.interfaceType,
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),
-    ...(tracking ? { ConnectionTrackingConfiguration: tracking } : {}),
     PrivateIpAddresses: privateAddresses(state, eni),
     Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip })),
     ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),

@@ -28,7 +28,6 @@ export type NewInterface = {
   prefixes?: string[];
   prefixCount?: number | undefined;
   clientToken?: string | undefined;
-  tracking?: ec2.ConnectionTrackingSpecificationRequest | undefined;
   tags?: Record<string, string>;
 };
 
@@ -103,7 +102,6 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     ipv6Prefixes: [],
     requesterId: ctx.caller.userId,
     ...(asked.clientToken === undefined ? {} : { clientToken: asked.clientToken }),
-    ...(asked.tracking ? { connectionTracking: trackingOf(asked.tracking) } : {}),
     createTime: ctx.now,
     tags: asked.tags ?? {},
   };
@@ -133,16 +131,6 @@ function newMac(ctx: Context): string {
     if (!taken.has(mac)) return mac;
   }
 }
-
-const trackingOf = (
-  asked: ec2.ConnectionTrackingSpecificationRequest,
-): NonNullable<NetworkInterface['connectionTracking']> => ({
-  ...(asked.TcpEstablishedTimeout === undefined
-    ? {}
-    : { tcpEstablishedTimeout: asked.TcpEstablishedTimeout }),
-  ...(asked.UdpStreamTimeout === undefined ? {} : { udpStreamTimeout: asked.UdpStreamTimeout }),
-  ...(asked.UdpTimeout === undefined ? {} : { udpTimeout: asked.UdpTimeout }),
-});
 
 /** The primary and the other addresses of a PrivateIpAddresses list beside a single PrivateIpAddress. */
 export function namedAddresses(
@@ -189,7 +177,6 @@ export const interfaceActions: Meanings<
       prefixes: (input.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
       prefixCount: input.Ipv4PrefixCount,
       clientToken: input.ClientToken,
-      tracking: input.ConnectionTrackingSpecification,
       tags: tagsOnCreate(input.TagSpecifications, 'network-interface'),
     });
     return {
@@ -253,14 +240,8 @@ export const interfaceActions: Meanings<
 
   ModifyNetworkInterfaceAttribute: (ctx, input) => {
     const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
-    const {
-      Description,
-      SourceDestCheck,
-      Groups,
-      Attachment,
-      ConnectionTrackingSpecification: tracking,
-    } = input;
-    oneAttribute([Description, SourceDestCheck, Groups, Attachment, tracking]);
+    const { Description, SourceDestCheck, Groups, Attachment } = input;
+    oneAttribute([Description, SourceDestCheck, Groups, Attachment]);
     const changed = { ...eni };
     if (Description) changed.description = Description.Value ?? '';
     if (SourceDestCheck?.Value !== undefined) changed.sourceDestCheck = SourceDestCheck.Value;
@@ -270,7 +251,6 @@ export const interfaceActions: Meanings<
         eni.vpcId,
         required(Groups.length ? Groups : undefined, 'groupSet'),
       );
-    if (tracking) changed.connectionTracking = { ...eni.connectionTracking, ...trackingOf(tracking) };
     if (Attachment) {
       if (
         !eni.attachment ||

@@ -64,7 +64,6 @@ const OF_NEW_INTERFACES = [
   'Ipv4Prefixes',
   'Ipv4PrefixCount',
   'AssociatePublicIpAddress',
-  'ConnectionTrackingSpecification',
 ] as const;
 
 function checkExisting(one: Specification): void {
@@ -150,7 +149,6 @@ function interfaceFor(
     prefixes: (specification.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
     prefixCount: specification.Ipv4PrefixCount,
     ...(specification.DeviceIndex === 0 ? {} : { clientToken: instance.clientToken }),
-    tracking: specification.ConnectionTrackingSpecification,
     tags,
   });
 }
