@@ -5,7 +5,7 @@ import { eventFromCore, eventToCore } from './event-views.ts';
 import type { Any, HookContext, Kind, ScalePaths } from './kinds.ts';
 import { checkPod, completePod, graceOfPod } from './pods.ts';
 import { columnsOf } from './printers.ts';
-import { completeService } from './services.ts';
+import { checkService, completeService } from './services.ts';
 import { decoderOf } from './typed.ts';
 import { idleKindWarning, jobWarnings, podWarnings, templateWarnings } from './warnings.ts';
 import {
@@ -112,6 +112,7 @@ const rows: Record<string, Row> = {
     nameRule: 'label',
     selectable: ['spec.clusterIP', 'spec.type'],
     defaults: completeService,
+    check: checkService,
   },
   'v1 ConfigMap configmaps': { short: ['cm'] },
   'v1 Secret secrets': { selectable: ['type'], defaults: completeSecret },

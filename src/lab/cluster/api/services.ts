@@ -1,8 +1,9 @@
-// What the API server adds to a Service: defaults, a cluster address from the service range, node ports.
+// What the API server adds to a Service: defaults, a cluster address from the service range, node ports; and what it
+// refuses of its ports.
 // The addresses in use are read from the services that exist, so nothing needs to be given back.
 import { addToIp, cidrSize, formatIp, parseCidr } from '../../../base/ip.ts';
-import type { Service } from '../../../kube/types.ts';
-import { ApiError } from './errors.ts';
+import type { Service, ServicePort } from '../../../kube/types.ts';
+import { ApiError, invalidValue, required, type StatusCause } from './errors.ts';
 import type { Any, HookContext } from './kinds.ts';
 
 const FIRST_NODE_PORT = 30000;
@@ -32,6 +33,49 @@ export function completeService(object: Any, context: HookContext, before: Any |
       old?.ports?.find((p) => p.name === port.name && p.port === port.port)?.nodePort ??
       freeNodePort(context, spec.ports ?? []);
   }
+}
+
+const LAST_PORT = 65_535;
+/** A port's name: IANA_SVC_NAME of the API. */
+const PORT_NAME = /^(?=.*[a-z])[a-z0-9](-?[a-z0-9]){0,14}$/;
+
+export function checkService(object: Any): StatusCause[] {
+  const { spec } = object as Any & Service;
+  const ports: unknown = spec?.ports ?? [];
+  if (!Array.isArray(ports)) return [invalidValue('spec.ports', ports, 'must be a list')];
+  const needsPorts = spec?.type !== 'ExternalName' && spec?.clusterIP !== 'None';
+  if (ports.length === 0) return needsPorts ? [required('spec.ports')] : [];
+  const seen = new Set<string>();
+  return ports.flatMap((port: ServicePort | null, i) => {
+    const at = `spec.ports[${i}]`;
+    if (port === null || typeof port !== 'object') return [required(at)];
+    const causes = checkPort(port, at);
+    if (ports.length > 1 && !port.name) causes.push(required(`${at}.name`));
+    for (const key of [`${port.protocol} ${port.port}`, ...(port.name ? [port.name] : [])]) {
+      if (seen.has(key))
+        causes.push({
+          reason: 'FieldValueDuplicate',
+          message: `Duplicate value: ${JSON.stringify(key)}`,
+          field: at,
+        });
+      seen.add(key);
+    }
+    return causes;
+  });
+}
+
+function checkPort({ port, targetPort, nodePort }: ServicePort, at: string): StatusCause[] {
+  const causes: StatusCause[] = [];
+  const within = (field: string, value: unknown, first: number, last: number) => {
+    if (!Number.isInteger(value) || Number(value) < first || Number(value) > last)
+      causes.push(invalidValue(`${at}.${field}`, value, `must be between ${first} and ${last}, inclusive`));
+  };
+  within('port', port, 1, LAST_PORT);
+  if (typeof targetPort !== 'string') within('targetPort', targetPort, 1, LAST_PORT);
+  else if (!PORT_NAME.test(targetPort))
+    causes.push(invalidValue(`${at}.targetPort`, targetPort, 'must be a port or the name of one'));
+  if (nodePort) within('nodePort', nodePort, FIRST_NODE_PORT, LAST_NODE_PORT);
+  return causes;
 }
 
 function freeClusterIp(context: HookContext): string {
