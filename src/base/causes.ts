@@ -179,6 +179,12 @@ export const causes = {
     does: 'Looks again when the configuration or the node changes, and every few minutes; ENIs that exist are used on.',
     next: 'Tag a subnet of the zone kubernetes.io/role/cni=1, or name one in the NodeNetwork that the message names.',
   }),
+  NO_SECURITY_GROUP: lasting(114, {
+    meaning:
+      'No security group of the node’s VPC has the tags that its NodeNetwork asks for, so no ENI is made.',
+    does: 'Looks again when the configuration changes, and every half minute while a pod waits; ENIs that exist are used on.',
+    next: 'Tag a group of the VPC, or name groups by id in the NodeNetwork that the message names.',
+  }),
   INTERNAL: lasting(999, {
     meaning: 'An error that nothing expected.',
     does: 'Undoes the request; the runtime asks again.',
