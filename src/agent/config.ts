@@ -25,6 +25,8 @@ export type AgentSettings = {
 
 export type AgentConfig = {
   nodeName: string;
+  /** Name of the cluster: a tag of the node's ENIs, which tells them from another cluster's. */
+  cluster?: string;
   /** Directory under /run that dies with the boot: sockets, journal, DEL queue. Mode 0700. */
   runDir: string;
   kubeconfig?: string;
@@ -86,6 +88,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   return {
     nodeName,
     runDir,
+    ...optional('cluster', text(top, 'cluster')),
     ...optional('kubeconfig', text(top, 'kubeconfig')),
     ...optional('imdsEndpoint', text(top, 'imdsEndpoint')),
     ...optional('ec2Endpoint', text(top, 'ec2Endpoint')),

@@ -11,6 +11,7 @@ import type { Cloud } from '../cloud/port.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
 import type { AddressNews } from '../ipam/restore.ts';
+import { TAG_CLUSTER, TAG_NODE } from '../ipam/tags.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
 import { tellReach } from './cloud-reach.ts';
@@ -105,7 +106,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     onReach: tellReach(parts, signal),
     kernel: kernelView(datapath.standing()),
     linkOf,
-    tags: { 'podway.io/node': config.nodeName },
+    tags: { [TAG_NODE]: config.nodeName, ...(config.cluster ? { [TAG_CLUSTER]: config.cluster } : {}) },
     ...(faults ? { onBoundary: faults.boundary } : {}),
   });
   // Frees the records, half a MB for a full journal: the pool's state holds them now.

@@ -15,7 +15,7 @@ import {
 } from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, tellListeners, unpause } from './core.ts';
 import { failed } from './failure.ts';
-import { adoptEni, type DescribeContext, TAG_INSTANCE } from './observe.ts';
+import { adoptEni, type DescribeContext } from './observe.ts';
 import type { Action } from './plan.ts';
 import { eniRecord } from './records.ts';
 import { reassign, reattach } from './restore.ts';
@@ -31,6 +31,7 @@ import {
   withoutEntry,
   withUnsettled,
 } from './state.ts';
+import { ownTags, TAG_CLUSTER } from './tags.ts';
 
 /**
  * Starts an action; everything up to its first cloud call happens before this returns. Rejects only for errors other
@@ -303,7 +304,7 @@ function requestOf(core: Core, creation: Creation) {
     groupIds: creation.groupIds,
     description: `podway ${identity.instanceId}`,
     secondaryCount: creation.count,
-    tags: { ...core.tags, [TAG_INSTANCE]: identity.instanceId },
+    tags: ownTags(core.tags, identity.instanceId, creation.since),
     clientToken: creation.token,
   };
 }
@@ -315,11 +316,13 @@ async function remove(core: Core, eniId: EniId): Promise<void> {
   core.boundary('remove:intended');
   try {
     await tellListeners(core);
-    await detach(core, leaving, eni.phase === 'leaving');
+    const isOff = await detach(core, leaving, eni.phase === 'leaving');
     core.boundary('remove:detached');
-    await ignoreNotFound(
-      whileNew(core, leaving, () => core.cloud.deleteNetworkInterface(eniId, core.signal)),
-    );
+    if (isOff)
+      await ignoreNotFound(
+        whileNew(core, leaving, () => core.cloud.deleteNetworkInterface(eniId, core.signal)),
+      );
+    else core.log.warn({ eni: eniId }, 'another instance has the ENI now: it is left alone');
     core.boundary('remove:deleted');
   } catch (error) {
     failed(core, error, [`eni:${eniId}`], null, { eni: eniId });
@@ -342,6 +345,7 @@ export function describeContext(core: Core, beganAt: number): DescribeContext {
   let used: ReadonlySet<Ip> | undefined;
   return {
     instanceId: core.identity.instanceId,
+    cluster: core.tags[TAG_CLUSTER],
     primaryEniId: core.identity.primary.eniId,
     subnetCidrs: core.subnetCidrs,
     beganAt,

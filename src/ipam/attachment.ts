@@ -49,21 +49,29 @@ export async function onceKnown<T>(core: Core, call: () => Promise<T>): Promise<
 export const whileNew = <T>(core: Core, eni: Pick<Eni, 'since'>, call: () => Promise<T>): Promise<T> =>
   eni.since + NEW_FOR > core.clock.now() ? onceKnown(core, call) : call();
 
-export async function detach(core: Core, eni: Eni, repeated: boolean): Promise<void> {
+/** Resolves when the ENI is attached to nothing; false when it is attached to another instance, where it stays. */
+export async function detach(core: Core, eni: Eni, repeated: boolean): Promise<boolean> {
   let attachmentId = eni.attachmentId;
   if (repeated || attachmentId === null) {
     const found = await whileNew(core, eni, () => describeOne(core, eni.id)).catch((error) => {
       if (isNotFound(error)) return null;
       throw error;
     });
+    if (isElsewhere(core, found)) return false;
     attachmentId = found?.attachment?.status === 'detaching' ? null : (found?.attachment?.id ?? null);
   }
   if (attachmentId !== null)
     await ignoreNotFound(
       whileNew(core, eni, () => core.cloud.detachNetworkInterface(attachmentId, core.signal)),
     );
-  await poll(core, eni.id, (found) => found === null || found.attachment === null);
+  const last = await poll(core, eni.id, (found) => !found?.attachment || isElsewhere(core, found));
+  return !isElsewhere(core, last);
 }
+
+const isElsewhere = (core: Core, eni: EniDescription | null): boolean =>
+  eni?.attachment !== null &&
+  eni?.attachment !== undefined &&
+  eni.attachment.instanceId !== core.identity.instanceId;
 
 export const ignoreNotFound = (call: Promise<void>): Promise<void> =>
   call.catch((error) => {

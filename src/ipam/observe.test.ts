@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { type Cidr, formatIp, hostCidr, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
-import { adoptEni, foldDescribe, TAG_INSTANCE } from './observe.ts';
+import { adoptEni, foldDescribe } from './observe.ts';
 import { emptyPool, type Lease, type PoolState, withEni } from './state.ts';
+import { TAG_INSTANCE } from './tags.ts';
 import { podOwner } from './testkit.ts';
 
 const T0 = 1_700_000_000_000;

@@ -16,13 +16,12 @@ import {
   withEni,
   withoutEni,
 } from './state.ts';
+import { bearsOurTags, type Whose } from './tags.ts';
 
 /** Two describes must be this far apart (ms) to remove something. */
 export const REMOVAL_GAP = 30_000;
 /** Within this time (ms) after an address's return to EC2, a describe that still lists it is considered stale. */
 const RETURN_LAG = 60_000;
-
-export const TAG_INSTANCE = 'podway.io/instance';
 
 export type Observation = {
   kind:
@@ -41,6 +40,8 @@ export type Observation = {
 
 export type DescribeContext = {
   instanceId: string;
+  /** The cluster's name, when it has one. */
+  cluster?: string | undefined;
   primaryEniId: EniId | null;
   /** Prefix of each subnet that an ENI may stand in. */
   subnetCidrs: ReadonlyMap<string, Cidr>;
@@ -62,7 +63,8 @@ export function foldDescribe(
   let skipped = false;
   const removed = new Map([...state.removed].filter(([, at]) => context.beganAt - at < RETURN_LAG));
   let next: PoolState = removed.size === state.removed.size ? state : { ...state, removed };
-  for (const eni of described) {
+  // Between two pages EC2 may list an ENI twice.
+  for (const eni of new Map(described.map((one) => [one.id, one])).values()) {
     seen.add(eni.id);
     const known = next.enis.get(eni.id);
     if (!known && (isBeingMade(next, eni.id) || next.removed.has(eni.id))) continue;
@@ -115,15 +117,11 @@ function settleUnsure(state: PoolState, isComplete: boolean, beganAt: number): P
   return { ...coolUnheld(state), unsure: isOver ? null : { ...state.unsure, describedAt } };
 }
 
-/** True for the primary ENI, and for ENIs of a suitable type with our tag for this instance. */
-export function isOurs(
-  eni: EniDescription,
-  context: { instanceId: string; primaryEniId: EniId | null },
-): boolean {
+/** True for the primary ENI, and for ENIs of a suitable type with our tags. */
+export function isOurs(eni: EniDescription, context: Whose & { primaryEniId: EniId | null }): boolean {
   if (context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0) return true;
   return (
-    eni.tags[TAG_INSTANCE] === context.instanceId &&
-    (eni.interfaceType === 'interface' || eni.interfaceType === 'efa')
+    bearsOurTags(eni.tags, context) && (eni.interfaceType === 'interface' || eni.interfaceType === 'efa')
   );
 }
 

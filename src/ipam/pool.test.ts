@@ -264,23 +264,6 @@ test('an ENI is given out only after the node network has taken it, and named no
   assert.ok(told.at(-1)!.includes(lease.eni.id));
 });
 
-test('an ENI made before a crash that took the journal with it is found by its tag and deleted', async () => {
-  await using node = new TestNode();
-  await node.start();
-  await node.cloud.createNetworkInterface({
-    subnetId: 'subnet-0a',
-    groupIds: [],
-    description: '',
-    secondaryCount: 3,
-    tags: { 'podway.io/instance': node.cloud.instanceId },
-    clientToken: 'lost',
-  });
-  assert.equal(node.cloud.enis.size, 2);
-  await node.restart();
-  await node.clock.advance(2_000);
-  assert.equal(node.cloud.enis.size, 1);
-});
-
 test('a free address that EC2 takes away is given to nobody', async () => {
   await using node = new TestNode();
   await node.start();

@@ -2,14 +2,15 @@
 // also finds unattached ENIs of ours. Describes are most of a fleet's EC2 calls: 1,000 nodes at rest make 3 a second.
 // A failure pauses the cloud and is tried again; it never changes the pool.
 import { JournalError } from '../base/journal.ts';
-import type { EniDescription, EniId } from '../cloud/port.ts';
-import { describeContext, learnSubnets, leavingEni } from './actions.ts';
+import type { EniDescription } from '../cloud/port.ts';
+import { describeContext, learnSubnets } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
-import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP, TAG_INSTANCE } from './observe.ts';
+import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP } from './observe.ts';
+import { Orphans, whoseOf } from './orphans.ts';
 import type { Away } from './reach.ts';
 import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './records.ts';
 import { noteHeld } from './restore.ts';
-import { hasForeign, isHolding, leaseOn, ownerKey, type PoolState, withEni } from './state.ts';
+import { isHolding, ownerKey, type PoolState } from './state.ts';
 
 /** One in this many describes at rest lists all ENIs with our tag, to find unattached ones. */
 const ORPHAN_EVERY = 4;
@@ -57,12 +58,14 @@ export class Reconciler {
   #running: Promise<void> | null = null;
   #lastDescribe: number | null = null;
   #failingSince: number | null = null;
+  readonly #orphans: Orphans;
   readonly #core: Core;
   readonly #interval: number;
 
   constructor(core: Core, interval = AT_REST) {
     this.#core = core;
     this.#interval = interval;
+    this.#orphans = new Orphans(core);
     this.first = new Promise((resolve) => {
       this.#firstDone = resolve;
     });
@@ -155,13 +158,13 @@ export class Reconciler {
       { kind: 'instance', instanceId },
       core.signal,
     );
-    const ours = described.filter((eni) => isOurs(eni, { instanceId, primaryEniId: primary.eniId }));
+    const ours = described.filter((eni) => isOurs(eni, { ...whoseOf(core), primaryEniId: primary.eniId }));
     await learnSubnets(
       core,
       ours.filter((eni) => !core.state.enis.has(eni.id)).map((eni) => eni.subnetId),
     );
     const lookForOrphans = this.#lookForOrphans || this.#rounds === 0;
-    const orphans = lookForOrphans ? await this.#orphans() : [];
+    const orphans = lookForOrphans ? await this.#orphans.look() : null;
     if (lookForOrphans) this.#lookForOrphans = false;
     this.#rounds++;
     const skipped = ours.some((eni) => {
@@ -169,18 +172,26 @@ export class Reconciler {
       return known && (core.state.busy.has(eni.id) || known.settledAt >= beganAt);
     });
     await this.#fold(described, beganAt);
-    await this.#takeOrphans(orphans);
+    const again = orphans && this.#takeOrphans(orphans);
     noteHeld(core);
     if (skipped && core.state.unsure) return SOON;
+    if (again) return Math.min(this.#interval, again);
     if (lacksSomething(core.state) || core.state.unsure) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
   }
 
   async #lookAtRest(): Promise<number> {
-    const orphans = await this.#orphans();
+    const orphans = await this.#orphans.look();
     this.#rounds++;
-    await this.#takeOrphans(orphans);
-    return this.#interval;
+    const again = this.#takeOrphans(orphans);
+    return Math.min(this.#interval, again ?? this.#interval);
+  }
+
+  /** Answers in how many ms they are looked for again, or null. */
+  #takeOrphans(orphans: readonly EniDescription[]): number | null {
+    const again = this.#orphans.take(orphans);
+    if (again !== null) this.#lookForOrphans = true;
+    return again;
   }
 
   async #fold(described: readonly EniDescription[], beganAt: number): Promise<void> {
@@ -218,54 +229,6 @@ export class Reconciler {
       await tellListeners(core).catch((error) =>
         core.log.warn({ error: String(error) }, 'the network of the node lags'),
       );
-    }
-  }
-
-  async #orphans(): Promise<EniDescription[]> {
-    const { cloud, identity, signal } = this.#core;
-    const tagged = await cloud.describeNetworkInterfaces(
-      { kind: 'tags', tags: { [TAG_INSTANCE]: identity.instanceId } },
-      signal,
-    );
-    const loose = tagged.filter((eni) => eni.attachment === null);
-    await learnSubnets(
-      this.#core,
-      loose.map((eni) => eni.subnetId),
-    );
-    return loose;
-  }
-
-  /** Marks for deletion the unattached ENIs of ours that no creation names: they were made before a crash. */
-  async #takeOrphans(orphans: readonly EniDescription[]): Promise<void> {
-    const core = this.#core;
-    const known = new Set<EniId | null>([...core.state.creations.values()].map((one) => one.eniId));
-    // A creation that has no ENI id yet may turn out to have made this ENI.
-    if (known.has(null)) {
-      this.#lookForOrphans = true;
-      return;
-    }
-    for (const described of orphans) {
-      if (known.has(described.id) || core.state.enis.has(described.id)) continue;
-      const eni = leavingEni(core, described);
-      if (hasForeign(eni)) {
-        core.log.warn(
-          { eni: eni.id },
-          'an ENI of this node hangs loose with an Elastic IP; it is left alone',
-        );
-        continue;
-      }
-      const lease = leaseOn(core.state, eni);
-      if (lease) {
-        // EC2 does not say where an unattached ENI was attached: its leases do, unless the journal was lost.
-        const { deviceIndex, networkCard } = lease.eni ?? eni;
-        const phase = 'attached';
-        const lost = { ...eni, phase, deviceIndex, networkCard, missingSince: core.clock.now() } as const;
-        commit(core, withEni(core.state, lost), eniRecord(lost));
-        core.log.error({ eni: eni.id }, 'an ENI whose addresses pods hold was taken from the instance');
-        continue;
-      }
-      commit(core, withEni(core.state, eni), eniRecord(eni));
-      core.log.warn({ eni: eni.id }, 'found an ENI of this node that is attached to nothing; deleting it');
     }
   }
 }

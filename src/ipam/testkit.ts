@@ -8,6 +8,7 @@ import { formatIp } from '../base/ip.ts';
 import { Journal } from '../base/journal.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
+import type { Tags } from '../cloud/port.ts';
 import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
 import type { KernelView } from './adopt.ts';
 import type { EniListener } from './core.ts';
@@ -137,6 +138,8 @@ export class TestNode implements AsyncDisposable {
   readonly reached: (Away | null)[] = [];
   /** What the next start finds in the kernel, and where its journal says that it is. */
   kernel: KernelView = { links: [], any: false };
+  /** Tags of each ENI that the pool makes. */
+  tags: Tags = {};
   origin = { boot: 'one', netns: '1' };
   /** Each line that the pool logs from `info` on. */
   readonly logged: string[] = [];
@@ -193,6 +196,7 @@ export class TestNode implements AsyncDisposable {
       limits: this.limits,
       nodeName: 'node-1',
       settings: this.settings,
+      tags: this.tags,
       clock: this.clock,
       random: this.#random,
       kernel: this.kernel,

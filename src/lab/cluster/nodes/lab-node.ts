@@ -102,6 +102,7 @@ export class LabNode {
     const { settings, ec2Endpoint, shim } = this.#deps;
     const input: NodeFilesInput = {
       nodeName: this.name,
+      cluster: this.#deps.lab,
       paths: this.paths,
       settings,
       region: this.#facts.region,

@@ -11,6 +11,8 @@ export const AGENT_METRICS_PORT = 9464;
 
 export type NodeFilesInput = {
   nodeName: string;
+  /** The lab's name. */
+  cluster: string;
   paths: NodePaths;
   settings: Settings;
   region: string;
@@ -27,6 +29,7 @@ export function writeNodeFiles(input: NodeFilesInput): void {
   writeFileAtomic(paths.kubeconfig, input.kubeconfig);
   writeJson(paths.agentConfig, {
     nodeName: input.nodeName,
+    cluster: input.cluster,
     runDir: paths.run,
     kubeconfig: paths.kubeconfig,
     ec2Endpoint: input.ec2Endpoint,
