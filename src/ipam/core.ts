@@ -9,7 +9,9 @@ import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
 import type { CallsLeft } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
+import type { PoolPolicy } from './policy.ts';
 import type { Away, Reach } from './reach.ts';
 import type { PoolJournal, PoolRecord } from './records.ts';
 import type { AddressNews } from './restore.ts';
@@ -53,7 +55,10 @@ export type Core = {
   readonly listeners: EniListener[];
   /** Told what EC2 does to addresses that pods hold. */
   readonly onNews: (news: AddressNews) => void;
-  readonly subnetCidrs: Map<string, Cidr>;
+  /** What the type allows, as far as is known. */
+  limits: InstanceLimits;
+  /** What the pool is told to aim at. */
+  policy: PoolPolicy;
   /** Addresses on the node's links; those already on an ENI's link when the ENI is first seen are foreign. */
   readonly addressesOnLinks: () => ReadonlySet<Ip>;
   identity: NodeIdentity;
@@ -148,7 +153,8 @@ export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.stat
 /** Pauses (ms) after a failure, by cause: the first pause, the longest, and the wait before a probe. */
 const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number; probe: number }>> = {
   SUBNET_EXHAUSTED: { first: 120_000, most: 120_000, probe: 800 },
-  SUBNET_FRAGMENTED: { first: 120_000, most: 120_000, probe: 800 },
+  // Tried again by each node that has single addresses instead, so it comes seldom.
+  SUBNET_FRAGMENTED: { first: 60_000, most: 600_000, probe: 600_000 },
   CLOUD_UNREACHABLE: { first: 500, most: 15_000, probe: 800 },
   CLOUD_THROTTLED: { first: 1_000, most: 30_000, probe: 30_000 },
   CLOUD_DENIED: { first: 60_000, most: 300_000, probe: 5_000 },

@@ -93,7 +93,10 @@ test('SUBNET_FRAGMENTED names the subnet and its size', async () => {
   await node.start();
   const told = await refusal(node, 6_000);
   assert.deepEqual([told.cause, told.object], ['SUBNET_FRAGMENTED', 'subnet-0a']);
-  assert.match(told.message, /^subnet-0a \(10\.0\.0\.0\/19, 8187 addresses\) has no whole \/28 free: /);
+  assert.match(
+    told.message,
+    /^subnet-0a \(10\.0\.0\.0\/19, 8187 addresses\) has no whole \/28 free \(8186 addresses are\): /,
+  );
   assert.ok(told.nextAt !== undefined);
 });
 

@@ -3,9 +3,13 @@
 import { PodwayError } from '../base/errors.ts';
 import { cidrSize, formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { addressesPerEni, freeDeviceIndexes, growableEnis } from './plan.ts';
+import { Allowance, slotsPerEni } from './aim.ts';
+import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from './census.ts';
+import { freeDeviceIndexes, growableEnis, subnetsForNew } from './grow.ts';
+import { PREFIX_SIZE } from './incumbent.ts';
+import { activePause } from './pauses.ts';
 import type { PoolPolicy } from './policy.ts';
-import { countPool, isFree, type Pause, type PoolState, type Use } from './state.ts';
+import { isFree, type Pause, type PoolState, type Use } from './state.ts';
 
 /** How many holders a message names; the rest is counted. */
 const NAMED_HOLDERS = 6;
@@ -25,7 +29,7 @@ export type DiagnoseContext = {
 export function diagnose(state: PoolState, context: DiagnoseContext): PodwayError {
   const { limits, now, position, waitingSince: since } = context;
   const object = context.instanceId;
-  const capacity = limits.enis * addressesPerEni(limits);
+  const capacity = capacityOf(context);
   const growing = (incoming: number) =>
     new PodwayError('POOL_GROWING', `the pool is growing: ${incoming} addresses are on their way`, {
       object: underWay(state) ?? object,
@@ -43,18 +47,19 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
       since,
     });
   }
-  const totals = countPool(state, 4, now);
+  const census = censusOf(state, now, givingOf(context.policy, limits));
+  const { totals } = census;
   const cooling = [...state.uses.values()].filter(
     (use) => use.kind === 'cooling' && (!use.clean || use.until > now),
   );
   const coolingError = () => coolingCause(cooling, position, totals.held, context);
   const unset = unsetError(state, now);
   if (unset) return unset;
-  const growth = growthOf(state, context);
+  const growth = growthOf(state, census, context);
   if (!growth.possible) {
     if (totals.incoming + state.creations.size > 0) return growing(totals.incoming);
     if (position < cooling.length) return coolingError();
-    const barred = barredError(state, context);
+    const barred = barredError(state, context) ?? (growth.bounded ? boundError(state, context) : null);
     if (barred) return barred;
     const unusable = linklessError(state, limits, since) ?? onLinksError(state, capacity, now, since);
     if (unusable) return unusable;
@@ -64,7 +69,7 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
       const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
       return new PodwayError('POOL_GROWING', message, { object, has: leaving, limit: capacity, since });
     }
-    return limitCause(state, context, totals, cooling.length);
+    return limitCause(state, census, context, cooling.length);
   }
   if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '', now);
   if (growth.blocked && position < cooling.length) return coolingError();
@@ -87,7 +92,7 @@ function linklessError(state: PoolState, limits: InstanceLimits, since: number):
   const eni = [...state.enis.values()].find((one) => one.linkless && one.phase !== 'leaving');
   if (!eni) return null;
   const message = `no link of the node has the MAC address ${eni.mac} of ${eni.id} (device ${eni.deviceIndex}): its ${eni.blocks.size} addresses cannot be used`;
-  const limit = addressesPerEni(limits);
+  const limit = slotsPerEni(limits);
   return new PodwayError('ENI_WITHOUT_LINK', message, { object: eni.id, has: eni.blocks.size, limit, since });
 }
 
@@ -117,44 +122,65 @@ const leavingSlots = (state: PoolState): number =>
     0,
   );
 
-const activePause = (state: PoolState, key: string, now: number): Pause | null => {
-  const pause = state.pauses.get(key);
-  return pause && pause.until > now ? pause : null;
-};
+/** Addresses that the type takes, of the kind that the policy wants. */
+const capacityOf = ({ limits, policy }: DiagnoseContext): number =>
+  limits.enis * slotsPerEni(limits) * (usesPrefixes(policy, limits) ? PREFIX_SIZE : 1);
 
-const hasEniSlot = (state: PoolState, limits: InstanceLimits): boolean =>
-  addressesPerEni(limits) > 0 && freeDeviceIndexes(state, limits).length > 0;
+const hasEniSlot = (state: PoolState, { limits, policy }: DiagnoseContext): boolean =>
+  slotsPerEni(limits) > 0 && freeDeviceIndexes(state, limits, policy).length > 0;
 
 /** The error of a node whose type has room for an ENI that its policy does not let it make. */
-function barredError(
-  state: PoolState,
-  { limits, policy, waitingSince: since }: DiagnoseContext,
-): PodwayError | null {
-  if (!policy.noNewEni || !hasEniSlot(state, limits)) return null;
+function barredError(state: PoolState, context: DiagnoseContext): PodwayError | null {
+  const { limits, policy, waitingSince: since } = context;
+  if (!policy.noNewEni || !hasEniSlot(state, context)) return null;
   const { cause, message, object } = policy.noNewEni;
   const enis = { has: state.enis.size, limit: limits.enis };
   return new PodwayError(cause, message, { ...enis, since, ...(object === undefined ? {} : { object }) });
 }
 
+/** The error of a node that has as many addresses as its policy lets it take. */
+function boundError(
+  state: PoolState,
+  { instanceId, policy, waitingSince: since }: DiagnoseContext,
+): PodwayError {
+  const { taken } = new Allowance(state, policy);
+  const { maxAddresses, maxSubnetPercent } = policy;
+  const bounds = [
+    ...(maxAddresses === null ? [] : [`${maxAddresses} addresses`]),
+    ...(maxSubnetPercent === null ? [] : [`${maxSubnetPercent} percent of a subnet`]),
+  ].join(' and ');
+  const message = `the policy lets this node take ${bounds}, its ENIs' own included, and it has ${taken}`;
+  return new PodwayError('ADDRESS_LIMIT', message, {
+    object: instanceId,
+    has: taken,
+    limit: maxAddresses ?? taken,
+    since,
+  });
+}
+
+type Way = { pause: Pause | null; object: string };
+
 /** Whether EC2 could still give an address to this node, and what stands in every way to it. */
-function growthOf(state: PoolState, { limits, policy, now }: DiagnoseContext) {
-  const ways: { pause: Pause | null; object: string }[] = [];
-  for (const { eni } of growableEnis(state, limits, now)) {
-    const pause = activePause(state, `subnet:${eni.subnetId}`, now);
-    if (pause) ways.push({ pause, object: eni.subnetId });
-    else ways.push({ pause: activePause(state, `eni:${eni.id}`, now), object: eni.id });
-  }
-  if (!policy.noNewEni && hasEniSlot(state, limits)) {
-    const subnets = [...state.enis.values()].filter((eni) => eni.primary).map((eni) => eni.subnetId);
-    const full = subnets
-      .map((id) => ({ pause: activePause(state, `subnet:${id}`, now), object: id }))
-      .find((one) => one.pause);
-    ways.push(full ?? { pause: activePause(state, 'create', now), object: limits.instanceType });
-  }
-  const blocked = ways.every((way) => way.pause !== null)
-    ? (ways[0] as { pause: Pause; object: string } | undefined)
-    : undefined;
-  return { possible: ways.length > 0, blocked };
+function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
+  const { limits, policy, now } = context;
+  const allowance = new Allowance(state, policy);
+  const ways: Way[] = [];
+  let bounded = false;
+  const add = (subnetId: string, addresses: number, other: string, object: string) => {
+    if (allowance.left(subnetId) < addresses) {
+      bounded = true;
+      return;
+    }
+    const full = activePause(state, `subnet:${subnetId}`, now);
+    ways.push(full ? { pause: full, object: subnetId } : { pause: activePause(state, other, now), object });
+  };
+  for (const { one } of growableEnis(census.enis, limits))
+    add(one.eni.subnetId, 1, `eni:${one.eni.id}`, one.eni.id);
+  if (!policy.noNewEni && hasEniSlot(state, context))
+    for (const id of subnetsForNew(state, policy)) add(id, 2, 'create', limits.instanceType);
+  const isBlocked = ways.length > 0 && ways.every((way) => way.pause !== null);
+  const blocked = isBlocked ? (ways[0] as { pause: Pause; object: string }) : undefined;
+  return { possible: ways.length > 0, blocked, bounded };
 }
 
 function pausedError(pause: Pause, prefix: string, now: number, object = pause.object): PodwayError {
@@ -173,35 +199,35 @@ const nextTry = (pause: Pause, now: number): number => (pause.probeAt > now ? pa
 /** Addresses of every subnet that EC2 gives nobody: the first four and the last. */
 const RESERVED = 5;
 
-/** The error of a pause that stands in every way; for a subnet with its size. */
+/** The error of a pause that stands in every way; for a subnet with its size and what it has. */
 function blockedError(
   state: PoolState,
   { pause, object }: { pause: Pause; object: string },
   now: number,
 ): PodwayError {
-  const inSubnet = [...state.enis.values()].find((eni) => eni.subnetId === object);
-  if (!inSubnet || (pause.cause !== 'SUBNET_EXHAUSTED' && pause.cause !== 'SUBNET_FRAGMENTED'))
+  const facts = state.subnets.get(object);
+  const cidr = facts?.cidr ?? [...state.enis.values()].find((eni) => eni.subnetId === object)?.subnetCidr;
+  if (!cidr || (pause.cause !== 'SUBNET_EXHAUSTED' && pause.cause !== 'SUBNET_FRAGMENTED'))
     return pausedError(pause, '', now, object);
-  const usable = cidrSize(inSubnet.subnetCidr) - RESERVED;
-  const what =
-    pause.cause === 'SUBNET_EXHAUSTED'
-      ? `${object} (${formatCidr(inSubnet.subnetCidr)}, ${usable} addresses) has 0 free`
-      : `${object} (${formatCidr(inSubnet.subnetCidr)}, ${usable} addresses) has no whole /28 free`;
+  const usable = cidrSize(cidr) - RESERVED;
+  const isExhausted = pause.cause === 'SUBNET_EXHAUSTED';
+  // EC2 counts a failed call's own moment: what it said before that is not of this failure.
+  const free = facts && facts.at >= pause.since ? facts.free : isExhausted ? 0 : undefined;
+  const has = isExhausted
+    ? `has ${free} free`
+    : `has no whole /28 free${free === undefined ? '' : ` (${free} addresses are)`}`;
+  const what = `${object} (${formatCidr(cidr)}, ${usable} addresses) ${has}`;
   return new PodwayError(pause.cause, `${what}: ${pause.message}`, {
     object,
-    has: usable,
+    has: usable - (free ?? 0),
     limit: usable,
     since: pause.since,
     nextAt: nextTry(pause, now),
   });
 }
 
-function coolingCause(
-  cooling: Use[],
-  position: number,
-  held: number,
-  { instanceId, limits, now }: DiagnoseContext,
-): PodwayError {
+function coolingCause(cooling: Use[], position: number, held: number, context: DiagnoseContext): PodwayError {
+  const { instanceId, limits, now } = context;
   const times = cooling.map((use) => (use.kind === 'cooling' ? use.until : now)).sort((a, b) => a - b);
   const nextAt = Math.max(now, times[position] ?? now);
   const message =
@@ -210,7 +236,7 @@ function coolingCause(
   return new PodwayError('COOLDOWN', message, {
     object: instanceId,
     has: held + cooling.length,
-    limit: limits.enis * addressesPerEni(limits),
+    limit: capacityOf(context),
     since: Math.min(...cooling.map((use) => (use.kind === 'cooling' ? use.since : now))),
     nextAt,
   });
@@ -219,14 +245,18 @@ function coolingCause(
 /** Every address has a holder, or cools for a pod that waits longer than this one. */
 function limitCause(
   state: PoolState,
-  { instanceId, limits }: DiagnoseContext,
-  { held, quarantined }: { held: number; quarantined: number },
+  census: Census,
+  context: DiagnoseContext,
   cooling: number,
 ): PodwayError {
-  const capacity = limits.enis * addressesPerEni(limits);
-  const perEni = [...state.enis.values()].map((eni) => {
-    const uses = [...eni.blocks.values()].filter((block) => state.uses.get(block.cidr.ip)?.kind === 'held');
-    return `${eni.id} ${uses.length} of ${addressesPerEni(limits)}`;
+  const { instanceId, limits, policy } = context;
+  const { held, quarantined }: Totals = census.totals;
+  const slots = slotsPerEni(limits);
+  const unit = usesPrefixes(policy, limits) ? PREFIX_SIZE : 1;
+  const capacity = capacityNow(census, context);
+  const perEni = census.enis.map(({ eni, held, blocks }) => {
+    const size = blocks.reduce((sum, one) => sum + one.size, 0) + Math.max(0, slots - blocks.length) * unit;
+    return `${eni.id} ${held} of ${size}`;
   });
   // The last pod that came made the node full.
   const since = Math.max(
@@ -255,7 +285,7 @@ function limitCause(
     quarantined > 0 ? `, ${quarantined} ${quarantined === 1 ? 'is' : 'are'} quarantined` : '',
   ].join('');
   const message =
-    `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${addressesPerEni(limits)}) and ` +
+    `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${slots}${unit > 1 ? ' slots' : ''}) and ` +
     `${held} are held${others}: ${perEni.join(', ')}; by ${holders(state)}`;
   return new PodwayError('ADDRESS_LIMIT', message, {
     object: instanceId,
@@ -263,6 +293,15 @@ function limitCause(
     limit: capacity,
     since,
   });
+}
+
+/** Addresses that the node's slots take as they are filled now: single addresses take one of a prefix's. */
+function capacityNow(census: Census, context: DiagnoseContext): number {
+  const { limits, policy } = context;
+  if (!usesPrefixes(policy, limits)) return capacityOf(context);
+  const blocks = census.enis.flatMap((one) => one.blocks);
+  const free = Math.max(0, limits.enis * slotsPerEni(limits) - blocks.length);
+  return blocks.reduce((sum, one) => sum + one.size, 0) + free * PREFIX_SIZE;
 }
 
 function holders(state: PoolState): string {

@@ -3,11 +3,13 @@
 import { type ExplainedCause, explainCause, type PodwayError } from '../base/errors.ts';
 import { formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
+import { freeGoal, slotsPerEni } from './aim.ts';
+import { countPool, givingOf } from './census.ts';
 import { nextWake } from './due.ts';
-import { type Action, addressesPerEni, freeGoal, plan } from './plan.ts';
+import { type Action, plan } from './plan.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
 import type { CloudStatus } from './reconcile.ts';
-import { countPool, type Owner, ownerName, type PoolState } from './state.ts';
+import { type Owner, ownerName, type PoolState } from './state.ts';
 
 export type Explanation = {
   /** A node's name, or `namespace/pod`. */
@@ -82,10 +84,10 @@ export type ExplainContext = {
 /** `pod`: explains this pod (namespace/name) instead of the node. */
 export function explainPool(context: ExplainContext, pod?: string): Explanation {
   const { state, now, limits, policy, demand, cooldownMs } = context;
-  const totals = countPool(state, 4, now);
+  const totals = countPool(state, now, givingOf(policy, limits));
   const goal = freeGoal(totals.held, demand, policy);
   const actions = context.cloud.reachable === null ? [] : plan(state, demand, limits, policy, now);
-  const due = Math.min(nextWake(state, demand, policy, now), context.otherwiseDue);
+  const due = Math.min(nextWake(state, demand, limits, policy, now), context.otherwiseDue);
   const base: Explanation = {
     subject: context.nodeName,
     node: context.nodeName,
@@ -104,7 +106,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
       limits: {
         enis: limits.enis,
         ipv4PerEni: limits.ipv4PerEni,
-        addresses: limits.enis * addressesPerEni(limits),
+        addresses: limits.enis * slotsPerEni(limits),
         pods: policy.podLimit,
       },
       subnets: subnetInputs(state, policy, now),
@@ -205,21 +207,23 @@ function decisionOf(
   return `cannot grow now: ${why}, ${has}${cause ? `: ${cause.code}` : ''}`;
 }
 
-const GROWS: ReadonlySet<Action['kind']> = new Set(['assign', 'create', 'resume']);
+const GROWS: ReadonlySet<Action['kind']> = new Set(['assign', 'assign-prefixes', 'create', 'resume']);
 const SHRINKS: ReadonlySet<Action['kind']> = new Set(['unassign', 'remove']);
 
 function inWords(action: Action): string {
   switch (action.kind) {
     case 'assign':
       return `assign ${action.count} addresses to ${action.eniId}`;
+    case 'assign-prefixes':
+      return `assign ${action.count} prefixes (/28) to ${action.eniId}`;
     case 'create':
-      return `create an ENI with ${action.count} addresses in ${action.subnetId}, for device ${action.deviceIndex}`;
+      return `create an ENI with ${action.prefixes ? `${action.prefixes} prefixes (/28)` : `${action.count} addresses`} in ${action.subnetId}, for device ${action.deviceIndex}`;
     case 'resume':
       return `finish the ENI ${action.creation.eniId ?? 'that was begun'} for device ${action.creation.deviceIndex}`;
     case 'setup':
       return `set up ${action.eniId} on the node`;
     case 'reassign':
-      return `ask EC2 for ${action.ips.map((ip) => formatIp(ip)).join(', ')} of ${action.eniId}, which pods hold`;
+      return `ask EC2 for ${[...action.ips.map(formatIp), ...action.prefixes.map(formatCidr)].join(', ')} of ${action.eniId}, which pods hold`;
     case 'reattach':
       return `attach ${action.eniId} again, whose addresses pods hold`;
     case 'unassign':

@@ -1,16 +1,27 @@
 // Decides what a failed call to EC2 pauses: the whole cloud, one subnet, or the ENI itself. Logs once per streak of
 // failures. A failure that may mean that EC2 differs from the pool asks for a describe.
 import { CloudError } from '../cloud/port.ts';
+import { prefixKey } from './census.ts';
 import { type Core, pause } from './core.ts';
 
-export function failed(core: Core, thrown: unknown, keys: string[], subnetId: string | null, fields: object) {
+/** `prefixes`: the call asked for /28s, so a subnet without one is paused for those alone. */
+export function failed(
+  core: Core,
+  thrown: unknown,
+  keys: string[],
+  subnetId: string | null,
+  fields: object,
+  prefixes = false,
+) {
   if (core.signal.aborted) return pauseNothing(thrown);
   const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
   // Our own rate budget pauses only this request, not more urgent calls.
   const ownBudget = thrown instanceof CloudError && thrown.ec2Code === 'Budget';
   const cloudWide = !ownBudget && (code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED');
   const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;
-  const paused = cloudWide ? ['cloud'] : fullSubnet ? [`subnet:${subnetId}`] : keys;
+  const subnetKey =
+    prefixes && code === 'SUBNET_FRAGMENTED' ? prefixKey(subnetId ?? '') : `subnet:${subnetId}`;
+  const paused = cloudWide ? ['cloud'] : fullSubnet ? [subnetKey] : keys;
   const errors = paused.map((key) => pause(core, key, thrown));
   const first = core.state.pauses.get(paused[0]!)?.failures === 1;
   if (first)

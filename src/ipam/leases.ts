@@ -4,17 +4,18 @@
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
+import { givingNow, nextFree } from './census.ts';
 import { type Core, commit } from './core.ts';
 import { coolingRecords, holdRecord, type PoolRecord } from './records.ts';
 import type { PoolSettings } from './settings.ts';
 import {
   type AttachmentId,
+  blockHolding,
   eniRef,
   type GivenLease,
   hold,
   type Lease,
   markClean,
-  nextFree,
   type Owner,
   type OwnerKey,
   ownerKey,
@@ -43,7 +44,7 @@ export class Leases {
   /** Gives the next free address to the owner; null when none is free. */
   give(owner: Owner): GivenLease | null {
     const now = this.#core.clock.now();
-    const found = nextFree(this.#core.state, 4, now);
+    const found = nextFree(this.#core.state, now, givingNow(this.#core));
     if (!found) return null;
     const lease: GivenLease = { owner, ips: [found.ip], eni: eniRef(found.eni), at: now };
     commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
@@ -80,7 +81,7 @@ export class Leases {
     this.#core.leases.delete(key);
     const eni = lease.eni && this.#core.state.enis.get(lease.eni.id);
     // EC2 took the address away while it was held: the next describe removes it from the pool.
-    if (eni && (eni.missingSince !== null || lease.ips.some((ip) => eni.blocks.get(ip)?.missingSince)))
+    if (eni && (eni.missingSince !== null || lease.ips.some((ip) => blockHolding(eni, ip)?.missingSince)))
       this.#core.reconcileSoon();
     if (lease.owner.link !== undefined) this.#nameless--;
     return lease;

@@ -1,11 +1,11 @@
 // What a node's pool holds at rest with the AWS VPC CNI and a given environment, and with Podway's defaults, pod by pod.
 // Both sides have had time to rest: no pod has just ended. Pure.
 import type { InstanceLimits } from '../cloud/limits.ts';
+import { freeGoal } from './aim.ts';
 import type { IncumbentTargets } from './incumbent.ts';
 import { type Environment, readEnvironment } from './incumbent-env.ts';
 import { type ModelNode, restingPools } from './incumbent-model.ts';
 import { maxPods, podAddresses } from './max-pods.ts';
-import { freeGoal } from './plan.ts';
 import { defaultPolicy } from './policy.ts';
 
 export type PoolAtRest = {

@@ -2,7 +2,7 @@
 // addresses are ours unless the node uses them or they have an Elastic IP. Later addresses are ours if a call of ours
 // may have assigned them, else foreign. An ENI or address is removed only when two describes, at least 30 s apart and
 // begun after our last change of that ENI settled, lack it. A held address that is missing stays held and is reported.
-import { type Cidr, cidrContains, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../base/ip.ts';
 import type { EniDescription, EniId } from '../cloud/port.ts';
 import { coolUnheld, findTheirEnis } from './adopt.ts';
 import {
@@ -132,8 +132,11 @@ const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean
   !state.busy.has(eni.id) && context.beganAt > eni.settledAt;
 
 /** Keeps held addresses known, so that EC2 can be asked to assign them again. */
-const holdsIn = (state: PoolState, cidr: Cidr): boolean =>
-  [...state.uses].some(([ip, use]) => use.kind === 'held' && cidrContains(cidr, ip));
+export function holdsIn(state: PoolState, cidr: Cidr): boolean {
+  if (cidrSize(cidr) === 1) return state.uses.get(cidr.ip)?.kind === 'held';
+  for (const [ip, use] of state.uses) if (use.kind === 'held' && cidrContains(cidr, ip)) return true;
+  return false;
+}
 
 const heldOn = (state: PoolState, eni: Eni): boolean =>
   [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni?.id === eni.id);
@@ -159,7 +162,8 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
     missingSince: null,
     blocks: new Map(
       blocksOf(eni).map(({ cidr, pinned }) => {
-        const foreign = context.isForeign({ ip: cidr.ip, public: pinned });
+        // Nobody but the pool uses prefixes of its ENIs.
+        const foreign = cidrSize(cidr) === 1 && context.isForeign({ ip: cidr.ip, public: pinned });
         return [cidr.ip, newBlock(cidr, context.now, { pinned, foreign })];
       }),
     ),
@@ -190,20 +194,20 @@ function foldEni(
   let awaited = known.unsettled?.count ?? 0;
   const isSettled = known.unsettled !== null && context.beganAt - known.unsettled.since >= RETURN_LAG;
   /** Whether an address that the pool does not know on this ENI is foreign. */
-  const isForeign = (ip: Ip, isPublic: boolean): boolean => {
-    if (state.uses.get(ip)?.kind === 'held') return false;
+  const isForeign = (cidr: Cidr, isPublic: boolean): boolean => {
+    if (holdsIn(state, cidr)) return false;
     // The lost journal may have named the address: judge it as on an ENI that is seen for the first time.
-    if (state.unsure) return context.isForeign({ ip, public: isPublic });
+    if (state.unsure) return cidrSize(cidr) === 1 && context.isForeign({ ip: cidr.ip, public: isPublic });
     return awaited-- <= 0;
   };
   const note = (kind: Observation['kind'], cidr: Cidr) => {
-    observations.push({ kind, eniId: known.id, ip: cidr.ip, held: state.uses.get(cidr.ip)?.kind === 'held' });
+    observations.push({ kind, eniId: known.id, ip: cidr.ip, held: holdsIn(state, cidr) });
   };
   const listed = new Set<string>();
   for (const { cidr, pinned } of blocksOf(eni)) {
     listed.add(formatCidr(cidr));
     const block = known.blocks.get(cidr.ip);
-    if (block) {
+    if (block?.cidr.length === cidr.length) {
       if (block.pinned !== pinned || block.missingSince !== null) same = false;
       blocks.set(cidr.ip, same ? block : { ...block, pinned, missingSince: null });
       continue;
@@ -211,13 +215,15 @@ function foldEni(
     const returned = known.returned.get(cidr.ip);
     if (returned !== undefined && context.beganAt - returned < RETURN_LAG) continue;
     same = false;
-    const foreign = isForeign(cidr.ip, pinned);
+    const foreign = isForeign(cidr, pinned);
     blocks.set(cidr.ip, newBlock(cidr, context.now, { pinned, foreign }));
     note(foreign ? 'address-foreign' : 'address-found', cidr);
   }
   for (const block of known.blocks.values()) {
     if (listed.has(formatCidr(block.cidr))) continue;
     same = false;
+    // A block of another size has come in its place.
+    if (blocks.has(block.cidr.ip)) continue;
     if (block.missingSince === null) {
       blocks.set(block.cidr.ip, { ...block, missingSince: context.beganAt });
       note('address-missing', block.cidr);

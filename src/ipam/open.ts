@@ -5,9 +5,11 @@ import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
 import { withBudget } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
 import { type Adoption, adopt, type KernelView } from './adopt.ts';
 import { type Core, commit, holdCloud, releaseCloud, silentLog, writeDown } from './core.ts';
+import type { PoolPolicy } from './policy.ts';
 import { type Away, Reach } from './reach.ts';
 import { liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
 import type { AddressNews } from './restore.ts';
@@ -19,6 +21,7 @@ export type OpenOptions = {
   journal: PoolJournal;
   identity: NodeIdentity;
   settings: PoolSettings;
+  limits: InstanceLimits;
   /** The pods' links in the node's kernel; absent: none. */
   kernel?: KernelView;
   /** Name of the link that an owner's attachment has. */
@@ -49,6 +52,7 @@ export function openCore(
   options: OpenOptions,
   clock: Clock,
   signal: AbortSignal,
+  policy: PoolPolicy,
   { hurried, ...hooks }: Hooks,
 ): { core: Core; adoption: Adoption | null } {
   const { journal, identity, settings } = options;
@@ -85,7 +89,8 @@ export function openCore(
     boundary: options.onBoundary ?? (() => {}),
     listeners: [],
     onNews: options.onNews ?? (() => {}),
-    subnetCidrs: new Map(),
+    limits: options.limits,
+    policy,
     addressesOnLinks: settings.addressesOnLinks ?? (() => new Set()),
     identity,
     state: shortenCooling(start.state, now, cooldownMs),

@@ -2,11 +2,12 @@
 // creation names is deleted after a grace: it was made before a crash that took its record. Invariant: what another
 // cluster, another instance or a person has is never touched, nor an ENI that was seen once only.
 import type { EniDescription, EniId } from '../cloud/port.ts';
-import { learnSubnets, leavingEni } from './actions.ts';
 import { type Core, commit } from './core.ts';
+import { leavingEni } from './create.ts';
 import { REMOVAL_GAP } from './observe.ts';
 import { eniRecord } from './records.ts';
 import { hasForeign, leaseOn, withEni } from './state.ts';
+import { learnSubnets } from './subnet-facts.ts';
 import { ageByTag, isLoose, TAG_CLUSTER, TAG_INSTANCE, type Whose } from './tags.ts';
 
 /**

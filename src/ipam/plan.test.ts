@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { cidrSize, hostCidr, type Ip, parseCidr, parseIpv4 } from '../base/ip.ts';
+import { addToIp, cidrSize, hostCidr, type Ip, parseCidr, parseIpv4 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
-import { type Action, addressesPerEni, plan } from './plan.ts';
+import { slotsPerEni } from './aim.ts';
+import { type Action, plan } from './plan.ts';
 import { defaultPolicy, type PoolPolicy } from './policy.ts';
 import {
   type Block,
   type Eni,
   emptyPool,
+  isFree,
   isHolding,
-  isIdle,
   type Lease,
   newBlock,
   type Pause,
@@ -260,6 +261,12 @@ const stateArbitrary: fc.Arbitrary<PoolState> = fc
     };
   });
 
+/** Nobody has an address of the block, and none cools. */
+const isIdle = (state: PoolState, { cidr }: Block): boolean =>
+  Array.from({ length: cidrSize(cidr) }, (_, i) => addToIp(cidr.ip, i)).every((ip) =>
+    isFree(state.uses.get(ip), NOW),
+  );
+
 function freeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value);
@@ -293,22 +300,22 @@ test('total and pure; within the limits; one action per ENI; nothing held is eve
         if (action.kind === 'create') {
           slots++;
           assert.ok(slots <= enis, 'over the limit of ENIs');
-          assert.ok(action.count <= addressesPerEni(limits));
+          assert.ok(action.count <= slotsPerEni(limits));
           continue;
         }
         const one = state.enis.get(action.eniId)!;
         assert.ok(!state.busy.has(one.id), 'a call is out for it already');
-        if (action.kind === 'assign') assert.ok(one.blocks.size + action.count <= addressesPerEni(limits));
+        if (action.kind === 'assign') assert.ok(one.blocks.size + action.count <= slotsPerEni(limits));
         if (action.kind === 'unassign') {
           for (const cidr of action.blocks) {
-            assert.ok(isIdle(state, one.blocks.get(cidr.ip)!, NOW));
+            assert.ok(isIdle(state, one.blocks.get(cidr.ip)!));
             assert.equal(cidrSize(cidr), 1);
           }
         }
         if (action.kind === 'remove') assert.ok(!isHolding(state, one), 'an ENI in use');
         if (action.kind === 'remove' && one.phase !== 'leaving') {
           assert.ok(!one.primary);
-          for (const block of one.blocks.values()) assert.ok(isIdle(state, block, NOW));
+          for (const block of one.blocks.values()) assert.ok(isIdle(state, block));
         }
       }
     }),

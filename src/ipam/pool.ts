@@ -11,6 +11,7 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import type { Adoption } from './adopt.ts';
+import { countPool, givingNow, type Totals } from './census.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
 import { diagnose } from './diagnose.ts';
@@ -21,21 +22,19 @@ import { JournalKeeper } from './journal-keeper.ts';
 import { Leases } from './leases.ts';
 import { type OpenOptions, openCore } from './open.ts';
 import { type Action, plan } from './plan.ts';
-import { defaultPolicy, type PoolPolicy } from './policy.ts';
+import type { PoolPolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
-import type { PoolSettings } from './settings.ts';
+import { type PoolSettings, policyOf } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
   type AttachmentId,
   blockOf,
-  countPool,
   type GivenLease,
   type Lease,
   type Owner,
   ownerKey,
   type PoolState,
   shortenCooling,
-  type Totals,
   toldEni,
   withEni,
 } from './state.ts';
@@ -63,9 +62,7 @@ const WOKEN = new Error('the pool has changed');
 
 export class AddressPool {
   readonly #core: Core;
-  readonly #limits: InstanceLimits;
   readonly #settings: PoolSettings;
-  #policy: PoolPolicy;
   readonly #nodeName: string;
   readonly #leases: Leases;
   readonly #line: WaitingLine;
@@ -85,18 +82,10 @@ export class AddressPool {
 
   constructor(options: PoolOptions) {
     const clock = options.clock ?? systemClock;
-    this.#limits = options.limits;
     this.#settings = options.settings;
     this.#nodeName = options.nodeName;
-    this.#policy = {
-      ...defaultPolicy,
-      addressing: options.settings.addressing ?? defaultPolicy.addressing,
-      targets: { kind: 'warm', free: options.settings.warm },
-      idleReleaseMs: options.settings.idleReleaseMs,
-      podLimit: options.settings.podLimit ?? options.limits.pods,
-      subnetIds: options.settings.subnetIds ?? [],
-    };
-    const { core, adoption } = openCore(options, clock, this.#stop.signal, {
+    const policy = policyOf(options.settings, options.limits);
+    const { core, adoption } = openCore(options, clock, this.#stop.signal, policy, {
       hurried: () => this.#line.size > 0,
       reconcileSoon: (orphans) => this.#reconciler.soon(orphans),
       reconcileAfterChange: () => this.#reconciler.afterChange(),
@@ -143,7 +132,7 @@ export class AddressPool {
   }
 
   get policy(): PoolPolicy {
-    return this.#policy;
+    return this.#core.policy;
   }
 
   /** Milliseconds before a released address is given again. */
@@ -153,7 +142,7 @@ export class AddressPool {
 
   /** Aims at this from now on. No address cools longer than `cooldownMs` says now. Nothing that is held changes. */
   setPolicy(policy: PoolPolicy, cooldownMs = this.cooldownMs): void {
-    this.#policy = policy;
+    this.#core.policy = policy;
     this.#leases.cooldownMs = cooldownMs;
     const { state, clock } = this.#core;
     commit(this.#core, shortenCooling(state, clock.now(), cooldownMs));
@@ -285,7 +274,7 @@ export class AddressPool {
   }
 
   counts(): Totals & { waiting: number } {
-    return { ...countPool(this.#core.state, 4, this.#core.clock.now()), waiting: this.#line.size };
+    return { ...this.#count(this.#core.clock.now()), waiting: this.#line.size };
   }
 
   /** The error that the next pod would get; null while an address is free. */
@@ -299,10 +288,10 @@ export class AddressPool {
       state: this.#core.state,
       now: this.#core.clock.now(),
       nodeName: this.#nodeName,
-      limits: this.#limits,
+      limits: this.#core.limits,
       cooldownMs: this.cooldownMs,
       ifnameOf: this.#settings.ifnameOf,
-      policy: this.#policy,
+      policy: this.#core.policy,
       waiting: this.#waiting(),
       trouble: this.trouble(),
       cloud: this.#reconciler.status(),
@@ -315,8 +304,8 @@ export class AddressPool {
     const { state, clock, callsLeft } = this.#core;
     return explainPool(
       {
-        ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#limits },
-        ...{ policy: this.#policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
+        ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#core.limits },
+        ...{ policy: this.#core.policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
         demand: { waiting: this.#line.size },
         cloud: this.#reconciler.status(),
         otherwiseDue: Math.min(this.#reconciler.dueAt(), this.#line.nextDeadline()),
@@ -344,6 +333,8 @@ export class AddressPool {
     this.#wake();
   }
 
+  #count = (now: number): Totals => countPool(this.#core.state, now, givingNow(this.#core));
+
   #refuseSecond(owner: Owner): void {
     this.#leases.refuseHolder(owner);
     if (!this.#line.has(ownerKey(owner))) return;
@@ -356,8 +347,8 @@ export class AddressPool {
     if (this.#core.unwritable) return this.#core.unwritable;
     return diagnose(this.#core.state, {
       instanceId: this.identity.instanceId,
-      limits: this.#limits,
-      policy: this.#policy,
+      limits: this.#core.limits,
+      policy: this.#core.policy,
       now: this.#core.clock.now(),
       position,
       known: this.#core.state.enis.size > 0,
@@ -403,7 +394,7 @@ export class AddressPool {
       this.#reconciler.dueAt(),
       this.#hint.dueAt(),
       this.#cleaner.dueAt(now),
-      nextWake(this.#core.state, { waiting: this.#line.size }, this.#policy, now),
+      nextWake(this.#core.state, { waiting: this.#line.size }, this.#core.limits, this.#core.policy, now),
     );
   }
 
@@ -451,14 +442,13 @@ export class AddressPool {
 
   #dueActions(now: number): Action[] {
     const demand = { waiting: this.#line.size };
-    const planned = plan(this.#core.state, demand, this.#limits, this.#policy, now);
+    const planned = plan(this.#core.state, demand, this.#core.limits, this.#core.policy, now);
     // A kill may have lost the record of assigned addresses, so nothing but setup runs before the first describe.
     const hasLooked = this.#reconciler.status().reachable !== null;
     const allowed = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
     const actions = this.unsure ? [] : allowed;
-    const grows = (action: Action) => action.kind === 'assign' || action.kind === 'create';
-    const hurried =
-      demand.waiting > 0 || !actions.some(grows) || countPool(this.#core.state, 4, now).free === 0;
+    const grows = ({ kind }: Action) => kind === 'assign' || kind === 'assign-prefixes' || kind === 'create';
+    const hurried = demand.waiting > 0 || !actions.some(grows) || this.#count(now).free === 0;
     if (hurried) {
       this.#gatherSince = null;
       return actions;

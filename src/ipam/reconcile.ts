@@ -3,14 +3,14 @@
 // A failure pauses the cloud and is tried again; it never changes the pool.
 import { JournalError } from '../base/journal.ts';
 import type { EniDescription } from '../cloud/port.ts';
-import { describeContext, learnSubnets } from './actions.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
-import { describeObservation, foldDescribe, isOurs, REMOVAL_GAP } from './observe.ts';
+import { describeObservation, foldDescribe, holdsIn, isOurs, REMOVAL_GAP } from './observe.ts';
 import { Orphans, whoseOf } from './orphans.ts';
 import type { Away } from './reach.ts';
 import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from './records.ts';
 import { noteHeld } from './restore.ts';
 import { isHolding, ownerKey, type PoolState } from './state.ts';
+import { describeContext, learnSubnets } from './subnet-facts.ts';
 
 /** One in this many describes at rest lists all ENIs with our tag, to find unattached ones. */
 const ORPHAN_EVERY = 4;
@@ -39,9 +39,7 @@ const lacksSomething = (state: PoolState): boolean =>
   [...state.enis.values()].some(
     (eni) =>
       (eni.missingSince !== null && !isHolding(state, eni)) ||
-      [...eni.blocks.values()].some(
-        (block) => block.missingSince !== null && state.uses.get(block.cidr.ip)?.kind !== 'held',
-      ),
+      [...eni.blocks.values()].some((block) => block.missingSince !== null && !holdsIn(state, block.cidr)),
   );
 
 export class Reconciler {

@@ -1,13 +1,23 @@
 // Restores what running pods lost in EC2: an unassigned address, a detached ENI. EC2 refuses to move an address that
 // another interface holds, so nothing is taken from others. An address that another interface has is reported and not
 // used; no hold ends. A failure is paused and tried again, as with other actions.
-import { formatIp, hostCidr, type Ip, type Ipv4 } from '../base/ip.ts';
+import {
+  type Cidr,
+  cidrContains,
+  cidrSize,
+  formatCidr,
+  formatIp,
+  hostCidr,
+  type Ip,
+  type Ipv4,
+} from '../base/ip.ts';
 import { CloudError, type EniId, isNotFound } from '../cloud/port.ts';
 import { describeOne, onceKnown, poll } from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, unpause } from './core.ts';
 import { failed } from './failure.ts';
 import { eniRecord } from './records.ts';
 import {
+  blockHolding,
   type Eni,
   type Lease,
   newBlock,
@@ -27,8 +37,56 @@ export type AddressNews = {
   text: string;
 };
 
-/** Assigns held addresses to their ENI again. */
-export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<void> {
+/** Assigns held addresses, and prefixes with held addresses, to their ENI again. */
+export async function reassign(
+  core: Core,
+  eniId: EniId,
+  ips: readonly Ip[],
+  prefixes: readonly Cidr[],
+): Promise<void> {
+  for (const prefix of prefixes) if (!(await reassignPrefix(core, eniId, prefix))) return;
+  if (ips.length > 0) await reassignIps(core, eniId, ips);
+}
+
+/** A prefix that EC2 refuses is forgotten: its held addresses are asked for singly next. False after another failure. */
+async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<boolean> {
+  const fields = { eni: eniId, prefix: formatCidr(prefix) };
+  let isBack = true;
+  try {
+    await core.cloud.assignThesePrefixes(eniId, [prefix], core.signal);
+  } catch (error) {
+    if (!isRefusal(error)) {
+      failed(core, error, [`eni:${eniId}`], null, fields);
+      return false;
+    }
+    // A describe may have lagged.
+    const seen = await describeOne(core, eniId).catch(() => null);
+    isBack = seen?.ipv4Prefixes.some((one) => one.ip === prefix.ip) ?? false;
+  }
+  const eni = core.state.enis.get(eniId);
+  const block = eni?.blocks.get(prefix.ip);
+  if (!eni || !block) return true;
+  unpause(core, 'cloud', `eni:${eniId}`);
+  const blocks = isBack
+    ? withEntry(eni.blocks, prefix.ip, { ...block, missingSince: null, pending: true })
+    : withoutEntry(eni.blocks, prefix.ip);
+  const next: Eni = { ...eni, blocks };
+  commit(core, withEni(core.state, next), eniRecord(next));
+  core.log.warn(
+    fields,
+    isBack
+      ? 'assigned a prefix again that pods hold addresses of and that EC2 had taken away'
+      : 'EC2 does not assign a prefix again; its held addresses are asked for singly',
+  );
+  if (isBack)
+    noteRestored(
+      core,
+      heldBy(core, eniId).filter((ip) => cidrContains(prefix, ip)),
+    );
+  return true;
+}
+
+async function reassignIps(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<void> {
   const fields = { eni: eniId, addresses: ips.map(formatIp) };
   let back: readonly Ip[] = ips;
   try {
@@ -55,7 +113,8 @@ export async function reassign(core: Core, eniId: EniId, ips: readonly Ip[]): Pr
   const now = core.clock.now();
   const blocks = new Map(eni.blocks);
   for (const ip of back) {
-    const block = blocks.get(ip) ?? newBlock(hostCidr(ip), now);
+    const known = blocks.get(ip);
+    const block = known && cidrSize(known.cidr) === 1 ? known : newBlock(hostCidr(ip), now);
     blocks.set(ip, { ...block, missingSince: null, pending: true });
   }
   const whole: Eni = { ...eni, blocks };
@@ -183,7 +242,7 @@ export function noteHeld(core: Core): void {
     const id = use.lease.eni?.id;
     const eni = id === undefined ? undefined : enis.get(id);
     if (taken.has(ip)) {
-      if (eni?.missingSince === null && eni.blocks.get(ip)?.missingSince === null) back.push(ip);
+      if (eni?.missingSince === null && blockHolding(eni, ip)?.missingSince === null) back.push(ip);
     } else if (id === undefined) {
       if (!unsure) why.set(ip, 'no ENI of this instance has it');
     } else if (!eni) why.set(ip, `${id} is not this instance's any more`);

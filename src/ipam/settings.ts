@@ -1,7 +1,9 @@
 // The settings of a node's pool, with their units. The agent sets defaults; those named here are for absent values.
 import type { Ip } from '../base/ip.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
 import type { AttachedEni } from './core.ts';
-import type { Addressing } from './policy.ts';
+import { maxPods } from './max-pods.ts';
+import { type Addressing, defaultPolicy, type PoolPolicy } from './policy.ts';
 
 export type PoolSettings = {
   /** Free addresses to keep. */
@@ -29,3 +31,16 @@ export type PoolSettings = {
   /** Name of an ENI's link on this node, for the snapshot. */
   ifnameOf?: (eni: AttachedEni) => string | undefined;
 };
+
+/** The policy that the settings say. */
+export function policyOf(settings: PoolSettings, limits: InstanceLimits): PoolPolicy {
+  const addressing = settings.addressing ?? defaultPolicy.addressing;
+  return {
+    ...defaultPolicy,
+    addressing,
+    targets: { kind: 'warm', free: settings.warm },
+    idleReleaseMs: settings.idleReleaseMs,
+    podLimit: settings.podLimit ?? maxPods(limits, { prefixes: addressing !== 'secondary' }),
+    subnetIds: settings.subnetIds ?? [],
+  };
+}

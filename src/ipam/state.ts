@@ -3,16 +3,7 @@
 // present or last state (held, cooling, quarantined). Invariant: an address has one use, so it has at most one holder;
 // only its release ends a held use, never the cloud. An address without a use, or one that has cooled and is clean, is
 // free.
-import {
-  addToIp,
-  type Cidr,
-  cidrContains,
-  cidrSize,
-  type Family,
-  familyOf,
-  formatIp,
-  type Ip,
-} from '../base/ip.ts';
+import { type Cidr, cidrContains, formatIp, type Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { EniId } from '../cloud/port.ts';
 
@@ -101,7 +92,10 @@ export type Creation = {
   readonly groupIds: readonly string[];
   readonly networkCard: number;
   readonly deviceIndex: number;
+  /** Single addresses. */
   readonly count: number;
+  /** /28s; absent: none. */
+  readonly prefixes?: number;
   readonly since: number;
   readonly eniId: EniId | null;
 };
@@ -121,6 +115,14 @@ export type Pause = {
   readonly until: number;
   /** While a pod waits, one try is made at this time in spite of the pause. */
   readonly probeAt: number;
+};
+
+/** What EC2 said of a subnet when it was last asked, at `at` (ms). How long it is left alone is in its pauses. */
+export type SubnetFacts = {
+  readonly cidr: Cidr;
+  readonly zone: string;
+  readonly free: number;
+  readonly at: number;
 };
 
 /** A held address that EC2 no longer routes here: another interface has it, or its ENI no longer exists. */
@@ -151,8 +153,9 @@ export type PoolState = {
   readonly busy: ReadonlyMap<string, number>;
   /** Addresses configured on a link of the node, with the link's name: not given out while they are there. */
   readonly onLinks: ReadonlyMap<Ip, string>;
-  /** Pauses by key: `cloud`, `create`, `subnet:ID`, `eni:ID`. */
+  /** Pauses by key: `cloud`, `create`, `subnet:ID` (it is full), `prefix:ID` (it has no whole /28), `eni:ID`. */
   readonly pauses: ReadonlyMap<string, Pause>;
+  readonly subnets: ReadonlyMap<string, SubnetFacts>;
   readonly unsure: Unsure | null;
 };
 
@@ -166,6 +169,7 @@ export const emptyPool: PoolState = {
   busy: new Map(),
   onLinks: new Map(),
   pauses: new Map(),
+  subnets: new Map(),
   unsure: null,
 };
 
@@ -182,10 +186,6 @@ export function withoutEntry<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<
 export const isFree = (use: Use | undefined, now: number): boolean =>
   use === undefined || (use.kind === 'cooling' && use.clean && use.until <= now);
 
-/** True when the address's own use allows giving it out. */
-const isGivable = (state: PoolState, ip: Ip, now: number): boolean =>
-  isFree(state.uses.get(ip), now) && !state.onLinks.has(ip);
-
 /** True when addresses of the block may be given out. */
 export const isUsable = (eni: Eni, block: Block): boolean =>
   eni.phase === 'ready' &&
@@ -197,64 +197,6 @@ export const isUsable = (eni: Eni, block: Block): boolean =>
   block.missingSince === null;
 
 export const hasForeign = (eni: Eni): boolean => [...eni.blocks.values()].some((block) => block.foreign);
-
-/** True when the block will be usable as soon as the node's network has been told of it. */
-const isComing = (eni: Eni, block: Block): boolean =>
-  isUsable({ ...eni, phase: eni.phase === 'attached' ? 'ready' : eni.phase }, { ...block, pending: false });
-
-/** Addresses that a block can still give: an address or prefix, each minus what is used. */
-export function freeInBlock(state: PoolState, block: Block, now: number): number {
-  if (cidrSize(block.cidr) === 1) return isGivable(state, block.cidr.ip, now) ? 1 : 0;
-  let used = 0;
-  for (const ip of state.onLinks.keys())
-    if (cidrContains(block.cidr, ip) && isFree(state.uses.get(ip), now)) used++;
-  for (const [ip, use] of state.uses) if (cidrContains(block.cidr, ip) && !isFree(use, now)) used++;
-  return cidrSize(block.cidr) - used;
-}
-
-/** True when nobody holds an address of the block and none is cooling or quarantined. */
-export const isIdle = (state: PoolState, block: Block, now: number): boolean =>
-  freeInBlock(state, block, now) === cidrSize(block.cidr);
-
-/** Since when (ms) the block has been idle: its arrival, or the end of its last address's cooldown. */
-export function idleSince(state: PoolState, block: Block): number {
-  let since = block.since;
-  const look = (use: Use | undefined) => {
-    if (use?.kind === 'cooling') since = Math.max(since, use.until);
-  };
-  if (cidrSize(block.cidr) === 1) look(state.uses.get(block.cidr.ip));
-  else for (const [ip, use] of state.uses) if (cidrContains(block.cidr, ip)) look(use);
-  return since;
-}
-
-export type Totals = {
-  held: number;
-  free: number;
-  cooling: number;
-  quarantined: number;
-  foreign: number;
-  incoming: number;
-};
-
-/** Counts one family. `free` may be given out now, `incoming` is expected from calls in flight. */
-export function countPool(state: PoolState, family: Family, now: number): Totals {
-  const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0, incoming: 0 };
-  for (const [ip, use] of state.uses) {
-    if (familyOf(ip) !== family || isFree(use, now)) continue;
-    totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
-  }
-  for (const ip of state.onLinks.keys()) if (isFree(state.uses.get(ip), now)) totals.quarantined++;
-  for (const eni of state.enis.values()) {
-    for (const block of eni.blocks.values()) {
-      if (familyOf(block.cidr.ip) !== family) continue;
-      if (block.foreign) totals.foreign += cidrSize(block.cidr);
-      else if (isUsable(eni, block)) totals.free += freeInBlock(state, block, now);
-      else if (isComing(eni, block)) totals.incoming += freeInBlock(state, block, now);
-    }
-  }
-  for (const count of state.busy.values()) totals.incoming += count;
-  return totals;
-}
 
 export const eniRef = (eni: Eni): EniRef => ({
   id: eni.id,
@@ -276,66 +218,12 @@ export function leaseOn(state: PoolState, eni: Eni): Lease | null {
 
 export const isHolding = (state: PoolState, eni: Eni): boolean => leaseOn(state, eni) !== null;
 
-/** The ENI's held addresses that EC2 does not list on it, except those found taken less than `again` ms ago. */
-export function lostOn(state: PoolState, eni: Eni, now: number, again: number): Ip[] {
-  const lost: Ip[] = [];
-  for (const [ip, use] of state.uses) {
-    if (use.kind !== 'held' || use.lease.eni?.id !== eni.id || familyOf(ip) !== 4) continue;
-    const block = blockHolding(eni, ip);
-    if (block && (block.missingSince === null || cidrSize(block.cidr) > 1)) continue;
-    const taken = state.taken.get(ip);
-    if (!taken || taken.since + again <= now) lost.push(ip);
-  }
-  return lost;
-}
-
-function blockHolding(eni: Eni, ip: Ip): Block | undefined {
+/** The ENI's block that carries the address. */
+export function blockHolding(eni: Eni, ip: Ip): Block | undefined {
   const exact = eni.blocks.get(ip);
-  if (exact) return exact;
+  if (exact && cidrContains(exact.cidr, ip)) return exact;
   for (const block of eni.blocks.values()) if (cidrContains(block.cidr, ip)) return block;
   return undefined;
-}
-
-/** Addresses of the ENI with any use by anyone; an ENI with none can leave. */
-export function usedOn(state: PoolState, eni: Eni, now: number): number {
-  let used = 0;
-  for (const block of eni.blocks.values())
-    used += cidrSize(block.cidr) - (block.foreign ? 0 : freeInBlock(state, block, now));
-  return used;
-}
-
-/**
- * The free address to give out next. It comes from an empty ENI only when no other ENI can serve, so that ENIs drain.
- * Among the candidates the one released longest ago is taken; a never used address counts as oldest.
- */
-export function nextFree(state: PoolState, family: Family, now: number): { eni: Eni; ip: Ip } | null {
-  let best: { eni: Eni; ip: Ip; empty: boolean; since: number } | null = null;
-  for (const eni of state.enis.values()) {
-    const empty = !eni.primary && usedOn(state, eni, now) === 0;
-    if (best && empty && !best.empty) continue;
-    for (const block of eni.blocks.values()) {
-      if (familyOf(block.cidr.ip) !== family || !isUsable(eni, block)) continue;
-      const found = oldestInBlock(state, block, now);
-      if (!found) continue;
-      const better = !best || (best.empty && !empty) || (best.empty === empty && found.since < best.since);
-      if (better) best = { eni, empty, ...found };
-    }
-  }
-  return best;
-}
-
-function oldestInBlock(state: PoolState, block: Block, now: number): { ip: Ip; since: number } | null {
-  let best: { ip: Ip; since: number } | null = null;
-  const size = cidrSize(block.cidr);
-  for (let offset = 0; offset < size; offset++) {
-    const ip = offset === 0 ? block.cidr.ip : addToIp(block.cidr.ip, offset);
-    if (state.onLinks.has(ip)) continue;
-    const use = state.uses.get(ip);
-    if (use === undefined) return { ip, since: 0 };
-    if (isFree(use, now) && use.kind === 'cooling' && (!best || use.since < best.since))
-      best = { ip, since: use.since };
-  }
-  return best;
 }
 
 /** Gives the address to the lease's owner. Throws when it is not free, since it would get a second holder. */

@@ -1,6 +1,6 @@
 // Compares the journal with EC2: ENIs, their addresses and prefixes. An address has one line, worded as in `ipam show`.
 import { systemClock } from '../../base/clock.ts';
-import { type Cidr, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
+import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
 import type { AddressPool } from '../../ipam/pool.ts';
 import { viewAddress } from '../../ipam/snapshot.ts';
 import { type CompareOptions, type Difference, none } from './difference.ts';
@@ -14,7 +14,7 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
   const differ = (kind: 'eni' | 'address', object: string, journal: string | null, says: string) =>
     found.set(object, { ...none, kind, object, journal, cloud: says });
   const there = new Map(described.map((eni) => [eni.id, eni] as const));
-  const inCloud = new Set<string>();
+  const inCloud: Cidr[] = [];
   for (const eni of pool.enis()) {
     const seen = there.get(eni.id);
     if (!seen) {
@@ -27,7 +27,7 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
         ...seen.ipv4Prefixes,
       ].map((cidr) => [objectOf(cidr), cidr]),
     );
-    for (const object of listed.keys()) inCloud.add(object);
+    inCloud.push(...listed.values());
     for (const cidr of eni.blocks) {
       if (!listed.delete(objectOf(cidr)))
         differ('address', objectOf(cidr), journalText(pool, cidr.ip, eni.id), 'not assigned');
@@ -40,7 +40,7 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
   for (const lease of pool.held()) {
     for (const ip of lease.ips) {
       const on = lease.eni?.id ?? 'an ENI that nobody knows';
-      if (!inCloud.has(formatIp(ip)))
+      if (!inCloud.some((cidr) => cidrContains(cidr, ip)))
         differ('address', formatIp(ip), journalText(pool, ip, on), 'not assigned');
     }
   }
