@@ -8,6 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../base/clock.ts';
 import { shareArenas, trimMalloc } from '../kernel/malloc.ts';
 import type { AgentConfig } from './config.ts';
+import { watchConfiguration } from './configuration-watch.ts';
 import { Gate } from './gate.ts';
 import { openParts } from './parts.ts';
 import type { Rehearsal } from './rehearsal.ts';
@@ -49,9 +50,11 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     // Calls that waited at the gate are served before the first call to EC2.
     await nextTurn();
     void rehearsal?.finish(parts.load, signal);
-    const { identity, pool, repair, quarantine } = serving;
+    const { identity, pool, configuration, repair, quarantine } = serving;
     // Repairs go on whether or not EC2 answers.
     const repairing = repair.keep(signal);
+    const { api, log } = parts;
+    const configuring = [configuration.keep(signal), watchConfiguration(api, configuration, log, signal)];
     await pool.start(signal);
     await repair.now();
     parts.log.info(
@@ -59,7 +62,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
       'the agent is ready',
     );
     void keepTrimmed(() => parts.load.requests, signal);
-    await Promise.all([repairing, quarantine.keep(signal)]);
+    await Promise.all([repairing, quarantine.keep(signal), ...configuring]);
     await pool.stopped();
   } catch (error) {
     if (!signal.aborted) throw error;

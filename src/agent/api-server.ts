@@ -7,6 +7,7 @@ type Kube = typeof import('../kube/index.ts');
 
 export type ApiServer = {
   readonly isConfigured: boolean;
+  readonly nodeName: string;
   /** A new client; the caller closes it. */
   connect(): Promise<{ client: KubeClient; kube: Kube }>;
   /** Pods that are bound to this node. */
@@ -25,6 +26,7 @@ export function createApiServer({
   };
   return {
     isConfigured: kubeconfig !== undefined,
+    nodeName,
     connect,
     async pods(signal) {
       const { client, kube } = await connect();

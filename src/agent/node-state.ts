@@ -25,7 +25,10 @@ export type NodeStateOptions = {
   imds: Imds;
   datapath: Datapath;
   netns: Netns;
-  settings: AgentSettings;
+  settings: Pick<AgentSettings, 'snat' | 'excludeSnatCidrs'> & {
+    /** Bytes: of secondary ENIs; absent: the primary ENI's link's. */
+    eniMtu?: number;
+  };
   file: string;
   log: Log;
   tell: Tell;
@@ -147,7 +150,7 @@ export class NodeState {
       vpcCidrs: this.#vpcCidrs,
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
-      eniMtu: this.#mtu,
+      eniMtu: settings.eniMtu ?? this.#mtu,
       pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
     };
   }

@@ -1,4 +1,5 @@
 // The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner.
+import { sourceText } from '../ipam/sources.ts';
 import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
@@ -37,10 +38,19 @@ export function introspection({ config, datapath, ec2Calls }: Parts, gate: Gate)
       gate.now().quarantine.release(address);
       return json({ address, released: true });
     },
-    '/v1/ipam': () => json(gate.now().pool.snapshot()),
+    '/v1/ipam': () => {
+      const { pool, configuration } = gate.now();
+      const { source } = configuration.current;
+      return json({ ...pool.snapshot(), source, notes: configuration.notes });
+    },
     '/v1/explain': (query) => {
-      const about = { source: 'settings', secondsOf: (action: string) => ec2Calls.secondsOf(action) };
-      return json(gate.now().pool.explain(about, query.get('pod') ?? undefined));
+      const { pool, configuration } = gate.now();
+      const about = {
+        source: sourceText(configuration.current.source),
+        notes: configuration.notes,
+        secondsOf: (action: string) => ec2Calls.secondsOf(action),
+      };
+      return json(pool.explain(about, query.get('pod') ?? undefined));
     },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();

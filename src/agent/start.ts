@@ -8,6 +8,7 @@ import type { Log } from '../base/log.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import { loadLimits } from '../cloud/limits.ts';
 import type { Cloud } from '../cloud/port.ts';
+import { readEnvironment } from '../ipam/incumbent-env.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { replayRecords } from '../ipam/records.ts';
 import type { AddressNews } from '../ipam/restore.ts';
@@ -15,6 +16,7 @@ import { TAG_CLUSTER, TAG_NODE } from '../ipam/tags.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
 import { tellReach } from './cloud-reach.ts';
+import { Configuration } from './configuration.ts';
 import { DelQueue } from './del-queue.ts';
 import { kernelView, linkOf } from './links.ts';
 import { LostLinks } from './lost-links.ts';
@@ -34,6 +36,7 @@ export type Serving = {
   identity: NodeIdentity;
   cloud: Cloud;
   pool: AddressPool;
+  configuration: Configuration;
   node: NodeState;
   attachments: Attachments;
   repair: Repair;
@@ -79,12 +82,20 @@ function tellOfAddress({ tell }: Parts, conditions: PodConditions | null, news: 
 /** Resolves when ADD can be served from the journal, or from nothing on a first start. */
 export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serving> {
   const { config, log, journal, datapath, imds, netns, faults } = parts;
-  const { settings } = config;
+  const reading = readEnvironment(process.env);
+  if (reading.warnings.length > 0) log.warn({ variables: reading.warnings }, 'variables of the AWS VPC CNI');
+  const settings = { ...config.settings, ...reading.network };
   const known = replayRecords(journal.replay.records, systemClock.now()).identity;
   const identity = await learnIdentity(known, imds, log, signal);
   const cloud = parts.cloudFor(config.region ?? identity.region, identity.domain);
   const limits = await loadLimits(identity.instanceType, cloud, signal);
   const conditions = podConditions(parts);
+  const poolSettings = {
+    warm: settings.warm,
+    addressing: settings.addressing,
+    cooldownMs: settings.cooldownMs,
+    idleReleaseMs: settings.idleReleaseMs,
+  };
   const pool = new AddressPool({
     cloud,
     metadata: imds,
@@ -94,10 +105,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     nodeName: config.nodeName,
     log,
     settings: {
-      warm: settings.warm,
-      addressing: settings.addressing,
-      cooldownMs: settings.cooldownMs,
-      idleReleaseMs: settings.idleReleaseMs,
+      ...poolSettings,
       beforeReuse: (ip) => datapath.forgetAddress(ip),
       addressesOnLinks: () => node.addressesOnLinks(),
       ifnameOf: (eni) => node.ifnameOf(eni.mac),
@@ -106,13 +114,31 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     onReach: tellReach(parts, signal),
     kernel: kernelView(datapath.standing()),
     linkOf,
-    tags: { [TAG_NODE]: config.nodeName, ...(config.cluster ? { [TAG_CLUSTER]: config.cluster } : {}) },
+    tags: {
+      ...reading.pool.eniTags,
+      [TAG_NODE]: config.nodeName,
+      ...(config.cluster ? { [TAG_CLUSTER]: config.cluster } : {}),
+    },
     ...(faults ? { onBoundary: faults.boundary } : {}),
   });
   // Frees the records, half a MB for a full journal: the pool's state holds them now.
   journal.replay.records.length = 0;
   journal.replay.lost.length = 0;
   if (pool.adoption) tellAdoption(parts, pool.adoption);
+  const configuration = new Configuration({
+    own: {
+      limits,
+      zone: identity.zone,
+      subnetId: identity.primary.subnetId,
+      settings: poolSettings,
+      environment: { ...reading.pool, clusterName: reading.pool.clusterName ?? config.cluster ?? null },
+    },
+    identity,
+    pool,
+    file: join(config.runDir, 'configuration.json'),
+    log,
+    events: parts.events,
+  });
   const node = new NodeState({
     pool,
     imds,
@@ -159,7 +185,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   await rehearsal?.play(FIRST_ROUNDS);
   await repaired;
   if (repair.broken === null) pool.noteTold(told);
-  return { identity, cloud, pool, node, attachments, repair, quarantine, rehearsal };
+  return { identity, cloud, pool, configuration, node, attachments, repair, quarantine, rehearsal };
 }
 
 /** Serves the DELs that came while no agent answered, then those that come the same way later. */

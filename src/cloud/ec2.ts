@@ -162,6 +162,16 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
       const request = { action: 'DescribeSubnets', params, repeatable: true, signal };
       return callPaged(client, request, 'subnetSet', readSubnet);
     },
+    async describeSecurityGroups(vpcId, signal) {
+      const params = { Filter: [named('vpc-id', [vpcId])], MaxResults: PAGE };
+      const request = { action: 'DescribeSecurityGroups', params, repeatable: true, signal };
+      const read = (item: XmlElement) => ({ id: textAt(item, 'groupId'), tags: readTags(item) });
+      return callPaged(client, request, 'securityGroupInfo', read);
+    },
+    async setSecurityGroups(eniId, groupIds, signal) {
+      const params = { NetworkInterfaceId: eniId, SecurityGroupId: groupIds };
+      await change('ModifyNetworkInterfaceAttribute', params, true, signal);
+    },
     async describeInstanceType(instanceType, signal) {
       const answer = await read('DescribeInstanceTypes', { InstanceType: [instanceType] }, signal);
       const found = itemsAt(answer, 'instanceTypeSet')[0];

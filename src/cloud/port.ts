@@ -61,6 +61,7 @@ export type CreateEni = {
 /** What an ENI carries beside its primary address: single addresses and /28 prefixes. */
 export type Blocks = { readonly ips: readonly Ipv4[]; readonly prefixes: readonly Cidr[] };
 
+export type SecurityGroupDescription = { id: string; tags: Tags };
 export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
 type InstanceTypeDescription = {
   instanceType: string;
@@ -97,6 +98,9 @@ export interface Cloud {
   describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
   /** The VPC's subnets in one zone, with their tags. */
   describeVpcSubnets(vpcId: string, zone: string, signal?: AbortSignal): Promise<SubnetDescription[]>;
+  describeSecurityGroups(vpcId: string, signal?: AbortSignal): Promise<SecurityGroupDescription[]>;
+  /** Replaces the ENI's groups. */
+  setSecurityGroups(eniId: EniId, groupIds: readonly string[], signal?: AbortSignal): Promise<void>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
 }
 

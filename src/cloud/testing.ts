@@ -354,6 +354,16 @@ export class FakeCloud implements Cloud {
     );
   }
 
+  async describeSecurityGroups() {
+    return this.#call('DescribeSecurityGroups', () => [{ id: 'sg-0nodes', tags: {} }]);
+  }
+
+  async setSecurityGroups(eniId: EniId, groupIds: readonly string[]) {
+    return this.#call('ModifyNetworkInterfaceAttribute', () => {
+      this.#eni(eniId, 'ModifyNetworkInterfaceAttribute').groupIds = [...groupIds];
+    });
+  }
+
   #describeSubnet(id: string) {
     const subnet = this.#subnets.get(id);
     if (!subnet)

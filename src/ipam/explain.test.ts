@@ -5,7 +5,7 @@ import type { Explanation } from './explain.ts';
 import { podOwner, TestNode } from './testkit.ts';
 
 const explain = (node: TestNode, pod?: string, secondsOf: (action: string) => number | undefined = () => 2) =>
-  node.pool.explain({ source: 'settings', secondsOf }, pod);
+  node.pool.explain({ source: 'settings', notes: [], secondsOf }, pod);
 
 async function fill(node: TestNode, count: number): Promise<void> {
   const all = Array.from({ length: count }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));

@@ -19,6 +19,8 @@ export type Explanation = {
   decision: string;
   /** What the policy was computed from: a NodeNetwork, the environment, or the settings. */
   source: string;
+  /** What of the source has another effect than it says, each a sentence. */
+  notes: readonly string[];
   inputs: {
     held: number;
     free: number;
@@ -70,6 +72,7 @@ export type ExplainContext = {
   policy: PoolPolicy;
   cooldownMs: number;
   source: string;
+  notes: readonly string[];
   demand: Demand;
   cloud: CloudStatus;
   /** When something other than the plan is due: a describe, a deadline (ms). */
@@ -93,6 +96,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
     node: context.nodeName,
     decision: decisionOf(context, actions, totals, goal),
     source: context.source,
+    notes: context.notes,
     inputs: {
       held: totals.held,
       free: totals.free,

@@ -34,6 +34,8 @@ export type ValidNetwork = {
 export type RefusedNetwork = {
   readonly name: string;
   readonly generation: number;
+  /** Null when it is the selector that is wrong: then it may mean any node. */
+  readonly selector: readonly Requirement[] | null;
   readonly problems: readonly string[];
 };
 
@@ -70,11 +72,12 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
   const maxPods = at.whole(capacity, 'spec.capacity.maxPods', 1, 5_000);
   if (minIdle !== null && maxPods !== null && minIdle > maxPods)
     problems.push(`spec.capacity.minIdle is ${minIdle}, greater than maxPods ${maxPods}`);
+  const selector = at.selector(spec);
   const network: ValidNetwork = {
     name,
     generation,
     created: creationTimestamp,
-    selector: at.selector(spec),
+    selector: selector ?? [],
     addressing: at.word(spec, 'spec.addressing', ['secondary', 'prefix', 'auto'] as const) ?? 'secondary',
     subnets:
       spec['subnets'] === undefined
@@ -95,7 +98,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     maxSubnetPercent: at.whole(bounds, 'spec.bounds.maxSubnetPercent', 1, 100),
     cooldownMs: at.duration(spec, 'spec.cooldown') ?? 30_000,
   };
-  return problems.length > 0 ? { name, generation, problems } : network;
+  return problems.length > 0 ? { name, generation, selector, problems } : network;
 }
 
 export const isRefused = (network: ValidNetwork | RefusedNetwork): network is RefusedNetwork =>
@@ -199,7 +202,8 @@ class FieldReader {
     return { tags: tags as Record<string, string> };
   }
 
-  selector(spec: Fields): Requirement[] {
+  /** Null when it is wrong. */
+  selector(spec: Fields): Requirement[] | null {
     const path = 'spec.nodeSelector';
     const fields = this.fields(spec, path, ['matchLabels', 'matchExpressions']);
     const { matchLabels = {}, matchExpressions = [] } = fields;
@@ -214,14 +218,13 @@ class FieldReader {
           (one?.['values'] === undefined || (Array.isArray(one['values']) && one['values'].every(isText))),
       );
     if (!areLabels || !areExpressions) {
-      this.#wrong(path, fields, 'not a label selector');
-      return [];
+      return this.#wrong(path, fields, 'not a label selector');
     }
     try {
       return selectorRequirements({ matchLabels, matchExpressions } as LabelSelector);
     } catch (error) {
       this.#problems.push(`${path}: ${(error as Error).message}`);
-      return [];
+      return null;
     }
   }
 }

@@ -8,7 +8,7 @@ import type { Ip } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { EniId } from '../cloud/port.ts';
+import type { Cloud, EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import type { Adoption } from './adopt.ts';
 import { countPool, givingNow, type Totals } from './census.ts';
@@ -129,6 +129,11 @@ export class AddressPool {
   async stopped(): Promise<void> {
     await this.#loop;
     await Promise.all(this.#running);
+  }
+
+  /** EC2, within the node's budget of calls. */
+  get cloud(): Cloud {
+    return this.#core.cloud;
   }
 
   get policy(): PoolPolicy {
@@ -300,7 +305,7 @@ export class AddressPool {
   }
 
   /** What the pool decides now and why; `pod` (namespace/name) asks for one pod. */
-  explain(about: { source: string; secondsOf: ExplainContext['secondsOf'] }, pod?: string): Explanation {
+  explain(about: Pick<ExplainContext, 'source' | 'notes' | 'secondsOf'>, pod?: string): Explanation {
     const { state, clock, callsLeft } = this.#core;
     return explainPool(
       {

@@ -2,7 +2,7 @@
 // variables, else the agent's settings; each as a whole, never mixed. Total: whatever is missing or wrong, there is a
 // policy, and its `notes` and `noNewEni` say what is wrong. Pure.
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { SubnetDescription, Tags } from '../cloud/port.ts';
+import type { SecurityGroupDescription, SubnetDescription } from '../cloud/port.ts';
 import type { EniConfig } from '../kube/networks.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
 import { maxPods } from './max-pods.ts';
@@ -24,7 +24,7 @@ export type KnownFacts = {
   /** Of the node's VPC and zone. */
   readonly subnets: readonly SubnetDescription[] | null;
   /** Of the node's VPC; asked for only when a NodeNetwork names groups by tags. */
-  readonly groups: readonly SecurityGroup[] | null;
+  readonly groups: readonly SecurityGroupDescription[] | null;
   /** Why EC2 does not tell the subnets or groups, or null. */
   readonly trouble: PoolPolicy['noNewEni'];
 };
@@ -35,7 +35,6 @@ export type NodeMarks = {
   /** The kubelet's max-pods: status.capacity. */
   readonly pods: number | null;
 };
-export type SecurityGroup = { readonly id: string; readonly tags: Tags };
 
 /** What does not change while the agent runs. */
 export type OwnFacts = {

@@ -59,6 +59,7 @@ function explanationText(told: Explanation): string {
       'policy',
       `${policy.addressing}, ${targetText(policy)}, cooldown ${policy.cooldownMs / 1000} s, idle addresses are returned after ${policy.idleReleaseMs / 1000} s; from ${told.source}`,
     ),
+    ...told.notes.map((text) => row('note', text)),
     row(
       'limits',
       `${inputs.limits.enis} ENIs of ${inputs.limits.ipv4PerEni}: ${inputs.limits.addresses} pod addresses, ${inputs.limits.pods} pods`,

@@ -5,6 +5,7 @@ import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram } from '../../base/programs.ts';
 import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
+import { installDefinitions } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
@@ -64,6 +65,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
     }),
   ]);
+  installDefinitions(kube.store);
   vpc.faults.once('lab.yaml', () => {
     for (const fault of record.shape.faults ?? []) vpc.faults.add(fault);
     for (const { action, ...size } of record.shape.throttle ?? []) vpc.faults.setSize(action, size);

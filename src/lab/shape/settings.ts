@@ -17,7 +17,8 @@ export type SettingKey =
   | 'warm'
   | 'idleRelease'
   | 'repair'
-  | 'addressing';
+  | 'addressing'
+  | 'env';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
 
 export type Settings = {
@@ -40,6 +41,8 @@ export type Settings = {
   repair: 'enforce' | 'report';
   /** Single addresses, /28 prefixes, or prefixes while the subnet has whole /28s. */
   addressing: 'secondary' | 'prefix' | 'auto';
+  /** Environment of the nodes' agents. */
+  env: Record<string, string>;
 };
 
 type Row = { example: string; fallback: string; meaning: string; read(text: string): unknown };
@@ -92,6 +95,16 @@ const cidrs = (text: string): string[] => {
 };
 
 const REALISTIC_LAG: ImdsLag = { directory: 1000, keys: 2000, added: 4000, removed: 4000 };
+/** `A=1;B=2`: values may hold commas. */
+const variables = (text: string): Record<string, string> => {
+  const found: Record<string, string> = {};
+  for (const part of text.split(';').filter((one) => one.trim() !== '')) {
+    const match = /^\s*([A-Za-z_][A-Za-z0-9_]*)=(.*)$/.exec(part);
+    if (!match) throw new TypeError('is a list of NAME=VALUE with semicolons between them');
+    found[match[1]!] = match[2]!.trim();
+  }
+  return found;
+};
 const lag = (text: string): ImdsLag => {
   if (text === 'none') return noLag;
   if (text === 'realistic') return REALISTIC_LAG;
@@ -171,6 +184,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'what pods get addresses from: single ones, /28s, or /28s while there are any',
     read: oneOf('secondary', 'prefix', 'auto'),
   },
+  env: {
+    example: 'WARM_IP_TARGET=2;…',
+    fallback: '',
+    meaning: "environment of the nodes' agents: the AWS VPC CNI's variables count",
+    read: variables,
+  },
 };
 
 export const isSettingKey = (key: string): key is SettingKey => Object.hasOwn(settingRows, key);
@@ -228,6 +247,7 @@ export function readSettings(texts: SettingTexts): Settings {
     idleReleaseMs: read('idleRelease'),
     repair: read('repair'),
     addressing: read('addressing'),
+    env: read('env'),
     ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),
   };
 }

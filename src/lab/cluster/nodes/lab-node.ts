@@ -73,6 +73,7 @@ export class LabNode {
         command: [...deps.agentCommand, '--config', this.paths.agentConfig],
         pidFile: this.paths.agentPid,
         logFile: this.paths.agentLog,
+        env: deps.settings.env,
       },
       () => this.#pollSoon(),
     );

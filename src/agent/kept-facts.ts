@@ -1,0 +1,48 @@
+// What Kubernetes and EC2 last said of the node's configuration, kept in the run directory, so that a restart without
+// them goes on with it. A file that cannot be read counts as absent; a write that fails is only logged.
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import type { Log } from '../base/log.ts';
+import type { ValidNetwork } from '../ipam/node-network.ts';
+import type { KnownFacts } from '../ipam/sources.ts';
+
+export type KeptFacts = Pick<KnownFacts, 'node' | 'eniConfigs' | 'subnets' | 'groups'> & {
+  /** Of each NodeNetwork the last version that was accepted. */
+  readonly networks: readonly ValidNetwork[];
+  /** When EC2 last told subnets and groups (ms); 0: never. */
+  readonly describedAt: number;
+};
+
+const VERSION = 1;
+
+const nothing: KeptFacts = {
+  networks: [],
+  node: null,
+  eniConfigs: null,
+  subnets: null,
+  groups: null,
+  describedAt: 0,
+};
+
+export function readFacts(file: string, log: Log): KeptFacts {
+  try {
+    const { version, facts } = JSON.parse(readFileSync(file, 'utf8')) as {
+      version: number;
+      facts: KeptFacts;
+    };
+    // Another version's agent wrote it: what it keeps is asked for again.
+    return version === VERSION ? facts : nothing;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      log.warn({ error: (error as Error).message }, 'the kept configuration is unreadable');
+    return nothing;
+  }
+}
+
+export function keepFacts(file: string, facts: KeptFacts, log: Log): void {
+  try {
+    writeFileSync(`${file}.new`, JSON.stringify({ version: VERSION, facts }), { mode: 0o600 });
+    renameSync(`${file}.new`, file);
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, 'the configuration cannot be kept');
+  }
+}

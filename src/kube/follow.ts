@@ -1,0 +1,135 @@
+// Follows a collection: lists it, watches it, and lists again when the watch has lost its place. What the API last said
+// stays while it is away. Bounded: `keep` says what of an object is remembered; the caller's selectors say which.
+import { type Clock, systemClock } from '../base/clock.ts';
+import type { KubeClient } from './client.ts';
+import { isExpired, isNotFound } from './errors.ts';
+import type { Resource } from './resources.ts';
+import type { KubeObject } from './types.ts';
+
+export type FollowOptions<T, V> = {
+  fieldSelector?: string;
+  labelSelector?: string;
+  /** What is kept of an object. */
+  keep: (object: T) => V;
+  /** All that is kept, by name: after the first list, and when one of them has changed. */
+  onChange: (kept: ReadonlyMap<string, V>) => void;
+  /** The API does not answer or refuses; called once until it answers again. */
+  onAway: (error: Error) => void;
+};
+
+const PAGE = 500;
+/** Between two tries (ms): the first pause, doubled up to the last; each up to half longer. */
+const FIRST_WAIT = 1_000;
+const LAST_WAIT = 30_000;
+/** The kind does not exist: its definition may be installed later (ms, up to half longer). */
+const NO_KIND_WAIT = 60_000;
+
+/** Cluster-scoped kinds only: objects are known by their name. Ends when `signal` aborts. Never throws. */
+export async function follow<T extends KubeObject, V>(
+  client: KubeClient,
+  resource: Resource<T>,
+  options: FollowOptions<T, V>,
+  signal: AbortSignal,
+  clock: Clock = systemClock,
+): Promise<void> {
+  const { fieldSelector, labelSelector } = options;
+  const selectors = {
+    ...(fieldSelector === undefined ? {} : { fieldSelector }),
+    ...(labelSelector === undefined ? {} : { labelSelector }),
+  };
+  const collection = new Collection(options);
+  let place: string | null = null;
+  let wait = FIRST_WAIT;
+  let isAway = false;
+  while (!signal.aborted) {
+    try {
+      if (place === null) {
+        const found = await listAll(client, resource, selectors, signal);
+        collection.replace(found.items);
+        place = found.resourceVersion;
+      }
+      isAway = false;
+      const began = clock.now();
+      for await (const event of client.watch(resource, { ...selectors, resourceVersion: place }, signal)) {
+        wait = FIRST_WAIT;
+        isAway = false;
+        place = (event.object as KubeObject).metadata.resourceVersion ?? place;
+        if (event.type === 'DELETED') collection.remove(event.object);
+        else if (event.type !== 'BOOKMARK') collection.put(event.object as T);
+      }
+      // A server that ends each watch at once is not asked in a loop.
+      if (clock.now() - began < FIRST_WAIT) await clock.sleep(FIRST_WAIT, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (isExpired(error)) {
+        place = null;
+        continue;
+      }
+      let pause = wait;
+      if (isNotFound(error)) {
+        // No definition, no objects.
+        place = null;
+        collection.replace([]);
+        pause = NO_KIND_WAIT;
+      } else {
+        if (!isAway) options.onAway(error as Error);
+        isAway = true;
+        wait = Math.min(wait * 2, LAST_WAIT);
+      }
+      await clock.sleep(pause * (1 + Math.random() / 2), signal).catch(() => undefined);
+    }
+  }
+}
+
+async function listAll<T extends KubeObject>(
+  client: KubeClient,
+  resource: Resource<T>,
+  selectors: { fieldSelector?: string; labelSelector?: string },
+  signal: AbortSignal,
+): Promise<{ items: T[]; resourceVersion: string }> {
+  const items: T[] = [];
+  for (let next: string | undefined; ; ) {
+    const page = await client.list(
+      resource,
+      { ...selectors, limit: PAGE, ...(next === undefined ? {} : { continue: next }) },
+      signal,
+    );
+    items.push(...page.items);
+    next = page.metadata.continue || undefined;
+    if (next === undefined) return { items, resourceVersion: page.metadata.resourceVersion ?? '0' };
+  }
+}
+
+/** What is kept of the collection; tells only changes of that. */
+class Collection<T extends KubeObject, V> {
+  readonly #options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>;
+  #kept: Map<string, V> | null = null;
+  #told = '';
+
+  constructor(options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>) {
+    this.#options = options;
+  }
+
+  replace(objects: readonly T[]): void {
+    this.#set(new Map(objects.map((object) => [object.metadata.name!, this.#options.keep(object)])));
+  }
+
+  put(object: T): void {
+    this.#set(new Map(this.#kept).set(object.metadata.name!, this.#options.keep(object)));
+  }
+
+  remove(object: KubeObject): void {
+    const next = new Map(this.#kept);
+    next.delete(object.metadata.name!);
+    this.#set(next);
+  }
+
+  #set(next: Map<string, V>): void {
+    const text = JSON.stringify([...next].sort(([a], [b]) => (a < b ? -1 : 1)));
+    const isFirst = this.#kept === null;
+    this.#kept = next;
+    if (!isFirst && text === this.#told) return;
+    this.#told = text;
+    this.#options.onChange(next);
+  }
+}
