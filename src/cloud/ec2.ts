@@ -56,12 +56,14 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
   return {
     async describeNetworkInterfaces(filter, signal) {
       const params = filterParams(filter);
-      return callPaged(
+      const found = await callPaged(
         client,
         { action: 'DescribeNetworkInterfaces', params, repeatable: true, once: isOnce(filter), signal },
         'networkInterfaceSet',
         readEni,
       );
+      if (filter.kind === 'ids') allOf(filter.ids, found);
+      return found;
     },
     async createNetworkInterface(request, signal) {
       const answer = await change(
@@ -203,15 +205,29 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
 
 const isOnce = (filter: EniFilter): boolean => filter.kind === 'ids' && filter.once === true;
 
-function filterParams(filter: EniFilter): Record<string, QueryValue> {
-  if (filter.kind === 'ids') return { NetworkInterfaceId: filter.ids };
-  return { Filter: filtersOf(filter), MaxResults: PAGE };
+/** By filter and page always, also for ids: EC2 has a smaller bucket for describes that name neither. */
+const filterParams = (filter: EniFilter): Record<string, QueryValue> => ({
+  Filter: filtersOf(filter),
+  MaxResults: PAGE,
+});
+
+/** Throws for the first id that was not found, as EC2 does when it is asked for ids. */
+function allOf(ids: readonly EniId[], found: readonly EniDescription[]): void {
+  const absent = ids.find((id) => !found.some((eni) => eni.id === id));
+  if (absent === undefined) return;
+  throw new CloudError(
+    'DescribeNetworkInterfaces',
+    'InvalidNetworkInterfaceID.NotFound',
+    `The networkInterface ID '${absent}' does not exist`,
+  );
 }
 
 const named = (Name: string, Value: readonly string[]): QueryValue => ({ Name, Value });
 
-function filtersOf(filter: Exclude<EniFilter, { kind: 'ids' }>): QueryValue[] {
+function filtersOf(filter: EniFilter): QueryValue[] {
   switch (filter.kind) {
+    case 'ids':
+      return [named('network-interface-id', filter.ids)];
     case 'instance':
       return [named('attachment.instance-id', [filter.instanceId])];
     case 'addresses':

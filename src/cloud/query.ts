@@ -11,6 +11,8 @@ import { itemsAt, parseXml, textAt, type XmlElement } from './xml.ts';
 
 const VERSION = '2016-11-15';
 const TRIES = 4;
+/** Throttled calls are tried again by who asked, who knows what else waits. */
+const THROTTLED_TRIES = 2;
 /** Waits between tries: 100, 200, 400 ms, each times 0.5 to 1.5; throttled ones five times as long. */
 const FIRST_WAIT = 100;
 const TIMEOUT = 10_000;
@@ -117,8 +119,10 @@ export function createQueryClient(options: QueryOptions): QueryClient {
           options.credentials.forget();
           continue;
         }
-        if (call.once || tries >= TRIES || !isWorthRepeating(error, call)) throw error;
-        const scale = error.code === 'CLOUD_THROTTLED' ? 5 : 1;
+        const throttled = error.code === 'CLOUD_THROTTLED';
+        if (call.once || tries >= (throttled ? THROTTLED_TRIES : TRIES) || !isWorthRepeating(error, call))
+          throw error;
+        const scale = throttled ? 5 : 1;
         await clock.sleep(FIRST_WAIT * scale * 2 ** (tries - 1) * (0.5 + Math.random()), call.signal);
       }
     }

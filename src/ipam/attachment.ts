@@ -1,13 +1,22 @@
 // Attaches an ENI to this instance, detaches it, and waits until EC2 has done so. Each may be repeated after a crash: a
 // step that is already done counts as success. Fails with CloudError, `Timeout` when EC2 takes too long.
+
+import type { Mac } from '../base/mac.ts';
 import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
 import type { Core } from './core.ts';
+import { MACS } from './hint.ts';
 import type { Creation, Eni } from './state.ts';
 
 /** EC2 attaches and detaches within seconds; beyond this (ms) the action fails and is taken up again later. */
 const ATTACHMENT_WAIT = 120_000;
-const POLL_FIRST = 100;
+const POLL_FIRST = 400;
 const POLL_MOST = 2_000;
+/** Between two looks at the metadata service (ms); without a word of it a describe comes anyway. */
+const LOOK = 250;
+const UNHINTED_FIRST = 4_000;
+const UNHINTED_MOST = 16_000;
+/** After a describe that EC2 throttled, the next one comes this much later than planned, times. */
+const POLL_THROTTLED = 3;
 /** Waits between the tries of a call about something new: 250 ms doubled each time, 16 s in all. */
 const KNOWN_TRIES = 7;
 const KNOWN_FIRST_WAIT = 250;
@@ -22,13 +31,24 @@ export async function ensureAttached(
 ): Promise<string> {
   const instanceId = core.identity.instanceId;
   const { deviceIndex, networkCard } = creation;
-  if (resumed) {
-    const { attachment } = await onceKnown(core, () => describeOne(core, eniId));
-    if (attachment?.instanceId === instanceId && attachment.status !== 'detaching') return attachment.id;
-  }
   const request = { eniId, instanceId, deviceIndex, networkCard };
-  return onceKnown(core, () => core.cloud.attachNetworkInterface(request, core.signal));
+  const attach = () => onceKnown(core, () => core.cloud.attachNetworkInterface(request, core.signal));
+  if (!resumed) return attach();
+  // What EC2 throttled it did not do: mostly the attach itself. Asking first would cost a fleet that starts a describe each.
+  if (core.state.pauses.get(`create:${creation.token}`)?.cause === 'CLOUD_THROTTLED') {
+    try {
+      return await attach();
+    } catch (error) {
+      if (!(error instanceof CloudError) || isBusyOrAway(error)) throw error;
+    }
+  }
+  const { attachment } = await onceKnown(core, () => describeOne(core, eniId));
+  if (attachment?.instanceId === instanceId && attachment.status !== 'detaching') return attachment.id;
+  return attach();
 }
+
+const isBusyOrAway = ({ code }: CloudError): boolean =>
+  code === 'CLOUD_THROTTLED' || code === 'CLOUD_UNREACHABLE';
 
 /**
  * EC2 is eventually consistent: for some seconds it may answer NotFound to any call about a new ENI or attachment. Such
@@ -64,7 +84,8 @@ export async function detach(core: Core, eni: Eni, repeated: boolean): Promise<b
     await ignoreNotFound(
       whileNew(core, eni, () => core.cloud.detachNetworkInterface(attachmentId, core.signal)),
     );
-  const last = await poll(core, eni.id, (found) => !found?.attachment || isElsewhere(core, found));
+  const hint = { mac: eni.mac, listed: false };
+  const last = await poll(core, eni.id, (found) => !found?.attachment || isElsewhere(core, found), hint);
   return !isElsewhere(core, last);
 }
 
@@ -88,19 +109,31 @@ export async function describeOne(core: Core, eniId: EniId): Promise<EniDescript
   );
 }
 
-/** Describes an ENI until `done` returns true for it; `done` gets null when the ENI does not exist. */
+/** That the metadata service lists an interface, or no longer does. */
+type Hint = { mac: Mac; listed: boolean };
+
+/**
+ * Describes an ENI until `done` returns true for it; `done` gets null when the ENI does not exist. With a hint the first
+ * describe waits for the metadata service, within bounds: describes are what a fleet that starts runs out of.
+ */
 export async function poll(
   core: Core,
   eniId: EniId,
   done: (eni: EniDescription | null) => boolean,
+  hint?: Hint,
 ): Promise<EniDescription | null> {
   const deadline = core.clock.now() + ATTACHMENT_WAIT;
-  for (let wait = POLL_FIRST; ; wait = Math.min(wait * 2, POLL_MOST)) {
+  let unhinted = UNHINTED_FIRST;
+  let hinted = !hint || (await hasHint(core, hint, unhinted));
+  for (let wait = POLL_FIRST; ; wait = Math.min(wait * 1.6, POLL_MOST)) {
+    let busy = false;
     const found = await describeOne(core, eniId).catch((error) => {
-      if (isNotFound(error)) return null;
+      // The change goes on whether or not EC2 has time to tell.
+      busy = error instanceof CloudError && error.code === 'CLOUD_THROTTLED';
+      if (isNotFound(error) || busy) return null;
       throw error;
     });
-    if (done(found)) return found;
+    if (!busy && done(found)) return found;
     if (core.clock.now() > deadline) {
       throw new CloudError(
         'DescribeNetworkInterfaces',
@@ -108,6 +141,26 @@ export async function poll(
         `${eniId} is ${found?.attachment?.status ?? 'not attached'} for too long`,
       );
     }
-    await core.clock.sleep(wait * (0.75 + core.random() / 2), core.signal);
+    if (busy || hinted)
+      await core.clock.sleep(wait * (busy ? POLL_THROTTLED : 1) * (0.75 + core.random() / 2), core.signal);
+    else {
+      unhinted = Math.min(unhinted * 2, UNHINTED_MOST);
+      hinted = !hint || (await hasHint(core, hint, unhinted));
+    }
+  }
+}
+
+/** Waits until the metadata service says so, at most `ms`. A service that fails is waited for as one that lags. */
+async function hasHint(core: Core, { mac, listed }: Hint, ms: number): Promise<boolean> {
+  const { metadata, clock, signal } = core;
+  if (!metadata) return true;
+  const until = clock.now() + ms;
+  for (;;) {
+    const text = await metadata.get(MACS, signal).catch(() => null);
+    signal.throwIfAborted();
+    if (text !== null && text.includes(mac) === listed) return true;
+    const left = until - clock.now();
+    if (left <= 0) return false;
+    await clock.sleep(Math.min(LOOK, left), signal);
   }
 }

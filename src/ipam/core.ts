@@ -8,7 +8,7 @@ import { type Cidr, type Ip, parseIp } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
 import type { CallsLeft } from '../cloud/budget.ts';
-import type { NodeIdentity } from '../cloud/imds.ts';
+import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
 import type { PoolPolicy } from './policy.ts';
@@ -59,6 +59,8 @@ export type Core = {
   limits: InstanceLimits;
   /** What the pool is told to aim at. */
   policy: PoolPolicy;
+  /** The metadata service: costs none of the account's EC2 allowance, may be stale, and only hints. */
+  readonly metadata: Pick<Imds, 'get'> | undefined;
   /** Addresses on the node's links; those already on an ENI's link when the ENI is first seen are foreign. */
   readonly addressesOnLinks: () => ReadonlySet<Ip>;
   identity: NodeIdentity;
@@ -156,7 +158,7 @@ const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number;
   // Tried again by each node that has single addresses instead, so it comes seldom.
   SUBNET_FRAGMENTED: { first: 60_000, most: 600_000, probe: 600_000 },
   CLOUD_UNREACHABLE: { first: 500, most: 15_000, probe: 800 },
-  CLOUD_THROTTLED: { first: 1_000, most: 30_000, probe: 30_000 },
+  CLOUD_THROTTLED: { first: 1_000, most: 10_000, probe: 10_000 },
   CLOUD_DENIED: { first: 60_000, most: 300_000, probe: 5_000 },
   ENI_LIMIT: { first: 60_000, most: 60_000, probe: 5_000 },
   ADDRESS_LIMIT: { first: 30_000, most: 60_000, probe: 5_000 },

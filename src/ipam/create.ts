@@ -43,14 +43,15 @@ export async function create(core: Core, begun: Creation, resumed: boolean): Pro
     if (creation.eniId === null) {
       const made = await core.cloud.createNetworkInterface(requestOf(core, creation), core.signal);
       core.boundary('create:answered');
-      creation = { ...creation, eniId: made.id };
+      creation = { ...creation, eniId: made.id, mac: made.mac };
       saveCreation(core, creation);
     }
     const eniId = creation.eniId!;
     const attachmentId = await ensureAttached(core, creation, eniId, resumed);
     core.boundary('create:attached');
     await onceKnown(core, () => core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal));
-    const attached = await poll(core, eniId, (eni) => eni?.attachment?.status === 'attached');
+    const hint = creation.mac === undefined ? undefined : { mac: creation.mac, listed: true };
+    const attached = await poll(core, eniId, (eni) => eni?.attachment?.status === 'attached', hint);
     await learnSubnets(core, [attached!.subnetId]);
     const now = core.clock.now();
     const eni: Eni = {

@@ -7,7 +7,7 @@ import { Allowance, slotsPerEni } from './aim.ts';
 import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from './census.ts';
 import { freeDeviceIndexes, growableEnis, subnetsForNew } from './grow.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
-import { activePause } from './pauses.ts';
+import { activePause, explainingPause } from './pauses.ts';
 import type { PoolPolicy } from './policy.ts';
 import { isFree, type Pause, type PoolState, type Use } from './state.ts';
 
@@ -74,7 +74,16 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '', now);
   if (growth.blocked && position < cooling.length) return coolingError();
   if (growth.blocked) return blockedError(state, growth.blocked, now);
+  const throttled = throttledCreation(state, now);
+  if (throttled) return pausedError(throttled, '', now);
   return growing(totals.incoming);
+}
+
+/** Why every ENI that is being made waits for EC2, when nothing else is under way. */
+function throttledCreation(state: PoolState, now: number): Pause | null {
+  const isElse = [...state.busy].some(([key, count]) => count > 0 && !state.creations.has(key));
+  const pauses = [...state.creations.keys()].map((token) => explainingPause(state, `create:${token}`, now));
+  return !isElse && pauses.every((pause) => pause !== null) ? (pauses[0] ?? null) : null;
 }
 
 /** The error of an attached ENI that the node's network fails to set up. */
@@ -172,7 +181,9 @@ function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
       return;
     }
     const full = activePause(state, `subnet:${subnetId}`, now);
-    ways.push(full ? { pause: full, object: subnetId } : { pause: activePause(state, other, now), object });
+    ways.push(
+      full ? { pause: full, object: subnetId } : { pause: explainingPause(state, other, now), object },
+    );
   };
   for (const { one } of growableEnis(census.enis, limits))
     add(one.eni.subnetId, 1, `eni:${one.eni.id}`, one.eni.id);
@@ -194,7 +205,8 @@ function pausedError(pause: Pause, prefix: string, now: number, object = pause.o
 }
 
 /** When a waiting pod makes the pool try again (ms). */
-const nextTry = (pause: Pause, now: number): number => (pause.probeAt > now ? pause.probeAt : pause.until);
+const nextTry = (pause: Pause, now: number): number =>
+  pause.probeAt > now ? pause.probeAt : Math.max(pause.until, now);
 
 /** Addresses of every subnet that EC2 gives nobody: the first four and the last. */
 const RESERVED = 5;

@@ -15,9 +15,9 @@ export function failed(
 ) {
   if (core.signal.aborted) return pauseNothing(thrown);
   const code = thrown instanceof CloudError ? thrown.code : 'INTERNAL';
-  // Our own rate budget pauses only this request, not more urgent calls.
-  const ownBudget = thrown instanceof CloudError && thrown.ec2Code === 'Budget';
-  const cloudWide = !ownBudget && (code === 'CLOUD_UNREACHABLE' || code === 'CLOUD_THROTTLED');
+  // EC2 has a bucket for each action, and our own budget an order: only this request waits.
+  const busy = code === 'CLOUD_THROTTLED';
+  const cloudWide = code === 'CLOUD_UNREACHABLE';
   const fullSubnet = (code === 'SUBNET_EXHAUSTED' || code === 'SUBNET_FRAGMENTED') && subnetId !== null;
   const subnetKey =
     prefixes && code === 'SUBNET_FRAGMENTED' ? prefixKey(subnetId ?? '') : `subnet:${subnetId}`;
@@ -26,7 +26,7 @@ export function failed(
   const first = core.state.pauses.get(paused[0]!)?.failures === 1;
   if (first)
     core.log.warn({ ...fields, cause: errors[0]!.code, error: errors[0]!.message }, 'a call to EC2 failed');
-  if (!cloudWide && !fullSubnet && !ownBudget) core.reconcileSoon();
+  if (!cloudWide && !fullSubnet && !busy) core.reconcileSoon();
   return errors[0]!;
 }
 

@@ -17,7 +17,7 @@ const METADATA_LAG = 10_000;
 const MOST_ASKED = 3;
 const ASK_AGAIN = 60_000;
 
-const MACS = 'meta-data/network/interfaces/macs/';
+export const MACS = 'meta-data/network/interfaces/macs/';
 
 /** IPv4 addresses by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
 type Reading = { macs: string[]; addresses: Map<string, string[]> };
@@ -30,9 +30,9 @@ export class MetadataHint {
   /** The last reading that asked for a describe, how often it asked, and when. */
   #asked = { text: '', times: 0, at: 0 };
 
-  constructor(core: Core, metadata: Pick<Imds, 'get'> | undefined) {
+  constructor(core: Core) {
     this.#core = core;
-    this.#metadata = metadata;
+    this.#metadata = core.metadata;
     this.#nextAt = core.clock.now() + this.#pause();
   }
 

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
 import { withBudget } from '../cloud/budget.ts';
-import type { NodeIdentity } from '../cloud/imds.ts';
+import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
 import { type Adoption, adopt, type KernelView } from './adopt.ts';
@@ -18,6 +18,8 @@ import { type Owner, ownerKey, shortenCooling } from './state.ts';
 
 export type OpenOptions = {
   cloud: Cloud;
+  /** The metadata service, which hints at changes; absent: no hints. */
+  metadata?: Pick<Imds, 'get'>;
   journal: PoolJournal;
   identity: NodeIdentity;
   settings: PoolSettings;
@@ -91,6 +93,7 @@ export function openCore(
     onNews: options.onNews ?? (() => {}),
     limits: options.limits,
     policy,
+    metadata: options.metadata,
     addressesOnLinks: settings.addressesOnLinks ?? (() => new Set()),
     identity,
     state: shortenCooling(start.state, now, cooldownMs),

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
-import type { Imds, NodeIdentity } from '../cloud/imds.ts';
+import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
@@ -43,8 +43,6 @@ import { WaitingLine } from './waiting.ts';
 export type { PoolSettings } from './settings.ts';
 
 export type PoolOptions = OpenOptions & {
-  /** The metadata service, which hints at changes by others; absent: no hints. */
-  metadata?: Pick<Imds, 'get'>;
   limits: InstanceLimits;
   nodeName: string;
   clock?: Clock;
@@ -97,7 +95,7 @@ export class AddressPool {
     this.#keeper = new JournalKeeper(this.#core);
     this.#cleaner = new Cleaner(core, () => this.cooldownMs, options.settings.beforeReuse);
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
-    this.#hint = new MetadataHint(this.#core, options.metadata);
+    this.#hint = new MetadataHint(this.#core);
     this.#leases = new Leases(core, options.settings);
   }
 

@@ -2,7 +2,7 @@
 // also finds unattached ENIs of ours. Describes are most of a fleet's EC2 calls: 1,000 nodes at rest make 3 a second.
 // A failure pauses the cloud and is tried again; it never changes the pool.
 import { JournalError } from '../base/journal.ts';
-import type { EniDescription } from '../cloud/port.ts';
+import { CloudError, type EniDescription } from '../cloud/port.ts';
 import { type Core, commit, pause, tellListeners, unpause } from './core.ts';
 import { describeObservation, foldDescribe, holdsIn, isOurs, REMOVAL_GAP } from './observe.ts';
 import { Orphans, whoseOf } from './orphans.ts';
@@ -41,6 +41,9 @@ const lacksSomething = (state: PoolState): boolean =>
       (eni.missingSince !== null && !isHolding(state, eni)) ||
       [...eni.blocks.values()].some((block) => block.missingSince !== null && !holdsIn(state, block.cidr)),
   );
+
+const isThrottled = (error: unknown): boolean =>
+  error instanceof CloudError && error.code === 'CLOUD_THROTTLED';
 
 export class Reconciler {
   /** Resolves at the end of the first describe, whatever came of it. */
@@ -130,7 +133,7 @@ export class Reconciler {
       this.#nextAt = Math.min(clock.now() + this.#jittered(wait), this.#askedAt);
       this.#lastDescribe = clock.now();
       // A pause that another call began goes on: EC2 may answer describes and nothing else.
-      if (this.#failingSince !== null) unpause(this.#core, 'cloud');
+      if (this.#failingSince !== null) unpause(this.#core, 'cloud', 'describe');
       if (this.#failingSince !== null) log.info({ failingSince: this.#failingSince }, 'EC2 answers again');
       this.#failingSince = null;
     } catch (thrown) {
@@ -140,8 +143,11 @@ export class Reconciler {
         this.#nextAt = clock.now() + UNWRITABLE_AGAIN;
         return;
       }
-      const error = pause(this.#core, 'cloud', thrown);
-      this.#nextAt = Math.max(this.#core.state.pauses.get('cloud')!.until, clock.now() + SOON);
+      // Describes that are throttled leave the other actions their own buckets; without them nothing is known yet.
+      const { state } = this.#core;
+      const key = isThrottled(thrown) && state.enis.size > 0 ? 'describe' : 'cloud';
+      const error = pause(this.#core, key, thrown);
+      this.#nextAt = Math.max(this.#core.state.pauses.get(key)!.until, clock.now() + SOON);
       if (this.#failingSince === null)
         log.warn({ cause: error.code, error: error.message }, 'cannot describe the ENIs');
       this.#failingSince ??= beganAt;

@@ -188,7 +188,8 @@ export async function reattach(core: Core, eniId: EniId): Promise<void> {
     );
     const id = attachmentId;
     if (!eni.primary) await onceKnown(core, () => core.cloud.setDeleteOnTermination(eniId, id, core.signal));
-    await poll(core, eniId, (found) => found?.attachment?.status === 'attached');
+    const hint = { mac: eni.mac, listed: true };
+    await poll(core, eniId, (found) => found?.attachment?.status === 'attached', hint);
     const now = core.clock.now();
     const attached: Eni = {
       ...(core.state.enis.get(eniId) ?? eni),

@@ -98,6 +98,8 @@ export type Creation = {
   readonly prefixes?: number;
   readonly since: number;
   readonly eniId: EniId | null;
+  /** Of the ENI, once it is made. */
+  mac?: Mac;
 };
 
 /** A foreign ENI on this instance: it takes a slot. */
