@@ -3,17 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { VpcService } from '../index.ts';
-import {
-  attach,
-  fails,
-  listen,
-  newEni,
-  primaryOf,
-  runInstance,
-  smallShape,
-  testVpc,
-  ZONES,
-} from '../testing.ts';
+import { attach, fails, listen, newEni, primaryOf, smallShape, testVpc, ZONES } from '../testing.ts';
 
 const associate = (vpc: VpcService, VpcId: string, CidrBlock: string) =>
   vpc.act('AssociateVpcCidrBlock', { VpcId, CidrBlock });
