@@ -1,4 +1,7 @@
 // The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner.
+
+import { PodwayError } from '../base/errors.ts';
+import { type Ip, parseIp } from '../base/ip.ts';
 import { sourceText } from '../ipam/sources.ts';
 import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
@@ -31,7 +34,7 @@ export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
   };
 }
 
-export function introspection({ config, datapath, ec2Calls }: Parts, gate: Gate): Routes {
+export function introspection({ config, datapath, ec2Calls, log }: Parts, gate: Gate): Routes {
   return {
     'POST /v1/ipam/release': (query) => {
       const address = query.get('address') ?? '';
@@ -42,6 +45,12 @@ export function introspection({ config, datapath, ec2Calls }: Parts, gate: Gate)
       const { pool, configuration } = gate.now();
       const { source } = configuration.current;
       return json({ ...pool.snapshot(), source, notes: configuration.notes });
+    },
+    'POST /v1/ipam/release-idle': (query) => {
+      const addresses = query.getAll('address');
+      gate.now().pool.returnIdle(addresses.map(parseAddress));
+      log.info({ addresses }, 'returns idle addresses by hand');
+      return json({ addresses, returning: true });
     },
     '/v1/explain': (query) => {
       const { pool, configuration } = gate.now();
@@ -57,4 +66,12 @@ export function introspection({ config, datapath, ec2Calls }: Parts, gate: Gate)
       return json(await compareTwice({ config, pool, cloud, datapath }));
     },
   };
+}
+
+function parseAddress(text: string): Ip {
+  try {
+    return parseIp(text.replace(/\/\d+$/, ''));
+  } catch (error) {
+    throw new PodwayError('NOT_IDLE', (error as Error).message, { object: text });
+  }
 }

@@ -163,6 +163,11 @@ export const causes = {
     does: 'Nothing was changed.',
     next: 'podway ipam show tells the state of each address.',
   }),
+  NOT_IDLE: lasting(115, {
+    meaning: 'An address that was to be returned to EC2 is not idle, so none of those named was returned.',
+    does: 'Nothing was changed; idle addresses beyond the goal are returned by themselves.',
+    next: 'Name idle addresses alone: podway ipam show has their states, podway ipam defrag plan the worthwhile ones.',
+  }),
   ADDRESS_IN_USE: lasting(109, {
     meaning: 'The address is on a link of a pod that stands.',
     does: 'Nothing was changed.',

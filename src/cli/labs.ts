@@ -1,8 +1,10 @@
 // Which lab a command talks to: the flag, PODWAY_LAB, the only lab that is up, `default`.
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { ControlClient } from '../lab/daemon/client.ts';
 import { LabError } from '../lab/daemon/errors.ts';
+import { readJson } from '../lab/daemon/files.ts';
 import { checkLabName, knownLabs, type LabPaths, labPaths, RUN_ROOT } from '../lab/daemon/paths.ts';
+import { readRecord } from '../lab/daemon/record.ts';
 import { usageError } from './errors.ts';
 
 export type LabOptions = { lab?: string; name?: string };
@@ -50,6 +52,16 @@ export async function openLab(
 /** Where no daemon is asked: its logs and namespaces outlive it, but not `lab down`. */
 export const labNotUp = (lab: string): LabError =>
   new LabError('LAB_NOT_UP', `lab ${lab} is not up`, `podway lab up --lab ${lab}`);
+
+/** How a lab's EC2 is asked. Throws NOT_ROOT, LAB_NOT_UP. */
+export function ec2Of(lab: string, paths: LabPaths) {
+  if (existsSync(paths.root) && process.getuid?.() !== 0)
+    throw new LabError('NOT_ROOT', `the keys of lab ${lab} belong to root`, 'run it with sudo');
+  const record = readRecord(paths.record);
+  const keys = readJson<{ accessKeyId: string; secretAccessKey: string }>(paths.keys);
+  if (!record || !keys) throw labNotUp(lab);
+  return { endpoint: `http://127.0.0.1:${record.ports.ec2}`, region: record.shape.region, keys };
+}
 
 export function needRoot(): void {
   if (process.getuid?.() !== 0) {

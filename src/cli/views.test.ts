@@ -24,6 +24,7 @@ test('an ENI without a link is shown as one', () => {
       instanceType: 'm5.large',
       family: 'IPv4',
       limits: { enis: 3, ipv4PerEni: 10, pods: 29 },
+      addressing: 'secondary' as const,
       warm: { target: 5, cooldownSeconds: 30 },
       enis: [
         {
@@ -37,6 +38,7 @@ test('an ENI without a link is shown as one', () => {
           trunk: false,
           primaryIp: '10.0.0.40',
           addresses: [],
+          prefixes: [],
         },
       ],
       totals: { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 },

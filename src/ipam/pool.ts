@@ -24,6 +24,7 @@ import { type OpenOptions, openCore } from './open.ts';
 import { type Action, plan } from './plan.ts';
 import type { PoolPolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
+import { returnIdle } from './return-idle.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
 import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
@@ -233,6 +234,11 @@ export class AddressPool {
   /** Ends an address's quarantine: it cools. False when it is not quarantined. */
   endQuarantine(ip: Ip): boolean {
     return this.#leases.endQuarantine(ip);
+  }
+
+  /** Returns idle addresses to EC2. All or nothing; throws NOT_IDLE. */
+  returnIdle(ips: readonly Ip[]): void {
+    returnIdle(this.#core, ips);
   }
 
   /** Addresses in quarantine, but those whose release only waits for the journal. */

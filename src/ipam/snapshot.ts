@@ -31,6 +31,7 @@ export type AddressView = {
 };
 type CauseView = { code: string; message: string; next?: string };
 type CountView = { held: number; free: number; cooling: number };
+type PrefixView = CountView & { cidr: string; leaving?: true; missing?: true };
 export type EniView = {
   id: string;
   deviceIndex: number;
@@ -43,8 +44,8 @@ export type EniView = {
   primaryIp: string;
   phase: string;
   addresses: AddressView[];
-  prefixes: ({ cidr: string } & CountView)[];
-  ipv6Prefixes: ({ cidr: string } & CountView)[];
+  prefixes: PrefixView[];
+  ipv6Prefixes: PrefixView[];
   branches: never[];
 };
 export type PoolSnapshot = {
@@ -54,6 +55,7 @@ export type PoolSnapshot = {
   family: 'IPv4';
   limits: { enis: number; ipv4PerEni: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
+  addressing: PoolPolicy['addressing'];
   enis: EniView[];
   totals: CountView & { quarantined: number; foreign: number };
   totals6: CountView;
@@ -107,6 +109,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     family: 'IPv4',
     limits: { enis: limits.enis, ipv4PerEni: limits.ipv4PerEni, pods: policy.podLimit },
     warm: { target: leastFree(policy), cooldownSeconds: cooldownMs / 1000 },
+    addressing: policy.addressing,
     enis,
     totals,
     totals6,
@@ -140,7 +143,7 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
   const { state, now } = context;
   const attached = context.enis.find((one) => one.id === eni.id);
   const addresses: AddressView[] = [];
-  const prefixes: { cidr: string; held: number; cooling: number; free: number; family: number }[] = [];
+  const prefixes: (PrefixView & { family: number })[] = [];
   for (const block of eni.blocks.values()) {
     const flags = {
       ...(block.leaving || eni.phase === 'leaving' ? { leaving: true as const } : {}),
@@ -160,7 +163,7 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
       counts[use.kind]++;
       addresses.push({ ...viewAddress(state, ip, use, now), ...flags });
     }
-    prefixes.push(viewPrefix(block, counts));
+    prefixes.push({ ...viewPrefix(block, counts), ...flags });
   }
   addresses.sort((a, b) => compareIp(parseIp(a.ip), parseIp(b.ip)));
   const plain = (family: number) =>

@@ -9,6 +9,7 @@ import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
 import { ipamExplainCommand } from './ipam-explain.ts';
 import { maxPodsCommand, migrateReportCommand } from './ipam-migrate.ts';
+import { ipamDefragCommand, ipamReleaseIdleCommand, ipamSubnetsCommand } from './ipam-subnets.ts';
 import { traceGenerateCommand } from './ipam-trace.ts';
 
 export function ipamCommand(): Command {
@@ -69,6 +70,9 @@ export function ipamCommand(): Command {
   return command('ipam', 'addresses', ['podway ipam show'])
     .addCommand(show)
     .addCommand(ipamExplainCommand())
+    .addCommand(ipamSubnetsCommand())
+    .addCommand(ipamDefragCommand())
+    .addCommand(ipamReleaseIdleCommand())
     .addCommand(check)
     .addCommand(release)
     .addCommand(maxPodsCommand())

@@ -117,6 +117,7 @@ test('agents and API are compared by address and container', () => {
     instanceType: '',
     family: 'ipv4',
     limits: { enis: 3, ipv4PerEni: 10, pods: 29 },
+    addressing: 'secondary' as const,
     warm: { target: 0, cooldownSeconds: 0 },
     totals: { held: 1, free: 0, cooling: 0, quarantined: 0, foreign: 0 },
     enis: [
@@ -130,6 +131,7 @@ test('agents and API are compared by address and container', () => {
         type: '',
         trunk: false,
         primaryIp: '',
+        prefixes: [],
         addresses: [{ ip, state: 'held', containerId, ...(name ? { pod: name } : {}) }],
       },
     ],

@@ -10,7 +10,7 @@ import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
 import { faultRoutes } from './faults.ts';
 import type { Call, Emit, Route } from './http.ts';
-import { checkIpam, explainIpam, releaseAddress, showIpam } from './ipam.ts';
+import { checkIpam, explainIpam, releaseAddress, releaseIdle, showIpam } from './ipam.ts';
 import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
 import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
@@ -94,6 +94,14 @@ export class Control {
         answer: async (call) => {
           const { node, address } = call.body as { node: string; address: string };
           return releaseAddress(await this.#ready(), node, address);
+        },
+      },
+      {
+        method: 'POST',
+        pattern: '/v1/ipam/release-idle',
+        answer: async (call) => {
+          const { node, addresses } = call.body as { node: string; addresses: string[] };
+          return releaseIdle(await this.#ready(), node, addresses);
         },
       },
       {

@@ -110,6 +110,17 @@ export async function releaseAddress(
   return askAgent(only, `/v1/ipam/release?address=${encodeURIComponent(address)}`, 'POST');
 }
 
+/** Returns idle addresses of a node to EC2. Throws the agent's refusal, by which nothing is returned. */
+export async function releaseIdle(
+  lab: OpenLab,
+  node: string,
+  addresses: string[],
+): Promise<{ addresses: string[] }> {
+  const [only] = nodesOf(lab, node) as [LabNode];
+  const query = new URLSearchParams(addresses.map((address) => ['address', address]));
+  return askAgent(only, `/v1/ipam/release-idle?${query}`, 'POST');
+}
+
 /** Why a pod that is in the middle of its ADD waits for an address, in the words of its node's pool. */
 export async function waitingCause(
   lab: OpenLab,

@@ -97,6 +97,8 @@ export type IpamAddress = {
   pod?: string;
   coolingUntil?: string;
   reason?: string;
+  leaving?: true;
+  missing?: true;
 };
 export type IpamEni = {
   id: string;
@@ -110,6 +112,7 @@ export type IpamEni = {
   trunk: boolean;
   primaryIp: string;
   addresses: IpamAddress[];
+  prefixes: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
 };
 export type IpamNode = {
   node: string;
@@ -117,6 +120,7 @@ export type IpamNode = {
   family: string;
   limits: { enis: number; ipv4PerEni: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
+  addressing: 'secondary' | 'prefix' | 'auto';
   enis: IpamEni[];
   /** Addresses in use that no ENI of the node has. */
   astray?: IpamAddress[];
