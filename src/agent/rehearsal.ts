@@ -98,7 +98,7 @@ function scratchEni(): Eni {
 const agreeingRt = (): RtNetlink => RtNetlink.over(new AgreeingKernel());
 
 /** A journal that names the ENI, like the journal of an earlier start. */
-function scratchJournal(path: string): PoolJournal {
+function scratchJournal(path: string): Journal<PoolRecord> {
   const first = Journal.open<PoolRecord>(path);
   first.appendSync(nodeRecord(IDENTITY), eniRecord(scratchEni()));
   first.close();
@@ -149,7 +149,7 @@ export class Rehearsal {
   readonly #dir: string;
   readonly #sandbox: Netns;
   readonly #log: Log;
-  #journal: PoolJournal | undefined;
+  #journal: Journal<PoolRecord> | undefined;
   #server: Server | undefined;
   /** Rounds begun so far. */
   rounds = 0;

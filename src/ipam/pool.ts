@@ -47,12 +47,16 @@ export type PoolOptions = OpenOptions & {
   limits: InstanceLimits;
   nodeName: string;
   clock?: Clock;
+  /** Runs a function after the current task; a simulation has its own. */
+  defer?: (run: () => void) => void;
+  /** The loop looks at the pool at least this often (ms). */
+  longestNapMs?: number;
 };
 
 /** Growth that no pod waits for is collected this long (ms), so that a wave of pods costs few calls. */
 const GATHER = 150;
 
-/** The loop looks at the pool at least this often (ms): a bound on what a missed wake could cost. */
+/** A bound (ms) on what a missed wake could cost. */
 const LONGEST_NAP = 60_000;
 /** Pause (ms) after a failure that nothing expected, and between two tries of a journal that cannot be written. */
 const REST = 1_000;
@@ -63,6 +67,8 @@ export class AddressPool {
   readonly #core: Core;
   readonly #settings: PoolSettings;
   readonly #nodeName: string;
+  readonly #defer: (run: () => void) => void;
+  readonly #longestNap: number;
   readonly #leases: Leases;
   readonly #line: WaitingLine;
   readonly #cleaner: Cleaner;
@@ -83,6 +89,8 @@ export class AddressPool {
     const clock = options.clock ?? systemClock;
     this.#settings = options.settings;
     this.#nodeName = options.nodeName;
+    this.#defer = options.defer ?? setImmediate;
+    this.#longestNap = options.longestNapMs ?? LONGEST_NAP;
     const policy = policyOf(options.settings, options.limits);
     const { core, adoption } = openCore(options, clock, this.#stop.signal, policy, {
       hurried: () => this.#line.size > 0,
@@ -377,17 +385,17 @@ export class AddressPool {
       const now = clock.now();
       const until = Math.min(this.#nextWake(now), this.#line.nextDeadline());
       if (this.#kicked || until <= now) {
-        await new Promise((resolve) => setImmediate(resolve));
+        await new Promise<void>((resolve) => this.#defer(resolve));
         continue;
       }
       const nap = new AbortController();
       this.#wake = () => {
         this.#wake = () => {};
-        setImmediate(() => nap.abort(WOKEN));
+        this.#defer(() => nap.abort(WOKEN));
       };
       const onStop = () => nap.abort();
       signal.addEventListener('abort', onStop, { once: true });
-      await clock.sleep(Math.min(until - now, LONGEST_NAP), nap.signal).catch(() => {});
+      await clock.sleep(Math.min(until - now, this.#longestNap), nap.signal).catch(() => {});
       signal.removeEventListener('abort', onStop);
       this.#wake = () => {};
     }

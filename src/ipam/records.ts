@@ -86,7 +86,10 @@ export type PoolRecord =
   /** Says nothing: whether there is room is tried with it. */
   | { k: 'probe'; room: string };
 
-export type PoolJournal = Journal<PoolRecord>;
+export type PoolJournal = Pick<
+  Journal<PoolRecord>,
+  'path' | 'replay' | 'appendSync' | 'compact' | 'compactionDue'
+>;
 
 const refText = (ref: EniRef): EniRefText => ({
   id: ref.id,
