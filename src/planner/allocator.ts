@@ -25,19 +25,26 @@ const AGAIN_JITTER = 0.5;
 
 type Waiting = { since: number; cause: string };
 
+/** A node whose instance EC2 cannot start: its pods wait. */
+export const notUp = (error: unknown): Allocator => ({
+  give: () => Promise.reject(error),
+  bound: () => {},
+  remove: () => {},
+  end: () => {},
+});
+
 export class Kubelet {
   readonly #held = new Set<string>();
   readonly #waiting = new Map<string, Waiting>();
-  readonly #allocator: Allocator;
+  allocator: Allocator = notUp(new Error('the node does not run yet'));
   readonly #o: { clock: SimClock; meter: Meter; random: Random };
 
-  constructor(allocator: Allocator, options: { clock: SimClock; meter: Meter; random: Random }) {
-    this.#allocator = allocator;
+  constructor(options: { clock: SimClock; meter: Meter; random: Random }) {
     this.#o = options;
   }
 
   bound(pod: string): void {
-    this.#allocator.bound(pod);
+    this.allocator.bound(pod);
   }
 
   start(pod: string): void {
@@ -55,7 +62,7 @@ export class Kubelet {
       meter.noteFailed(waiting.cause);
     }
     if (this.#held.delete(pod)) meter.noteHeld(-1);
-    this.#allocator.remove(pod);
+    this.allocator.remove(pod);
   }
 
   /** Pods that still wait have failed. */
@@ -63,13 +70,13 @@ export class Kubelet {
     for (const pod of [...this.#waiting.keys()]) this.stop(pod);
     for (const _ of this.#held) this.#o.meter.noteHeld(-1);
     this.#held.clear();
-    this.#allocator.end();
+    this.allocator.end();
   }
 
   #ask(pod: string, waiting: Waiting): void {
-    const given = this.#allocator.give(pod);
-    if (given === null) return this.#served(pod, waiting);
-    given.then(
+    const given = this.allocator.give(pod);
+    if (given === null) this.#served(pod, waiting);
+    given?.then(
       () => this.#served(pod, waiting),
       (error) => {
         if (this.#waiting.get(pod) !== waiting) return;

@@ -12,7 +12,6 @@ import {
   isDispensable,
   isLow,
   mayRemoveEni,
-  PREFIX_SIZE,
 } from '../ipam/incumbent.ts';
 import type { Allocator } from './allocator.ts';
 import { type Block, Datastore, type Eni } from './datastore.ts';
@@ -21,6 +20,8 @@ import { IncumbentCalls, type IncumbentOptions } from './incumbent-calls.ts';
 const TURN = 5_000;
 /** In its loop of 5 s it balances after 2.5 s. */
 const FIRST_TURN = 2_500;
+/** A start whose calls fail ends the container; it runs again after about this long. */
+const START_AGAIN = 10_000;
 const DECREASE_EVERY = 30_000;
 const EXHAUSTED_FOR = 120_000;
 const ENI_MIN_AGE = 60_000;
@@ -122,7 +123,10 @@ export class IncumbentNode implements Allocator {
 
   /** Node init: what EC2 says of its ENIs, tags, groups, and one increase. */
   async #start(): Promise<number> {
-    const primary = await this.#calls.start();
+    let primary: EniId | null = null;
+    while (primary === null && !this.#ended)
+      primary = await this.#calls.start().catch(() => this.#o.clock.sleep(START_AGAIN).then(() => null));
+    if (primary === null) return Number.POSITIVE_INFINITY;
     this.#store.addEni({ id: primary, primary: true, since: this.#o.clock.now(), blocks: [] });
     if (this.#isLow()) await this.#increase();
     return 0;
@@ -235,6 +239,3 @@ export class IncumbentNode implements Allocator {
     return again;
   }
 }
-
-export const blockSize = (usesPrefixes: boolean): number => (usesPrefixes ? PREFIX_SIZE : 1);
-export type { EniId };

@@ -3,7 +3,8 @@
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud } from '../cloud/port.ts';
-import { AddressPool, type PoolSettings } from '../ipam/pool.ts';
+import type { PoolPolicy } from '../ipam/policy.ts';
+import { AddressPool } from '../ipam/pool.ts';
 import type { PoolJournal } from '../ipam/records.ts';
 import type { Owner } from '../ipam/state.ts';
 import type { Allocator } from './allocator.ts';
@@ -28,13 +29,15 @@ const ownerOf = (pod: string): Owner => {
   return { network: 'podway', containerId: pod, ifname: 'eth0', pod: { namespace, name } };
 };
 
+export type PodwaySettings = { policy: PoolPolicy; cooldownMs: number };
+
 export type PodwayOptions = {
   clock: SimClock;
   random: Random;
   cloud: Cloud;
   instance: Instance;
   limits: InstanceLimits;
-  settings: PoolSettings;
+  settings: PodwaySettings;
 };
 
 export class PodwayNode implements Allocator {
@@ -49,12 +52,17 @@ export class PodwayNode implements Allocator {
       identity: identityOf(options.instance, limits),
       limits,
       nodeName: options.instance.id,
-      settings,
+      settings: {
+        warm: 0,
+        cooldownMs: settings.cooldownMs,
+        idleReleaseMs: settings.policy.idleReleaseMs,
+      },
       clock,
       random,
       defer: clock.defer,
       longestNapMs: LONGEST_NAP,
     });
+    this.#pool.setPolicy(settings.policy);
     void this.#pool.start(this.#stop.signal);
   }
 

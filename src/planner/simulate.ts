@@ -3,21 +3,20 @@
 
 import { parseCidr } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { PoolSettings } from '../ipam/pool.ts';
-import { type Allocator, Kubelet } from './allocator.ts';
+import { Kubelet, notUp } from './allocator.ts';
 import { SimClock } from './clock.ts';
 import { cloudOf } from './ec2/cloud.ts';
-import { ModelEc2 } from './ec2/model.ts';
+import { type Instance, ModelEc2 } from './ec2/model.ts';
 import { Subnet } from './ec2/subnet.ts';
 import { IncumbentNode } from './incumbent.ts';
 import type { IncumbentSettings } from './incumbent-calls.ts';
 import { Meter, type Sample, type Wait } from './meter.ts';
-import { PodwayNode } from './podway.ts';
-import { randomFrom, seedOf } from './random.ts';
+import { PodwayNode, type PodwaySettings } from './podway.ts';
+import { type Random, randomFrom, seedOf } from './random.ts';
 import type { TraceEvent } from './trace.ts';
 
 export type AllocatorChoice =
-  | { kind: 'podway'; settings: PoolSettings }
+  | { kind: 'podway'; settings: PodwaySettings }
   | { kind: 'incumbent'; settings: IncumbentSettings };
 
 export type SimulateOptions = {
@@ -47,6 +46,8 @@ export type Run = {
 /** A node's agent runs this long (ms) before its first pod, and its instance this long after its last one. */
 const NODE_LEAD = 30_000;
 const NODE_TAIL = 30_000;
+/** An instance that a full subnet refused is started again so much later (ms). */
+const START_AGAIN = 15_000;
 const LARGEST_SUBNET = 65_536;
 
 type NodeLife = { joins: number; leaves: number };
@@ -72,30 +73,43 @@ export async function simulate(events: readonly TraceEvent[], options: SimulateO
   const { limits, allocator, seed = 1 } = options;
   const clock = new SimClock();
   const meter = new Meter(clock.now, options.sampleEvery);
-  const random = randomFrom(seedOf(seed, 'cloud'));
   const lives = nodeLives(events);
   const subnets = makeSubnets(lives.size, options);
-  const ec2 = new ModelEc2({ clock, meter, random, subnets, limits });
+  const ec2 = new ModelEc2({ clock, meter, seed: seedOf(seed, 'cloud'), subnets, limits });
   const cloud = cloudOf(ec2);
   const nodes = new Map<string, Kubelet>();
   const end = (events.at(-1)?.time ?? 0) * 1000;
   let joined = 0;
 
-  const join = (name: string) => {
-    const instance = ec2.run(subnets[joined++ % subnets.length]!.id);
-    const own = { clock, limits, instance, random: randomFrom(seedOf(seed, name)) };
-    const made: Allocator =
+  const begin = (name: string, kubelet: Kubelet, random: Random) => {
+    const { leaves } = lives.get(name)!;
+    const subnetId = subnets[joined++ % subnets.length]!.id;
+    let instance: Instance;
+    try {
+      instance = ec2.run(subnetId);
+    } catch (error) {
+      kubelet.allocator = notUp(error);
+      clock.in(START_AGAIN, () => nodes.get(name) === kubelet && begin(name, kubelet, random));
+      return;
+    }
+    const own = { clock, limits, instance, random };
+    kubelet.allocator =
       allocator.kind === 'podway'
         ? new PodwayNode({ ...own, cloud, settings: allocator.settings })
         : new IncumbentNode({ ...own, ec2, settings: allocator.settings });
-    nodes.set(name, new Kubelet(made, { clock, meter, random: own.random }));
+    if (leaves < end) clock.at(leaves, () => ec2.terminate(instance.id));
+  };
+  const join = (name: string) => {
+    const random = randomFrom(seedOf(seed, name));
+    const kubelet = new Kubelet({ clock, meter, random });
+    nodes.set(name, kubelet);
     const { leaves } = lives.get(name)!;
     if (leaves < end)
       clock.at(leaves, () => {
-        nodes.get(name)!.end();
+        kubelet.end();
         nodes.delete(name);
-        ec2.terminate(instance.id);
       });
+    begin(name, kubelet, random);
   };
   for (const [name, { joins }] of lives) clock.at(joins, () => join(name));
 

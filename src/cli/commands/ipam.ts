@@ -9,6 +9,7 @@ import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
 import { ipamExplainCommand } from './ipam-explain.ts';
 import { maxPodsCommand, migrateReportCommand } from './ipam-migrate.ts';
+import { simulateCommand } from './ipam-simulate.ts';
 import { ipamDefragCommand, ipamReleaseIdleCommand, ipamSubnetsCommand } from './ipam-subnets.ts';
 import { traceGenerateCommand } from './ipam-trace.ts';
 
@@ -77,5 +78,6 @@ export function ipamCommand(): Command {
     .addCommand(release)
     .addCommand(maxPodsCommand())
     .addCommand(migrateReportCommand())
-    .addCommand(traceGenerateCommand());
+    .addCommand(traceGenerateCommand())
+    .addCommand(simulateCommand());
 }

@@ -67,6 +67,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The trace of pod starts and stops has a line that is not of its format, or is out of order.',
     next: 'Change the line that the message names; podway ipam trace-generate --help shows the format.',
   },
+  FILE_UNREADABLE: {
+    transient: false,
+    meaning: 'A file that a command was told to read cannot be read.',
+    next: 'Name a file that exists and that you may read.',
+  },
   FILE_UNWRITABLE: {
     transient: false,
     meaning: 'The file that the command was told to write cannot be written.',

@@ -8,9 +8,8 @@ import type { InstanceLimits } from '../../cloud/limits.ts';
 import { CloudError, type CreateEni, type EniDescription, type EniId } from '../../cloud/port.ts';
 import type { SimClock } from '../clock.ts';
 import type { Meter } from '../meter.ts';
-import type { Random } from '../random.ts';
 import type { Subnet } from './subnet.ts';
-import { answerTime, attachTime, Buckets, detachTime, isReading, metadataTime } from './times.ts';
+import { Buckets, Times } from './times.ts';
 
 export const ZONE = 'us-west-2a';
 export const VPC = 'vpc-0simulated';
@@ -21,7 +20,7 @@ export type Instance = { readonly id: string; readonly enis: Map<EniId, EniDescr
 export type ModelOptions = {
   clock: SimClock;
   meter: Meter;
-  random: Random;
+  seed: number;
   subnets: readonly Subnet[];
   limits: InstanceLimits;
 };
@@ -34,11 +33,13 @@ export class ModelEc2 {
   readonly #instances = new Map<string, Instance>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
   readonly #buckets = new Buckets();
+  readonly #times: Times;
   readonly #byToken = new Map<string, EniId>();
   #numbered = 0;
 
   constructor(options: ModelOptions) {
     this.o = options;
+    this.#times = new Times(options.seed);
     this.#subnets = new Map(options.subnets.map((subnet) => [subnet.id, subnet]));
   }
 
@@ -71,10 +72,10 @@ export class ModelEc2 {
 
   /** Takes the time of a call, counts it, throttles it; then `effect` happens. */
   async call<T>(action: string, unfiltered: boolean, effect: () => T, signal?: AbortSignal): Promise<T> {
-    const { clock, meter, random } = this.o;
+    const { clock, meter } = this.o;
     meter.noteCall(action);
-    const isAllowed = this.#buckets.take(action, unfiltered && isReading(action), clock.now());
-    await clock.sleep(answerTime(random, action), signal);
+    const isAllowed = this.#buckets.take(action, unfiltered, clock.now());
+    await clock.sleep(this.#times.answer(action), signal);
     if (isAllowed) {
       try {
         return effect();
@@ -149,17 +150,17 @@ export class ModelEc2 {
     const action = 'AttachNetworkInterface';
     const eni = this.eni(eniId, action);
     const instance = this.instance(instanceId, action);
-    const { limits, clock, random } = this.o;
+    const { limits, clock } = this.o;
     if (eni.attachment) throw new CloudError(action, 'InvalidNetworkInterface.InUse', `${eniId} is in use`);
     if (instance.enis.size >= limits.enis)
       throw new CloudError(action, 'AttachmentLimitExceeded', `${instance.enis.size} of ${limits.enis}`);
     if ([...instance.enis.values()].some((one) => one.attachment!.deviceIndex === deviceIndex))
       throw new CloudError(action, 'InvalidParameterValue', `device index ${deviceIndex} is in use`);
     const attachment = this.#attach(eni, instance, deviceIndex, 'attaching');
-    clock.in(attachTime(random), () => {
+    clock.in(this.#times.attach(), () => {
       if (attachment.status !== 'attaching') return;
       attachment.status = 'attached';
-      this.listedAt.set(eniId, clock.now() + metadataTime(random));
+      this.listedAt.set(eniId, clock.now() + this.#times.metadata());
     });
     return attachment.id;
   }
@@ -171,7 +172,7 @@ export class ModelEc2 {
       throw new CloudError(action, 'InvalidAttachmentID.NotFound', `${attachmentId} does not exist`);
     const { attachment } = eni;
     attachment.status = 'detaching';
-    this.o.clock.in(detachTime(this.o.random), () => {
+    this.o.clock.in(this.#times.detach(), () => {
       if (eni.attachment !== attachment) return;
       this.#instances.get(attachment.instanceId)?.enis.delete(eni.id);
       eni.attachment = null;
