@@ -1,7 +1,7 @@
 // The modelled EC2 as the pool sees it: the same port that the agent's EC2 client has.
 import { type Cidr, formatCidr, type Ipv4 } from '../../base/ip.ts';
 import { type Cloud, CloudError, type EniDescription } from '../../cloud/port.ts';
-import { type ModelEc2, ZONE } from './model.ts';
+import { GROUP, type ModelEc2, ZONE } from './model.ts';
 
 export function cloudOf(ec2: ModelEc2): Cloud {
   const describeSubnet = (id: string) => {
@@ -81,6 +81,17 @@ export function cloudOf(ec2: ModelEc2): Cloud {
       ec2.call('DescribeSubnets', false, () => ids.map(describeSubnet), signal),
     describeVpcSubnets: (_vpcId, _zone, signal) =>
       ec2.call('DescribeSubnets', false, () => ec2.o.subnets.map((one) => describeSubnet(one.id)), signal),
+    describeSecurityGroups: (_vpcId, signal) =>
+      ec2.call('DescribeSecurityGroups', false, () => [{ id: GROUP, tags: {} }], signal),
+    setSecurityGroups: (eniId, groupIds, signal) =>
+      ec2.call(
+        'ModifyNetworkInterfaceAttribute',
+        false,
+        () => {
+          ec2.eni(eniId, 'ModifyNetworkInterfaceAttribute').groupIds = [...groupIds];
+        },
+        signal,
+      ),
     describeInstanceType: (instanceType, signal) =>
       ec2.call(
         'DescribeInstanceTypes',
