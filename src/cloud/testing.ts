@@ -37,6 +37,7 @@ export class FakeCloud implements Cloud {
   readonly #tokens = new Map<string, EniId>();
   /** Assigned to nobody, and to be had by name only. */
   readonly #loose = new Set<Ipv4>();
+  readonly #spoilt = new Map<Ipv4, EniDescription>();
   readonly #settings: Required<Pick<FakeSettings, 'enis' | 'ipv4PerEni'>>;
   #next = 1;
 
@@ -123,6 +124,25 @@ export class FakeCloud implements Cloud {
     eni.addresses = eni.addresses.filter((one) => one.ip !== ip);
     // It stays with nobody: EC2 has thousands of others to give out first.
     if (free) this.#loose.add(ip);
+  }
+
+  /** Gives an address that is with nobody to an interface of somebody else, so that it cannot be asked for by name. */
+  spoil(subnetId: string, ip: Ipv4): void {
+    if (!this.#loose.delete(ip)) return;
+    const request = { subnetId, groupIds: [], description: '', secondaryCount: 0, tags: {}, clientToken: '' };
+    const other = this.#make(request);
+    other.addresses.push({ ip, primary: false, public: false });
+    this.#spoilt.set(ip, other);
+  }
+
+  /** Undoes every `spoil`. */
+  unspoil(): void {
+    for (const [ip, other] of this.#spoilt) {
+      this.#drop(other);
+      this.#subnets.get(other.subnetId)!.used.add(ip);
+      this.#loose.add(ip);
+    }
+    this.#spoilt.clear();
   }
 
   /** Moves an address to another interface of the node, as EC2 may when it is free for a moment. */

@@ -8,7 +8,7 @@ import { PREFIX_SIZE } from './incumbent.ts';
 import { isPaused, isProbe } from './pauses.ts';
 import type { Action, PlanContext } from './plan.ts';
 import type { PoolPolicy } from './policy.ts';
-import type { PoolState } from './state.ts';
+import { blockHolding, type PoolState } from './state.ts';
 
 type Growable = { one: EniCount; room: number };
 
@@ -19,7 +19,9 @@ export function growableEnis(enis: readonly EniCount[], limits: InstanceLimits):
   for (const one of enis) {
     const { eni } = one;
     if (eni.phase !== 'ready' || eni.missingSince !== null || eni.linkless || one.closed) continue;
-    const room = slots - one.blocks.length;
+    // Held addresses that were taken get their slots back first.
+    const owed = one.lost.filter((ip) => !blockHolding(eni, ip)).length;
+    const room = slots - one.blocks.length - owed;
     if (room > 0) growable.push({ one, room });
   }
   return growable.sort(

@@ -4,7 +4,7 @@
 import type { Cidr, Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { EniId } from '../cloud/port.ts';
-import { Allowance, aimOf } from './aim.ts';
+import { Allowance, aimOf, slotsPerEni } from './aim.ts';
 import { type Census, censusOf, type EniCount, givingOf, isIdle } from './census.ts';
 import { grow } from './grow.ts';
 import { isPaused, isProbe } from './pauses.ts';
@@ -62,7 +62,7 @@ export function plan(
   now: number,
 ): Action[] {
   const census = censusOf(state, now, givingOf(policy, limits));
-  const actions = finishStarted(state, census, now);
+  const actions = finishStarted(state, census, limits, now);
   if (isPaused(state, 'cloud', demand, now)) return actions.filter((action) => action.kind === 'setup');
   const touched = new Set<EniId>();
   for (const action of actions) if ('eniId' in action) touched.add(action.eniId);
@@ -86,7 +86,7 @@ export function plan(
 }
 
 /** Finishes interrupted work: ENIs that are half made, not set up, or half removed. */
-function finishStarted(state: PoolState, census: Census, now: number): Action[] {
+function finishStarted(state: PoolState, census: Census, limits: InstanceLimits, now: number): Action[] {
   const actions: Action[] = [];
   const waitsFor = (key: string) => (state.pauses.get(key)?.until ?? 0) > now;
   for (const creation of state.creations.values()) {
@@ -103,14 +103,14 @@ function finishStarted(state: PoolState, census: Census, now: number): Action[] 
       if (one.isHolding) actions.push({ kind: 'reattach', eniId: eni.id });
     } else if (eni.phase === 'attached') actions.push({ kind: 'setup', eniId: eni.id });
     else {
-      const action = finishBlocks(state, one, now);
+      const action = finishBlocks(state, one, limits, now);
       if (action) actions.push(action);
     }
   }
   return actions;
 }
 
-function finishBlocks(state: PoolState, one: EniCount, now: number): Action | null {
+function finishBlocks(state: PoolState, one: EniCount, limits: InstanceLimits, now: number): Action | null {
   const eniId = one.eni.id;
   const leaving: Cidr[] = [];
   for (const each of one.blocks) {
@@ -118,10 +118,21 @@ function finishBlocks(state: PoolState, one: EniCount, now: number): Action | nu
     if (each.block.leaving && isIdle(each)) leaving.push(each.block.cidr);
   }
   if (one.lost.length > 0) {
-    const action = askAgain(state, one, now);
+    const action = slotsForLost(one, limits) ?? askAgain(state, one, now);
     if (action) return action;
   }
   return leaving.length > 0 ? returning(eniId, leaving) : null;
+}
+
+/** Returns idle blocks whose slots the ENI's lost blocks need. */
+function slotsForLost({ eni, blocks, lost }: EniCount, limits: InstanceLimits): Action | null {
+  const missing = new Set(lost.map((ip) => blockHolding(eni, ip) ?? ip));
+  const listed = blocks.filter(({ block }) => !missing.has(block));
+  const excess = listed.length + missing.size - slotsPerEni(limits);
+  if (excess <= 0) return null;
+  const idle = listed.filter((each) => each.usable && !each.block.pinned && isIdle(each));
+  const out = idle.slice(0, excess).map(({ block }) => block.cidr);
+  return out.length > 0 ? returning(eni.id, out) : null;
 }
 
 /** Held addresses and prefixes that EC2 does not list, but those found taken lately. */

@@ -12,6 +12,7 @@ import {
   type Ipv4,
 } from '../base/ip.ts';
 import { CloudError, type EniId, isNotFound } from '../cloud/port.ts';
+import { slotsPerEni } from './aim.ts';
 import { describeOne, onceKnown, poll } from './attachment.ts';
 import { type Core, commit, pause, setBusy, setSettled, unpause } from './core.ts';
 import { failed } from './failure.ts';
@@ -48,15 +49,20 @@ export async function reassign(
   if (ips.length > 0) await reassignIps(core, eniId, ips);
 }
 
-/** A prefix that EC2 refuses is forgotten: its held addresses are asked for singly next. False after another failure. */
+/**
+ * A prefix that EC2 refuses is forgotten, and its held addresses are asked for singly next, if the ENI has slots for
+ * them; else they are taken until EC2 assigns it. False after another failure.
+ */
 async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<boolean> {
   const fields = { eni: eniId, prefix: formatCidr(prefix) };
+  const inPrefix = () => heldBy(core, eniId).filter((ip) => cidrContains(prefix, ip));
   let isBack = true;
   try {
     await core.cloud.assignThesePrefixes(eniId, [prefix], core.signal);
   } catch (error) {
     if (!isRefusal(error)) {
-      failed(core, error, [`eni:${eniId}`], null, fields);
+      const { transient, message } = failed(core, error, [`eni:${eniId}`], null, fields);
+      if (!transient) noteTaken(core, whyTaken(inPrefix(), message));
       return false;
     }
     // A describe may have lagged.
@@ -67,6 +73,11 @@ async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<b
   const block = eni?.blocks.get(prefix.ip);
   if (!eni || !block) return true;
   unpause(core, 'cloud', `eni:${eniId}`);
+  const held = inPrefix();
+  if (!isBack && held.length > slotsPerEni(core.limits) - eni.blocks.size + 1) {
+    noteTaken(core, whyTaken(held, `${formatCidr(prefix)} is in use elsewhere`));
+    return true;
+  }
   const blocks = isBack
     ? withEntry(eni.blocks, prefix.ip, { ...block, missingSince: null, pending: true })
     : withoutEntry(eni.blocks, prefix.ip);
@@ -78,13 +89,12 @@ async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<b
       ? 'assigned a prefix again that pods hold addresses of and that EC2 had taken away'
       : 'EC2 does not assign a prefix again; its held addresses are asked for singly',
   );
-  if (isBack)
-    noteRestored(
-      core,
-      heldBy(core, eniId).filter((ip) => cidrContains(prefix, ip)),
-    );
+  if (isBack) noteRestored(core, held);
   return true;
 }
+
+const whyTaken = (ips: readonly Ip[], message: string): Map<Ip, string> =>
+  new Map(ips.map((ip) => [ip, `EC2 does not assign it again: ${message}`]));
 
 async function reassignIps(core: Core, eniId: EniId, ips: readonly Ip[]): Promise<void> {
   const fields = { eni: eniId, addresses: ips.map(formatIp) };
@@ -102,8 +112,7 @@ async function reassignIps(core: Core, eniId: EniId, ips: readonly Ip[]): Promis
     noteTaken(core, taken);
     if (!holders || holders.size === 0) {
       const { transient, message } = failed(core, error, [`eni:${eniId}`], null, fields);
-      if (!transient)
-        noteTaken(core, new Map(ips.map((ip) => [ip, `EC2 does not assign it again: ${message}`])));
+      if (!transient) noteTaken(core, whyTaken(ips, message));
       return;
     }
   }
