@@ -113,7 +113,7 @@ export class CloudError extends PodwayError {
   readonly uncertain: boolean;
 
   constructor(action: string, ec2Code: string, text: string, uncertain = false, options?: ErrorOptions) {
-    super(causeOfEc2Code(ec2Code), `${action}: ${ec2Code}: ${text}`, { object: action }, options);
+    super(causeOfEc2Code(ec2Code, text), `${action}: ${ec2Code}: ${text}`, { object: action }, options);
     this.action = action;
     this.ec2Code = ec2Code;
     this.uncertain = uncertain;
@@ -162,10 +162,14 @@ const OTHER: Readonly<Record<string, Cause>> = {
   NetworkInterfaceLimitExceeded: 'ENI_LIMIT',
 };
 
-function causeOfEc2Code(code: string): Cause {
+/** EC2's words when more prefixes are asked for than the subnet has free addresses for; single ones may be left. */
+const NO_PREFIXES = /sufficient free Ipv4 addresses or prefixes/i;
+
+function causeOfEc2Code(code: string, text: string): Cause {
   if (THROTTLED.has(code)) return 'CLOUD_THROTTLED';
   if (UNREACHABLE.has(code)) return 'CLOUD_UNREACHABLE';
   if (DENIED.has(code)) return 'CLOUD_DENIED';
+  if (code === 'InvalidParameterValue' && NO_PREFIXES.test(text)) return 'SUBNET_FRAGMENTED';
   return OTHER[code] ?? 'INTERNAL';
 }
 

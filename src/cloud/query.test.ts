@@ -96,6 +96,14 @@ test('absent parameters are left out, lists count from 1', () => {
   assert.equal(encodeQuery({ A: undefined, B: [1, { C: true }] }), 'B.1=1&B.2.C=true');
 });
 
+test('a subnet without room for prefixes is told from a bad parameter, whichever code EC2 takes', () => {
+  const cause = (code: string, text: string) => new CloudError('AssignPrivateIpAddresses', code, text).code;
+  const full = "There aren't sufficient free Ipv4 addresses or prefixes";
+  assert.equal(cause('InvalidParameterValue', full), 'SUBNET_FRAGMENTED');
+  assert.equal(cause('InsufficientCidrBlocks', ''), 'SUBNET_FRAGMENTED');
+  assert.equal(cause('InvalidParameterValue', 'Address 10.0.0.9 is in use'), 'INTERNAL');
+});
+
 test('throttling is tried again once, after a longer wait: the rest is for who asked', async () => {
   const clock = hasty();
   const results: string[] = [];
