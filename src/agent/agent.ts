@@ -3,20 +3,24 @@
 // Invariant: the sockets answer from the first moment; with a journal, ADD is served before EC2 or the Kubernetes API
 // answers; stopping changes nothing in the kernel. At rest nothing is logged.
 import { flushCompileCache } from 'node:module';
-import type { Server } from 'node:net';
+import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../base/clock.ts';
+import type { DirectoryLock } from '../kernel/lock.ts';
 import { shareArenas, trimMalloc } from '../kernel/malloc.ts';
 import type { AgentConfig } from './config.ts';
 import { watchConfiguration } from './configuration-watch.ts';
 import { Gate } from './gate.ts';
-import { openParts } from './parts.ts';
-import type { Rehearsal } from './rehearsal.ts';
-import { openSockets } from './sockets.ts';
-import { startNode } from './start.ts';
+import { openParts, type Parts } from './parts.ts';
+import { API_SOCKET, CNI_SOCKET, createSockets } from './sockets.ts';
+import { type Serving, startNode } from './start.ts';
+import { Succession, takeOver } from './succession.ts';
 
 /** Ms between two trims of memory while requests come; each returns a few MB freed by the compiler and nftables. */
 const TRIM_INTERVAL_MS = 2_000;
+
+/** Connections that stood in the listener's backlog are accepted within this time (ms). */
+const ACCEPT_MS = 20;
 
 /**
  * Gives freed memory back to the kernel while requests come. At the first rest it writes the compile cache, so that the
@@ -34,41 +38,62 @@ async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise
   }
 }
 
-/** Runs until `signal` aborts. Rejects with the error when something else ends it. */
+/** Runs until `signal` aborts, or until an agent that has taken over is gone. Rejects when something else ends it. */
 export async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
   shareArenas();
+  const { runDir } = config;
   const parts = openParts(config);
   const gate = new Gate(config.nodeName);
-  const servers: Server[] = [];
-  let rehearsal: Rehearsal | null = null;
+  const succession = new Succession(join(runDir, CNI_SOCKET), signal);
+  const sockets = createSockets(parts, gate, succession);
+  let seat: DirectoryLock | null = null;
+  let serving: Serving | null = null;
   try {
-    servers.push(...(await openSockets(parts, gate, signal)));
-    const serving = await startNode(parts, signal);
-    rehearsal = serving.rehearsal;
-    parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
-    gate.open(serving);
-    // Calls that waited at the gate are served before the first call to EC2.
-    await nextTurn();
-    void rehearsal?.finish(parts.load, signal);
-    const { identity, pool, configuration, repair, quarantine } = serving;
-    // Repairs go on whether or not EC2 answers.
-    const repairing = repair.keep(signal);
-    const { api, log } = parts;
-    const configuring = [configuration.keep(signal), watchConfiguration(api, configuration, log, signal)];
-    await pool.start(signal);
-    await repair.now();
-    parts.log.info(
-      { instance: identity.instanceId, enis: pool.enis().length, ...pool.counts() },
-      'the agent is ready',
-    );
-    void keepTrimmed(() => parts.load.requests, signal);
-    await Promise.all([repairing, quarantine.keep(signal), ...configuring]);
-    await pool.stopped();
+    const announce = async () => {
+      gate.isTakingOver = true;
+      await sockets.openCni();
+    };
+    seat = await takeOver({ runDir, apiSocket: join(runDir, API_SOCKET) }, announce, parts.log, signal);
+    if (!gate.isTakingOver) await sockets.openCni();
+    await sockets.openApi();
+    serving = await startNode(parts, succession.signal);
+    await serveNode(parts, gate, serving, succession.signal);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!succession.signal.aborted) throw error;
   } finally {
-    rehearsal?.close();
-    for (const server of servers) server.close();
+    // Calls that came to this socket before the successor's took its place are accepted by now.
+    if (succession.isHandedOver) await systemClock.sleep(ACCEPT_MS);
+    sockets.close();
+    await succession.drain(() => parts.load.serving);
+    serving?.rehearsal?.close();
+    if (succession.signal.aborted) await serving?.pool.stopped();
     await parts.close();
+    seat?.release();
+    succession.freed();
   }
+  if (succession.isHandedOver) {
+    parts.log.info('handed over to another agent');
+    await succession.standBy(runDir, signal);
+  }
+}
+
+async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
+  const { identity, pool, configuration, repair, quarantine, rehearsal } = serving;
+  const { api, log } = parts;
+  parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
+  gate.open(serving);
+  // Calls that waited at the gate are served before the first call to EC2.
+  await nextTurn();
+  void rehearsal?.finish(parts.load, signal);
+  // Repairs go on whether or not EC2 answers.
+  const repairing = repair.keep(signal);
+  const configuring = [configuration.keep(signal), watchConfiguration(api, configuration, log, signal)];
+  await pool.start(signal);
+  await repair.now();
+  log.info(
+    { instance: identity.instanceId, enis: pool.enis().length, ...pool.counts() },
+    'the agent is ready',
+  );
+  void keepTrimmed(() => parts.load.requests, signal);
+  await Promise.all([repairing, quarantine.keep(signal), ...configuring]);
 }

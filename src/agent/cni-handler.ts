@@ -1,4 +1,5 @@
 // Answers a call on the plugin's socket: decodes it, runs the verb, renders the result. A failure becomes a CNI error.
+import type { Cause } from '../base/causes.ts';
 import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import { renderError } from '../cni/errors.ts';
 import { decodeRequest, versionOfStdin } from '../cni/request.ts';
@@ -17,12 +18,17 @@ export type HandlerOptions = {
   metrics: AgentMetrics;
   now: () => number;
   /** Null when ADD can be served, else the STATUS error. */
-  status: () => PodwayError | null;
+  status: () => PodwayError | null | Promise<PodwayError | null>;
   /** An ADD has come (1) or is answered (-1). */
   onAdd: (delta: 1 | -1) => void;
   faults?: Faults;
+  /** Hands a call that this agent cannot serve to the one that has taken over; null while there is none. */
+  relay?: () => ((call: CniCall, signal: AbortSignal) => Promise<CniAnswer>) | null;
   onFailure: (verb: string, error: PodwayError, request: CniRequest | null) => void;
 };
+
+/** What a call fails with when the agent stops before the call has changed anything. */
+const ENDED_BY_STOPPING: ReadonlySet<Cause> = new Set(['AGENT_UNREACHABLE', 'AGENT_STARTING']);
 
 async function serve(o: HandlerOptions, request: CniRequest, signal: AbortSignal): Promise<string> {
   switch (request.verb) {
@@ -49,7 +55,7 @@ async function serve(o: HandlerOptions, request: CniRequest, signal: AbortSignal
       await (await o.attachments()).gc(request, o.now());
       return '';
     case 'STATUS': {
-      const error = o.status();
+      const error = await o.status();
       if (error) throw error;
       return '';
     }
@@ -77,6 +83,8 @@ export function createCniHandler(o: HandlerOptions) {
       return { exit: 0, stdout };
     } catch (thrown) {
       const error = asPodwayError(thrown);
+      const relay = ENDED_BY_STOPPING.has(error.code) && !signal.aborted ? o.relay?.() : null;
+      if (relay) return await relay(call, signal);
       o.metrics.requests.inc({ verb, result: error.code });
       o.onFailure(verb, error, request);
       const version = request && 'conf' in request ? request.conf.cniVersion : versionOfStdin(call.stdin);

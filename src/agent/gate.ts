@@ -6,11 +6,15 @@ import type { Serving } from './start.ts';
 
 /** How long ADD, DEL, CHECK and GC wait for an agent that has just started. */
 const START_WAIT_MS = 5_000;
+/** While the agent before hands over, which takes as long as the calls that it is serving. */
+const HANDOVER_WAIT_MS = 25_000;
 
 export class Gate {
   readonly #nodeName: string;
   readonly #opened = Promise.withResolvers<void>();
   #serving: Serving | null = null;
+  /** The agent before is handing over: it is a matter of moments, so STATUS waits too. */
+  isTakingOver = false;
 
   constructor(nodeName: string) {
     this.#nodeName = nodeName;
@@ -34,8 +38,10 @@ export class Gate {
 
   /** The node, waiting a moment for it. Throws AGENT_STARTING when that takes longer. */
   async pass(signal: AbortSignal): Promise<Serving> {
-    if (!this.#serving)
-      await Promise.race([this.#opened.promise, systemClock.sleep(START_WAIT_MS, signal).catch(() => {})]);
+    if (!this.#serving) {
+      const wait = this.isTakingOver ? HANDOVER_WAIT_MS : START_WAIT_MS;
+      await Promise.race([this.#opened.promise, systemClock.sleep(wait, signal).catch(() => {})]);
+    }
     return this.now();
   }
 

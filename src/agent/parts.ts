@@ -44,8 +44,8 @@ const REASONS: Record<Telling['kind'], string> = {
 /** A flushed route table gives one log line, however many routes it held. */
 const LOGGED_CHANGES = 5;
 
-/** The plugin's load on this agent: `adds` in progress, `requests` since the start. */
-export type Load = { adds: number; requests: number };
+/** The plugin's load on this agent: `adds` and calls (`serving`) in progress here, `requests` since the start. */
+export type Load = { adds: number; requests: number; serving: number };
 
 /** The pod that holds an address; set once the pool exists. */
 export type Whose = { pod(ip: Ip): PodName | undefined };
@@ -65,12 +65,9 @@ export function openParts(config: AgentConfig) {
   const faults = openFaults(runDir);
   faults?.begin('START');
   const onBoundary = faults?.boundary;
-  const load: Load = { adds: 0, requests: 0 };
+  const load: Load = { adds: 0, requests: 0, serving: 0 };
   const netns = currentNetns();
-  const journal = Journal.open<PoolRecord>(join(runDir, 'journal'), {
-    origin: originOf(netns),
-    ...(onBoundary ? { onBoundary } : {}),
-  });
+  let journal: Journal<PoolRecord> | undefined;
   const api = createApiServer(config);
   const events = createEvents(api, config.nodeName, log);
   const tell = createTell(log, ({ kind, text, pod }) => {
@@ -120,7 +117,14 @@ export function openParts(config: AgentConfig) {
     faults,
     load,
     netns,
-    journal,
+    /** Opened when first asked for: the agent before may write it until it has made room. */
+    get journal(): Journal<PoolRecord> {
+      journal ??= Journal.open<PoolRecord>(join(runDir, 'journal'), {
+        origin: originOf(netns),
+        ...(onBoundary ? { onBoundary } : {}),
+      });
+      return journal;
+    },
     datapath,
     tell,
     whose,
@@ -128,7 +132,7 @@ export function openParts(config: AgentConfig) {
     cloudFor,
     async close(): Promise<void> {
       await datapath.close();
-      journal.close();
+      journal?.close();
       netns.close();
     },
   };

@@ -61,7 +61,7 @@ describe('rehearsal', needsRoot, () => {
   it('plays nothing while an ADD is under way, and goes on when requests have stopped', () =>
     withRehearsal(async (rehearsal, said) => {
       const played: number[] = [];
-      const load: Load = {
+      const load: Pick<Load, 'adds' | 'requests'> = {
         requests: 1,
         get adds() {
           // The second and the third look meet an ADD.

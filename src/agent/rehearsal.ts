@@ -211,7 +211,7 @@ export class Rehearsal {
   }
 
   /** Plays the remaining rounds one by one while no requests come, then closes. */
-  async finish(load: Load, signal: AbortSignal): Promise<void> {
+  async finish(load: Pick<Load, 'adds' | 'requests'>, signal: AbortSignal): Promise<void> {
     let seen = load.requests;
     for (let looks = 0; looks < MAX_LOOKS && this.rounds + load.requests < ROUNDS && !signal.aborted; ) {
       if (load.adds === 0 && load.requests === seen) {

@@ -9,11 +9,15 @@ import type { CniRequest } from '../cni/types.ts';
 import { createCniHandler } from './cni-handler.ts';
 import { serveCni } from './cni-server.ts';
 import type { Gate } from './gate.ts';
-import { serveTcp, serveUnix } from './http.ts';
+import { json, serveTcp, serveUnix } from './http.ts';
 import type { Parts } from './parts.ts';
 import { createRefusals } from './refusals.ts';
 import { introspection, publicRoutes } from './routes.ts';
 import { nodeStatus } from './status.ts';
+import { HANDOVER, type Succession } from './succession.ts';
+
+export const CNI_SOCKET = 'agent.sock';
+export const API_SOCKET = 'api.sock';
 
 function logFailure(log: Log, verb: string, error: PodwayError, request: CniRequest | null): void {
   const of =
@@ -26,30 +30,72 @@ function logFailure(log: Log, verb: string, error: PodwayError, request: CniRequ
   log[level]({ verb, cause: error.code, ...of, ...error.details, ...stack }, error.message);
 }
 
-export async function openSockets(parts: Parts, gate: Gate, signal: AbortSignal): Promise<Server[]> {
+/** The sockets, in the order in which they open. */
+export type Sockets = {
+  /** The plugin's: its calls wait at the gate until the node serves. */
+  openCni(): Promise<void>;
+  /** Introspection, and the public port. */
+  openApi(): Promise<void>;
+  /** No more calls; the open connections go on. */
+  close(): void;
+};
+
+export function createSockets(parts: Parts, gate: Gate, succession: Succession): Sockets {
   const { config, log, metrics, faults, load } = parts;
+  const { signal } = succession;
+  const servers: Server[] = [];
   const tellPod = createRefusals(parts.events);
   const handler = createCniHandler({
     attachments: () => gate.serving?.attachments ?? gate.pass(signal).then((serving) => serving.attachments),
     metrics,
     now: () => systemClock.now(),
-    status: () => nodeStatus(gate),
+    status: () => (gate.isTakingOver ? gate.pass(signal).then(() => nodeStatus(gate)) : nodeStatus(gate)),
     onAdd: (delta) => {
       load.adds += delta;
     },
     ...(faults ? { faults } : {}),
+    relay: () => {
+      const relay = succession.relay();
+      if (!relay) return null;
+      return (call, gone) => {
+        load.serving--;
+        return relay(call, gone).finally(() => {
+          load.serving++;
+        });
+      };
+    },
     onFailure: (verb, error, request) => {
       logFailure(log, verb, error, request);
       tellPod(error, request);
     },
   });
-  const cni = await serveCni(join(config.runDir, 'agent.sock'), (call, gone) => {
-    load.requests++;
-    return handler(call, gone);
-  });
-  const routes = publicRoutes(parts, gate);
-  const api = await serveUnix(join(config.runDir, 'api.sock'), { ...routes, ...introspection(parts, gate) });
-  return config.metricsPort === undefined
-    ? [cni, api]
-    : [cni, api, await serveTcp(config.metricsPort, routes)];
+  return {
+    async openCni() {
+      servers.push(
+        await serveCni(join(config.runDir, CNI_SOCKET), async (call, gone) => {
+          load.requests++;
+          const relay = succession.relay();
+          if (relay) return relay(call, gone);
+          load.serving++;
+          return handler(call, gone).finally(() => {
+            load.serving--;
+          });
+        }),
+      );
+    },
+    async openApi() {
+      const routes = publicRoutes(parts, gate);
+      const own = introspection(parts, gate);
+      const handover = async () => {
+        await succession.handOver();
+        return json({ handedOver: true });
+      };
+      const path = join(config.runDir, API_SOCKET);
+      servers.push(await serveUnix(path, { ...routes, ...own, [`POST ${HANDOVER}`]: handover }));
+      if (config.metricsPort !== undefined) servers.push(await serveTcp(config.metricsPort, routes));
+    },
+    close() {
+      for (const server of servers) server.close();
+    },
+  };
 }

@@ -181,6 +181,7 @@ export class AddressPool {
     signal?.throwIfAborted();
     const lease = this.tryAcquire(owner);
     if (lease) return lease;
+    if (this.#core.signal.aborted) throw stopping();
     const waiting = this.#line.join(owner, this.#settings.waitMs ?? 30_000, signal);
     this.#tryStep();
     this.kick();
@@ -399,7 +400,7 @@ export class AddressPool {
       signal.removeEventListener('abort', onStop);
       this.#wake = () => {};
     }
-    this.#line.dissolve(new PodwayError('AGENT_UNREACHABLE', 'the agent is stopping'));
+    this.#line.dissolve(stopping());
   }
 
   #nextWake(now: number): number {
@@ -492,3 +493,5 @@ export class AddressPool {
 
 const sameKeys = (a: ReadonlyMap<Ip, unknown>, b: ReadonlyMap<Ip, unknown>): boolean =>
   a.size === b.size && [...a.keys()].every((ip) => b.has(ip));
+
+const stopping = (): PodwayError => new PodwayError('AGENT_UNREACHABLE', 'the agent is stopping');

@@ -26,6 +26,7 @@ export type Libc = {
   mount(source: Pointer, target: string, type: Pointer, flags: number, data: Pointer): number;
   umount2(target: string, flags: number): number;
   ioctl(fd: number, request: number): number;
+  flock(fd: number, operation: number): number;
 };
 
 /** koffi's pool-thread variant of a call; the buffers must stay referenced until the callback. */
@@ -84,6 +85,7 @@ export function libc(): Libc {
       mount: library.func('int mount(const char *, const char *, const char *, unsigned long, const char *)'),
       umount2: library.func('int umount2(const char *, int)'),
       ioctl: library.func('int ioctl(int, unsigned long)'),
+      flock: library.func('int flock(int, int)'),
     } as Libc;
     if (onSystemCall) loadedLibc = watched(loadedLibc, onSystemCall);
   }

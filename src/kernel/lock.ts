@@ -1,0 +1,31 @@
+// An exclusive lock on a directory (flock(2)), which ends with the process however that ends. Nothing is written, so it
+// works on a full or read-only file system. Fails by throwing SyscallError for anything but a lock that another has.
+import { closeSync, constants, openSync } from 'node:fs';
+import { EAGAIN, EINTR, SyscallError } from './errors.ts';
+import { lastErrno, libc } from './ffi.ts';
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+export type DirectoryLock = { release(): void };
+
+/** Null while another process, or another open lock of this one, has it. */
+export function tryLockDirectory(path: string): DirectoryLock | null {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  for (;;) {
+    if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) {
+      let isHeld = true;
+      return {
+        release() {
+          if (isHeld) closeSync(fd);
+          isHeld = false;
+        },
+      };
+    }
+    const errno = lastErrno();
+    if (errno === EINTR) continue;
+    closeSync(fd);
+    if (errno === EAGAIN) return null;
+    throw new SyscallError(`flock ${path}`, errno);
+  }
+}
