@@ -13,6 +13,7 @@ import {
   type Lease,
   newBlock,
   type PoolState,
+  type Use,
   withEni,
   withoutEni,
 } from './state.ts';
@@ -131,8 +132,17 @@ const isBeingMade = (state: PoolState, id: EniId): boolean =>
 const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean =>
   !state.busy.has(eni.id) && context.beganAt > eni.settledAt;
 
-/** Keeps held addresses known, so that EC2 can be asked to assign them again. */
-export function holdsIn(state: PoolState, cidr: Cidr): boolean {
+/** True when pods hold addresses of the block: on this ENI, or on one that is not known yet. */
+export function holdsIn(state: PoolState, cidr: Cidr, eniId: EniId): boolean {
+  const isHere = (use: Use | undefined) =>
+    use?.kind === 'held' && (use.lease.eni === null || use.lease.eni.id === eniId);
+  if (cidrSize(cidr) === 1) return isHere(state.uses.get(cidr.ip));
+  for (const [ip, use] of state.uses) if (isHere(use) && cidrContains(cidr, ip)) return true;
+  return false;
+}
+
+/** True when a pod holds an address of the block, whatever ENI it was given from. */
+function isHeldAnywhere(state: PoolState, cidr: Cidr): boolean {
   if (cidrSize(cidr) === 1) return state.uses.get(cidr.ip)?.kind === 'held';
   for (const [ip, use] of state.uses) if (use.kind === 'held' && cidrContains(cidr, ip)) return true;
   return false;
@@ -195,13 +205,13 @@ function foldEni(
   const isSettled = known.unsettled !== null && context.beganAt - known.unsettled.since >= RETURN_LAG;
   /** Whether an address that the pool does not know on this ENI is foreign. */
   const isForeign = (cidr: Cidr, isPublic: boolean): boolean => {
-    if (holdsIn(state, cidr)) return false;
+    if (isHeldAnywhere(state, cidr)) return false;
     // The lost journal may have named the address: judge it as on an ENI that is seen for the first time.
     if (state.unsure) return cidrSize(cidr) === 1 && context.isForeign({ ip: cidr.ip, public: isPublic });
     return awaited-- <= 0;
   };
   const note = (kind: Observation['kind'], cidr: Cidr) => {
-    observations.push({ kind, eniId: known.id, ip: cidr.ip, held: holdsIn(state, cidr) });
+    observations.push({ kind, eniId: known.id, ip: cidr.ip, held: holdsIn(state, cidr, known.id) });
   };
   const listed = new Set<string>();
   for (const { cidr, pinned } of blocksOf(eni)) {
@@ -227,7 +237,7 @@ function foldEni(
     if (block.missingSince === null) {
       blocks.set(block.cidr.ip, { ...block, missingSince: context.beganAt });
       note('address-missing', block.cidr);
-    } else if (context.beganAt - block.missingSince < REMOVAL_GAP || holdsIn(state, block.cidr))
+    } else if (context.beganAt - block.missingSince < REMOVAL_GAP || holdsIn(state, block.cidr, known.id))
       blocks.set(block.cidr.ip, block);
     else note('address-gone', block.cidr);
   }

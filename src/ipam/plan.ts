@@ -85,6 +85,10 @@ export function plan(
   return actions;
 }
 
+/** A kill or somebody else left the ENI so that it would stay when the instance ends. */
+const outlivesInstance = (eni: EniCount['eni']): boolean =>
+  !eni.primary && !eni.deleteOnTermination && eni.attachmentId !== null;
+
 /** Finishes interrupted work: ENIs that are half made, not set up, or half removed. */
 function finishStarted(state: PoolState, census: Census, limits: InstanceLimits, now: number): Action[] {
   const actions: Action[] = [];
@@ -101,7 +105,8 @@ function finishStarted(state: PoolState, census: Census, limits: InstanceLimits,
       if (!one.isHolding && !hasForeign(eni)) actions.push({ kind: 'remove', eniId: eni.id });
     } else if (eni.missingSince !== null) {
       if (one.isHolding) actions.push({ kind: 'reattach', eniId: eni.id });
-    } else if (eni.phase === 'attached') actions.push({ kind: 'setup', eniId: eni.id });
+    } else if (eni.phase === 'attached' || outlivesInstance(eni))
+      actions.push({ kind: 'setup', eniId: eni.id });
     else {
       const action = finishBlocks(state, one, limits, now);
       if (action) actions.push(action);

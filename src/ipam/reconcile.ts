@@ -39,7 +39,9 @@ const lacksSomething = (state: PoolState): boolean =>
   [...state.enis.values()].some(
     (eni) =>
       (eni.missingSince !== null && !isHolding(state, eni)) ||
-      [...eni.blocks.values()].some((block) => block.missingSince !== null && !holdsIn(state, block.cidr)),
+      [...eni.blocks.values()].some(
+        (block) => block.missingSince !== null && !holdsIn(state, block.cidr, eni.id),
+      ),
   );
 
 const isThrottled = (error: unknown): boolean =>
