@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { parse } from 'yaml';
+import { type EniConfig, eniConfigs } from '../../kube/networks.ts';
 import { resource } from '../../kube/resources.ts';
 import type { KubeObject } from '../../kube/types.ts';
 import { packageRoot } from '../daemon/parts.ts';
@@ -26,4 +27,10 @@ export function installDefinitions(store: Store): void {
     else if (!isDeepStrictEqual(known.spec.versions, wanted.spec.versions))
       store.update(definitions, { ...known, spec: { ...known.spec, versions: wanted.spec.versions } });
   }
+}
+
+/** Those that are there stay as they are. */
+export function putEniConfigs(store: Store, objects: readonly EniConfig[]): void {
+  for (const object of objects)
+    if (!store.find(eniConfigs, object.metadata.name!)) store.create(eniConfigs, object);
 }

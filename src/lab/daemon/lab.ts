@@ -5,11 +5,12 @@ import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram } from '../../base/programs.ts';
 import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
-import { installDefinitions } from '../cluster/definitions.ts';
+import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
 import { type Act, buildShape } from '../shape/build.ts';
+import { eniConfigObjects } from '../shape/eni-configs.ts';
 import { readSettings } from '../shape/settings.ts';
 import { podLimitOf } from '../shape/types.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
@@ -123,7 +124,10 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     cluster,
     store,
     programs: { shim, podServer, probe },
-    build: (progress) => buildShape(record.shape, { act, state: () => vpc.state(), progress }),
+    build: async (progress) => {
+      await buildShape(record.shape, { act, state: () => vpc.state(), progress });
+      putEniConfigs(kube.store, eniConfigObjects(record.shape, vpc.state()));
+    },
     followed: follow,
     async close() {
       controllers.close();

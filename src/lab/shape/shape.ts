@@ -44,6 +44,8 @@ export type InstanceShape = {
 };
 /** What the lab's EC2 says of a type instead of the table. */
 export type InstanceTypeShape = { enis?: number; ipv4PerEni?: number };
+/** An object of the lab's Kubernetes API, with names for ids. */
+export type EniConfigShape = { name: string; subnet: string; securityGroups: string[] };
 export type Shape = {
   region: string;
   zones: string[];
@@ -51,6 +53,8 @@ export type Shape = {
   vpcs: VpcShape[];
   instances: InstanceShape[];
   settings: SettingTexts;
+  /** Made when the lab is. Not compared: their objects may change later. */
+  eniConfigs?: EniConfigShape[];
   /** What `lab fault add` and `lab throttle` do, done once when the lab is made. Not compared: both change them later. */
   faults?: FaultRequest[];
   throttle?: (Rate & { action: string })[];

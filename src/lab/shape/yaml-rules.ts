@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Cidr, cidrsOverlap, formatCidr } from '../../base/ip.ts';
 import { whyNoRoute, whyNotBeside, whyNoVpc } from '../vpc/reserved.ts';
+import { readEniConfigs } from './eni-configs.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
@@ -40,6 +41,7 @@ export function parseLabYaml(text: string, file: string): Shape {
     'instances',
     'instanceTypes',
     'settings',
+    'eniConfigs',
     'faults',
     'throttle',
   ]);
@@ -77,6 +79,7 @@ export function parseLabYaml(text: string, file: string): Shape {
     vpcs,
     instances,
     settings: readSettingTexts(top.settings),
+    ...readEniConfigs(top.eniConfigs, vpcs),
     ...readFaults(top.faults, top.throttle, names),
   };
 }

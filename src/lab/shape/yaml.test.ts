@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { packageRoot } from '../daemon/parts.ts';
+import { readSettings } from './settings.ts';
 import { defaultShape, shapeDifferences } from './shape.ts';
 import { parseLabYaml } from './yaml-rules.ts';
 
@@ -37,6 +38,27 @@ test('the default example is the default shape', () => {
   assert.deepEqual(shapeDifferences(defaultShape(), shape), []);
   assert.deepEqual(shape.vpcs, defaultShape().vpcs);
   assert.deepEqual(shape.instances, defaultShape().instances);
+});
+
+test('ENIConfigs name subnets and groups of one VPC', () => {
+  const withConfig = (text: string) => parseLabYaml(`${good}eniConfigs:\n  - ${text}\n`, 'f').eniConfigs;
+  assert.deepEqual(withConfig('{ name: us-west-2a, subnet: a, securityGroups: [g] }'), [
+    { name: 'us-west-2a', subnet: 'a', securityGroups: ['g'] },
+  ]);
+  assert.throws(
+    () => withConfig('{ name: x, subnet: b }'),
+    /f:\d+: eniConfigs\[0\]\.subnet is "b", which is no subnet/,
+  );
+  assert.throws(
+    () => withConfig('{ name: x, subnet: a, securityGroups: [h] }'),
+    /is "h", which is no security group/,
+  );
+});
+
+test('variables of the agents', () => {
+  const env = readSettings({ env: 'A=1,2; B={"x":"y"};' }).env;
+  assert.deepEqual(env, { A: '1,2', B: '{"x":"y"}' });
+  assert.throws(() => readSettings({ env: 'A' }), /NAME=VALUE/);
 });
 
 test('a group rule with ports', () => {
