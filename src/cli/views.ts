@@ -1,4 +1,5 @@
 // The text forms of what the lab answers.
+import { sourceText } from '../ipam/sources.ts';
 import { LabError } from '../lab/daemon/errors.ts';
 import type {
   Check,
@@ -103,7 +104,7 @@ export function ipamText(nodes: IpamNode[]): string {
       const others = (['quarantined', 'foreign'] as const)
         .map((state) => (totals[state] > 0 ? `, ${totals[state]} ${state}` : ''))
         .join('');
-      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s; ${limitsText(limits)}`;
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
         [eni.ifname ?? red('no link'), eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
         ...eni.addresses.map((each) => [
@@ -114,14 +115,20 @@ export function ipamText(nodes: IpamNode[]): string {
           each.pod ?? each.reason ?? (each.coolingUntil ? `until ${each.coolingUntil}` : ''),
         ]),
       ]);
-      return `${head}\n${table(['LINK', 'ENI', 'ADDRESS', 'STATE', 'POD'], rows)}`;
+      return [head, ...(node.notes ?? []), table(['LINK', 'ENI', 'ADDRESS', 'STATE', 'POD'], rows)].join(
+        '\n',
+      );
     })
     .join('\n\n');
 }
 
 /** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
-function limitsText({ enis, ipv4PerEni, pods }: IpamNode['limits']): string {
-  const addresses = enis * (ipv4PerEni - 1);
+function limitsText({
+  enis,
+  ipv4PerEni,
+  pods,
+  addresses = enis * (ipv4PerEni - 1),
+}: IpamNode['limits']): string {
   const rest =
     pods > addresses ? `, ${pods - addresses} of them on the host network, which need no address` : '';
   return `at most ${addresses} pod addresses (${enis} ENIs of ${ipv4PerEni}, one of each its own), ${pods} pods${rest}`;

@@ -3,9 +3,10 @@
 import { type ExplainedCause, explainCause, type PodwayError } from '../base/errors.ts';
 import { formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { freeGoal, slotsPerEni } from './aim.ts';
+import { freeGoal } from './aim.ts';
 import { countPool, givingOf } from './census.ts';
 import { nextWake } from './due.ts';
+import { podAddresses, roomOf } from './max-pods.ts';
 import { type Action, plan } from './plan.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
 import type { CloudStatus } from './reconcile.ts';
@@ -110,7 +111,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
       limits: {
         enis: limits.enis,
         ipv4PerEni: limits.ipv4PerEni,
-        addresses: limits.enis * slotsPerEni(limits),
+        addresses: podAddresses(limits, roomOf(policy)),
         pods: policy.podLimit,
       },
       subnets: subnetInputs(state, policy, now),

@@ -2,6 +2,7 @@
 // explain`, `ipam max-pods` and the lab's Node objects. Pure.
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
+import type { PoolPolicy } from './policy.ts';
 
 export type PodRoom = {
   readonly prefixes?: boolean;
@@ -12,6 +13,13 @@ export type PodRoom = {
   /** ENIs that the node may have; absent or null: what the type allows. */
   readonly maxEnis?: number | null;
 };
+
+/** The room that a policy leaves. */
+export const roomOf = ({ addressing, primaryGives, maxEnis }: Omit<PoolPolicy, 'podLimit'>): PodRoom => ({
+  prefixes: addressing !== 'secondary',
+  customNetworking: !primaryGives,
+  maxEnis,
+});
 
 /** Pods on the host network that every node runs: they take no address. */
 const HOST_PODS = 2;

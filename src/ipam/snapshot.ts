@@ -12,6 +12,7 @@ import {
 } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { AttachedEni } from './core.ts';
+import { podAddresses, roomOf } from './max-pods.ts';
 import type { PoolPolicy } from './policy.ts';
 import type { CloudStatus } from './reconcile.ts';
 import { type Block, type Eni, isFree, type Owner, type PoolState, type Use } from './state.ts';
@@ -53,7 +54,8 @@ export type PoolSnapshot = {
   instanceId?: string;
   instanceType: string;
   family: 'IPv4';
-  limits: { enis: number; ipv4PerEni: number; pods: number };
+  /** `addresses`: that pods can have, at most. */
+  limits: { enis: number; ipv4PerEni: number; addresses: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   addressing: PoolPolicy['addressing'];
   enis: EniView[];
@@ -107,7 +109,12 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     node: context.nodeName,
     instanceType: limits.instanceType,
     family: 'IPv4',
-    limits: { enis: limits.enis, ipv4PerEni: limits.ipv4PerEni, pods: policy.podLimit },
+    limits: {
+      enis: limits.enis,
+      ipv4PerEni: limits.ipv4PerEni,
+      addresses: podAddresses(limits, roomOf(policy)),
+      pods: policy.podLimit,
+    },
     warm: { target: leastFree(policy), cooldownSeconds: cooldownMs / 1000 },
     addressing: policy.addressing,
     enis,

@@ -5,7 +5,7 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import type { SecurityGroupDescription, SubnetDescription } from '../cloud/port.ts';
 import type { EniConfig } from '../kube/networks.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
-import { maxPods } from './max-pods.ts';
+import { maxPods, roomOf } from './max-pods.ts';
 import type { ValidNetwork } from './node-network.ts';
 import { defaultPolicy, type PoolPolicy, type Targets } from './policy.ts';
 import type { PoolSettings } from './settings.ts';
@@ -86,11 +86,7 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
     notes.push(`${limits.instanceType} takes no prefixes: single addresses are used`);
     addressing = 'secondary';
   }
-  const room = {
-    prefixes: addressing !== 'secondary',
-    customNetworking: !draft.policy.primaryGives,
-    maxEnis: draft.policy.maxEnis,
-  };
+  const room = roomOf({ ...draft.policy, addressing });
   const allowed = own.settings.podLimit ?? maxPods(limits, room);
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;

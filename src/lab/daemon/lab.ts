@@ -85,7 +85,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     ec2Endpoint: IN_LAB.ec2Endpoint,
     kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
     networkFor: podNetwork,
-    podLimit: podLimitOf,
+    podLimit: (type) => podLimitOf(type, settings),
     lives: () => fabric.lives(),
     now: Date.now,
   });

@@ -1,4 +1,5 @@
 // What goes over the control socket: the shapes of CLI.md's JSON and of the requests. Fields are added, never renamed.
+import type { PolicySource } from '../../ipam/sources.ts';
 import type { Shape, ShapeFlags } from '../shape/shape.ts';
 import type { CallReport, Rate } from '../vpc/index.ts';
 
@@ -118,9 +119,13 @@ export type IpamNode = {
   node: string;
   instanceType: string;
   family: string;
-  limits: { enis: number; ipv4PerEni: number; pods: number };
+  limits: { enis: number; ipv4PerEni: number; addresses?: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   addressing: 'secondary' | 'prefix' | 'auto';
+  /** Where the pool's policy comes from; absent from an agent of an older version, as notes are. */
+  source?: PolicySource;
+  /** What of the source has another effect than it says, each a sentence. */
+  notes?: string[];
   enis: IpamEni[];
   /** Addresses in use that no ENI of the node has. */
   astray?: IpamAddress[];

@@ -1,24 +1,30 @@
 // The instance types that a shape may name, with their limits, from data/instance-limits.json.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { limitsFromTable } from '../../cloud/limits.ts';
+import { readEnvironment } from '../../ipam/incumbent-env.ts';
+import { maxPods, PREFIX_POD_CAP } from '../../ipam/max-pods.ts';
 import { packageRoot } from '../daemon/parts.ts';
+import type { Settings } from './settings.ts';
 
-type Limits = { maxENIs: number; ipv4PerENI: number; maxPodsFile?: number };
-let table: Record<string, Limits> | undefined;
+let table: Record<string, unknown> | undefined;
 
-const limits = (): Record<string, Limits> => {
+const limits = (): Record<string, unknown> => {
   table ??= JSON.parse(readFileSync(join(packageRoot, 'data', 'instance-limits.json'), 'utf8')) as Record<
     string,
-    Limits
+    unknown
   >;
   return table;
 };
 
 export const instanceTypeExists = (type: string): boolean => Object.hasOwn(limits(), type);
 
-/** Pods that a node of the type takes: secondary addresses of all its ENIs, and two for the host network. */
-export function podLimitOf(type: string): number {
-  const row = limits()[type];
-  if (!row) return 110;
-  return row.maxPodsFile ?? row.maxENIs * (row.ipv4PerENI - 1) + 2;
+/** Pods that a node of the type takes, with what the settings say of its addresses: its kubelet's max-pods. */
+export function podLimitOf(type: string, { addressing, env }: Pick<Settings, 'addressing' | 'env'>): number {
+  const row = limitsFromTable(type);
+  if (!row) return PREFIX_POD_CAP;
+  const { variables, usesPrefixes, customNetworking, maxEnis } = readEnvironment(env).pool;
+  return variables.length === 0
+    ? maxPods(row, { prefixes: addressing !== 'secondary' })
+    : maxPods(row, { prefixes: usesPrefixes, customNetworking: customNetworking !== null, maxEnis });
 }
