@@ -28,6 +28,8 @@ const DESCRIBE_MS = 30 * 60_000;
 const DESCRIBE_SOON_MS = 30_000;
 /** After a new ENI (ms): free addresses have changed, so may have the order of the subnets. */
 const DESCRIBE_AFTER_ENI_MS = 60_000;
+/** After a start that knows the subnets of an earlier run (ms, at most): nodes of a cluster are updated together. */
+const FIRST_DESCRIBE_MS = 5_000;
 /** Between two looks whether EC2 is to be asked (ms). */
 const LOOK_MS = 5_000;
 
@@ -53,6 +55,8 @@ export class Configuration {
   #enisAtDescribe = 0;
   #failures = 0;
   #failedAt = 0;
+  #hasAsked = false;
+  readonly #startedAt = systemClock.now();
   /** From 1 to 1.5: keeps the nodes of a cluster apart. */
   readonly #late = 1 + Math.random() / 2;
   #wake: () => void = () => {};
@@ -199,6 +203,7 @@ export class Configuration {
     if (this.#failures > 0)
       return this.#failedAt + Math.min(DESCRIBE_SOON_MS * 2 ** (this.#failures - 1), DESCRIBE_MS);
     if (subnets === null || (groups === null && this.#needsGroups())) return 0;
+    if (!this.#hasAsked) return this.#startedAt + FIRST_DESCRIBE_MS * (this.#late - 1) * 2;
     const { policy } = this.#resolved;
     const { pool } = this.#o;
     if (policy.noNewEni || pool.counts().waiting > 0) return describedAt + DESCRIBE_SOON_MS * this.#late;
@@ -210,6 +215,7 @@ export class Configuration {
   async #describe(signal: AbortSignal): Promise<void> {
     const { pool, identity, log } = this.#o;
     this.#enisAtDescribe = pool.enis().length;
+    this.#hasAsked = true;
     try {
       const subnets = await pool.cloud.describeVpcSubnets(identity.vpcId, identity.zone, signal);
       const groups = this.#needsGroups()
