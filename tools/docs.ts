@@ -1,10 +1,15 @@
 // Writes the pages of docs/ that are made from tables in the code. `npm run docs`; tools/docs.test.ts compares them.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Ec2Calls } from '../src/agent/ec2-calls.ts';
+import { incumbentMetrics } from '../src/agent/incumbent-metrics.ts';
+import { createMetrics } from '../src/agent/metrics.ts';
 import { type CauseRow, causes } from '../src/base/causes.ts';
 import { labCauses } from '../src/lab/daemon/causes.ts';
 
-export const causesPage = join(import.meta.dirname, '../docs/causes.md');
+const docs = join(import.meta.dirname, '../docs');
+export const causesPage = join(docs, 'causes.md');
+export const metricsPage = join(docs, 'metrics.md');
 
 const kind = ({ transient }: { transient: boolean }): string =>
   transient ? 'passes by itself' : 'lasts until somebody acts';
@@ -51,4 +56,74 @@ export function causesText(): string {
   ].join('\n\n')}\n`;
 }
 
-if (import.meta.main) writeFileSync(causesPage, causesText());
+type MetricRow = { name: string; type: string; labels: string[]; help: string };
+
+const metricTable = (rows: readonly MetricRow[]): string =>
+  [
+    '| Name | Type | Labels | Meaning |',
+    '| --- | --- | --- | --- |',
+    ...rows.map(
+      ({ name, type, labels, help }) => `| \`${name}\` | ${type} | ${labels.join(', ')} | ${help} |`,
+    ),
+  ].join('\n');
+
+/** Labels that the format itself adds. */
+const OF_THE_FORMAT = new Set(['le', 'quantile']);
+
+/** A metrics text's families, with the labels of their samples. */
+function familiesOf(text: string): MetricRow[] {
+  return [...text.matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)\n((?:[^#\n].*\n)*)/gm)].map(
+    ([, name = '', help = '', type = '', samples = '']) => {
+      const labels = new Set([...samples.matchAll(/[{,](\w+)="/g)].map((match) => match[1]!));
+      return { name, help, type, labels: [...labels].filter((label) => !OF_THE_FORMAT.has(label)) };
+    },
+  );
+}
+
+/** A node with one of everything, so that each name has its labels. */
+function exampleText(): string {
+  const ec2 = new Ec2Calls();
+  ec2.note({ action: 'CreateNetworkInterface', result: 'RequestLimitExceeded', ms: 1 });
+  const none = { held: 0, free: 0, cooling: 0 };
+  return incumbentMetrics({
+    version: '',
+    pool: {
+      limits: { enis: 1, ipv4PerEni: 1, pods: 1 },
+      totals: { ...none, quarantined: 0, foreign: 0 },
+      addressing: 'auto',
+      foreignEnis: [],
+      enis: [{ id: '', addresses: [], prefixes: [{ cidr: '', ...none }] }],
+    },
+    inProgress: { growing: 0, returning: 0 },
+    ec2,
+    requests: [],
+    startSeconds: 1,
+  });
+}
+
+export function metricsText(): string {
+  const own = createMetrics().registry.getMetricsAsArray() as unknown as (MetricRow & {
+    labelNames?: string[];
+  })[];
+  return `${[
+    '# Metrics',
+    '<!-- Made from src/agent/metrics.ts and src/agent/incumbent-metrics.ts by `npm run docs`. -->',
+    [
+      'The agent serves them as `/metrics` on its socket, and on the TCP port of the setting `metricsPort`, for Prometheus. Labels are',
+      'bounded: actions, verbs, causes, ENIs and prefixes of the node, and EC2’s error codes (twenty of each action, then `Other`).',
+    ].join('\n'),
+    '## Our own',
+    metricTable(own.map((one) => ({ ...one, labels: one.labelNames ?? [] }))),
+    '## By the names of the AWS VPC CNI',
+    [
+      'The same values by the names that its dashboards and `cni-metrics-helper` read. Left out is what has no meaning here: counts of',
+      'its reconcile steps, of its helper failures and of its connection marks, and of pod ENIs.',
+    ].join('\n'),
+    metricTable(familiesOf(exampleText())),
+  ].join('\n\n')}\n`;
+}
+
+if (import.meta.main) {
+  writeFileSync(causesPage, causesText());
+  writeFileSync(metricsPage, metricsText());
+}

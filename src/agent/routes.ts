@@ -6,31 +6,18 @@ import { sourceText } from '../ipam/sources.ts';
 import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
+import { metricsText } from './metrics-text.ts';
 import type { Parts } from './parts.ts';
 import { nodeStatus } from './status.ts';
 
-export function publicRoutes({ metrics }: Parts, gate: Gate): Routes {
+export function publicRoutes(parts: Parts, gate: Gate): Routes {
   return {
     '/healthz': () => plain('ok\n'),
     '/readyz': () => {
       const error = nodeStatus(gate);
       return error ? plain(`${error.code}: ${error.message}\n`, 503) : plain('ok\n');
     },
-    '/metrics': async () => {
-      const pool = gate.serving?.pool;
-      if (pool) {
-        const { held, free, cooling, quarantined, foreign, waiting } = pool.counts();
-        for (const [state, count] of Object.entries({ held, free, cooling, quarantined, foreign }))
-          metrics.addresses.set({ state, family: '4' }, count);
-        metrics.enis.set(pool.enis().length);
-        metrics.waiting.set(waiting);
-        const trouble = pool.trouble();
-        metrics.trouble.reset();
-        const isGrowing = trouble?.code === 'POOL_GROWING' && waiting === 0;
-        if (trouble && !isGrowing) metrics.trouble.set({ cause: trouble.code }, 1);
-      }
-      return plain(await metrics.registry.metrics(), 200, metrics.registry.contentType);
-    },
+    '/metrics': async () => plain(await metricsText(parts, gate), 200, parts.metrics.registry.contentType),
   };
 }
 

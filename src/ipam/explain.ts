@@ -4,9 +4,10 @@ import { type ExplainedCause, explainCause, type PodwayError } from '../base/err
 import { formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { freeGoal } from './aim.ts';
-import { countPool, givingOf } from './census.ts';
+import { countPool, givingOf, prefixKey } from './census.ts';
 import { nextWake } from './due.ts';
 import { podAddresses, roomOf } from './max-pods.ts';
+import { activePause } from './pauses.ts';
 import { type Action, plan } from './plan.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
 import type { CloudStatus } from './reconcile.ts';
@@ -61,8 +62,13 @@ type SubnetInput = {
   id: string;
   cidr: string;
   enis: number;
+  /** Free addresses when EC2 was last asked, and when that was (ISO time). */
+  free?: number;
+  describedAt?: string;
   /** Why it gives nothing now, and until when (ISO time) unless a pod waits. */
   paused?: { cause: string; until: string };
+  /** The same of its whole /28s. */
+  noPrefixes?: { cause: string; until: string };
 };
 
 export type ExplainContext = {
@@ -242,16 +248,23 @@ function inWords(action: Action): string {
 function subnetInputs(state: PoolState, policy: PoolPolicy, now: number): SubnetInput[] {
   const enis = [...state.enis.values()];
   const ids = new Set([...policy.subnetIds, ...enis.map((eni) => eni.subnetId)]);
+  const pausedBy = (key: string) => {
+    const pause = activePause(state, key, now);
+    return pause && { cause: pause.cause, until: new Date(pause.until).toISOString() };
+  };
   return [...ids].map((id) => {
     const inside = enis.filter((eni) => eni.subnetId === id);
-    const pause = state.pauses.get(`subnet:${id}`);
+    const facts = state.subnets.get(id);
+    const cidr = facts?.cidr ?? inside[0]?.subnetCidr;
+    const paused = pausedBy(`subnet:${id}`);
+    const noPrefixes = pausedBy(prefixKey(id));
     return {
       id,
-      cidr: inside[0] ? formatCidr(inside[0].subnetCidr) : '',
+      cidr: cidr ? formatCidr(cidr) : '',
       enis: inside.length,
-      ...(pause && pause.until > now
-        ? { paused: { cause: pause.cause, until: new Date(pause.until).toISOString() } }
-        : {}),
+      ...(facts ? { free: facts.free, describedAt: new Date(facts.at).toISOString() } : {}),
+      ...(paused ? { paused } : {}),
+      ...(noPrefixes ? { noPrefixes } : {}),
     };
   });
 }

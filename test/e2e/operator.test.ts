@@ -1,6 +1,8 @@
 // What an operator asks when a pod has no address, and when a subnet is fragmented: explain, subnets, defrag plan and its
 // following, the Event of the pod, and the metrics, all of the same node.
 import assert from 'node:assert/strict';
+import { get } from 'node:http';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CoreV1Api } from '@kubernetes/client-node';
 import type { SubnetReport } from '../../src/cli/subnets.ts';
@@ -136,6 +138,48 @@ test('a held address is not returned, and nothing with it', { skip }, async () =
   );
   assert.equal((await wide.ipam('node-1')).totals.free, shown.totals.free);
 });
+
+test('the metrics tell the pool’s numbers by both names, in the format that Prometheus reads', {
+  skip,
+}, async () => {
+  const { totals } = await wide.ipam('node-1');
+  const text = await metricsOf(wide);
+  for (const line of text.split('\n').filter((each) => each !== ''))
+    assert.match(line, /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)*\})? [-+\d.eInfNa]+)$/);
+  const value = (name: string) =>
+    Number(
+      text
+        .split('\n')
+        .find((line) => line.startsWith(`${name} `))!
+        .split(' ')
+        .at(-1),
+    );
+  assert.deepEqual(
+    [value('podway_pool_addresses{state="held",family="4"}'), value('awscni_assigned_ip_addresses')],
+    [totals.held, totals.held],
+  );
+  assert.equal(value('awscni_total_ip_addresses'), totals.held + totals.free + totals.cooling);
+  assert.equal(value('awscni_eni_max'), 3);
+  assert.ok(value('awscni_add_ip_req_count') >= 6);
+  assert.ok(value('awscni_ec2api_req_count{fn="AssignPrivateIpAddresses"}') > 0);
+  assert.doesNotMatch(text, /podway_pool_trouble\{/, 'an address is free');
+});
+
+/** As the agent's introspection socket serves them. */
+async function metricsOf(lab: Lab): Promise<string> {
+  const [node] = (await lab.status()).nodes;
+  const socketPath = join(dirname(node!.agentSocket), 'api.sock');
+  return new Promise((resolve, reject) => {
+    const request = get({ socketPath, path: '/metrics' }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (part: string) => {
+        body += part;
+      });
+      response.once('end', () => resolve(body));
+    });
+    request.once('error', reject);
+  });
+}
 
 test('the same survey is made of AWS by its endpoint and keys alone', { skip }, async () => {
   const { PODWAY_LAB: _, ...env } = await wide.env();
