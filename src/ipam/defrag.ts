@@ -2,7 +2,8 @@
 // is held of it is idle; those that cost the fewest addresses come first. What a node needs for its goal it keeps, unless
 // it wants prefixes: then its single addresses are what stands in the way.
 import { formatIp, type Ipv4 } from '../base/ip.ts';
-import { brokenPrefixes, PREFIX_SIZE, type SubnetSpace, spaceFigures } from './subnet-space.ts';
+import { PREFIX_SIZE } from './incumbent.ts';
+import { brokenPrefixes, type SubnetSpace, spaceFigures } from './subnet-space.ts';
 
 export type IdleOf = {
   node: string;

@@ -26,7 +26,11 @@ test('a node at rest says its numbers, its source, and that it rests', async () 
     [2, 4, 0, 0, 4, 4, null],
   );
   assert.deepEqual(inputs.limits, { enis: 3, ipv4PerEni: 10, addresses: 27, pods: 29 });
-  assert.deepEqual(inputs.subnets, [{ id: 'subnet-0a', cidr: '10.0.0.0/19', enis: 1 }]);
+  const [subnet] = inputs.subnets;
+  assert.deepEqual(
+    [subnet?.id, subnet?.cidr, subnet?.enis, subnet?.free],
+    ['subnet-0a', '10.0.0.0/19', 1, 8186],
+  );
   assert.ok(inputs.callsLeft.reads > 0 && inputs.callsLeft.changes > 0);
   assert.deepEqual([told.actions, told.cause], [[], undefined]);
   assert.ok(Date.parse(told.nextLook!) > node.clock.now(), 'the next describe');
@@ -134,4 +138,25 @@ test('before EC2 has answered, the node says what it waits for', async () => {
   assert.match(told.decision, /^waits for EC2/);
   assert.equal(told.cause?.code, 'AGENT_STARTING');
   gate.resolve();
+});
+
+test('a subnet without whole /28s is told as such, and prefixes count sixteen addresses', async () => {
+  let isFragmented = false;
+  await using node = new TestNode({
+    cloud: {
+      before: (action) => {
+        if (isFragmented && action === 'AssignPrivateIpAddresses')
+          throw new CloudError(action, 'InsufficientCidrBlocks', 'no /28');
+      },
+    },
+    settings: { warm: 2 },
+  });
+  await node.start();
+  await node.clock.advance(1_000);
+  isFragmented = true;
+  node.pool.setPolicy({ ...node.pool.policy, addressing: 'prefix' });
+  await node.clock.advance(2_000);
+  const { inputs } = explain(node);
+  assert.equal(inputs.limits.addresses, 432);
+  assert.equal(inputs.subnets[0]!.noPrefixes?.cause, 'SUBNET_FRAGMENTED');
 });

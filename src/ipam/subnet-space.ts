@@ -1,9 +1,8 @@
 // The addresses of a subnet as EC2 has given them out: what is free, in which runs, and which aligned /28s are whole. Pure.
 // EC2 tells nobody of fragmentation, so it is computed from the interfaces that stand in the subnet.
 import { addToIp, type Cidr, cidrSize, type Ipv4 } from '../base/ip.ts';
+import { PREFIX_SIZE } from './incumbent.ts';
 
-/** Addresses of the smallest block that EC2 gives as a prefix, a /28. */
-export const PREFIX_SIZE = 16;
 /** Addresses that AWS keeps of every subnet (Amazon VPC User Guide, "Subnet sizing"). */
 const KEPT_AT_START = 4;
 const KEPT_AT_END = 1;

@@ -50,7 +50,7 @@ test('explain tells a node its inputs, and a pod its address', { skip }, async (
   const node = await explain(tiny, 'node-1');
   assert.deepEqual(
     [node.subject, node.node, node.source, node.inputs.held, node.inputs.limits.addresses],
-    ['node-1', 'node-1', 'settings', 2, 2],
+    ['node-1', 'node-1', 'the settings', 2, 2],
   );
   assert.match(node.decision, /^rests: the goal is 0 free/);
   const pod = await explain(tiny, 'first');
@@ -59,7 +59,7 @@ test('explain tells a node its inputs, and a pod its address', { skip }, async (
     first.ips,
   );
   const text = await tiny.ok('ipam', 'explain', 'node-1');
-  assert.match(text, /node-1 rests: .* held, 0 free.*from settings/s);
+  assert.match(text, /node-1 rests: .* held, 0 free.*from the settings/s);
 });
 
 test('a pod without an address is told its cause, its place and when it may come', { skip }, async () => {

@@ -64,12 +64,7 @@ function explanationText(told: Explanation): string {
       'limits',
       `${inputs.limits.enis} ENIs of ${inputs.limits.ipv4PerEni}: ${inputs.limits.addresses} pod addresses, ${inputs.limits.pods} pods`,
     ),
-    ...inputs.subnets.map((one) =>
-      row(
-        'subnet',
-        `${one.id} ${one.cidr}, ${one.enis} ENIs${one.paused ? `, paused: ${one.paused.cause} until ${one.paused.until}` : ''}`,
-      ),
-    ),
+    ...inputs.subnets.map((one) => row('subnet', subnetText(one))),
     row(
       'calls',
       `${inputs.callsLeft.reads} reads and ${inputs.callsLeft.changes} changes left of the node's budget`,
@@ -78,6 +73,15 @@ function explanationText(told: Explanation): string {
     row('next look', told.nextLook ?? 'when something changes'),
   );
   return lines.join('\n');
+}
+
+function subnetText(one: Explanation['inputs']['subnets'][number]): string {
+  const parts = [`${one.id} ${one.cidr}`, `${one.enis} ${one.enis === 1 ? 'ENI' : 'ENIs'}`];
+  if (one.free !== undefined) parts.push(`${one.free} free at ${one.describedAt}`);
+  if (one.paused) parts.push(yellow(`left alone: ${one.paused.cause} until ${one.paused.until}`));
+  if (one.noPrefixes)
+    parts.push(yellow(`no prefixes: ${one.noPrefixes.cause} until ${one.noPrefixes.until}`));
+  return parts.join(', ');
 }
 
 const row = (name: string, text: string): string => `  ${dim(name.padEnd(10))} ${text}`;
