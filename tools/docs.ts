@@ -88,9 +88,8 @@ function exampleText(): string {
   return incumbentMetrics({
     version: '',
     pool: {
-      limits: { enis: 1, ipv4PerEni: 1, pods: 1 },
+      limits: { enis: 1, ipv4PerEni: 1, addresses: 1, pods: 1 },
       totals: { ...none, quarantined: 0, foreign: 0 },
-      addressing: 'auto',
       foreignEnis: [],
       enis: [{ id: '', addresses: [], prefixes: [{ cidr: '', ...none }] }],
     },

@@ -48,9 +48,8 @@ const INCUMBENT = [
 
 const held = (ip: string) => ({ ip, state: 'held' as const });
 const pool: PoolFigures = {
-  limits: { enis: 3, ipv4PerEni: 10, pods: 29 },
+  limits: { enis: 3, ipv4PerEni: 10, addresses: 27, pods: 29 },
   totals: { held: 4, free: 5, cooling: 2, quarantined: 0, foreign: 0 },
-  addressing: 'secondary',
   foreignEnis: [{ id: 'eni-x', deviceIndex: 2, description: '' }],
   enis: [
     { id: 'eni-a', addresses: [held('10.0.0.5'), { ip: '10.0.0.6', state: 'free' }], prefixes: [] },
@@ -140,7 +139,7 @@ test('both tell the same values', () => {
 });
 
 test('prefixes count sixteen addresses, and a node that starts says so', () => {
-  const prefixed: PoolFigures = { ...pool, addressing: 'auto' };
+  const prefixed: PoolFigures = { ...pool, limits: { ...pool.limits, addresses: 432 } };
   assert.equal(samplesOf(incumbentMetrics(inputOf({ pool: prefixed }))).get('awscni_ip_max'), 288);
   const starting = samplesOf(incumbentMetrics(inputOf({ pool: null, startSeconds: null })));
   assert.equal(starting.get('awscni_ipamd_action_inprogress{fn="nodeInit"}'), 1);

@@ -6,7 +6,7 @@ import type { ActionCalls, Ec2Calls } from './ec2-calls.ts';
 import { countOf, failuresOf } from './ec2-calls.ts';
 
 /** What is read of a pool's snapshot. */
-export type PoolFigures = Pick<PoolSnapshot, 'limits' | 'totals' | 'addressing' | 'foreignEnis'> & {
+export type PoolFigures = Pick<PoolSnapshot, 'limits' | 'totals' | 'foreignEnis'> & {
   enis: Pick<PoolSnapshot['enis'][number], 'id' | 'addresses' | 'prefixes'>[];
 };
 
@@ -107,9 +107,9 @@ function poolFamilies({ version, pool, inProgress, startSeconds }: IncumbentInpu
 }
 
 function sizeFamilies(pool: PoolFigures): Family[] {
-  const { enis, limits, totals, foreignEnis, addressing } = pool;
+  const { enis, limits, totals, foreignEnis } = pool;
   const most = Math.max(0, limits.enis - foreignEnis.length);
-  const perEni = Math.max(0, limits.ipv4PerEni - 1) * (addressing === 'secondary' ? 1 : 16);
+  const perEni = limits.addresses / Math.max(1, limits.enis);
   const prefixes = enis.flatMap((eni) => eni.prefixes);
   const gauge = (name: string, help: string, samples: Sample[]): Family => ({
     name,
