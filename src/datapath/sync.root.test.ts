@@ -117,6 +117,7 @@ describe('sync', needsRoot, () => {
       },
     ],
     ['forwarding off', () => vpc.sysctl('node', 'net.ipv4.ip_forward', '0')],
+    ['early demultiplexing on', () => vpc.sysctl('node', 'net.ipv4.ip_early_demux', '1')],
   ];
   for (const [what, damage] of damages) {
     it(`repairs: ${what}`, async () => {

@@ -17,8 +17,14 @@ export type WantedSysctl = {
   readonly optional?: boolean;
 };
 
-/** Of the namespace as a whole. Turning forwarding on also sets it on every link. */
-export const nodeSysctls: readonly WantedSysctl[] = [{ key: 'net/ipv4/ip_forward', value: '1' }];
+/**
+ * Of the namespace as a whole. Turning forwarding on also sets it on every link. With early demultiplexing the kernel looks
+ * for a socket of the node for each packet that it then forwards; without it, what is for the node costs a route lookup.
+ */
+export const nodeSysctls: readonly WantedSysctl[] = [
+  { key: 'net/ipv4/ip_forward', value: '1' },
+  { key: 'net/ipv4/ip_early_demux', value: '0', optional: true },
+];
 
 /**
  * Loose reverse path filter on every ENI: a pod's packets come and go by other links than the main table says. The kernel takes the larger of `all` and the link's value, so 2 also wins over `all=1`.

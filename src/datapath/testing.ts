@@ -245,7 +245,12 @@ export class TestVpc implements Disposable {
 
   /** Everything in a namespace that the datapath could have touched, as text. */
   snapshot(where: string): string {
-    const sysctls = this.run(where, ['sysctl', '-a', '-r', '^net\\.ipv4\\.(ip_forward$|conf\\.)'])
+    const sysctls = this.run(where, [
+      'sysctl',
+      '-a',
+      '-r',
+      '^net\\.ipv4\\.(ip_forward$|ip_early_demux$|conf\\.)',
+    ])
       .split('\n')
       .filter((line) => !line.includes('.pw'));
     return [
