@@ -15,8 +15,9 @@ import type { Tell } from './tell.ts';
 const SILENT_INTERVAL_MS = 5_000;
 /** A full comparison runs every this many settings intervals, even without a notification. */
 const FULL_EVERY = 6;
-/** After a failure. */
-const RETRY_MS = 1_000;
+/** After a failure; each next one doubles it, up to RETRY_MOST_MS. */
+const RETRY_MS = 50;
+const RETRY_MOST_MS = 1_000;
 
 export type RepairOptions = {
   node: NodeState;
@@ -34,6 +35,8 @@ export class Repair {
   /** When the requested full comparison is due (ms, monotonic). */
   #laterAt = Number.POSITIVE_INFINITY;
   #broken: PodwayError | null = null;
+  /** In a row. */
+  #failures = 0;
 
   /** Watches the kernel until `signal` aborts. */
   constructor(options: RepairOptions, signal: AbortSignal) {
@@ -108,12 +111,13 @@ export class Repair {
       const report = await sync();
       const again = await lostLinks.restore(report.missingPods);
       for (const at of [report.retryAt, again]) if (at !== null) this.#later(at - performance.now());
+      this.#failures = 0;
       return true;
     } catch (thrown) {
       if (this.#stop.aborted) return false;
       this.#broken = asPodwayError(thrown);
       log.error({ error: this.#broken.message }, 'the datapath is not as it should be');
-      this.#later(RETRY_MS);
+      this.#later(Math.min(RETRY_MS * 2 ** this.#failures++, RETRY_MOST_MS));
       return false;
     }
   }

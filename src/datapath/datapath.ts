@@ -116,6 +116,8 @@ export function createDatapath(options: DatapathOptions): Datapath {
   const met = new Set<string>();
   /** Repair history by object. */
   const histories = new Map<string, History>();
+  /** Histories with the repairs of the present sync: a sync that fails has repaired nothing that counts. */
+  const begun = new Map<string, History>();
   /** When each reported object was last seen. */
   const told = new Map<string, number>();
   let tail: Promise<unknown> = Promise.resolve();
@@ -177,7 +179,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     }
     if (!isDrift || urgent) return 'repair';
     const verdict = judge(histories.get(object), now());
-    histories.set(object, verdict.history);
+    (verdict.repair ? begun : histories).set(object, verdict.history);
     if (verdict.begins) {
       tell({
         kind: 'fight',
@@ -203,8 +205,10 @@ export function createDatapath(options: DatapathOptions): Datapath {
     const isDrift = settled === shape;
     const pass = new Pass((object, text) => rule(object, text, isDrift, urgent));
     let result: Awaited<ReturnType<typeof syncKernel>>;
+    begun.clear();
     try {
       result = await syncKernel({ kernel, memory, sysctls, parts, pass, now, tell });
+      for (const [object, history] of begun) histories.set(object, history);
     } finally {
       if (isDrift && pass.changes.length > 0) options.onRepair?.(pass.changes, pass.counts);
       if (pass.changes.length > 0) log.debug({ changes: pass.changes }, 'datapath synced');

@@ -1,5 +1,6 @@
 // What others do to a node is noticed and put right without anybody asking; what we do ourselves is passed over.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { eventually } from '../../test/support/wait.ts';
 import { hostLinkName } from './marks.ts';
@@ -209,6 +210,26 @@ describe('repairing with measure', needsRoot, () => {
     vpc.ip('node', 'rule flush');
     now = 10_200;
     assert.ok((await pods.datapath.repair(['rules'])).changes.length > 0, 'after ten seconds');
+    await pods.datapath.close();
+  });
+
+  it('a repair that fails is no repair: it is tried again at once', async () => {
+    using vpc = new TestVpc();
+    const told: Told[] = [];
+    const pods = new TestPods(vpc, { now: () => 0, onTold: (what) => told.push(what) });
+    await pods.datapath.syncNode(pods.state());
+    vpc.nft('node', 'delete table inet podway');
+    // A table with an owner can be changed by nobody else, and goes with him.
+    const owner = spawn('nsenter', [`--net=/run/netns/${vpc.name('node')}`, 'nft', '-i'], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    owner.stdin.write('add table inet podway { flags owner; }\n');
+    await eventually('it has an owner', () => vpc.nft('node', 'list tables').includes('podway'));
+    for (let i = 0; i < 4; i++) await assert.rejects(pods.datapath.repair(['table']), /not permitted/);
+    owner.kill('SIGKILL');
+    await eventually('it is gone', () => !vpc.nft('node', 'list tables').includes('podway'));
+    const { changes, retryAt } = await pods.datapath.repair(['table']);
+    assert.deepEqual([changes[0], retryAt, told], ['make the nft table', null, []]);
     await pods.datapath.close();
   });
 
