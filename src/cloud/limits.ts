@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Cloud } from './port.ts';
+import type { Cloud, InstanceTypeDescription } from './port.ts';
 
 export type InstanceLimits = {
   instanceType: string;
@@ -63,19 +63,22 @@ export async function loadLimits(
 ): Promise<InstanceLimits> {
   const known = limitsFromTable(instanceType);
   if (known) return known;
-  const found = await cloud.describeInstanceType(instanceType, signal);
-  const card = found.networkCards.find((one) => one.index === 0);
-  const enis = card?.enis ?? found.enis;
-  return {
-    instanceType,
-    enis,
-    ipv4PerEni: found.ipv4PerEni,
-    ipv6PerEni: found.ipv6PerEni,
+  return limitsFrom(await cloud.describeInstanceType(instanceType, signal), {
     defaultCard: 0,
-    networkCards: found.networkCards,
-    pods: podsOf(enis, found.ipv4PerEni),
-    prefixes: found.hypervisor === 'nitro' || found.bareMetal,
     branchEnis: 0,
+  });
+}
+
+/** The limits that EC2 describes; what it does not say is as given. */
+export function limitsFrom(
+  { instanceType, enis: ofAllCards, ipv4PerEni, ipv6PerEni, networkCards, ...rest }: InstanceTypeDescription,
+  { defaultCard, branchEnis }: Pick<InstanceLimits, 'defaultCard' | 'branchEnis'>,
+): InstanceLimits {
+  const enis = networkCards.find((one) => one.index === defaultCard)?.enis ?? ofAllCards;
+  return {
+    ...{ instanceType, enis, ipv4PerEni, ipv6PerEni, defaultCard, networkCards, branchEnis },
+    pods: podsOf(enis, ipv4PerEni),
+    prefixes: rest.hypervisor === 'nitro' || rest.bareMetal,
   };
 }
 

@@ -63,7 +63,7 @@ export type Blocks = { readonly ips: readonly Ipv4[]; readonly prefixes: readonl
 
 export type SecurityGroupDescription = { id: string; tags: Tags };
 export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
-type InstanceTypeDescription = {
+export type InstanceTypeDescription = {
   instanceType: string;
   enis: number;
   ipv4PerEni: number;

@@ -2,7 +2,7 @@
 // census. Pure. The AWS VPC CNI's targets are its own arithmetic (incumbent.ts); waiting pods count as assigned there.
 import { cidrSize } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { type Census, type EniCount, usesPrefixes } from './census.ts';
+import { type Census, type EniCount, shareOf, usesPrefixes } from './census.ts';
 import * as incumbent from './incumbent.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
@@ -174,15 +174,7 @@ export class Allowance {
     const { maxAddresses, maxSubnetPercent } = this.#policy;
     const ofNode = maxAddresses === null ? Number.POSITIVE_INFINITY : maxAddresses - this.taken;
     if (maxSubnetPercent === null) return ofNode;
-    const most = Math.floor((usableIn(this.#state, subnetId) * maxSubnetPercent) / 100);
+    const most = shareOf(this.#state, subnetId, maxSubnetPercent);
     return Math.min(ofNode, most - (this.#bySubnet.get(subnetId) ?? 0));
   }
-}
-
-/** Addresses of a subnet that EC2 gives out; 0 while the subnet is not known. */
-function usableIn(state: PoolState, subnetId: string): number {
-  const cidr =
-    state.subnets.get(subnetId)?.cidr ??
-    [...state.enis.values()].find((eni) => eni.subnetId === subnetId)?.subnetCidr;
-  return cidr ? Math.max(0, cidrSize(cidr) - 5) : 0;
 }

@@ -7,6 +7,7 @@ import { prefixKey } from './census.ts';
 import { type Core, commit, tellListeners, unpause } from './core.ts';
 import { densest } from './dense.ts';
 import { failed } from './failure.ts';
+import { withinLimit } from './learn-limits.ts';
 import { eniRecord } from './records.ts';
 import { setupWith } from './setup.ts';
 import { dropStrays, type Eni, newBlock, withEni, withoutEntry, withUnsettled } from './state.ts';
@@ -21,7 +22,7 @@ export async function assign(core: Core, eniId: EniId, count: number, kind: Kind
   commit(core, withEni(core.state, before), { k: 'assigning', id: eniId, count, at });
   let found: Cidr[];
   try {
-    found = await whatFits(core, before, count, kind);
+    found = await withinLimit(core, eniId, count, (most) => whatFits(core, before, most, kind));
   } catch (error) {
     if (mayHaveHappened(error)) core.reconcileSoon();
     else if (!core.signal.aborted) {

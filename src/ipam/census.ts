@@ -16,6 +16,8 @@ export type Giving = {
   readonly closedSubnets: ReadonlySet<string>;
   /** ENIs beyond this number, the emptiest, give none. */
   readonly maxEnis: number;
+  /** Of a subnet's usable addresses. */
+  readonly maxPercent: number;
 };
 
 export const givesAll: Giving = {
@@ -23,11 +25,20 @@ export const givesAll: Giving = {
   primary: true,
   closedSubnets: new Set(),
   maxEnis: Number.POSITIVE_INFINITY,
+  maxPercent: 100,
 };
 
-/** True when the node is to have prefixes and its type can. */
-export const usesPrefixes = (policy: PoolPolicy, limits: InstanceLimits): boolean =>
-  policy.addressing !== 'secondary' && limits.prefixes;
+/** Below this bound (addresses of a node, or its share of a subnet) there is no room to use prefixes. */
+const LEAST_FOR_PREFIXES = 2 * PREFIX_SIZE;
+
+/** True when the node is to have prefixes, its type can, and its bound has room for them. */
+export const usesPrefixes = (
+  { addressing, maxAddresses }: Pick<PoolPolicy, 'addressing' | 'maxAddresses'>,
+  limits: Pick<InstanceLimits, 'prefixes'>,
+): boolean =>
+  addressing !== 'secondary' &&
+  limits.prefixes &&
+  (maxAddresses === null || maxAddresses >= LEAST_FOR_PREFIXES);
 
 const givings = new WeakMap<PoolPolicy, { readonly prefixes: boolean; readonly giving: Giving }>();
 
@@ -40,6 +51,7 @@ export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
     primary: policy.primaryGives,
     closedSubnets: new Set(policy.excludedSubnetIds),
     maxEnis: policy.maxEnis ?? Number.POSITIVE_INFINITY,
+    maxPercent: policy.maxSubnetPercent ?? 100,
   };
   givings.set(policy, { prefixes, giving });
   return giving;
@@ -100,9 +112,20 @@ export type Census = {
 
 export const prefixKey = (subnetId: string): string => `prefix:${subnetId}`;
 
-/** True while the subnet is known to have no whole /28. */
-export const lacksPrefixes = (state: PoolState, subnetId: string, now: number): boolean =>
-  (state.pauses.get(prefixKey(subnetId))?.until ?? 0) > now;
+/** True while the subnet is known to have no whole /28, and where the node's share of it is too small for one. */
+export const lacksPrefixes = (state: PoolState, subnetId: string, giving: Giving, now: number): boolean =>
+  (state.pauses.get(prefixKey(subnetId))?.until ?? 0) > now ||
+  (giving.maxPercent < 100 && shareOf(state, subnetId, giving.maxPercent) < LEAST_FOR_PREFIXES);
+
+/** EC2 keeps five addresses of a subnet. */
+const KEPT = 5;
+
+/** So many percent of the addresses of a subnet that EC2 gives out; 0 while the subnet is not known. */
+export function shareOf(state: PoolState, subnetId: string, percent: number): number {
+  let cidr = state.subnets.get(subnetId)?.cidr;
+  if (!cidr) for (const eni of state.enis.values()) if (eni.subnetId === subnetId) cidr = eni.subnetCidr;
+  return cidr ? Math.floor((Math.max(0, cidrSize(cidr) - KEPT) * percent) / 100) : 0;
+}
 
 const kept = new WeakMap<PoolState, Census>();
 
@@ -168,7 +191,7 @@ function countEni(
   const counted: EniCount = {
     ...{ eni, blocks: [], closed, held: 0, used: 0, free: 0, isHolding: false, lost: [] },
   };
-  const singlesAreOther = giving.prefers === 'prefix' && !lacksPrefixes(state, eni.subnetId, now);
+  const singlesAreOther = giving.prefers === 'prefix' && !lacksPrefixes(state, eni.subnetId, giving, now);
   for (const block of eni.blocks.values()) {
     const { ip } = block.cidr;
     if (typeof ip !== 'number') continue;

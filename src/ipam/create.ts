@@ -10,6 +10,7 @@ import { describeOne, ensureAttached, onceKnown, poll } from './attachment.ts';
 import { prefixKey } from './census.ts';
 import { type Core, commit, pause, setBusy, setSettled, unpause } from './core.ts';
 import { failed } from './failure.ts';
+import { lowerEnis } from './learn-limits.ts';
 import { adoptEni } from './observe.ts';
 import type { Action } from './plan.ts';
 import { eniRecord } from './records.ts';
@@ -95,6 +96,7 @@ async function creationFailed(
     { eni: eniId, count, prefixes },
     prefixes !== undefined,
   );
+  await lowerEnis(core, thrown);
   if (error.code === 'CLOUD_UNREACHABLE' || error.code === 'CLOUD_THROTTLED') {
     // The call may have succeeded: a retry with the same token finds the ENI.
     pause(core, `create:${token}`, thrown);

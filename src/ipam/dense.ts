@@ -14,8 +14,9 @@ const KEPT_AT_END = 1;
 
 /** Addresses to name, or null where EC2 should choose: with whole /28s left, in a large subnet, without an answer. */
 export async function densest(core: Core, subnetId: string, count: number): Promise<Ipv4[] | null> {
-  const prefers = givingNow(core).prefers === 'prefix';
-  if (!prefers || !lacksPrefixes(core.state, subnetId, core.clock.now())) return null;
+  const giving = givingNow(core);
+  const lacks = lacksPrefixes(core.state, subnetId, giving, core.clock.now());
+  if (giving.prefers !== 'prefix' || !lacks) return null;
   const cidr = core.state.subnets.get(subnetId)?.cidr;
   if (!cidr || cidrSize(cidr) > MOST_ADDRESSES) return null;
   const enis = await core.cloud

@@ -78,6 +78,7 @@ class Growth {
   readonly usesPrefixes: boolean;
   readonly #context: PlanContext;
   readonly #slots: number;
+  readonly #isSparing: boolean;
   readonly #done = new Set<EniCount>();
   readonly #probed = new Set<string>();
   /** Addresses still to ask for, and those of them that pods wait for. */
@@ -90,6 +91,7 @@ class Growth {
     this.#missing = aim.short;
     this.#urgent = aim.urgent;
     this.usesPrefixes = usesPrefixes(context.policy, context.limits);
+    this.#isSparing = context.policy.addressing === 'prefix';
   }
 
   fill(one: EniCount, room: number, kind: 'prefix' | 'single'): void {
@@ -156,16 +158,18 @@ class Growth {
    */
   #take(kind: 'prefix' | 'single', subnetId: string, keys: string[], room: number, own: number): number {
     if (this.#missing <= 0) return 0;
-    const { state, demand, now, allowance } = this.#context;
+    const { state, census, demand, now, allowance } = this.#context;
     for (const key of keys) if (isPaused(state, key, demand, now) || this.#probed.has(key)) return 0;
     const left = allowance.left(subnetId) - own;
     // A full subnet has no whole /28 either: what is freed in it first is a single address.
     const isFull = isProbe(state, `subnet:${subnetId}`, now);
-    const lacks = isFull || lacksPrefixes(state, subnetId, now);
-    const hasPrefixes = this.usesPrefixes && !lacks && left >= PREFIX_SIZE;
-    if (kind === 'prefix' ? !hasPrefixes : hasPrefixes) return 0;
+    const hasPrefixes = this.usesPrefixes && !isFull && !lacksPrefixes(state, subnetId, census.giving, now);
+    const hasRoom = left >= PREFIX_SIZE;
+    if (kind === 'prefix' ? !(hasPrefixes && hasRoom) : hasPrefixes && hasRoom) return 0;
     const size = kind === 'prefix' ? PREFIX_SIZE : 1;
-    const wanted = kind === 'single' && this.#isSparing() ? this.#urgent : this.#missing;
+    // Near a bound, and with addressing `prefix`, single addresses are for pods that wait alone.
+    const isSparing = kind === 'single' && this.usesPrefixes && (hasPrefixes || this.#isSparing);
+    const wanted = isSparing ? this.#urgent : this.#missing;
     const most = Math.min(room, Math.ceil(wanted / size), Math.floor(left / size));
     const count = keys.some((key) => isProbe(state, key, now)) ? Math.min(1, most) : most;
     if (count <= 0) return 0;
@@ -174,9 +178,6 @@ class Growth {
     this.#urgent -= count * size;
     return count;
   }
-
-  /** With addressing `prefix` single addresses are for pods that wait alone. */
-  #isSparing = (): boolean => this.usesPrefixes && this.#context.policy.addressing === 'prefix';
 
   #note(keys: readonly string[]): void {
     for (const key of keys) if (isProbe(this.#context.state, key, this.#context.now)) this.#probed.add(key);

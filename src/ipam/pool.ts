@@ -5,7 +5,7 @@ import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
-import { JournalError } from '../base/journal.ts';
+import type { JournalError } from '../base/journal.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
@@ -17,9 +17,12 @@ import { type AttachedEni, attachedNow, type Core, commit, type EniListener } fr
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
 import { type ExplainContext, type Explanation, explainPool } from './explain.ts';
+import { Gatherer } from './gather.ts';
 import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
+import { learnLimits } from './learn-limits.ts';
 import { Leases } from './leases.ts';
+import { Loop, REST } from './loop.ts';
 import { type OpenOptions, openCore } from './open.ts';
 import { type Action, plan } from './plan.ts';
 import type { PoolPolicy } from './policy.ts';
@@ -53,22 +56,13 @@ export type PoolOptions = OpenOptions & {
   longestNapMs?: number;
 };
 
-/** Growth that no pod waits for is collected this long (ms), so that a wave of pods costs few calls. */
-const GATHER = 150;
-
 /** A bound (ms) on what a missed wake could cost. */
 const LONGEST_NAP = 60_000;
-/** Pause (ms) after a failure that nothing expected, and between two tries of a journal that cannot be written. */
-const REST = 1_000;
-/** Abort reason that wakes the loop. One shared value: an abort without a reason creates an error with its stack. */
-const WOKEN = new Error('the pool has changed');
 
 export class AddressPool {
   readonly #core: Core;
   readonly #settings: PoolSettings;
   readonly #nodeName: string;
-  readonly #defer: (run: () => void) => void;
-  readonly #longestNap: number;
   readonly #leases: Leases;
   readonly #line: WaitingLine;
   readonly #cleaner: Cleaner;
@@ -76,12 +70,10 @@ export class AddressPool {
   readonly #reconciler: Reconciler;
   readonly #hint: MetadataHint;
   readonly #stop = new AbortController();
-  readonly #running = new Set<Promise<void>>();
-  #wake: () => void = () => {};
-  #kicked = false;
-  #gatherSince: number | null = null;
-  #restUntil = 0;
-  #loop: Promise<void> | undefined;
+  readonly #gatherer = new Gatherer();
+  readonly #loop: Loop;
+  #ran: Promise<void> | undefined;
+  #hasLimits = false;
   /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
@@ -89,16 +81,21 @@ export class AddressPool {
     const clock = options.clock ?? systemClock;
     this.#settings = options.settings;
     this.#nodeName = options.nodeName;
-    this.#defer = options.defer ?? setImmediate;
-    this.#longestNap = options.longestNapMs ?? LONGEST_NAP;
     const policy = policyOf(options.settings, options.limits);
     const { core, adoption } = openCore(options, clock, this.#stop.signal, policy, {
       hurried: () => this.#line.size > 0,
       reconcileSoon: (orphans) => this.#reconciler.soon(orphans),
       reconcileAfterChange: () => this.#reconciler.afterChange(),
-      kick: () => this.kick(),
+      // What is journalled while it is opened is before the first turn.
+      kick: () => this.#loop?.kick(),
     });
     this.#core = core;
+    this.#loop = new Loop(core, {
+      turn: () => this.#step(),
+      dueAt: (now) => this.#nextWake(now),
+      defer: options.defer ?? setImmediate,
+      longestNapMs: options.longestNapMs ?? LONGEST_NAP,
+    });
     this.adoption = adoption;
     this.#line = new WaitingLine(clock);
     this.#keeper = new JournalKeeper(this.#core);
@@ -128,14 +125,14 @@ export class AddressPool {
   async start(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#stop.abort(signal.reason), { once: true });
     if (signal.aborted) this.#stop.abort(signal.reason);
-    this.#loop = this.#run();
+    this.#ran = this.#loop.run().then(() => this.#line.dissolve(stopping()));
     await this.#reconciler.first;
   }
 
   /** Resolves when the loop and every call in flight have ended, after an abort. */
   async stopped(): Promise<void> {
-    await this.#loop;
-    await Promise.all(this.#running);
+    await this.#ran;
+    await this.#loop.ended();
   }
 
   /** EC2, within the node's budget of calls. */
@@ -183,7 +180,7 @@ export class AddressPool {
     if (lease) return lease;
     if (this.#core.signal.aborted) throw stopping();
     const waiting = this.#line.join(owner, this.#settings.waitMs ?? 30_000, signal);
-    this.#tryStep();
+    this.#loop.tryTurn();
     this.kick();
     return waiting;
   }
@@ -347,8 +344,7 @@ export class AddressPool {
 
   /** Runs the loop again after the current task, so that an answer is sent before the next plan is made. */
   kick(): void {
-    this.#kicked = true;
-    this.#wake();
+    this.#loop.kick();
   }
 
   #count = (now: number): Totals => countPool(this.#core.state, now, givingNow(this.#core));
@@ -374,39 +370,10 @@ export class AddressPool {
     });
   }
 
-  async #run(): Promise<void> {
-    const { clock, signal } = this.#core;
-    while (!signal.aborted) {
-      if (this.#restUntil > clock.now()) {
-        await clock.sleep(this.#restUntil - clock.now(), signal).catch(() => {});
-        continue;
-      }
-      this.#kicked = false;
-      this.#tryStep();
-      const now = clock.now();
-      const until = Math.min(this.#nextWake(now), this.#line.nextDeadline());
-      if (this.#kicked || until <= now) {
-        await new Promise<void>((resolve) => this.#defer(resolve));
-        continue;
-      }
-      const nap = new AbortController();
-      this.#wake = () => {
-        this.#wake = () => {};
-        this.#defer(() => nap.abort(WOKEN));
-      };
-      const onStop = () => nap.abort();
-      signal.addEventListener('abort', onStop, { once: true });
-      await clock.sleep(Math.min(until - now, this.#longestNap), nap.signal).catch(() => {});
-      signal.removeEventListener('abort', onStop);
-      this.#wake = () => {};
-    }
-    this.#line.dissolve(stopping());
-  }
-
   #nextWake(now: number): number {
-    const gather = this.#gatherSince === null ? Number.POSITIVE_INFINITY : this.#gatherSince + GATHER;
     return Math.min(
-      gather,
+      this.#gatherer.dueAt(),
+      this.#line.nextDeadline(),
       this.#core.unwritable ? now + REST : Number.POSITIVE_INFINITY,
       this.#core.reach.dueAt(),
       this.#reconciler.dueAt(),
@@ -416,39 +383,30 @@ export class AddressPool {
     );
   }
 
-  #tryStep(): void {
-    try {
-      this.#step();
-    } catch (error) {
-      this.#rest(error);
-    }
-  }
-
-  /** After an unexpected error or a failed journal write the loop pauses, so that it cannot spin. */
-  #rest(error: unknown): void {
-    if (this.#core.signal.aborted) return;
-    this.#restUntil = this.#core.clock.now() + REST;
-    // The failed write has logged it once.
-    if (error instanceof JournalError) return;
-    this.#core.log.error({ error: String(error) }, 'the pool failed unexpectedly and rests');
-  }
-
   /** One turn of the loop: serve, clean, plan, start due actions, refuse pods that wait in vain. Synchronous. */
   #step(): void {
     if (this.#core.signal.aborted) return;
     const now = this.#core.clock.now();
     this.#line.serve((owner) => this.#leases.give(owner));
-    this.#background(this.#cleaner.startDue(now));
-    this.#background(this.#core.reach.startDue(now));
-    this.#background(this.#reconciler.startDue(now));
-    this.#background(this.#hint.startDue(now));
-    for (const action of this.#dueActions(now)) this.#background(runAction(this.#core, action));
+    this.#loop.background(this.#cleaner.startDue(now));
+    this.#loop.background(this.#core.reach.startDue(now));
+    this.#loop.background(this.#reconciler.startDue(now));
+    this.#loop.background(this.#hint.startDue(now));
+    this.#loop.background(this.#learnLimits());
+    for (const action of this.#dueActions(now)) this.#loop.background(runAction(this.#core, action));
     this.#line.refuse(
       (position, since) => this.#diagnose(position, since),
       (cause) => this.#lastFailure(cause),
       this.#settings.lastingWaitMs ?? 5_000,
     );
     this.#keeper.tend(now);
+  }
+
+  /** Once, when EC2 has answered: null later, and for a type that only EC2 described. */
+  #learnLimits(): Promise<void> | null {
+    if (this.#hasLimits || !this.#reconciler.status().reachable) return null;
+    this.#hasLimits = true;
+    return learnLimits(this.#core);
   }
 
   #lastFailure(cause: Cause): number {
@@ -458,36 +416,14 @@ export class AddressPool {
     return last;
   }
 
-  #dueActions(now: number): Action[] {
+  #dueActions(now: number): readonly Action[] {
     const demand = { waiting: this.#line.size };
     const planned = plan(this.#core.state, demand, this.#core.limits, this.#core.policy, now);
     // A kill may have lost the record of assigned addresses, so nothing but setup runs before the first describe.
     const hasLooked = this.#reconciler.status().reachable !== null;
     const allowed = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
-    const actions = this.unsure ? [] : allowed;
-    const grows = ({ kind }: Action) => kind === 'assign' || kind === 'assign-prefixes' || kind === 'create';
-    const hurried = demand.waiting > 0 || !actions.some(grows) || this.#count(now).free === 0;
-    if (hurried) {
-      this.#gatherSince = null;
-      return actions;
-    }
-    this.#gatherSince ??= now;
-    if (now >= this.#gatherSince + GATHER) {
-      this.#gatherSince = null;
-      return actions;
-    }
-    return actions.filter((action) => !grows(action));
-  }
-
-  #background(work: Promise<void> | null): void {
-    if (!work) return;
-    const watched = work
-      .catch((error) => this.#rest(error))
-      .finally(() => {
-        this.#running.delete(watched);
-        this.kick();
-      });
-    this.#running.add(watched);
+    const urgent = demand.waiting > 0 || this.#count(now).free === 0;
+    return this.#gatherer.due(this.unsure ? [] : allowed, urgent, now);
   }
 }
 

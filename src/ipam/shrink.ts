@@ -56,7 +56,10 @@ export function shrink(context: PlanContext, aim: Aim): Action[] {
     if (!blocks.every((each) => isExpired(each, context))) continue;
     const elsewhere = free - countedOn(one);
     if (!aim.canSpare(one, elsewhere)) {
-      const moved = aim.keep > elsewhere ? moveElsewhere(context, one, aim.keep - elsewhere) : null;
+      const moved =
+        aim.keep > elsewhere
+          ? moveElsewhere(context, new Set([...leaving, one]), aim.keep - elsewhere)
+          : null;
       if (moved) return [...actions, moved];
       continue;
     }
@@ -111,7 +114,7 @@ const countedOn = (one: EniCount): number =>
   one.blocks.reduce((sum, each) => sum + (each.usable && !each.other ? each.size - each.used : 0), 0);
 
 /** An ENI that only keeps warm addresses can leave once other ENIs keep them: plans the assign for that. */
-function moveElsewhere(context: PlanContext, leaving: EniCount, missing: number): Action | null {
+function moveElsewhere(context: PlanContext, leaving: ReadonlySet<EniCount>, missing: number): Action | null {
   const { state, census, limits, policy, now, allowance, isTaken } = context;
   const prefixes = usesPrefixes(policy, limits);
   const size = prefixes ? PREFIX_SIZE : 1;
@@ -120,7 +123,7 @@ function moveElsewhere(context: PlanContext, leaving: EniCount, missing: number)
   for (const { one, room } of growableEnis(census.enis, limits)) {
     const { id, subnetId } = one.eni;
     const keys = [`subnet:${subnetId}`, `eni:${id}`, ...(prefixes ? [`prefix:${subnetId}`] : [])];
-    if (one === leaving || room < count || isTaken(id) || allowance.left(subnetId) < count * size) continue;
+    if (leaving.has(one) || room < count || isTaken(id) || allowance.left(subnetId) < count * size) continue;
     if (keys.some((key) => isPaused(state, key, { waiting: 0 }, now))) continue;
     return { kind: prefixes ? 'assign-prefixes' : 'assign', eniId: id, count };
   }
