@@ -119,7 +119,7 @@ function sizeFamilies(pool: PoolFigures): Family[] {
   });
   return [
     gauge('awscni_eni_max', 'ENIs that the instance type takes, less those of others.', single(most)),
-    gauge('awscni_ip_max', 'Pod addresses that those ENIs take.', single(most * perEni)),
+    gauge('awscni_ip_max', 'Pod addresses that those ENIs take.', single(Math.floor(most * perEni))),
     gauge('awscni_eni_allocated', 'ENIs attached to the node.', single(enis.length)),
     gauge(
       'awscni_total_ip_addresses',

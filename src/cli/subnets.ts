@@ -1,11 +1,11 @@
 // The subnets of a lab or an AWS account as `ipam subnets` and `ipam defrag plan` show them: EC2's describes beside what
 // the lab's agents have idle. Pure but for `survey`. Of AWS alone, without agents to ask, nothing is known to be idle.
-import { compareIp, formatCidr, type Ipv4, parseIpv4 } from '../base/ip.ts';
+import { compareIp, formatCidr, formatIp, type Ipv4, parseIpv4 } from '../base/ip.ts';
 import { defaultCredentials, fixedCredentials } from '../cloud/credentials.ts';
 import type { Ec2Options } from '../cloud/ec2.ts';
 import { createImds } from '../cloud/imds.ts';
 import { type SurveyedSubnet, surveySubnets } from '../cloud/survey.ts';
-import { type IdleOf, planDefrag } from '../ipam/defrag.ts';
+import { addressesByOwner, type DefragStep, type IdleOf, planDefrag } from '../ipam/defrag.ts';
 import { type SubnetSpace, spaceFigures, subnetSpace } from '../ipam/subnet-space.ts';
 import type { IpamNode } from '../lab/daemon/protocol.ts';
 import { usageError } from './errors.ts';
@@ -93,6 +93,24 @@ export function withForecast(
   });
 }
 
+/** The commands that follow a plan. An interface of nobody whose own address is in the way can only be deleted. */
+export function commandsOf(
+  { subnets }: Survey,
+  plans: readonly { steps: readonly DefragStep[] }[],
+  flag: string,
+): string[] {
+  const primaries = new Map(
+    subnets.flatMap((subnet) => subnet.interfaces.map((eni) => [eni.id, formatIp(eni.primary)] as const)),
+  );
+  return addressesByOwner(plans.flatMap((plan) => plan.steps)).map(({ owner, addresses }) => {
+    if ('node' in owner) return `podway ipam release-idle ${addresses.join(' ')} --node ${owner.node}${flag}`;
+    const id = owner.interface;
+    return addresses.includes(primaries.get(id) ?? '')
+      ? `aws ec2 delete-network-interface --network-interface-id ${id}`
+      : `aws ec2 unassign-private-ip-addresses --network-interface-id ${id} --private-ip-addresses ${addresses.join(' ')}`;
+  });
+}
+
 export function defragOf(subnet: SurveyedSubnet, nodes: readonly IpamNode[]) {
   // EC2 may have taken or pinned what a pool has idle: only what both say is idle counts.
   const returnable = new Set(
@@ -102,12 +120,23 @@ export function defragOf(subnet: SurveyedSubnet, nodes: readonly IpamNode[]) {
     const wantsPrefixes = node.addressing !== 'secondary';
     const spare = wantsPrefixes ? Number.POSITIVE_INFINITY : Math.max(0, node.totals.free - node.warm.target);
     return {
-      node: node.node,
+      owner: { node: node.node },
       idle: idleSingles(node, subnet.id).filter((ip) => returnable.has(ip)),
       spare,
     };
   });
-  return { id: subnet.id, cidr: formatCidr(subnet.cidr), ...planDefrag(spaceOf(subnet), idle) };
+  const ofNobody = subnet.interfaces
+    .filter((eni) => eni.isIdle)
+    .map((eni) => ({
+      owner: { interface: eni.id },
+      idle: [eni.primary, ...eni.secondary.map((one) => one.ip)],
+      spare: Number.POSITIVE_INFINITY,
+    }));
+  return {
+    id: subnet.id,
+    cidr: formatCidr(subnet.cidr),
+    ...planDefrag(spaceOf(subnet), [...idle, ...ofNobody]),
+  };
 }
 
 const spaceOf = ({ cidr, reservations, interfaces }: SurveyedSubnet): SubnetSpace =>

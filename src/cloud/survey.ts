@@ -15,6 +15,8 @@ const PAGE = 1000;
 export type SurveyedInterface = {
   id: string;
   instanceId: string | null;
+  /** Attached to nothing, made by no AWS service, and not being made by a node of ours. */
+  isIdle: boolean;
   primary: Ipv4;
   /** Secondary ones; `public`: a public address maps to it. */
   secondary: { ip: Ipv4; public: boolean }[];
@@ -94,6 +96,10 @@ async function reservationsOf(client: QueryClient, subnetId: string, signal?: Ab
 
 const filter = (Name: string, value: string): QueryValue => ({ Name, Value: [value] });
 
+/** An ENI that a node of ours is making, or about to delete, is its own business. */
+const isOurs = (item: XmlElement): boolean =>
+  itemsAt(item, 'tagSet').some((tag) => textAt(tag, 'key').startsWith('podway.io/'));
+
 function readInterface(item: XmlElement): SurveyedInterface {
   const addresses = itemsAt(item, 'privateIpAddressesSet').map((one) => ({
     ip: parseIpv4(textAt(one, 'privateIpAddress')),
@@ -103,6 +109,8 @@ function readInterface(item: XmlElement): SurveyedInterface {
   return {
     id: textAt(item, 'networkInterfaceId'),
     instanceId: textAt(item, 'attachment', 'instanceId') || null,
+    isIdle:
+      textAt(item, 'status') === 'available' && textAt(item, 'requesterManaged') !== 'true' && !isOurs(item),
     primary: parseIpv4(textAt(item, 'privateIpAddress')),
     secondary: addresses
       .filter((one) => !one.primary)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { addToIp, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
-import { addressesByNode, type IdleOf, planDefrag } from './defrag.ts';
+import { addressesByOwner, type IdleOf, planDefrag } from './defrag.ts';
 import { spaceFigures, subnetSpace } from './subnet-space.ts';
 
 const cidr = parseCidr('10.0.1.0/26');
@@ -60,8 +60,8 @@ test('reservations set addresses aside; one for prefixes still gives /28s', () =
 test('the plan frees /28s by idle addresses alone, the cheapest first, and keeps what a node needs', () => {
   const busy = space([17, 18, 19, 33, 34]);
   const nodes: IdleOf[] = [
-    { node: 'a', idle: [at(17), at(18), at(33)], spare: Number.POSITIVE_INFINITY },
-    { node: 'b', idle: [at(19), at(34)], spare: 1 },
+    { owner: { node: 'a' }, idle: [at(17), at(18), at(33)], spare: Number.POSITIVE_INFINITY },
+    { owner: { interface: 'eni-b' }, idle: [at(19), at(34)], spare: 1 },
   ];
   assert.deepEqual(planDefrag(busy, nodes), {
     freePrefixes: 0,
@@ -71,7 +71,7 @@ test('the plan frees /28s by idle addresses alone, the cheapest first, and keeps
         prefix: '10.0.1.32/28',
         addresses: [
           { ip: '10.0.1.33', node: 'a' },
-          { ip: '10.0.1.34', node: 'b' },
+          { ip: '10.0.1.34', interface: 'eni-b' },
         ],
       },
     ],
@@ -81,13 +81,10 @@ test('the plan frees /28s by idle addresses alone, the cheapest first, and keeps
     free.steps.map((step) => step.prefix),
     ['10.0.1.32/28', '10.0.1.16/28'],
   );
-  assert.deepEqual(
-    [...addressesByNode(free.steps)],
-    [
-      ['a', ['10.0.1.33', '10.0.1.17', '10.0.1.18']],
-      ['b', ['10.0.1.34', '10.0.1.19']],
-    ],
-  );
+  assert.deepEqual(addressesByOwner(free.steps), [
+    { owner: { node: 'a' }, addresses: ['10.0.1.33', '10.0.1.17', '10.0.1.18'] },
+    { owner: { interface: 'eni-b' }, addresses: ['10.0.1.34', '10.0.1.19'] },
+  ]);
   // A pod has 10.0.1.18: that /28 stays as it is.
   const held = planDefrag(busy, [
     { ...nodes[0]!, idle: [at(17), at(33)] },
@@ -109,7 +106,7 @@ test('following any plan frees exactly as many /28s as it says, and names idle a
       (held, idle, spare) => {
         const isIdle = (offset: number) => idle[offset - 4] === true;
         const mine = held.filter(isIdle).map(at);
-        const plan = planDefrag(space(held), [{ node: 'a', idle: mine, spare }]);
+        const plan = planDefrag(space(held), [{ owner: { node: 'a' }, idle: mine, spare }]);
         const named = plan.steps.flatMap((step) => step.addresses.map((one) => parseIpv4(one.ip)));
         assert.equal(new Set(named).size, named.length);
         assert.ok(named.every((ip) => mine.includes(ip)));

@@ -2,7 +2,6 @@
 // the way to remove it.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { addressesByNode } from '../../ipam/defrag.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { IpamNode } from '../../lab/daemon/protocol.ts';
 import { act, type Common, collect, command, withLab, withOutput } from '../command.ts';
@@ -10,6 +9,7 @@ import { usageError } from '../errors.ts';
 import { namedLab, openLab } from '../labs.ts';
 import { bold, print, printJson, table, yellow } from '../output.ts';
 import {
+  commandsOf,
   defragOf,
   reportSubnet,
   type SubnetOptions,
@@ -96,21 +96,17 @@ export function ipamDefragCommand(): Command {
     act(async (options: Common & SubnetOptions) => {
       if (options.aws)
         throw usageError('--aws cannot tell what is idle: only the agents know', 'leave it out, for a lab');
-      const { subnets, nodes } = await survey(options);
-      const plans = subnets.map((subnet) => defragOf(subnet, nodes));
+      const surveyed = await survey(options);
+      const plans = surveyed.subnets.map((subnet) => defragOf(subnet, surveyed.nodes));
       const lab = namedLab(options);
-      const flag = lab === undefined ? '' : ` --lab ${lab}`;
-      const byNode = addressesByNode(plans.flatMap((one) => one.steps));
-      const commands = [...byNode].map(
-        ([node, addresses]) => `podway ipam release-idle ${addresses.join(' ')} --node ${node}${flag}`,
-      );
+      const commands = commandsOf(surveyed, plans, lab === undefined ? '' : ` --lab ${lab}`);
       if (options.output === 'json') return printJson({ subnets: plans, commands });
       const steps = plans.flatMap((one) =>
         one.steps.map(({ prefix, addresses }) => [
           one.id,
           prefix,
           String(addresses.length),
-          addresses.map(({ ip, node }) => `${ip} (${node})`).join(', '),
+          addresses.map((one) => `${one.ip} (${'node' in one ? one.node : one.interface})`).join(', '),
         ]),
       );
       for (const one of plans)
