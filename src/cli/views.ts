@@ -91,7 +91,8 @@ const eniTable = (nodes: IpamNode[]): string =>
     nodes.flatMap((node) =>
       node.enis.map((eni) => {
         const held = eni.addresses.filter((each) => each.state === 'held').length;
-        const free = eni.addresses.filter((each) => each.state === 'free').length;
+        const singles = eni.addresses.filter((each) => each.state === 'free').length;
+        const free = eni.prefixes.reduce((sum, prefix) => sum + prefix.free, singles);
         return [node.node, eni.ifname ?? '-', eni.id, eni.primaryIp, String(held), String(free)];
       }),
     ),
@@ -107,6 +108,13 @@ export function ipamText(nodes: IpamNode[]): string {
       const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
         [eni.ifname ?? red('no link'), eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
+        ...eni.prefixes.map(({ cidr, held, cooling, free }) => [
+          '',
+          '',
+          cidr,
+          'prefix',
+          dim(`${held} held, ${free} free, ${cooling} cooling`),
+        ]),
         ...eni.addresses.map((each) => [
           '',
           '',

@@ -116,6 +116,8 @@ export function ipamDefragCommand(): Command {
       if (steps.length === 0) return print('no idle addresses stand alone in the way of a whole /28');
       print(`\n${table(['SUBNET', 'FREES', 'COST', 'BY RETURNING'], steps)}\n\nTo follow it:`);
       for (const line of commands) print(`  ${line}`);
+      if (commands.some((line) => line.startsWith('aws ')))
+        print('\nAn interface that is attached to nothing may be kept for something: look at it first.');
     }),
   );
   return command('defrag', 'whole /28s in fragmented subnets', ['podway ipam defrag plan']).addCommand(plan);
