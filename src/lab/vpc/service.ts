@@ -2,7 +2,7 @@
 // One action is decided and stored at a time (both are synchronous); what waits is only the telling. State is on disk
 // before anybody hears of it. Fails with Ec2Error; a fabric that does not follow makes the answer an InternalError.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../base/clock.ts';
@@ -142,7 +142,8 @@ class Service implements VpcService {
     this.settings = { ...defaultSettings, ...options.settings };
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? { warn: () => {}, error: () => {} };
-    this.#store = new VpcStore(join(options.dir, 'vpc.sqlite'));
+    const keys = join(options.dir, 'keys.json');
+    this.#store = new VpcStore(join(options.dir, 'vpc.sqlite'), existsSync(keys));
     this.#state = this.#store.load(options.region, options.zones);
     this.#state.typeOverrides = options.typeOverrides ?? {};
     this.faults = new Faults({
@@ -154,7 +155,7 @@ class Service implements VpcService {
     });
     this.faults.note(this.#state);
     this.#tokens = new TokenBook(this.#store.tokens());
-    this.#ring = openKeyRing(join(options.dir, 'keys.json'), this.#state.accountId, this.settings.roleName);
+    this.#ring = openKeyRing(keys, this.#state.accountId, this.settings.roleName);
     this.ec2Handler = createEc2Handler({
       region: () => this.#state.region,
       accountId: () => this.#state.accountId,

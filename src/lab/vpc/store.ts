@@ -1,12 +1,16 @@
 // The VPC's state on disk: one SQLite file, one row per object, one transaction per action, written before the answer.
 // WAL, so that a killed process loses at most what it had not yet answered. Owned by one lab process at a time.
-// Fails when the file was written by another version of this format, with a sentence that says so.
-import { chmodSync } from 'node:fs';
+// Fails when the file was written by another version of this format, or is gone, with a sentence that says so.
+import { chmodSync, existsSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { type Draft, type LabState, type TableName, tableNames } from './context.ts';
+import { Ec2Error } from './errors.ts';
 import { emptyVpcState } from './model.ts';
 
 const VERSION = '1';
+
+const goneText = (file: string): string =>
+  `somebody removed or replaced ${file}, in which the lab keeps its VPC (lab down, then up, makes the lab anew)`;
 
 /** An answer kept for a client token. */
 export type StoredToken = { key: string; request: string; answer: string; at: number };
@@ -14,11 +18,15 @@ export type StoredToken = { key: string; request: string; answer: string; at: nu
 export class VpcStore {
   readonly #db: DatabaseSync;
   readonly #file: string;
+  readonly #inode: number;
 
-  constructor(file: string) {
+  /** `isOld`: the lab was there before, so a missing file is a loss and no first start. */
+  constructor(file: string, isOld: boolean) {
     this.#file = file;
+    if (isOld && !existsSync(file)) throw new Error(goneText(file));
     this.#db = new DatabaseSync(file);
     chmodSync(file, 0o600);
+    this.#inode = statSync(file).ino;
     this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 2000;
       CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS objects (kind TEXT, id TEXT, json TEXT NOT NULL, PRIMARY KEY (kind, id)) STRICT;
@@ -92,6 +100,9 @@ export class VpcStore {
   }
 
   #inTransaction(write: () => void): void {
+    // SQLite would go on writing to a file that nobody finds again.
+    if (statSync(this.#file, { throwIfNoEntry: false })?.ino !== this.#inode)
+      throw new Ec2Error('InternalError', goneText(this.#file));
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       write();
