@@ -113,7 +113,13 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
         // The first value that we read is the operator's; a later foreign value is drift.
         if (!entries.has(key)) {
           entries.set(key, { before: now, ours: value });
-          save();
+          try {
+            save();
+          } catch (error) {
+            // Not on disk: the next call must try again before it sets anything.
+            entries.delete(key);
+            throw error;
+          }
         }
         writeSysctl(netns, key, value);
         changed.push(key);
