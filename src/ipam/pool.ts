@@ -20,7 +20,7 @@ import { type ExplainContext, type Explanation, explainPool } from './explain.ts
 import { Gatherer } from './gather.ts';
 import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
-import { learnLimits } from './learn-limits.ts';
+import { Learner } from './learner.ts';
 import { Leases } from './leases.ts';
 import { Loop, REST } from './loop.ts';
 import { type OpenOptions, openCore } from './open.ts';
@@ -71,9 +71,9 @@ export class AddressPool {
   readonly #hint: MetadataHint;
   readonly #stop = new AbortController();
   readonly #gatherer = new Gatherer();
+  readonly #learner: Learner;
   readonly #loop: Loop;
   #ran: Promise<void> | undefined;
-  #hasLimits = false;
   /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
@@ -102,6 +102,7 @@ export class AddressPool {
     this.#cleaner = new Cleaner(core, () => this.cooldownMs, options.settings.beforeReuse);
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
     this.#hint = new MetadataHint(this.#core);
+    this.#learner = new Learner(core);
     this.#leases = new Leases(core, options.settings);
   }
 
@@ -378,6 +379,7 @@ export class AddressPool {
       this.#core.reach.dueAt(),
       this.#reconciler.dueAt(),
       this.#hint.dueAt(),
+      this.#learner.dueAt(),
       this.#cleaner.dueAt(now),
       nextWake(this.#core.state, { waiting: this.#line.size }, this.#core.limits, this.#core.policy, now),
     );
@@ -392,7 +394,7 @@ export class AddressPool {
     this.#loop.background(this.#core.reach.startDue(now));
     this.#loop.background(this.#reconciler.startDue(now));
     this.#loop.background(this.#hint.startDue(now));
-    this.#loop.background(this.#learnLimits());
+    if (this.#reconciler.status().reachable) this.#loop.background(this.#learner.startDue(now));
     for (const action of this.#dueActions(now)) this.#loop.background(runAction(this.#core, action));
     this.#line.refuse(
       (position, since) => this.#diagnose(position, since),
@@ -400,13 +402,6 @@ export class AddressPool {
       this.#settings.lastingWaitMs ?? 5_000,
     );
     this.#keeper.tend(now);
-  }
-
-  /** Once, when EC2 has answered: null later, and for a type that only EC2 described. */
-  #learnLimits(): Promise<void> | null {
-    if (this.#hasLimits || !this.#reconciler.status().reachable) return null;
-    this.#hasLimits = true;
-    return learnLimits(this.#core);
   }
 
   #lastFailure(cause: Cause): number {

@@ -1,0 +1,46 @@
+// Asks EC2, once it answers, what the planner has to know beside the ENIs: the type's limits, once; and the subnets that
+// the policy names, when it bounds the node's share of them. A failure is tried again after a minute.
+import type { Core } from './core.ts';
+import { learnLimits } from './learn-limits.ts';
+import { learnSubnets } from './subnet-facts.ts';
+
+/** Between two tries (ms). */
+const AGAIN = 60_000;
+
+export class Learner {
+  readonly #core: Core;
+  #hasLimits = false;
+  #isAsking = false;
+  #notBefore = 0;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  dueAt(): number {
+    return this.#unknown().length > 0 ? this.#notBefore : Number.POSITIVE_INFINITY;
+  }
+
+  startDue(now: number): Promise<void> | null {
+    if (!this.#hasLimits) {
+      this.#hasLimits = true;
+      return learnLimits(this.#core);
+    }
+    const unknown = this.#unknown();
+    if (this.#isAsking || now < this.#notBefore || unknown.length === 0) return null;
+    this.#isAsking = true;
+    this.#notBefore = now + AGAIN;
+    return learnSubnets(this.#core, unknown)
+      .catch((error) => this.#core.log.debug({ error: String(error) }, 'EC2 does not describe the subnets'))
+      .finally(() => {
+        this.#isAsking = false;
+      });
+  }
+
+  /** Without their size no share of them is allowed. */
+  #unknown(): string[] {
+    const { state, policy } = this.#core;
+    if (policy.maxSubnetPercent === null) return [];
+    return policy.subnetIds.filter((id) => !state.subnets.has(id));
+  }
+}
