@@ -15,12 +15,16 @@ import {
 } from '@aws-sdk/client-ec2';
 import { CoreV1Api, CustomObjectsApi } from '@kubernetes/client-node';
 import { cidrContains, parseCidr, parseIp } from '../../src/base/ip.ts';
+import type { SubnetReport } from '../../src/cli/subnets.ts';
+import type { DefragPlan } from '../../src/ipam/defrag.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { Check, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
 import { ROOT, skip } from './command.ts';
 import { assertAnswer, downAll, Lab } from './lab.ts';
+
+type DefragAnswer = { subnets: (DefragPlan & { id: string })[]; commands: string[] };
 
 const lab = new Lab('addr', ['--nodes', '2', '--set', 'cooldown=1s', '--set', 'idleRelease=2s']);
 const holes = new Lab('holes', [
@@ -226,15 +230,26 @@ test('a fragmented subnet: single addresses, and prefixes once it has whole /28s
   const elsewhere = await holes.run('elsewhere', '--node', 'node-2');
   const reserved = await blocksOf(holes, by, 'node-2');
   assert.ok(isIn(ipOf(elsewhere), reserved.prefixes), 'the subnet with a reservation for prefixes has them');
-  // What `ipam defrag plan` names: the interface of nobody that holds an address of each block.
   const SubnetId = (await holes.status()).vpcs[0]!.subnets.find(({ name }) => name === 'holes-a')!.id;
-  const Filters = [
-    { Name: 'subnet-id', Values: [SubnetId] },
-    { Name: 'status', Values: ['available'] },
-  ];
-  const { NetworkInterfaces } = await by.send(new DescribeNetworkInterfacesCommand({ Filters }));
-  for (const { NetworkInterfaceId } of NetworkInterfaces!)
-    await by.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId }));
+  const inTheWay = ['defrag', 'plan', '--subnet', SubnetId];
+  const { subnets, commands } = await holes.json<DefragAnswer>('ipam', ...inTheWay);
+  const [plan] = subnets;
+  assert.deepEqual(
+    [plan!.id, plan!.freePrefixes, plan!.freePrefixesAfter],
+    [SubnetId, 0, plan!.steps.length],
+  );
+  // All are of one interface that is attached to nothing, and its own address is one of them.
+  const [NetworkInterfaceId] = new Set(
+    plan!.steps.flatMap((step) =>
+      step.addresses.map((one) => ('interface' in one ? one.interface : one.node)),
+    ),
+  );
+  assert.deepEqual(commands, [
+    `aws ec2 delete-network-interface --network-interface-id ${NetworkInterfaceId}`,
+  ]);
+  await by.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId }));
+  const room = await holes.json<SubnetReport[]>('ipam', 'subnets', '--subnet', SubnetId);
+  assert.equal(room[0]!.freePrefixes, plan!.freePrefixesAfter);
   await eventually(
     'node-1 has a prefix again, and singles for running pods alone',
     async () => {
