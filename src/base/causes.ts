@@ -78,12 +78,12 @@ export const causes = {
   }),
   CLOUD_THROTTLED: passing({
     meaning: 'EC2 throttles the calls of this account.',
-    does: 'Waits 0.5 to 30 s, twice as long after each failure, then asks EC2 again; a pod that waits goes before everything else.',
+    does: 'Waits 0.5 to 10 s, longer after each failure, then asks EC2 again; a pod that waits goes before everything else.',
     next: 'Wait, or ask for a higher request rate; podway_ec2_calls_total shows who calls.',
   }),
   CLOUD_UNREACHABLE: passing({
     meaning: 'EC2 does not answer.',
-    does: 'Asks EC2 again after 0.25 to 15 s, sooner while a pod waits; free addresses are given out meanwhile.',
+    does: 'Asks EC2 by one call at a time, at most every 8 s; free addresses are given out meanwhile, and waiting pods are served on its return.',
     next: 'See the route to the EC2 endpoint and its security group.',
   }),
   RUN_DIR_UNWRITABLE: passing({
@@ -140,7 +140,7 @@ export const causes = {
   }),
   SUBNET_FRAGMENTED: lasting(106, {
     meaning: 'The subnet has free addresses and no free aligned /28.',
-    does: 'Leaves the subnet’s prefixes alone for 1 to 2 minutes; with addressing auto it takes single addresses meanwhile.',
+    does: 'Leaves the subnet’s prefixes alone for half a minute to ten, longer after each failure; with addressing auto it takes single addresses meanwhile.',
     next: 'Reserve a CIDR of the subnet for prefixes, or use secondary addresses.',
   }),
   ATTACHMENT_EXISTS: lasting(107, {

@@ -22,6 +22,7 @@ export function plotDay(runs: readonly Line[]): string {
       .join('');
   const parts: string[] = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    '<title>Addresses over time: held by pods, and taken of the VPC by each allocator</title>',
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>`,
   ];
   for (let step = 0; step <= STEPS; step++) {
