@@ -140,7 +140,7 @@ export const causes = {
   }),
   SUBNET_FRAGMENTED: lasting(106, {
     meaning: 'The subnet has free addresses and no free aligned /28.',
-    does: 'Leaves the subnet’s prefixes alone for half a minute to ten, longer after each failure; with addressing auto it takes single addresses meanwhile.',
+    does: 'Leaves the subnet’s prefixes alone for half a minute to ten, longer after each failure; it takes single addresses meanwhile, with addressing prefix for pods that wait alone.',
     next: 'Reserve a CIDR of the subnet for prefixes, or use secondary addresses.',
   }),
   ATTACHMENT_EXISTS: lasting(107, {

@@ -2,7 +2,7 @@
 // may be stale, so a difference only asks for a describe; it never changes the pool itself. Describes lag too, so
 // a lasting difference asks again, at most three times in four minutes. Failures are logged at debug only: the regular
 // describe comes anyway.
-import { formatIp } from '../base/ip.ts';
+import { type Cidr, formatCidr, formatIp } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
 import type { Core } from './core.ts';
@@ -19,7 +19,7 @@ const ASK_AGAIN = 60_000;
 
 export const MACS = 'meta-data/network/interfaces/macs/';
 
-/** IPv4 addresses by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
+/** IPv4 addresses and prefixes by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
 type Reading = { macs: string[]; addresses: Map<string, string[]> };
 
 export class MetadataHint {
@@ -101,8 +101,12 @@ async function readInterfaces(
   const addresses = new Map<string, string[]>();
   for (const eni of enis) {
     if (!macs.includes(eni.mac)) continue;
-    const found = (await metadata.get(`${MACS}${eni.mac}/local-ipv4s`, signal)) ?? '';
-    addresses.set(eni.mac, found.split(/\s+/).filter(Boolean).sort());
+    const found: string[] = [];
+    for (const key of ['local-ipv4s', ...(prefixesOf(eni).length > 0 ? ['ipv4-prefix'] : [])]) {
+      const text = (await metadata.get(`${MACS}${eni.mac}/${key}`, signal)) ?? '';
+      found.push(...text.split(/\s+/).filter(Boolean));
+    }
+    addresses.set(eni.mac, found.sort());
   }
   return { macs, addresses };
 }
@@ -112,16 +116,22 @@ function differs(state: PoolState, enis: readonly Eni[], reading: Reading): bool
   const others = reading.macs.filter((mac) => !known.has(mac as Mac));
   if (state.creations.size === 0 && others.length !== state.foreign.length) return true;
   return enis.some((eni) => {
-    const listed = reading.addresses.get(eni.mac);
-    if (!listed) return eni.missingSince === null;
-    return listed.join() !== expectedAddresses(eni).join();
+    const told = reading.addresses.get(eni.mac);
+    if (!told) return eni.missingSince === null;
+    return told.join() !== expectedAddresses(eni).join();
   });
 }
+
+const listed = (eni: Eni, length: number): Cidr[] =>
+  [...eni.blocks.values()]
+    .filter(({ cidr, missingSince }) => cidr.length === length && missingSince === null)
+    .map(({ cidr }) => cidr);
+
+const prefixesOf = (eni: Eni): Cidr[] => listed(eni, 28);
 
 const expectedAddresses = (eni: Eni): string[] =>
   [
     formatIp(eni.primaryIp),
-    ...[...eni.blocks.values()]
-      .filter(({ cidr, missingSince }) => cidr.length === 32 && missingSince === null)
-      .map(({ cidr }) => formatIp(cidr.ip)),
+    ...listed(eni, 32).map(({ ip }) => formatIp(ip)),
+    ...prefixesOf(eni).map(formatCidr),
   ].sort();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatIp } from '../base/ip.ts';
+import { formatIp, type Ipv4 } from '../base/ip.ts';
 import { CloudError } from '../cloud/port.ts';
 import { metadataOf, podOwner, TestNode } from './testkit.ts';
 
@@ -159,4 +159,19 @@ test('an ENI that cannot be attached is deleted, also when EC2 does not know it 
   await node.clock.advance(40_000);
   assert.ok(node.cloud.calls.includes('CreateNetworkInterface'));
   assert.equal(node.cloud.enis.size, 1, 'the ENI that nobody can use stays');
+});
+
+test('the metadata service hints at a prefix that somebody took', async () => {
+  await using node = new TestNode({ settings: { warm: 1, addressing: 'prefix' } });
+  node.metadata = metadataOf(node.cloud);
+  await node.start();
+  const lease = await node.pool.acquire(podOwner('p'));
+  await node.clock.advance(2 * MINUTE);
+  const before = describes(node);
+  await node.clock.advance(MINUTE);
+  assert.equal(describes(node), before, 'without a change nothing is asked');
+  const eni = node.cloud.enis.get(lease.eni.id)!;
+  node.cloud.takeAway(eni.id, eni.ipv4Prefixes[0]!.ip as Ipv4, true);
+  await node.clock.advance(45_000);
+  assert.equal(eni.ipv4Prefixes.length, 1, 'it is had back');
 });

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import { formatIp } from '../base/ip.ts';
+import { formatCidr, formatIp } from '../base/ip.ts';
 import { Journal } from '../base/journal.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
@@ -109,6 +109,7 @@ export const metadataOf = (cloud: FakeCloud): Pick<Imds, 'get'> => ({
     const attached = [...cloud.enis.values()].filter((eni) => eni.attachment);
     if (path.endsWith('/macs/')) return attached.map((eni) => `${eni.mac}/`).join('\n');
     const eni = attached.find((one) => path.includes(one.mac));
+    if (path.endsWith('/ipv4-prefix')) return eni?.ipv4Prefixes.map(formatCidr).join('\n') ?? null;
     return eni ? eni.addresses.map((one) => formatIp(one.ip)).join('\n') : null;
   },
 });
