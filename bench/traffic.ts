@@ -16,7 +16,7 @@ import { type BenchResult, round, summarise } from './stats.ts';
 
 const LAB = 'bench-traffic';
 const PORT = 7777;
-const ROUNDS = 21;
+const ROUNDS = 15;
 const SECONDS = '0.5';
 const MANY = 100;
 const PREFIX = 'podway-bench-t';
