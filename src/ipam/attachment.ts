@@ -11,9 +11,10 @@ import type { Creation, Eni } from './state.ts';
 const ATTACHMENT_WAIT = 120_000;
 const POLL_FIRST = 400;
 const POLL_MOST = 2_000;
-/** Between two looks at the metadata service (ms); without a word of it a describe comes anyway. */
+/** Between two looks at the metadata service (ms). Without a word of it a describe comes anyway, later each time. */
 const LOOK = 250;
-const UNHINTED_FIRST = 4_000;
+const UNHINTED_FIRST = 1_500;
+const UNHINTED_GROWTH = 1.4;
 const UNHINTED_MOST = 16_000;
 /** After a describe that EC2 throttled, the next one comes this much later than planned, times. */
 const POLL_THROTTLED = 3;
@@ -124,7 +125,7 @@ export async function poll(
 ): Promise<EniDescription | null> {
   const deadline = core.clock.now() + ATTACHMENT_WAIT;
   let unhinted = UNHINTED_FIRST;
-  let hinted = !hint || (await hasHint(core, hint, unhinted));
+  let hinted = !hint || (core.metadata !== undefined && (await hasHint(core, hint, unhinted)));
   for (let wait = POLL_FIRST; ; wait = Math.min(wait * 1.6, POLL_MOST)) {
     let busy = false;
     const found = await describeOne(core, eniId).catch((error) => {
@@ -141,26 +142,25 @@ export async function poll(
         `${eniId} is ${found?.attachment?.status ?? 'not attached'} for too long`,
       );
     }
-    if (busy || hinted)
+    if (busy || hinted) {
       await core.clock.sleep(wait * (busy ? POLL_THROTTLED : 1) * (0.75 + core.random() / 2), core.signal);
-    else {
-      unhinted = Math.min(unhinted * 2, UNHINTED_MOST);
-      hinted = !hint || (await hasHint(core, hint, unhinted));
+      continue;
     }
+    hinted = await hasHint(core, hint!, unhinted);
+    unhinted = Math.min(unhinted * UNHINTED_GROWTH, UNHINTED_MOST);
   }
 }
 
 /** Waits until the metadata service says so, at most `ms`. A service that fails is waited for as one that lags. */
 async function hasHint(core: Core, { mac, listed }: Hint, ms: number): Promise<boolean> {
   const { metadata, clock, signal } = core;
-  if (!metadata) return true;
-  const until = clock.now() + ms;
+  const until = clock.now() + ms * (0.85 + core.random() * 0.3);
   for (;;) {
-    const text = await metadata.get(MACS, signal).catch(() => null);
+    const text = (await metadata?.get(MACS, signal).catch(() => null)) ?? null;
     signal.throwIfAborted();
     if (text !== null && text.includes(mac) === listed) return true;
     const left = until - clock.now();
     if (left <= 0) return false;
-    await clock.sleep(Math.min(LOOK, left), signal);
+    await clock.sleep(metadata ? Math.min(LOOK, left) : left, signal);
   }
 }

@@ -164,7 +164,7 @@ test('an ENI that another instance has is told, and comes back when it is free',
   const eni = node.cloud.enis.get(lease.eni.id)!;
   const { attachment } = eni;
   eni.attachment = { ...attachment!, id: 'eni-attach-other', instanceId: 'i-other' };
-  await node.clock.advance(2 * MINUTE);
+  await node.clock.advance(3 * MINUTE);
   assert.ok(told(node).includes(`taken ${lease.owner.pod!.name} ${eni.id} is attached to i-other`));
   assert.equal(new Set(told(node)).size, told(node).length, 'told once each');
   assert.equal(viewOf(node, lease)[0]!.state, 'quarantined');

@@ -12,7 +12,7 @@ export function cloudOf(ec2: ModelEc2): Cloud {
     describeNetworkInterfaces: (filter, signal) =>
       ec2.call(
         'DescribeNetworkInterfaces',
-        filter.kind === 'ids',
+        false,
         () => {
           if (filter.kind === 'ids')
             return filter.ids.map((id) => copy(ec2.eni(id, 'DescribeNetworkInterfaces')));
