@@ -11,6 +11,8 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   agent: () => import('./agent.ts'),
   repair: () => import('./repair.ts'),
   'ec2-calls': () => import('./ec2-calls.ts'),
+  waste: () => import('./waste.ts'),
+  planner: () => import('./planner.ts'),
 };
 
 const args = process.argv.slice(2);

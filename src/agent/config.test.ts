@@ -8,9 +8,7 @@ const least = { nodeName: 'node-1', runDir: '/run/podway' };
 test('defaults', () => {
   const config = parseAgentConfig(least);
   assert.deepEqual(config.settings, {
-    warm: 5,
     cooldownMs: 30_000,
-    idleReleaseMs: 60_000,
     snat: 'node',
     repair: 'enforce',
     addressing: 'secondary',

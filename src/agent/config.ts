@@ -7,12 +7,12 @@ import type { SnatMode } from '../datapath/types.ts';
 import type { Addressing } from '../ipam/policy.ts';
 
 export type AgentSettings = {
-  /** Free addresses to keep ready. */
-  warm: number;
+  /** Free addresses to keep ready; absent: what the forecast says. */
+  warm?: number;
   /** Milliseconds before a released address is given again. */
   cooldownMs: number;
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
-  idleReleaseMs: number;
+  idleReleaseMs?: number;
   snat: SnatMode;
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
@@ -96,9 +96,9 @@ export function parseAgentConfig(source: unknown): AgentConfig {
     ...optional('metricsPort', whole(top, 'metricsPort', 1, 65535)),
     logLevel: text(top, 'logLevel') ?? 'info',
     settings: {
-      warm: whole(settings, 'warm', 0, 10_000) ?? 5,
+      ...optional('warm', whole(settings, 'warm', 0, 10_000)),
       cooldownMs: whole(settings, 'cooldownMs', 0, DAY_MS) ?? 30_000,
-      idleReleaseMs: whole(settings, 'idleReleaseMs', 0, DAY_MS) ?? 60_000,
+      ...optional('idleReleaseMs', whole(settings, 'idleReleaseMs', 0, DAY_MS)),
       snat,
       repair,
       addressing,

@@ -91,10 +91,10 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   const limits = await loadLimits(identity.instanceType, cloud, signal);
   const conditions = podConditions(parts);
   const poolSettings = {
-    warm: settings.warm,
+    ...(settings.warm === undefined ? {} : { warm: settings.warm }),
+    ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
     addressing: settings.addressing,
     cooldownMs: settings.cooldownMs,
-    idleReleaseMs: settings.idleReleaseMs,
   };
   const pool = new AddressPool({
     cloud,

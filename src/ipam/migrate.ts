@@ -1,12 +1,13 @@
 // What a node's pool holds at rest with the AWS VPC CNI and a given environment, and with Podway's defaults, pod by pod.
 // Both sides have had time to rest: no pod has just ended. Pure.
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { freeGoal } from './aim.ts';
+import { freeGoal, slotsPerEni } from './aim.ts';
+import { restingFree } from './forecast.ts';
 import type { IncumbentTargets } from './incumbent.ts';
 import { type Environment, readEnvironment } from './incumbent-env.ts';
 import { type ModelNode, restingPools } from './incumbent-model.ts';
 import { maxPods, podAddresses } from './max-pods.ts';
-import { defaultPolicy } from './policy.ts';
+import { defaultGoals, defaultPolicy } from './policy.ts';
 
 export type PoolAtRest = {
   enis: number;
@@ -87,7 +88,9 @@ export function migrationReport(
 function podwayAtRest(limits: InstanceLimits, pods: number): PoolAtRest {
   const room = podAddresses(limits);
   const held = Math.min(pods, room);
-  const goal = freeGoal(held, { waiting: 0 }, { ...defaultPolicy, podLimit: maxPods(limits) });
+  const expected = restingFree(defaultGoals, slotsPerEni(limits), held);
+  const policy = { ...defaultPolicy, podLimit: maxPods(limits) };
+  const goal = freeGoal(held, { waiting: 0, expected }, policy);
   const addresses = Math.min(held + goal, room);
   const enis = Math.max(1, Math.ceil(addresses / Math.max(1, limits.ipv4PerEni - 1)));
   return { enis, addresses, idle: addresses - held, waiting: pods - held };

@@ -23,7 +23,12 @@ import {
 import { m5Large, podOwner } from './testkit.ts';
 
 const NOW = 1_700_000_000_000;
-const policy: PoolPolicy = { ...defaultPolicy, targets: { kind: 'warm', free: 4 }, podLimit: 29 };
+const policy: PoolPolicy = {
+  ...defaultPolicy,
+  targets: { kind: 'warm', free: 4 },
+  idleReleaseMs: 60_000,
+  podLimit: 29,
+};
 const LONG_AGO = NOW - 600_000;
 
 const idOf = (device: number) => `eni-${device}` as EniId;

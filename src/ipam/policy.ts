@@ -8,19 +8,23 @@ export type Demand = { readonly waiting: number; readonly expected?: number };
 /** secondary: single addresses; prefix: /28; auto: prefixes while the subnet has whole /28s, else single addresses. */
 export type Addressing = 'secondary' | 'prefix' | 'auto';
 
+export type Goals = {
+  /** Pods a minute that the node absorbs without waiting for EC2, at least. */
+  readonly podsPerMinute: number;
+  /** Idle addresses in percent of the most that were used lately, at most; the other two come first. */
+  readonly maxIdlePercent: number;
+  readonly minIdle: number;
+};
+
+/** Measured with `npm run bench -- waste`. */
+export const defaultGoals: Goals = { podsPerMinute: 6, maxIdlePercent: 100, minIdle: 1 };
+
 /** How many free addresses a node keeps. */
 export type Targets =
   /** This many. */
   | { readonly kind: 'warm'; readonly free: number }
   /** What the node's recent churn asks for, within the two goals. */
-  | {
-      readonly kind: 'forecast';
-      /** Pods a minute that the node absorbs without waiting for EC2, at least. */
-      readonly podsPerMinute: number;
-      /** Idle addresses in percent of those held, at most; `minIdle` comes first. */
-      readonly maxIdlePercent: number;
-      readonly minIdle: number;
-    }
+  | ({ readonly kind: 'forecast' } & Goals)
   /** The AWS VPC CNI's WARM_ENI_TARGET, WARM_PREFIX_TARGET, WARM_IP_TARGET and MINIMUM_IP_TARGET, in its arithmetic. */
   | {
       readonly kind: 'incumbent';
@@ -57,8 +61,8 @@ export type PoolPolicy = {
 
 export const defaultPolicy: Omit<PoolPolicy, 'podLimit'> = {
   addressing: 'secondary',
-  targets: { kind: 'warm', free: 5 },
-  idleReleaseMs: 60_000,
+  targets: { kind: 'forecast', ...defaultGoals },
+  idleReleaseMs: 300_000,
   subnetIds: [],
   excludedSubnetIds: [],
   noNewEni: null,

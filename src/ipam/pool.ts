@@ -11,12 +11,14 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import type { Adoption } from './adopt.ts';
-import { countPool, givingNow, type Totals } from './census.ts';
+import { slotsPerEni } from './aim.ts';
+import { censusOf, countPool, givingNow, type Totals } from './census.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
 import { type ExplainContext, type Explanation, explainPool } from './explain.ts';
+import { expectedFree, type Forecast, nextSlot, observe } from './forecast.ts';
 import { Gatherer } from './gather.ts';
 import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
@@ -25,7 +27,7 @@ import { Leases } from './leases.ts';
 import { Loop, REST } from './loop.ts';
 import { type OpenOptions, openCore } from './open.ts';
 import { type Action, plan } from './plan.ts';
-import type { PoolPolicy } from './policy.ts';
+import type { Demand, PoolPolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
 import { returnIdle } from './return-idle.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
@@ -74,6 +76,9 @@ export class AddressPool {
   readonly #learner: Learner;
   readonly #loop: Loop;
   #ran: Promise<void> | undefined;
+  #forecast: Forecast | null = null;
+  /** Pods that are bound to the node and have not asked for an address yet, as NAMESPACE/NAME. */
+  readonly #bound = new Set<string>();
   /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
@@ -158,6 +163,18 @@ export class AddressPool {
     commit(this.#core, shortenCooling(state, clock.now(), cooldownMs));
   }
 
+  /** A pod was bound to this node: the forecast expects it until it asks for its address. `pod`: NAMESPACE/NAME. */
+  expectPod(pod: string): void {
+    if (this.#bound.has(pod) || this.held().some(({ owner }) => nameOf(owner) === pod)) return;
+    this.#bound.add(pod);
+    this.kick();
+  }
+
+  /** The pod comes no more, or has come. */
+  expectNoMore(pod: string): void {
+    if (this.#bound.delete(pod)) this.kick();
+  }
+
   /** Why the journal cannot be written, or null. */
   get unwritable(): JournalError | null {
     return this.#core.unwritable;
@@ -171,6 +188,7 @@ export class AddressPool {
   /** Gives a free address at once, journalled; null when none is free or other pods wait already. */
   tryAcquire(owner: Owner): GivenLease | null {
     this.#refuseSecond(owner);
+    if (this.#bound.size > 0) this.#bound.delete(nameOf(owner));
     return this.#line.size > 0 ? null : this.#leases.give(owner);
   }
 
@@ -322,7 +340,7 @@ export class AddressPool {
       {
         ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#core.limits },
         ...{ policy: this.#core.policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
-        demand: { waiting: this.#line.size },
+        demand: this.#demand(this.#core.clock.now()),
         cloud: this.#reconciler.status(),
         otherwiseDue: Math.min(this.#reconciler.dueAt(), this.#line.nextDeadline()),
         waiting: this.#waiting(),
@@ -349,6 +367,32 @@ export class AddressPool {
   }
 
   #count = (now: number): Totals => countPool(this.#core.state, now, givingNow(this.#core));
+
+  /** What pods ask for now, and what the forecast expects; looking is what the forecast learns from. */
+  #demand(now: number): Demand {
+    const waiting = this.#line.size;
+    const { state, policy } = this.#core;
+    const { targets } = policy;
+    // Before the first describe the pool's size is not known.
+    if (targets.kind !== 'forecast' || state.enis.size === 0) return { waiting };
+    const { totals, counted } = censusOf(state, now, givingNow(this.#core));
+    const usage = {
+      held: totals.held,
+      cooling: totals.cooling,
+      waiting,
+      available: counted + totals.incoming,
+    };
+    this.#forecast = observe(this.#forecast, usage, now);
+    return {
+      waiting,
+      expected: expectedFree(this.#forecast, usage, {
+        bound: this.#bound.size,
+        goals: targets,
+        perEni: slotsPerEni(this.#core.limits),
+        now,
+      }),
+    };
+  }
 
   #refuseSecond(owner: Owner): void {
     this.#leases.refuseHolder(owner);
@@ -381,7 +425,10 @@ export class AddressPool {
       this.#hint.dueAt(),
       this.#learner.dueAt(),
       this.#cleaner.dueAt(now),
-      nextWake(this.#core.state, { waiting: this.#line.size }, this.#core.limits, this.#core.policy, now),
+      this.#forecast && this.#core.policy.targets.kind === 'forecast'
+        ? nextSlot(this.#forecast)
+        : Number.POSITIVE_INFINITY,
+      nextWake(this.#core.state, this.#demand(now), this.#core.limits, this.#core.policy, now),
     );
   }
 
@@ -412,7 +459,7 @@ export class AddressPool {
   }
 
   #dueActions(now: number): readonly Action[] {
-    const demand = { waiting: this.#line.size };
+    const demand = this.#demand(now);
     const planned = plan(this.#core.state, demand, this.#core.limits, this.#core.policy, now);
     // A kill may have lost the record of assigned addresses, so nothing but setup runs before the first describe.
     const hasLooked = this.#reconciler.status().reachable !== null;
@@ -421,6 +468,8 @@ export class AddressPool {
     return this.#gatherer.due(this.unsure ? [] : allowed, urgent, now);
   }
 }
+
+const nameOf = ({ pod }: Owner): string => (pod ? `${pod.namespace}/${pod.name}` : '');
 
 const sameKeys = (a: ReadonlyMap<Ip, unknown>, b: ReadonlyMap<Ip, unknown>): boolean =>
   a.size === b.size && [...a.keys()].every((ip) => b.has(ip));

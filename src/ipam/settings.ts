@@ -6,14 +6,14 @@ import { maxPods } from './max-pods.ts';
 import { type Addressing, defaultPolicy, type PoolPolicy } from './policy.ts';
 
 export type PoolSettings = {
-  /** Free addresses to keep. */
-  warm: number;
+  /** Free addresses to keep; absent: what the forecast says, within the default goals. */
+  warm?: number;
   /** Absent: single addresses. */
   addressing?: Addressing;
   /** A released address is not given again for this long (ms). */
   cooldownMs: number;
-  /** An idle address beyond the warm target is returned this long (ms) after its cooldown. */
-  idleReleaseMs: number;
+  /** An idle address beyond the goal is returned this long (ms) after its cooldown; absent: a minute with `warm`, else five. */
+  idleReleaseMs?: number;
   /** Pods that the node takes; absent: what its type allows. */
   podLimit?: number;
   /** Subnets for new ENIs, best first; absent: the primary ENI's. */
@@ -33,13 +33,27 @@ export type PoolSettings = {
 };
 
 /** The policy that the settings say. */
+/** With `warm` (ms). Without it the forecast itself holds on to what was used lately. */
+const WARM_IDLE_MS = 60_000;
+
+/** How many addresses the settings ask to keep, and for how long. */
+export function aimsOf({
+  warm,
+  idleReleaseMs,
+}: Pick<PoolSettings, 'warm' | 'idleReleaseMs'>): Pick<PoolPolicy, 'targets' | 'idleReleaseMs'> {
+  if (warm === undefined) {
+    const { targets } = defaultPolicy;
+    return { targets, idleReleaseMs: idleReleaseMs ?? defaultPolicy.idleReleaseMs };
+  }
+  return { targets: { kind: 'warm', free: warm }, idleReleaseMs: idleReleaseMs ?? WARM_IDLE_MS };
+}
+
 export function policyOf(settings: PoolSettings, limits: InstanceLimits): PoolPolicy {
   const addressing = settings.addressing ?? defaultPolicy.addressing;
   return {
     ...defaultPolicy,
     addressing,
-    targets: { kind: 'warm', free: settings.warm },
-    idleReleaseMs: settings.idleReleaseMs,
+    ...aimsOf(settings),
     podLimit: settings.podLimit ?? maxPods(limits, { prefixes: addressing !== 'secondary' }),
     subnetIds: settings.subnetIds ?? [],
   };

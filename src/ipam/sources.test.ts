@@ -83,7 +83,7 @@ test('a NodeNetwork is the source as a whole, and variables are named as without
     known({ network: chosen }),
   );
   assert.deepEqual(source, { kind: 'NodeNetwork', name: 'general', generation: 3 });
-  assert.deepEqual(policy.targets, { kind: 'forecast', podsPerMinute: 10, maxIdlePercent: 30, minIdle: 3 });
+  assert.deepEqual(policy.targets, { kind: 'forecast', podsPerMinute: 6, maxIdlePercent: 100, minIdle: 3 });
   assert.deepEqual(
     [policy.addressing, policy.maxAddresses, policy.podLimit, cooldownMs],
     ['prefix', 64, 110, 10_000],

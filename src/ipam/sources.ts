@@ -7,8 +7,8 @@ import type { EniConfig } from '../kube/networks.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
 import { maxPods, roomOf } from './max-pods.ts';
 import type { ValidNetwork } from './node-network.ts';
-import { defaultPolicy, type PoolPolicy, type Targets } from './policy.ts';
-import type { PoolSettings } from './settings.ts';
+import { defaultGoals, defaultPolicy, type PoolPolicy, type Targets } from './policy.ts';
+import { aimsOf, type PoolSettings } from './settings.ts';
 import { chosenSubnets, offeredSubnets } from './subnets.ts';
 
 export type PolicySource =
@@ -57,8 +57,6 @@ export type ResolvedPolicy = {
   readonly notes: readonly string[];
 };
 
-/** For a NodeNetwork that gives some of the three. */
-const CAPACITY = { podsPerMinute: 10, maxIdlePercent: 30, minIdle: 2 };
 /** The AWS VPC CNI's own: between two decreases. */
 const INCUMBENT_IDLE_MS = 30_000;
 const EXTERNAL_LABEL = 'vpc.amazonaws.com/externalEniConfig';
@@ -105,8 +103,7 @@ function fromSettings({ settings, subnetId, environment }: OwnFacts, known: Know
     policy: {
       ...defaultPolicy,
       addressing: settings.addressing ?? defaultPolicy.addressing,
-      targets: { kind: 'warm', free: settings.warm },
-      idleReleaseMs: settings.idleReleaseMs,
+      ...aimsOf(settings),
       ...(settings.subnetIds === undefined
         ? whereTagged(known, subnetId, discovery)
         : { subnetIds: settings.subnetIds }),
@@ -151,9 +148,9 @@ function fromNetwork(own: OwnFacts, known: KnownFacts, network: ValidNetwork): D
   const targets: Targets = isForecast
     ? {
         kind: 'forecast',
-        podsPerMinute: podsPerMinute ?? CAPACITY.podsPerMinute,
-        maxIdlePercent: maxIdlePercent ?? CAPACITY.maxIdlePercent,
-        minIdle: minIdle ?? CAPACITY.minIdle,
+        podsPerMinute: podsPerMinute ?? defaultGoals.podsPerMinute,
+        maxIdlePercent: maxIdlePercent ?? defaultGoals.maxIdlePercent,
+        minIdle: minIdle ?? defaultGoals.minIdle,
       }
     : defaultPolicy.targets;
   const { variables } = own.environment;

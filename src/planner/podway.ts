@@ -29,6 +29,8 @@ const ownerOf = (pod: string): Owner => {
   return { network: 'podway', containerId: pod, ifname: 'eth0', pod: { namespace, name } };
 };
 
+const nameOf = ({ pod }: Owner): string => `${pod!.namespace}/${pod!.name}`;
+
 export type PodwaySettings = { policy: PoolPolicy; cooldownMs: number };
 
 export type PodwayOptions = {
@@ -53,9 +55,7 @@ export class PodwayNode implements Allocator {
       limits,
       nodeName: options.instance.id,
       settings: {
-        warm: 0,
         cooldownMs: settings.cooldownMs,
-        idleReleaseMs: settings.policy.idleReleaseMs,
       },
       clock,
       random,
@@ -72,10 +72,13 @@ export class PodwayNode implements Allocator {
     return this.#pool.acquire(owner);
   }
 
-  bound(_pod: string): void {}
+  bound(pod: string): void {
+    this.#pool.expectPod(nameOf(ownerOf(pod)));
+  }
 
   remove(pod: string): void {
     const owner = ownerOf(pod);
+    this.#pool.expectNoMore(nameOf(owner));
     this.#pool.endWait(owner.containerId, owner.ifname);
     this.#pool.release(owner);
   }

@@ -10,7 +10,16 @@ import { executeOk, skip } from './command.ts';
 import { downAll, Lab } from './lab.ts';
 
 const NODE = 'node-1';
-const lab = new Lab('away', ['--nodes', '1', '--set', 'cooldown=0s', '--set', 'idleRelease=1h']);
+const lab = new Lab('away', [
+  '--nodes',
+  '1',
+  '--set',
+  'cooldown=0s',
+  '--set',
+  'idleRelease=1h',
+  '--set',
+  'warm=5',
+]);
 let api: CoreV1Api;
 
 const router = (): string => `podway_${lab.name}_vpc`;

@@ -17,7 +17,16 @@ const BACK_MS = 180_000;
 const COOLDOWN_MS = 30_000;
 const AT_ONCE = 4;
 
-const full = new Lab('full', ['--nodes', '1', '--set', 'cooldown=1s', '--set', 'idleRelease=2s']);
+const full = new Lab('full', [
+  '--nodes',
+  '1',
+  '--set',
+  'cooldown=1s',
+  '--set',
+  'idleRelease=2s',
+  '--set',
+  'warm=5',
+]);
 // t3.nano: 2 ENIs of one secondary address each. The default cooldown.
 const tiny = new Lab('tiny', ['--nodes', '1', '--instance-type', 't3.nano', '--set', 'warm=0']);
 let ec2: EC2Client;

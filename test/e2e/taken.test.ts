@@ -21,7 +21,7 @@ import { downAll, Lab } from './lab.ts';
 /** More than the primary ENI takes. */
 const PODS = 11;
 const PORT = '8080';
-const lab = new Lab('taken', ['--nodes', '2', '--set', 'idleRelease=1h']);
+const lab = new Lab('taken', ['--nodes', '2', '--set', 'idleRelease=1h', '--set', 'warm=5']);
 let ec2: EC2Client;
 let pods: PodView[];
 

@@ -15,7 +15,7 @@ export const BACK_WITHIN_MS = 180_000;
 
 /** Registers the file's hooks. Cooldown is 0 s, so that addresses are used again at once. */
 export function storm(name: string, idleRelease: string): { lab: TestLab; streams: Streams } {
-  const lab = new TestLab(name, { set: ['cooldown=0s', `idleRelease=${idleRelease}`] });
+  const lab = new TestLab(name, { set: ['cooldown=0s', `idleRelease=${idleRelease}`, 'warm=5'] });
   const streams = new Streams();
   before(async () => {
     if (skip) return;

@@ -34,10 +34,10 @@ export type Settings = {
   excludeSnatCidrs: string[];
   /** Bytes; the ENI's own MTU when absent. */
   podMtu?: number;
-  /** Free addresses that a node keeps. */
-  warm: number;
-  /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
-  idleReleaseMs: number;
+  /** Free addresses that a node keeps; what its forecast says when absent. */
+  warm?: number;
+  /** Milliseconds after its cooldown before an idle address goes back to the subnet; the agent's default when absent. */
+  idleReleaseMs?: number;
   repair: 'enforce' | 'report';
   /** Single addresses, /28 prefixes, or prefixes while the subnet has whole /28s. */
   addressing: 'secondary' | 'prefix' | 'auto';
@@ -165,10 +165,15 @@ export const settingRows: Record<SettingKey, Row> = {
     read: cidrs,
   },
   podMtu: { example: '9001', fallback: "the ENI's", meaning: 'MTU of pods in bytes', read: whole(576, 9001) },
-  warm: { example: '5', fallback: '5', meaning: 'free addresses that a node keeps', read: whole(0, 10_000) },
+  warm: {
+    example: '5',
+    fallback: 'by the forecast',
+    meaning: 'free addresses that a node keeps',
+    read: whole(0, 10_000),
+  },
   idleRelease: {
     example: '60s',
-    fallback: '60s',
+    fallback: '5m, with warm 60s',
     meaning: 'idle time, after cooldown, before an address goes back',
     read: duration,
   },
@@ -243,11 +248,11 @@ export function readSettings(texts: SettingTexts): Settings {
     ec2Seed: read('ec2Seed'),
     snat: read('snat'),
     excludeSnatCidrs: read('excludeSnatCidrs'),
-    warm: read('warm'),
-    idleReleaseMs: read('idleRelease'),
     repair: read('repair'),
     addressing: read('addressing'),
     env: read('env'),
+    ...(texts.warm === undefined ? {} : { warm: read<number>('warm') }),
+    ...(texts.idleRelease === undefined ? {} : { idleReleaseMs: read<number>('idleRelease') }),
     ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),
   };
 }

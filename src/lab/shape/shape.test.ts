@@ -31,7 +31,7 @@ test('a difference names both sides', () => {
   const cases: [Parameters<typeof flagDifferences>[1], RegExp][] = [
     [{ nodes: 4 }, /2 nodes, asked for 4/],
     [{ instanceType: 'm5.xlarge' }, /node-1 is m5.large, asked for m5.xlarge/],
-    [{ settings: { warm: '9' } }, /setting warm is 5 \(default\), asked for 9/],
+    [{ settings: { warm: '9' } }, /setting warm is by the forecast \(default\), asked for 9/],
   ];
   for (const [flags, says] of cases) assert.match(flagDifferences(present, flags).join(), says);
 });
@@ -72,7 +72,8 @@ test("a subnet's tags, reservations and held addresses are compared, whatever th
 
 test('settings: texts to values, and refusals that state the rule', () => {
   assert.equal(readSettings(parseSettingArguments(['cooldown=500ms'])).cooldownMs, 500);
-  assert.equal(readSettings({}).warm, 5);
+  assert.equal(readSettings({ warm: '5' }).warm, 5);
+  assert.equal(readSettings({}).warm, undefined);
   assert.equal(readSettings({}).podMtu, undefined);
   const cidrs = ['192.168.0.0/16', '100.64.0.0/10'];
   assert.deepEqual(readSettings({ excludeSnatCidrs: cidrs.join(', ') }).excludeSnatCidrs, cidrs);

@@ -37,9 +37,9 @@ export function writeNodeFiles(input: NodeFilesInput): void {
     cniConfDir: paths.cniConfDir,
     metricsPort: AGENT_METRICS_PORT,
     settings: {
-      warm: settings.warm,
+      ...(settings.warm === undefined ? {} : { warm: settings.warm }),
       cooldownMs: settings.cooldownMs,
-      idleReleaseMs: settings.idleReleaseMs,
+      ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
       repair: settings.repair,
       addressing: settings.addressing,
       snat: settings.snat,
