@@ -11,14 +11,13 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
 import { runAction } from './actions.ts';
 import type { Adoption } from './adopt.ts';
-import { slotsPerEni } from './aim.ts';
-import { censusOf, countPool, givingNow, type Totals } from './census.ts';
+import { countPool, givingNow, type Totals } from './census.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
 import { diagnose } from './diagnose.ts';
 import { nextWake } from './due.ts';
+import { Expectation } from './expectation.ts';
 import { type ExplainContext, type Explanation, explainPool } from './explain.ts';
-import { expectedFree, type Forecast, nextSlot, observe } from './forecast.ts';
 import { Gatherer } from './gather.ts';
 import { MetadataHint } from './hint.ts';
 import { JournalKeeper } from './journal-keeper.ts';
@@ -76,9 +75,7 @@ export class AddressPool {
   readonly #learner: Learner;
   readonly #loop: Loop;
   #ran: Promise<void> | undefined;
-  #forecast: Forecast | null = null;
-  /** Pods that are bound to the node and have not asked for an address yet, as NAMESPACE/NAME. */
-  readonly #bound = new Set<string>();
+  readonly #expectation: Expectation;
   /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
@@ -108,6 +105,7 @@ export class AddressPool {
     this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
     this.#hint = new MetadataHint(this.#core);
     this.#learner = new Learner(core);
+    this.#expectation = new Expectation(core);
     this.#leases = new Leases(core, options.settings);
   }
 
@@ -165,14 +163,12 @@ export class AddressPool {
 
   /** A pod was bound to this node: the forecast expects it until it asks for its address. `pod`: NAMESPACE/NAME. */
   expectPod(pod: string): void {
-    if (this.#bound.has(pod) || this.held().some(({ owner }) => nameOf(owner) === pod)) return;
-    this.#bound.add(pod);
-    this.kick();
+    this.#expectation.expectPod(pod);
   }
 
   /** The pod comes no more, or has come. */
   expectNoMore(pod: string): void {
-    if (this.#bound.delete(pod)) this.kick();
+    this.#expectation.expectNoMore(pod);
   }
 
   /** Why the journal cannot be written, or null. */
@@ -188,7 +184,7 @@ export class AddressPool {
   /** Gives a free address at once, journalled; null when none is free or other pods wait already. */
   tryAcquire(owner: Owner): GivenLease | null {
     this.#refuseSecond(owner);
-    if (this.#bound.size > 0) this.#bound.delete(nameOf(owner));
+    this.#expectation.noteCame(owner);
     return this.#line.size > 0 ? null : this.#leases.give(owner);
   }
 
@@ -368,31 +364,7 @@ export class AddressPool {
 
   #count = (now: number): Totals => countPool(this.#core.state, now, givingNow(this.#core));
 
-  /** What pods ask for now, and what the forecast expects; looking is what the forecast learns from. */
-  #demand(now: number): Demand {
-    const waiting = this.#line.size;
-    const { state, policy } = this.#core;
-    const { targets } = policy;
-    // Before the first describe the pool's size is not known.
-    if (targets.kind !== 'forecast' || state.enis.size === 0) return { waiting };
-    const { totals, counted } = censusOf(state, now, givingNow(this.#core));
-    const usage = {
-      held: totals.held,
-      cooling: totals.cooling,
-      waiting,
-      available: counted + totals.incoming,
-    };
-    this.#forecast = observe(this.#forecast, usage, now);
-    return {
-      waiting,
-      expected: expectedFree(this.#forecast, usage, {
-        bound: this.#bound.size,
-        goals: targets,
-        perEni: slotsPerEni(this.#core.limits),
-        now,
-      }),
-    };
-  }
+  #demand = (now: number): Demand => this.#expectation.demand(this.#line.size, now);
 
   #refuseSecond(owner: Owner): void {
     this.#leases.refuseHolder(owner);
@@ -425,9 +397,7 @@ export class AddressPool {
       this.#hint.dueAt(),
       this.#learner.dueAt(),
       this.#cleaner.dueAt(now),
-      this.#forecast && this.#core.policy.targets.kind === 'forecast'
-        ? nextSlot(this.#forecast)
-        : Number.POSITIVE_INFINITY,
+      this.#expectation.dueAt(),
       nextWake(this.#core.state, this.#demand(now), this.#core.limits, this.#core.policy, now),
     );
   }
@@ -468,8 +438,6 @@ export class AddressPool {
     return this.#gatherer.due(this.unsure ? [] : allowed, urgent, now);
   }
 }
-
-const nameOf = ({ pod }: Owner): string => (pod ? `${pod.namespace}/${pod.name}` : '');
 
 const sameKeys = (a: ReadonlyMap<Ip, unknown>, b: ReadonlyMap<Ip, unknown>): boolean =>
   a.size === b.size && [...a.keys()].every((ip) => b.has(ip));

