@@ -175,6 +175,18 @@ export class FakeCloud implements Cloud {
     return ips;
   }
 
+  /** Puts this address on an interface. */
+  put(eniId: EniId, ip: Ipv4): void {
+    const eni = this.#eni(eniId, 'put');
+    this.#subnets.get(eni.subnetId)!.used.add(ip);
+    eni.addresses.push({ ip, primary: false, public: false });
+  }
+
+  /** Takes this address for something that is no interface. */
+  reserve(subnetId: string, ip: Ipv4): void {
+    this.#subnets.get(subnetId)!.used.add(ip);
+  }
+
   async describeNetworkInterfaces(filter: Parameters<Cloud['describeNetworkInterfaces']>[0]) {
     return this.#call('DescribeNetworkInterfaces', () => {
       if (filter.kind === 'ids')

@@ -1,0 +1,154 @@
+// Full and fragmented subnets in the real pool: what is left alone and for how long, what goes on, how a freed address
+// reaches a pod that waits, and which addresses are named in a subnet without whole /28s.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PodwayError } from '../base/errors.ts';
+import { addToIp, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
+import { densestFree } from './dense.ts';
+import { podOwner, TestNode } from './testkit.ts';
+
+const MINUTE = 60_000;
+const blocks = (node: TestNode) =>
+  [...node.pool.state.enis.values()].flatMap((eni) =>
+    [...eni.blocks.values()].map(({ cidr }) => cidr.length),
+  );
+const count = (node: TestNode, action: string) => node.cloud.calls.filter((call) => call === action).length;
+
+test('a full /26: each freed address reaches the first waiting pod within two seconds, at few calls', async () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    await using node = new TestNode({
+      seed,
+      cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+      settings: { warm: 0, lastingWaitMs: 10 * MINUTE, waitMs: 10 * MINUTE },
+    });
+    await node.start();
+    node.cloud.occupy('subnet-0a', 0);
+    const served: string[] = [];
+    for (const name of ['a', 'b', 'c'])
+      void node.pool.acquire(podOwner(name)).then(
+        () => served.push(name),
+        () => {},
+      );
+    await node.clock.advance(45_000 + seed * 321);
+    const before = count(node, 'AssignPrivateIpAddresses');
+    assert.ok(before <= 70, `${before} tries in 45 s`);
+    for (let freed = 1; freed <= 3; freed++) {
+      node.cloud.vacate('subnet-0a');
+      node.cloud.occupy('subnet-0a', 1);
+      await node.clock.advance(2_000);
+      assert.equal(served.length, freed, `seed ${seed}`);
+    }
+    assert.deepEqual(served, ['a', 'b', 'c']);
+  }
+});
+
+test('a full subnet is left alone while the policy has another; it is used again later', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26', 'subnet-0b': '10.0.1.0/26' } },
+    settings: { warm: 2, subnetIds: ['subnet-0a', 'subnet-0b'] },
+  });
+  await node.start();
+  await node.clock.advance(1_000);
+  node.cloud.occupy('subnet-0a', 0);
+  const all = ['a', 'b', 'c', 'd', 'e'].map((name) => node.pool.acquire(podOwner(name)));
+  await node.clock.advance(5_000);
+  const leases = await Promise.all(all);
+  const subnets = new Set([...node.pool.state.enis.values()].map((eni) => eni.subnetId));
+  assert.deepEqual([...subnets].sort(), ['subnet-0a', 'subnet-0b']);
+  assert.equal(leases.filter(({ eni }) => eni.deviceIndex === 1).length, 3);
+  const facts = node.pool.state.subnets.get('subnet-0a')!;
+  assert.equal(facts.free, 0);
+  node.cloud.calls.length = 0;
+  await node.clock.advance(MINUTE / 2);
+  assert.equal(count(node, 'AssignPrivateIpAddresses') + count(node, 'CreateNetworkInterface'), 0);
+  node.cloud.vacate('subnet-0a');
+  await node.clock.advance(3 * MINUTE);
+  const more = Array.from({ length: 8 }, (_, i) => node.pool.acquire(podOwner(`m${i}`)));
+  await node.clock.advance(5_000);
+  const later = await Promise.all(more);
+  assert.ok(
+    later.some(({ eni }) => eni.deviceIndex === 0),
+    'the subnet that has addresses again is used',
+  );
+});
+
+test('auto: single addresses where there is no whole /28, a prefix again when there is, and the singles drain', async () => {
+  await using node = new TestNode({ settings: { warm: 3, addressing: 'auto', cooldownMs: 1_000 } });
+  node.cloud.fragment('subnet-0a');
+  await node.start();
+  await node.clock.advance(2_000);
+  assert.deepEqual(blocks(node), [32, 32, 32]);
+  const first = await node.pool.acquire(podOwner('first'));
+  await node.clock.advance(2_000);
+  assert.deepEqual(blocks(node), [32, 32, 32, 32]);
+  node.cloud.calls.length = 0;
+  await node.clock.advance(60 * MINUTE);
+  const tries = count(node, 'AssignPrivateIpAddresses');
+  assert.ok(tries > 3 && tries < 15, `${tries} tries in an hour`);
+  node.cloud.vacate('subnet-0a');
+  await node.clock.advance(13 * MINUTE);
+  assert.deepEqual(blocks(node).sort(), [28, 32]);
+  const second = await node.pool.acquire(podOwner('second'));
+  assert.ok(node.cloud.enis.get(second.eni.id)!.ipv4Prefixes.some(({ ip }) => ip <= second.ips[0]!));
+  node.pool.release(first.owner);
+  await node.clock.advance(3 * MINUTE);
+  assert.deepEqual(blocks(node), [28]);
+});
+
+test('prefix: without a whole /28 nothing is kept warm, and pods that wait get single addresses', async () => {
+  await using node = new TestNode({ settings: { warm: 3, addressing: 'prefix' } });
+  node.cloud.fragment('subnet-0a');
+  await node.start();
+  await node.clock.advance(2_000);
+  assert.deepEqual(blocks(node), []);
+  const cause = node.pool.trouble();
+  assert.ok(cause instanceof PodwayError);
+  const waiting = node.pool.acquire(podOwner('a'));
+  await node.clock.advance(2_000);
+  assert.equal((await waiting).ips.length, 1);
+  assert.deepEqual(blocks(node), [32]);
+});
+
+test('a new ENI whose prefixes do not fit in the subnet comes with one, or with single addresses', async () => {
+  await using node = new TestNode({ settings: { warm: 0, addressing: 'auto', waitMs: 5 * MINUTE } });
+  node.cloud.fragment('subnet-0a', 10);
+  await node.start();
+  const all = Array.from({ length: 9 * 16 + 20 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(4 * MINUTE);
+  const served = await Promise.allSettled(all);
+  assert.equal(blocks(node).filter((length) => length === 28).length, 10);
+  assert.equal(served.filter(({ status }) => status === 'fulfilled').length, 160 + 4);
+});
+
+test('the addresses that are named are of the most broken /28s', () => {
+  const cidr = parseCidr('10.0.0.0/26');
+  const base = parseIpv4('10.0.0.0');
+  const at = (...offsets: number[]) => offsets.map((offset) => addToIp(base, offset));
+  const used = new Set<number>(at(20, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45));
+  assert.deepEqual(densestFree(cidr, used, 3), at(32, 46, 47));
+  // Then the first block, whose first four EC2 keeps.
+  assert.deepEqual(densestFree(cidr, used, 5), at(32, 46, 47, 4, 5));
+  const all = densestFree(cidr, used, 100);
+  assert.equal(all.length, 59 - used.size);
+  assert.ok(!all.includes(addToIp(base, 63)));
+});
+
+test('in a subnet without whole /28s addresses are named densely; a name that is taken is no failure', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/25' } },
+    settings: { warm: 0, addressing: 'auto', waitMs: MINUTE },
+  });
+  // Somebody's interface has an address of every /28, and nearly all of the one from 10.0.0.48.
+  const other = node.cloud.addInstanceEni({ deviceIndex: 1 });
+  const held = [20, 36, 70, 86, 102, ...Array.from({ length: 13 }, (_, i) => 48 + i)];
+  for (const offset of held) node.cloud.put(other.id, addToIp(parseIpv4('10.0.0.0'), offset) as Ipv4);
+  await node.start();
+  const lease = node.pool.acquire(podOwner('a'));
+  await node.clock.advance(3_000);
+  assert.equal((await lease).ips[0], parseIpv4('10.0.0.61'));
+  // 62 and 63 are somebody's of whom no description tells.
+  node.cloud.reserve('subnet-0a', addToIp(parseIpv4('10.0.0.0'), 62) as Ipv4);
+  const next = node.pool.acquire(podOwner('b'));
+  await node.clock.advance(3_000);
+  assert.ok((await next).ips[0] !== undefined);
+});
