@@ -77,6 +77,18 @@ describe('desiredFabric', () => {
     }
   });
 
+  it('an EFA-only interface has no link and no addresses', () => {
+    const state = edit(threeInstances(), (copy) => {
+      const eni = copy.networkInterfaces[eniId(0x0a)]!;
+      eni.interfaceType = 'efa-only';
+      eni.privateIps = [];
+    });
+    assert.deepEqual(
+      keys([...entriesOf(state).values()]).filter((key) => /0000000000a|:0a$|10\.0\.0\.10/.test(key)),
+      [],
+    );
+  });
+
   it('gives names that an instance cannot have to none: the id stands in', () => {
     const state = smallVpc();
     for (const [i, name] of ['vpc', 'internet', 'pod-1', 'a/b', 'db', 'db', '..'].entries()) {

@@ -117,7 +117,8 @@ export function desiredFabric(state: VpcState): FabricPlan {
   const groupsOfEnis = new Set<string>();
   for (const eni of Object.values(state.networkInterfaces)) {
     const subnet = state.subnets[eni.subnetId];
-    if (!subnet || !carried.has(eni.vpcId)) continue;
+    // An EFA without an IP side is no network device in its instance.
+    if (!subnet || !carried.has(eni.vpcId) || eni.interfaceType === 'efa-only') continue;
     putInterface(put, state, eni, subnet, places);
     if (pluggedInto(state, eni)) for (const id of eni.groupIds) groupsOfEnis.add(id);
   }

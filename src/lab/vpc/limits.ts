@@ -12,6 +12,8 @@ export type InstanceLimits = {
   networkCards: { index: number; maxENIs: number }[];
   hypervisor: string;
   isBareMetal: boolean;
+  /** Null: nobody has said. */
+  trunkCompatible: boolean | null;
 };
 
 const table = data as Record<string, InstanceLimits>;
@@ -40,8 +42,8 @@ export function limitsOf(state: Known, instanceType: string): InstanceLimits | u
 export const cardLimit = (type: InstanceLimits, card: number): number =>
   type.networkCards.find((c) => c.index === card)?.maxENIs ?? 0;
 
-/** Prefixes need the Nitro hypervisor or bare metal. */
-const takesPrefixes = (type: InstanceLimits): boolean => type.hypervisor === 'nitro' || type.isBareMetal;
+/** Prefixes, and Elastic Fabric Adapters, need the Nitro hypervisor or bare metal. */
+export const isNitro = (type: InstanceLimits): boolean => type.hypervisor === 'nitro' || type.isBareMetal;
 
 /** Whether the type takes the addresses and prefixes of one interface; `has` of them are there, `prefixes` of all. */
 export function checkSlots(
@@ -49,7 +51,7 @@ export function checkSlots(
   instanceType: string,
   eni: { id: string; has: number; added: number; prefixes: number },
 ): void {
-  if (eni.prefixes > 0 && !takesPrefixes(type)) {
+  if (eni.prefixes > 0 && !isNitro(type)) {
     throw new Ec2Error(
       'InvalidParameterCombination',
       `IPv4 prefixes are not supported by the instance type ${instanceType}. (${eni.id}, ${eni.prefixes} asked for; only types of the Nitro system take them)`,

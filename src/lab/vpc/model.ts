@@ -94,6 +94,10 @@ export type Attachment = {
   attachTime: number;
 };
 
+/** `efa-only` has no addresses and no link; `branch` hangs on a trunk, which the lab has no action for. */
+export const interfaceTypes = ['interface', 'efa', 'efa-only', 'trunk', 'branch'] as const;
+export type InterfaceType = (typeof interfaceTypes)[number];
+
 export type NetworkInterface = {
   id: string;
   mac: string;
@@ -101,12 +105,12 @@ export type NetworkInterface = {
   subnetId: string;
   zone: string;
   description: string;
-  interfaceType: 'interface';
+  interfaceType: InterfaceType;
   /** `pending` while being made, `in-use` from the start of an attach to the end of its detach. */
   status: 'pending' | 'available' | 'in-use';
   sourceDestCheck: boolean;
   groupIds: string[];
-  /** First is primary, and never changes. */
+  /** First is primary, and never changes; none has an `efa-only` one. */
   privateIps: string[];
   ipv6Addresses: string[];
   ipv4Prefixes: string[];

@@ -3,7 +3,7 @@
 // Fails with AttachmentLimitExceeded, InvalidNetworkInterface.InUse, IncorrectState, OperationNotPermitted.
 import { type Context, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, notFound, required, resourceWords } from '../errors.ts';
-import { cardLimit, checkSlots, limitsOf } from '../limits.ts';
+import { cardLimit, checkSlots, type InstanceLimits, isNitro, limitsOf } from '../limits.ts';
 import type { Attachment, Instance, NetworkInterface, VpcState } from '../model.ts';
 import type { Meanings } from './types.ts';
 
@@ -43,6 +43,7 @@ export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, 
       `Interface count ${onCard.length + 1} exceeds the limit for ${instance.instanceType}`,
     );
   }
+  checkKind(eni, instance, limits, place, onCard);
   const has = eni.privateIps.length + eni.ipv4Prefixes.length;
   checkSlots(limits, instance.instanceType, { id: eni.id, has, added: 0, prefixes: eni.ipv4Prefixes.length });
   const attachment: Attachment = {
@@ -59,6 +60,29 @@ export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, 
   ctx.draft.put('networkInterfaces', eni.id, { ...eni, status: 'in-use', attachment });
   later(ctx, 'attached', eni.id, place.latency);
   return attachment;
+}
+
+/** What an interface's type asks of the instance's; which types have Elastic Fabric Adapters beyond that nobody says here. */
+function checkKind(
+  { id, interfaceType }: NetworkInterface,
+  { id: instanceId, instanceType }: Instance,
+  limits: InstanceLimits,
+  { deviceIndex, card }: Place,
+  onCard: readonly NetworkInterface[],
+): void {
+  if (interfaceType === 'interface') return;
+  if (interfaceType === 'branch')
+    throw new Ec2Error('OperationNotPermitted', `A branch network interface hangs on a trunk. (${id})`);
+  if (interfaceType === 'trunk') {
+    if (!limits.trunkCompatible)
+      throw conflict(`${instanceType} instances do not support trunk network interfaces.`);
+    if (onCard.some((each) => each.interfaceType === 'trunk'))
+      throw conflict(`Instance '${instanceId}' already has a trunk network interface.`);
+    return;
+  }
+  if (!isNitro(limits)) throw conflict(`${instanceType} instances do not support Elastic Fabric Adapters.`);
+  if (interfaceType === 'efa-only' && deviceIndex === 0 && card === 0)
+    throw conflict('An EFA-only network interface cannot be the primary one.');
 }
 
 export const attachmentActions: Meanings<'AttachNetworkInterface' | 'DetachNetworkInterface'> = {

@@ -6,11 +6,12 @@ import { localMac } from '../../../base/mac.ts';
 import { claimAddresses, claimPrefixes, takeAddresses, takePrefixes } from '../addresses.ts';
 import { type Context, later, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
-import type { NetworkInterface, Subnet } from '../model.ts';
+import { interfaceTypes, type NetworkInterface, type Subnet } from '../model.ts';
 import { select } from '../select.ts';
 import { dropAssociations } from './elastic-ips.ts';
 import { attachmentAnswer, groupIdentifiers, interfaceAnswer, publicAddressOf } from './interface-answers.ts';
 import { interfaceFilters } from './interface-filters.ts';
+import { oneOf } from './metadata-options.ts';
 import { tagsOnCreate } from './tags.ts';
 import type { Meanings } from './types.ts';
 
@@ -28,6 +29,7 @@ export type NewInterface = {
   prefixes?: string[];
   prefixCount?: number | undefined;
   clientToken?: string | undefined;
+  type?: string | undefined;
   tags?: Record<string, string>;
 };
 
@@ -57,6 +59,8 @@ export function interfaceGroups(ctx: Context, vpcId: string, asked: string[] | u
 /** Puts a new interface into the draft: `pending`, then `available` after its latency. */
 export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterface {
   const { subnet, secondaryIps = [], secondaryCount = 0, prefixes = [], prefixCount = 0 } = asked;
+  const interfaceType = oneOf(asked.type, interfaceTypes, 'InterfaceType') ?? 'interface';
+  const hasAddresses = interfaceType !== 'efa-only';
   const ways = (
     [
       [secondaryIps.length, 'specific private IPv4 addresses'],
@@ -66,6 +70,8 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     ] as const
   ).filter(([number]) => number !== 0);
   if (ways.length > 1) throw conflict(`You can't specify ${ways[1]![1]} if you've specified ${ways[0]![1]}.`);
+  if (!hasAddresses && (ways.length > 0 || asked.primaryIp !== undefined))
+    throw conflict('An EFA-only network interface has no IP addresses and no prefixes.');
   if (
     !Number.isInteger(secondaryCount) ||
     secondaryCount < 0 ||
@@ -92,7 +98,7 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     subnetId: subnet.id,
     zone: subnet.zone,
     description: asked.description ?? '',
-    interfaceType: 'interface',
+    interfaceType,
     status: 'pending',
     sourceDestCheck: true,
     groupIds: interfaceGroups(ctx, subnet.vpcId, asked.groups),
@@ -112,7 +118,8 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     ipv4Prefixes: [...claimedPrefixes, ...takePrefixes(ctx, subnet, prefixCount)],
   };
   ctx.draft.put('networkInterfaces', eni.id, blocks);
-  const chosen = takeAddresses(ctx, subnet, secondaryCount + (asked.primaryIp === undefined ? 1 : 0));
+  const own = asked.primaryIp === undefined && hasAddresses ? 1 : 0;
+  const chosen = takeAddresses(ctx, subnet, secondaryCount + own);
   const primary = asked.primaryIp === undefined ? chosen.slice(0, 1) : claimed.slice(0, 1);
   const others = asked.primaryIp === undefined ? claimed : claimed.slice(1);
   const whole = {
@@ -177,6 +184,7 @@ export const interfaceActions: Meanings<
       prefixes: (input.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
       prefixCount: input.Ipv4PrefixCount,
       clientToken: input.ClientToken,
+      type: input.InterfaceType,
       tags: tagsOnCreate(input.TagSpecifications, 'network-interface'),
     });
     return {

@@ -64,6 +64,7 @@ const OF_NEW_INTERFACES = [
   'Ipv4Prefixes',
   'Ipv4PrefixCount',
   'AssociatePublicIpAddress',
+  'InterfaceType',
 ] as const;
 
 function checkExisting(one: Specification): void {
@@ -149,6 +150,7 @@ function interfaceFor(
     prefixes: (specification.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
     prefixCount: specification.Ipv4PrefixCount,
     ...(specification.DeviceIndex === 0 ? {} : { clientToken: instance.clientToken }),
+    type: specification.InterfaceType,
     tags,
   });
 }

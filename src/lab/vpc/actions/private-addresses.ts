@@ -77,6 +77,8 @@ function newAddresses(
 export const privateAddressActions: Meanings<'AssignPrivateIpAddresses' | 'UnassignPrivateIpAddresses'> = {
   AssignPrivateIpAddresses: (ctx, input) => {
     const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    if (eni.interfaceType === 'efa-only')
+      throw conflict(`An EFA-only network interface has no IP addresses and no prefixes. (${eni.id})`);
     const subnet = need(ctx, 'subnets', eni.subnetId);
     const wanted = input.PrivateIpAddresses ?? [];
     const wantedPrefixes = input.Ipv4Prefixes ?? [];
