@@ -11,6 +11,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   agent: () => import('./agent.ts'),
   repair: () => import('./repair.ts'),
   'ec2-calls': () => import('./ec2-calls.ts'),
+  'lab-ec2': () => import('./lab-ec2.ts'),
   waste: () => import('./waste.ts'),
   planner: () => import('./planner.ts'),
 };
