@@ -12,7 +12,7 @@ async function fill(node: TestNode, count: number): Promise<number> {
 test('what EC2 says of the type beats the table', async () => {
   await using node = new TestNode({ cloud: { enis: 2, ipv4PerEni: 6 } });
   await node.start();
-  await node.clock.advance(5_000);
+  await node.clock.advance(40_000);
   assert.ok(node.logged.includes('EC2 describes the type otherwise than the table'));
   const { limits } = node.pool.snapshot();
   assert.deepEqual([limits.enis, limits.ipv4PerEni], [2, 6]);
@@ -42,7 +42,7 @@ test('without the description, refusals lower the limits', async () => {
 test('limits that EC2 confirms are not told', async () => {
   await using node = new TestNode();
   await node.start();
-  await node.clock.advance(5_000);
+  await node.clock.advance(40_000);
   assert.equal(
     node.logged.some((text) => /describes the type|refuses/.test(text)),
     false,

@@ -395,7 +395,7 @@ export class AddressPool {
       this.#core.reach.dueAt(),
       this.#reconciler.dueAt(),
       this.#hint.dueAt(),
-      this.#learner.dueAt(),
+      this.#reconciler.status().reachable ? this.#learner.dueAt() : Number.POSITIVE_INFINITY,
       this.#cleaner.dueAt(now),
       this.#expectation.dueAt(),
       nextWake(this.#core.state, this.#demand(now), this.#core.limits, this.#core.policy, now),

@@ -228,7 +228,8 @@ export class ChaosNode {
     for (const each of lost) this.#takenByOthers.add(each);
     cloud.takeAway(lease.eni.id, prefix ? (prefix.ip as Ipv4) : ip, true);
     const other = lost.find((each) => !answered.includes(each));
-    if (other !== undefined && pick % 2 === 0) cloud.spoil('subnet-0a', other);
+    if (other !== undefined && pick % 2 === 0 && cloud.freeIn('subnet-0a') > 0)
+      cloud.spoil('subnet-0a', other);
   }
 
   #isTaken(ip: Ip): boolean {
