@@ -5,14 +5,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseCidr } from '../base/ip.ts';
+import { hostCidr, parseCidr, parseIp } from '../base/ip.ts';
 import { Journal } from '../base/journal.ts';
 import { FakeCloud } from '../cloud/testing.ts';
 import { encodeRequest } from '../cni/wire.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import { isRoot, quiet } from '../datapath/testing.ts';
 import { eniRecord, nodeRecord, type PoolRecord } from '../ipam/records.ts';
-import type { Eni } from '../ipam/state.ts';
+import { type Eni, newBlock } from '../ipam/state.ts';
 import { identityOf, m5Large } from '../ipam/testkit.ts';
 import { currentNetns } from '../kernel/netns.ts';
 import { createApiServer } from './api-server.ts';
@@ -21,6 +21,7 @@ import { createMetrics } from './metrics.ts';
 import type { Parts } from './parts.ts';
 import { type Serving, startNode } from './start.ts';
 
+const FREE = parseIp('10.0.0.77');
 const gone = { network: 'podway', containerId: 'gone', ifname: 'eth0' };
 
 test('adopt, the queue, the kernel, then ADD', { skip: !isRoot && 'needs root' }, async () => {
@@ -36,7 +37,7 @@ test('adopt, the queue, the kernel, then ADD', { skip: !isRoot && 'needs root' }
     ...{ groupIds: [], interfaceType: 'interface', attachmentId: null, deleteOnTermination: false },
     ...{ phase: 'ready', since: 0, settledAt: 0, unsettled: null, missingSince: null },
     subnetCidr: parseCidr('10.0.0.0/24'),
-    blocks: new Map(),
+    blocks: new Map([[FREE, newBlock(hostCidr(FREE), 0)]]),
     returned: new Map(),
   };
   const before = Journal.open<PoolRecord>(path);
@@ -91,6 +92,9 @@ test('adopt, the queue, the kernel, then ADD', { skip: !isRoot && 'needs root' }
     serving = await startNode(parts, stop.signal);
     order.push('serve');
     assert.deepEqual(order, ['adopt', `cut ${hostLinkName(gone)}`, 'sync', 'serve']);
+    // The journal lacks a link that stands: no address is ready until the ENIs that EC2 lists are in the kernel.
+    assert.ok(serving.pool.unsure);
+    assert.equal(serving.pool.state.enis.get(eniId)!.blocks.get(FREE)!.pending, true);
   } finally {
     stop.abort();
     serving?.rehearsal?.close();

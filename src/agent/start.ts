@@ -184,7 +184,8 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   const rehearsal = await Rehearsal.open(config.runDir, netns, cloud, log);
   await rehearsal?.play(FIRST_ROUNDS);
   await repaired;
-  if (repair.broken === null) pool.noteTold(told);
+  // After a lost journal nothing was synced yet: the pool's setup tells of each ENI once EC2 has listed them.
+  if (repair.broken === null && !pool.unsure) pool.noteTold(told);
   return { identity, cloud, pool, configuration, node, attachments, repair, quarantine, rehearsal };
 }
 
