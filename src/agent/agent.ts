@@ -8,6 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../base/clock.ts';
 import type { DirectoryLock } from '../kernel/lock.ts';
 import { shareArenas, trimMalloc } from '../kernel/malloc.ts';
+import { watchBoundPods } from './bound-pods.ts';
 import type { AgentConfig } from './config.ts';
 import { watchConfiguration } from './configuration-watch.ts';
 import { Gate } from './gate.ts';
@@ -87,7 +88,11 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   void rehearsal?.finish(parts.load, signal);
   // Repairs go on whether or not EC2 answers.
   const repairing = repair.keep(signal);
-  const configuring = [configuration.keep(signal), watchConfiguration(api, configuration, log, signal)];
+  const configuring = [
+    configuration.keep(signal),
+    watchConfiguration(api, configuration, log, signal),
+    watchBoundPods(api, pool, log, signal),
+  ];
   await pool.start(signal);
   await repair.now();
   log.info(

@@ -102,7 +102,7 @@ export async function watchConfiguration(
 }
 
 /** Null when `signal` aborts. */
-async function connect(api: ApiServer, log: Log, signal: AbortSignal) {
+export async function connect(api: ApiServer, log: Log, signal: AbortSignal) {
   for (let tries = 0; !signal.aborted; tries++) {
     try {
       return await api.connect();

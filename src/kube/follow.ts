@@ -11,7 +11,7 @@ export type FollowOptions<T, V> = {
   labelSelector?: string;
   /** What is kept of an object. */
   keep: (object: T) => V;
-  /** All that is kept, by name: after the first list, and when one of them has changed. */
+  /** All that is kept, by name or NAMESPACE/NAME: after the first list, and when one of them has changed. */
   onChange: (kept: ReadonlyMap<string, V>) => void;
   /** The API does not answer or refuses; called once until it answers again. */
   onAway: (error: Error) => void;
@@ -24,7 +24,7 @@ const LAST_WAIT = 30_000;
 /** The kind does not exist: its definition may be installed later (ms, up to half longer). */
 const NO_KIND_WAIT = 60_000;
 
-/** Cluster-scoped kinds only: objects are known by their name. Ends when `signal` aborts. Never throws. */
+/** Ends when `signal` aborts. Never throws. */
 export async function follow<T extends KubeObject, V>(
   client: KubeClient,
   resource: Resource<T>,
@@ -100,6 +100,9 @@ async function listAll<T extends KubeObject>(
   }
 }
 
+const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
+  namespace === undefined ? name! : `${namespace}/${name}`;
+
 /** What is kept of the collection; tells only changes of that. */
 class Collection<T extends KubeObject, V> {
   readonly #options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>;
@@ -111,16 +114,16 @@ class Collection<T extends KubeObject, V> {
   }
 
   replace(objects: readonly T[]): void {
-    this.#set(new Map(objects.map((object) => [object.metadata.name!, this.#options.keep(object)])));
+    this.#set(new Map(objects.map((object) => [keyOf(object), this.#options.keep(object)])));
   }
 
   put(object: T): void {
-    this.#set(new Map(this.#kept).set(object.metadata.name!, this.#options.keep(object)));
+    this.#set(new Map(this.#kept).set(keyOf(object), this.#options.keep(object)));
   }
 
   remove(object: KubeObject): void {
     const next = new Map(this.#kept);
-    next.delete(object.metadata.name!);
+    next.delete(keyOf(object));
     this.#set(next);
   }
 
