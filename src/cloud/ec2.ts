@@ -72,7 +72,12 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
           SubnetId: request.subnetId,
           Description: request.description,
           SecurityGroupId: request.groupIds,
-          SecondaryPrivateIpAddressCount: request.secondaryCount > 0 ? request.secondaryCount : undefined,
+          SecondaryPrivateIpAddressCount:
+            request.secondaryCount > 0 && !request.ips ? request.secondaryCount : undefined,
+          PrivateIpAddresses: request.ips?.map((ip, index) => ({
+            PrivateIpAddress: formatIp(ip),
+            Primary: index === 0,
+          })),
           Ipv4PrefixCount: request.prefixCount ? request.prefixCount : undefined,
           ClientToken: request.clientToken,
           TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],

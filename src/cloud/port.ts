@@ -53,6 +53,8 @@ export type CreateEni = {
   secondaryCount: number;
   /** /28 prefixes beside the addresses; absent: none. */
   prefixCount?: number;
+  /** These addresses, the primary one first, instead of `secondaryCount`; absent: EC2 chooses. */
+  ips?: readonly Ipv4[];
   tags: Tags;
   /** Makes a repeated create answer with the interface of the first. */
   clientToken: string;

@@ -441,7 +441,9 @@ export class FakeCloud implements Cloud {
   #make(request: CreateEni): EniDescription {
     const { subnetId, prefixCount = 0 } = request;
     const ipv4Prefixes = this.#takePrefixes(subnetId, prefixCount, 'CreateNetworkInterface');
-    const ips = this.#take(subnetId, request.secondaryCount + 1, 'CreateNetworkInterface', ipv4Prefixes);
+    const ips = request.ips
+      ? this.#claim(subnetId, request.ips)
+      : this.#take(subnetId, request.secondaryCount + 1, 'CreateNetworkInterface', ipv4Prefixes);
     const number = this.#next++;
     const eni: EniDescription = {
       id: `eni-${number.toString(16).padStart(17, '0')}` as EniId,
@@ -496,6 +498,14 @@ export class FakeCloud implements Cloud {
     const taken = whole.slice(0, count);
     for (const ip of taken.flatMap(inPrefix)) subnet.used.add(ip);
     return taken;
+  }
+
+  #claim(subnetId: string, ips: readonly Ipv4[]): Ipv4[] {
+    const { used } = this.#subnets.get(subnetId)!;
+    if (ips.some((ip) => used.has(ip)))
+      throw new CloudError('CreateNetworkInterface', 'InvalidIPAddress.InUse', 'an address is in use');
+    for (const ip of ips) used.add(ip);
+    return [...ips];
   }
 
   /** `held`: prefixes of the same request, given back when its addresses cannot be had. */

@@ -9,6 +9,7 @@ import { leftInSubnet } from './assign.ts';
 import { describeOne, ensureAttached, onceKnown, poll } from './attachment.ts';
 import { prefixKey } from './census.ts';
 import { type Core, commit, pause, setBusy, setSettled, unpause } from './core.ts';
+import { densest } from './dense.ts';
 import { failed } from './failure.ts';
 import { lowerEnis } from './learn-limits.ts';
 import { adoptEni } from './observe.ts';
@@ -37,11 +38,21 @@ function saveCreation(core: Core, creation: Creation): void {
   commit(core, { ...core.state, creations }, { k: 'creation', creation });
 }
 
-/** Create, attach, delete-on-termination, wait, set up. `resumed`: an earlier run may have done some of these steps. */
-export async function create(core: Core, begun: Creation, resumed: boolean): Promise<void> {
+/**
+ * Create, attach, delete-on-termination, wait, set up. `resumed`: an earlier run may have done some of these steps.
+ * `mayName`: the addresses may be named.
+ */
+export async function create(
+  core: Core,
+  begun: Creation,
+  resumed: boolean,
+  mayName = !resumed,
+): Promise<void> {
   let creation = begun;
   try {
     if (creation.eniId === null) {
+      // A repeated create names what the first one named: the client token is of its parameters.
+      if (mayName) creation = await named(core, creation);
       const made = await core.cloud.createNetworkInterface(requestOf(core, creation), core.signal);
       core.boundary('create:answered');
       creation = { ...creation, eniId: made.id, mac: made.mac };
@@ -77,6 +88,16 @@ export async function create(core: Core, begun: Creation, resumed: boolean): Pro
   } catch (error) {
     await creationFailed(core, creation, error, resumed);
   }
+}
+
+/** In a subnet without whole /28s the addresses are named, so that they lie in those that are broken already. */
+async function named(core: Core, creation: Creation): Promise<Creation> {
+  if (creation.prefixes || creation.ips) return creation;
+  const ips = await densest(core, creation.subnetId, creation.count + 1);
+  if (!ips) return creation;
+  const next = { ...creation, ips };
+  saveCreation(core, next);
+  return next;
 }
 
 async function creationFailed(
@@ -122,11 +143,13 @@ async function creationFailed(
 /** What the subnet still has of a creation that it had no room for, asked for once with a new token; null for nothing. */
 async function smallerOne(
   core: Core,
-  { subnetId, count, prefixes }: Creation,
+  { subnetId, count, prefixes, ips }: Creation,
   thrown: unknown,
 ): Promise<Pick<Creation, 'count' | 'prefixes'> | null> {
   const code = isNotFound(thrown) ? null : (thrown as { code?: string }).code;
   if (prefixes && prefixes > 1 && code === 'SUBNET_FRAGMENTED') return { count: 0, prefixes: 1 };
+  // Somebody who is no interface has a named address: EC2 chooses.
+  if (ips && code === 'INTERNAL') return { count };
   // The ENI itself takes one address.
   const left = await leftInSubnet(core, thrown, subnetId, count + 1);
   return left < 2 || left > count ? null : { count: left - 1 };
@@ -144,7 +167,7 @@ async function createSmaller(
     ...(prefixes ? { prefixes } : {}),
   };
   setBusy(core, token, sizeOfCreation(action));
-  await create(core, startCreation(core, token, action), false).finally(() => setSettled(core, token));
+  await create(core, startCreation(core, token, action), false, false).finally(() => setSettled(core, token));
 }
 
 /** Builds the pool's entry for an ENI that EC2 has and that the pool is to delete. */
@@ -161,6 +184,7 @@ function requestOf(core: Core, creation: Creation): CreateEni {
     description: `podway ${identity.instanceId}`,
     secondaryCount: creation.count,
     ...(creation.prefixes ? { prefixCount: creation.prefixes } : {}),
+    ...(creation.ips ? { ips: creation.ips } : {}),
     tags: ownTags(core.tags, identity.instanceId, creation.since),
     clientToken: creation.token,
   };

@@ -4,6 +4,7 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import { freeGoal } from './aim.ts';
 import { censusOf, givingOf } from './census.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
+import { restOf } from './shrink.ts';
 import type { PoolState } from './state.ts';
 
 /** Idle addresses are returned at multiples of this (ms), so that those of one wave go in one call. */
@@ -39,8 +40,8 @@ export function nextWake(
     // At the goal only a whole ENI can be returned, if others can keep its addresses, and blocks of the other kind.
     const canLeave = beyondGoal || !eni.primary;
     if (canLeave) consider(onGrid(eni.since + policy.idleReleaseMs));
-    for (const { lastUse, other } of blocks)
-      if (canLeave || other) consider(onGrid(lastUse + policy.idleReleaseMs));
+    for (const each of blocks)
+      if (canLeave || each.other) consider(onGrid(each.lastUse + restOf(each, policy)));
   }
   return wake;
 }

@@ -152,3 +152,28 @@ test('in a subnet without whole /28s addresses are named densely; a name that is
   await node.clock.advance(3_000);
   assert.ok((await next).ips[0] !== undefined);
 });
+
+test('an ENI that is made there has dense addresses, too; one that is taken unseen makes EC2 choose', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+    settings: { warm: 0, addressing: 'auto', waitMs: MINUTE },
+  });
+  const at = (offset: number) => addToIp(parseIpv4('10.0.0.0'), offset) as Ipv4;
+  const other = node.cloud.addInstanceEni({ deviceIndex: 2 });
+  for (const offset of [20, 33, 34, 35, 36, 37, 38, 39, 40]) node.cloud.put(other.id, at(offset));
+  await node.start();
+  const first = Array.from({ length: 9 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(3_000);
+  await Promise.all(first);
+  // The two of the fullest block that are left are named with the new ENI, its own address among them.
+  const next = node.pool.acquire(podOwner('next'));
+  await node.clock.advance(3_000);
+  const lease = await next;
+  const made = node.cloud.enis.get(lease.eni.id)!;
+  const offsets = made.addresses.map(({ ip }) => ip - at(0)).sort((a, b) => a - b);
+  assert.ok(
+    offsets.every((offset) => offset < 16 || offset >= 32),
+    offsets.join(),
+  );
+  assert.equal(node.pool.state.creations.size, 0);
+});

@@ -7,10 +7,18 @@ import { growableEnis } from './grow.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
 import { isPaused } from './pauses.ts';
 import { type Action, type PlanContext, returning } from './plan.ts';
+import type { PoolPolicy } from './policy.ts';
 
 const isReturnable = (each: BlockCount): boolean => !each.block.pinned && isIdle(each);
 const isExpired = (each: BlockCount, { policy, now }: PlanContext): boolean =>
-  isReturnable(each) && each.lastUse + policy.idleReleaseMs <= now;
+  isReturnable(each) && each.lastUse + restOf(each, policy) <= now;
+
+/** Blocks of the other kind are given last: no pod that comes again asks for them. */
+const OTHER_REST = 10_000;
+
+/** How long (ms) a block is idle before it goes. */
+export const restOf = ({ other }: Pick<BlockCount, 'other'>, { idleReleaseMs }: PoolPolicy): number =>
+  other ? Math.min(OTHER_REST, idleReleaseMs) : idleReleaseMs;
 
 /** ENIs that may be acted on, the emptiest first, the primary one last. */
 function candidates(context: PlanContext): EniCount[] {

@@ -3,7 +3,7 @@
 // present or last state (held, cooling, quarantined). Invariant: an address has one use, so it has at most one holder;
 // only its release ends a held use, never the cloud. An address without a use, or one that has cooled and is clean, is
 // free.
-import { type Cidr, cidrContains, formatIp, type Ip } from '../base/ip.ts';
+import { type Cidr, cidrContains, formatIp, type Ip, type Ipv4 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { EniId } from '../cloud/port.ts';
 
@@ -96,6 +96,8 @@ export type Creation = {
   readonly count: number;
   /** /28s; absent: none. */
   readonly prefixes?: number;
+  /** Its addresses by name, the primary one first; absent: EC2 chooses. */
+  readonly ips?: readonly Ipv4[];
   readonly since: number;
   readonly eniId: EniId | null;
   /** Of the ENI, once it is made. */

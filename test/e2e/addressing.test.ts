@@ -34,8 +34,7 @@ const holes = new Lab('holes', [
 const small = new Lab('small', [
   ...['-f', join(ROOT, 'examples/small-subnet.yaml'), '--set', 'warm=0', '--set', 'cooldown=1s'],
 ]);
-/** A NodeNetwork's pool returns what has been idle for a minute. */
-const DRAINED_MS = 150_000;
+const DRAINED_MS = 60_000;
 /** A subnet without whole /28s is left alone for at most a minute at first. */
 const WHOLE_MS = 150_000;
 const kind = { group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' };
