@@ -116,6 +116,7 @@ export class Configuration {
       if (systemClock.now() >= this.#describeAt()) await this.#describe(signal);
       const { changesExistingEnis, policy } = this.#resolved;
       if (changesExistingEnis && policy.groupIds) await this.#groups.change(policy.groupIds, signal);
+      if (signal.aborted) return;
       const nap = new AbortController();
       const stop = () => nap.abort();
       this.#wake = stop;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { formatCidr } from '../base/ip.ts';
@@ -131,5 +132,18 @@ test('any text in any variable is read without an error', () => {
       const { pool } = readEnvironment(env);
       assert.ok(pool.cooldownMs >= 0 && pool.targets.warmIps >= 0 && (pool.maxEnis ?? 1) >= 1);
     }),
+  );
+});
+
+test('the page of the configuration names every variable that is known', () => {
+  const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
+  const source = readFileSync(new URL('./incumbent-env.ts', import.meta.url), 'utf8');
+  const named = [...source.matchAll(/^ {2}'?([A-Z][A-Za-z0-9_]+_[A-Za-z0-9_]+)'?[:,]/gm)].map(
+    ([, name]) => name!,
+  );
+  assert.ok(named.length > 40);
+  assert.deepEqual(
+    named.filter((name) => !page.includes(`\`${name}\``)),
+    [],
   );
 });

@@ -1,0 +1,198 @@
+// The agent's configuration against the embedded Kubernetes API: what it follows, what it keeps while the API is away,
+// and what it writes on NodeNetworks.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Configuration } from '../../src/agent/configuration.ts';
+import { watchConfiguration } from '../../src/agent/configuration-watch.ts';
+import { parseCidr } from '../../src/base/ip.ts';
+import { CloudError, type SubnetDescription } from '../../src/cloud/port.ts';
+import { FakeCloud } from '../../src/cloud/testing.ts';
+import { countPool } from '../../src/ipam/census.ts';
+import { readEnvironment } from '../../src/ipam/incumbent-env.ts';
+import type { PoolPolicy } from '../../src/ipam/policy.ts';
+import { emptyPool } from '../../src/ipam/state.ts';
+import { identityOf, m5Large } from '../../src/ipam/testkit.ts';
+import * as kube from '../../src/kube/index.ts';
+import { type Harness, startApi } from '../../src/lab/cluster/api/testing.ts';
+import { installDefinitions } from '../../src/lab/cluster/definitions.ts';
+import { eventually } from '../support/wait.ts';
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+type Started = {
+  configuration: Configuration;
+  /** The policies that were set, newest last. */
+  set: { policy: PoolPolicy; cooldownMs: number | undefined }[];
+  told: string[];
+  stop(): Promise<void>;
+};
+
+/** Without an API when `h` is null. */
+function start(
+  h: Harness | null,
+  dir: string,
+  env: Record<string, string> = {},
+  subnets: () => Promise<SubnetDescription[]> = async () => [],
+): Started {
+  const cloud = new FakeCloud({});
+  const set: Started['set'] = [];
+  const told: string[] = [];
+  const identity = identityOf(cloud, m5Large);
+  const configuration = new Configuration({
+    own: {
+      limits: m5Large,
+      zone: identity.zone,
+      subnetId: identity.primary.subnetId,
+      settings: { warm: 5, cooldownMs: 30_000, idleReleaseMs: 60_000 },
+      environment: readEnvironment(env).pool,
+    },
+    identity,
+    pool: {
+      setPolicy: (policy, cooldownMs) => void set.push({ policy, cooldownMs }),
+      counts: () => ({ ...countPool(emptyPool, 0), waiting: 0 }),
+      enis: () => [],
+      cloud: { ...cloud, describeVpcSubnets: subnets } as unknown as FakeCloud,
+      state: emptyPool,
+    },
+    file: join(dir, 'configuration.json'),
+    log: silent,
+    events: { node: (_type, reason, text) => void told.push(`${reason}: ${text}`) },
+  });
+  const abort = new AbortController();
+  const api = {
+    isConfigured: true,
+    nodeName: 'node-1',
+    pods: async () => [],
+    async connect() {
+      if (!h) throw new Error('away');
+      return { kube, client: new kube.KubeClient(await kube.readKubeConfig(h.kubeconfigPath)) };
+    },
+  };
+  const running = Promise.all([
+    watchConfiguration(api, configuration, silent, abort.signal),
+    configuration.keep(abort.signal),
+  ]);
+  return {
+    configuration,
+    set,
+    told,
+    async stop() {
+      abort.abort();
+      await running;
+    },
+  };
+}
+
+async function harness() {
+  const h = await startApi();
+  const dir = mkdtempSync(join(tmpdir(), 'podway-configuration-'));
+  h.api.store.create(kube.nodes, { metadata: { name: 'node-1', labels: { pool: 'web' } } });
+  return {
+    h,
+    dir,
+    put: (name: string, spec: object) =>
+      h.client.create(kube.nodeNetworks, { metadata: { name }, spec } as kube.NodeNetwork),
+    async [Symbol.asyncDispose]() {
+      rmSync(dir, { recursive: true, force: true });
+      await h[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const sourceOf = ({ configuration }: Started): string => {
+  const { source } = configuration.current;
+  return source.kind === 'NodeNetwork' ? source.name : source.kind;
+};
+
+test('without definitions the settings count; the node’s kubelet bounds its pods', async () => {
+  await using t = await harness();
+  const node = await t.h.client.get(kube.nodes, 'node-1');
+  await t.h.client.updateStatus(kube.nodes, { ...node, status: { capacity: { pods: '17' } } });
+  const started = start(t.h, t.dir);
+  await eventually('the kubelet’s max-pods counts', () => started.set.at(-1)?.policy.podLimit === 17);
+  assert.equal(sourceOf(started), 'settings');
+  await started.stop();
+});
+
+test('a NodeNetwork counts at once, stays while the API is away, and after a restart without it', async () => {
+  await using t = await harness();
+  installDefinitions(t.h.api.store);
+  await t.put('web', { nodeSelector: { matchLabels: { pool: 'web' } }, cooldown: '5s' });
+  const started = start(t.h, t.dir);
+  await eventually('it counts', () => sourceOf(started) === 'web');
+  assert.equal(started.set.at(-1)?.cooldownMs, 5_000);
+  await t.h.restart();
+  await eventually('the API answers again', () =>
+    t.h.client.patch(kube.nodeNetworks, 'web', undefined, { spec: { cooldown: '6s' } }),
+  );
+  await eventually('a change after the API was away counts', () => started.set.at(-1)?.cooldownMs === 6_000);
+  await started.stop();
+  const again = start(null, t.dir);
+  assert.deepEqual([sourceOf(again), again.set[0]?.cooldownMs], ['web', 6_000]);
+  await again.stop();
+});
+
+test('a refused one says why once, and its last good version stays', async () => {
+  await using t = await harness();
+  installDefinitions(t.h.api.store);
+  await t.put('web', { cooldown: '5s' });
+  const started = start(t.h, t.dir);
+  await eventually('it counts', () => sourceOf(started) === 'web');
+  const wrong = { spec: { subnets: { ids: ['subnet-0123456789'], tags: { a: 'b' } } } };
+  await t.h.client.patch(kube.nodeNetworks, 'web', undefined, wrong);
+  const why = 'spec.subnets has both ids and tags';
+  await eventually('its condition says why', async () => {
+    const { status } = await t.h.client.get(kube.nodeNetworks, 'web');
+    return status?.conditions?.some((one) => one.status === 'False' && one.message === why);
+  });
+  assert.deepEqual(started.told, [
+    `NodeNetworkRefused: the NodeNetwork web is refused, its last good version counts: ${why}`,
+  ]);
+  assert.equal(started.set.at(-1)?.cooldownMs, 5_000);
+  await t.h.client.patch(kube.nodeNetworks, 'web', undefined, { spec: { subnets: null } });
+  await eventually('its condition says that it is accepted', async () => {
+    const { status } = await t.h.client.get(kube.nodeNetworks, 'web');
+    return status?.conditions?.some((one) => one.status === 'True');
+  });
+  assert.deepEqual([...started.configuration.notes], []);
+  await started.stop();
+});
+
+test('ENIConfigs are followed only with custom networking', async () => {
+  await using t = await harness();
+  installDefinitions(t.h.api.store);
+  const cidr = parseCidr('100.64.0.0/17');
+  const subnets = [{ id: 'subnet-x', zone: 'us-west-2a', cidr, availableIps: 9, tags: {} }];
+  const env = { AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: 'true' };
+  const started = start(t.h, t.dir, env, async () => subnets);
+  await eventually('it lacks its ENIConfig', () =>
+    /default of this node does not exist/.test(started.configuration.current.policy.noNewEni?.message ?? ''),
+  );
+  await t.h.client.create(kube.eniConfigs, { metadata: { name: 'default' }, spec: { subnet: 'subnet-x' } });
+  await eventually('it counts', () => started.set.at(-1)?.policy.subnetIds[0] === 'subnet-x');
+  assert.equal(started.configuration.current.policy.noNewEni?.cause, undefined);
+  await started.stop();
+});
+
+test('EC2 that does not tell the subnets is told with its cause where they are needed', async () => {
+  await using t = await harness();
+  installDefinitions(t.h.api.store);
+  await t.put('web', { subnets: { tags: { tier: 'pods' } } });
+  const denied = async () => {
+    throw new CloudError('DescribeSubnets', 'UnauthorizedOperation', 'You are not authorized');
+  };
+  const started = start(t.h, t.dir, {}, denied);
+  await eventually('the cause is EC2’s', () => started.set.at(-1)?.policy.noNewEni?.cause === 'CLOUD_DENIED');
+  await started.stop();
+});
+
+test('a kept file that is cut counts as absent', async () => {
+  await using t = await harness();
+  writeFileSync(join(t.dir, 'configuration.json'), '{"version":1,"fa');
+  const started = start(t.h, t.dir);
+  assert.equal(sourceOf(started), 'settings');
+  await started.stop();
+});
