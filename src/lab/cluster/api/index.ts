@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { namespaces } from '../../../kube/resources.ts';
 import { builtinKinds } from './builtin.ts';
 import { Discovery } from './discovery.ts';
@@ -22,6 +23,8 @@ import { Verbs } from './verbs.ts';
 
 export { ApiError } from './errors.ts';
 export type { Frozen, Selectors, Store, StoreEvent } from './store.ts';
+
+const CLOSE_AGAIN_MS = 20;
 
 /** Connections of one server; a watch holds one for as long as it lasts. */
 export const MAX_CONNECTIONS = 2500;
@@ -111,19 +114,23 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
     clientCertificate: (user, groups = ['system:masters']) => pki.clientCertificate(user, groups, Date.now()),
     async close() {
       rest.streams.close();
-      await Promise.all(
-        [...servers].map((server) => {
-          const closed = new Promise<void>((resolve) => {
-            if (server.listening) server.close(() => resolve());
-            else resolve();
-          });
-          server.closeAllConnections();
-          return closed;
-        }),
-      );
+      await Promise.all([...servers].map(closeServer));
       storage.close();
     },
   };
+}
+
+/** A connection in its handshake is not among those that are closed, and would keep the server open: so again. */
+async function closeServer(server: Server): Promise<void> {
+  if (!server.listening) return;
+  let isOpen = true;
+  const closed = new Promise<void>((resolve) => server.close(() => resolve())).then(() => {
+    isOpen = false;
+  });
+  while (isOpen) {
+    server.closeAllConnections();
+    await Promise.race([closed, sleep(CLOSE_AGAIN_MS)]);
+  }
 }
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
