@@ -1,10 +1,11 @@
 // Chooses single addresses so that a fragmented subnet heals: of the /28s that are the most broken already, found by
-// describing the subnet's interfaces. Reservations and other users of the subnet are not listed there: EC2 refuses their
-// addresses, and the caller lets EC2 choose instead.
+// describing the subnet's interfaces. Subnet CIDR reservations are not listed there, and EC2 gives an address of theirs to
+// whoever names it: where EC2 counts fewer free addresses than the interfaces leave, EC2 chooses.
 import { addToIp, type Cidr, cidrSize, type Ipv4 } from '../base/ip.ts';
 import { givingNow, lacksPrefixes } from './census.ts';
 import type { Core } from './core.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
+import { freeInSubnet } from './subnet-facts.ts';
 
 /** In a larger subnet the description takes too many pages. */
 const MOST_ADDRESSES = 4_096;
@@ -12,7 +13,7 @@ const MOST_ADDRESSES = 4_096;
 const KEPT_AT_START = 4;
 const KEPT_AT_END = 1;
 
-/** Addresses to name, or null where EC2 should choose: with whole /28s left, in a large subnet, without an answer. */
+/** Addresses to name, or null where EC2 should choose: with whole /28s left, in a large subnet, beside a reservation. */
 export async function densest(core: Core, subnetId: string, count: number): Promise<Ipv4[] | null> {
   const giving = givingNow(core);
   const lacks = lacksPrefixes(core.state, subnetId, giving, core.clock.now());
@@ -29,8 +30,9 @@ export async function densest(core: Core, subnetId: string, count: number): Prom
     for (const prefix of eni.ipv4Prefixes)
       for (let i = 0; i < cidrSize(prefix); i++) used.add((prefix.ip as number) + i);
   }
-  const found = densestFree(cidr, used, count);
-  return found.length === count ? found : null;
+  const free = densestFree(cidr, used, cidrSize(cidr));
+  const counted = await freeInSubnet(core, subnetId).catch(() => null);
+  return counted === free.length && free.length >= count ? free.slice(0, count) : null;
 }
 
 /** Free addresses of the subnet, those of the fullest /28s first; at most `count`. Pure. */

@@ -133,7 +133,7 @@ test('the addresses that are named are of the most broken /28s', () => {
   assert.ok(!all.includes(addToIp(base, 63)));
 });
 
-test('in a subnet without whole /28s addresses are named densely; a name that is taken is no failure', async () => {
+test('in a subnet without whole /28s addresses are named densely, unless some are set aside for others', async () => {
   await using node = new TestNode({
     cloud: { subnets: { 'subnet-0a': '10.0.0.0/25' } },
     settings: { warm: 0, addressing: 'auto', waitMs: MINUTE },
@@ -146,11 +146,12 @@ test('in a subnet without whole /28s addresses are named densely; a name that is
   const lease = node.pool.acquire(podOwner('a'));
   await node.clock.advance(3_000);
   assert.equal((await lease).ips[0], parseIpv4('10.0.0.61'));
-  // 62 and 63 are somebody's of whom no description tells.
+  // A reservation: EC2 does not count 62 as free, no interface has it, and whoever names 63 might name it too.
   node.cloud.reserve('subnet-0a', addToIp(parseIpv4('10.0.0.0'), 62) as Ipv4);
   const next = node.pool.acquire(podOwner('b'));
   await node.clock.advance(3_000);
-  assert.ok((await next).ips[0] !== undefined);
+  // The modelled EC2 takes the lowest; two interfaces have 4 and 5.
+  assert.equal((await next).ips[0], parseIpv4('10.0.0.6'));
 });
 
 test('an ENI that is made there has dense addresses, too; one that is taken unseen makes EC2 choose', async () => {
