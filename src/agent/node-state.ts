@@ -1,7 +1,6 @@
 // Computes the desired kernel state of the node from the pool, IMDS and the settings, and hands it to the datapath.
-// The VPC's CIDRs are kept in a file under the run directory, so that a restart routes correctly without IMDS.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { type Cidr, formatCidr, formatIp, type Ip, parseCidr } from '../base/ip.ts';
+import { systemClock } from '../base/clock.ts';
+import { type Cidr, formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -16,6 +15,7 @@ import { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { AgentSettings } from './config.ts';
 import { linkOf } from './links.ts';
 import type { Tell } from './tell.ts';
+import { VpcCidrs } from './vpc-cidrs.ts';
 
 /** Bytes, until the primary ENI's link was seen: fits every path. */
 const LEAST_MTU = 1500;
@@ -36,7 +36,7 @@ export type NodeStateOptions = {
 
 export class NodeState {
   readonly #o: NodeStateOptions;
-  #vpcCidrs: Cidr[] = [];
+  readonly #vpc: VpcCidrs;
   #mtu = LEAST_MTU;
   #primaryIndex: number | null = null;
   /** ENIs that had no link at the last look. */
@@ -44,47 +44,24 @@ export class NodeState {
 
   constructor(options: NodeStateOptions) {
     this.#o = options;
-    try {
-      this.#vpcCidrs = (JSON.parse(readFileSync(options.file, 'utf8')) as string[]).map((text) =>
-        parseCidr(text),
-      );
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-        options.log.warn({ error: (error as Error).message }, 'the kept VPC CIDRs are unreadable');
-    }
+    const { pool, imds, file, log } = options;
+    this.#vpc = new VpcCidrs({
+      file,
+      read: (signal) => imds.vpcCidrs(pool.identity.primary.mac, signal),
+      inUse: () => pool.enis().map((eni) => eni.primaryIp),
+      log,
+      now: () => systemClock.now(),
+    });
   }
 
   /** The VPC's CIDRs, from an earlier run's file or from IMDS. */
   get knowsVpc(): boolean {
-    return this.#vpcCidrs.length > 0;
+    return this.#vpc.all.length > 0;
   }
 
-  /** Asks IMDS for the VPC's CIDRs; without an answer the known ones stay. True when they changed. */
-  async learnVpc(signal: AbortSignal): Promise<boolean> {
-    try {
-      const found = await this.#o.imds.vpcCidrs(this.#o.pool.identity.primary.mac, signal);
-      const before = this.#vpcCidrs.map(formatCidr).join();
-      const after = found.map(formatCidr).join();
-      if (found.length === 0 || before === after) return false;
-      this.#vpcCidrs = found;
-      this.#keepVpc();
-      return true;
-    } catch (error) {
-      if (!signal.aborted)
-        this.#o.log.warn({ error: (error as Error).message }, 'IMDS does not say the CIDRs of the VPC');
-      return false;
-    }
-  }
-
-  /** Saves the CIDRs for a start without IMDS. A failed write is only logged. */
-  #keepVpc(): void {
-    const { file, log } = this.#o;
-    try {
-      writeFileSync(`${file}.new`, JSON.stringify(this.#vpcCidrs.map(formatCidr)), { mode: 0o600 });
-      renameSync(`${file}.new`, file);
-    } catch (error) {
-      log.warn({ error: (error as Error).message }, 'the VPC CIDRs cannot be kept');
-    }
+  /** Asks IMDS for the VPC's CIDRs. True when they changed. */
+  learnVpc(signal: AbortSignal): Promise<boolean> {
+    return this.#vpc.learn(signal);
   }
 
   /** Bytes: what the operating system has set on the primary ENI's link, as of the last look. */
@@ -147,7 +124,7 @@ export class NodeState {
         addresses: blocks.filter(isHost).map((block) => block.ip),
         prefixes: blocks.filter((block) => !isHost(block)),
       })),
-      vpcCidrs: this.#vpcCidrs,
+      vpcCidrs: this.#vpc.all,
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,

@@ -34,7 +34,7 @@ export class FakeCloud implements Cloud {
   /** When set, instance describes answer with this instead of the truth. */
   describeLag: ((truth: EniDescription[]) => EniDescription[]) | undefined;
   readonly #subnets = new Map<string, Subnet>();
-  readonly #tokens = new Map<string, EniId>();
+  readonly #tokens = new Map<string, { id: EniId; request: string }>();
   /** Assigned to nobody, and to be had by name only. */
   readonly #loose = new Set<Ipv4>();
   readonly #spoilt = new Map<Ipv4, EniDescription>();
@@ -212,11 +212,17 @@ export class FakeCloud implements Cloud {
   async createNetworkInterface(request: CreateEni) {
     return this.#call('CreateNetworkInterface', () => {
       const earlier = this.#tokens.get(request.clientToken);
-      if (earlier) return structuredClone(this.#eni(earlier, 'CreateNetworkInterface'));
+      if (earlier && earlier.request !== JSON.stringify(request))
+        throw new CloudError(
+          'CreateNetworkInterface',
+          'IdempotentParameterMismatch',
+          'the token came with other parameters',
+        );
+      if (earlier) return structuredClone(this.#eni(earlier.id, 'CreateNetworkInterface'));
       if (request.secondaryCount + (request.prefixCount ?? 0) >= this.#settings.ipv4PerEni)
         throw limit('CreateNetworkInterface');
       const eni = this.#make(request);
-      this.#tokens.set(request.clientToken, eni.id);
+      this.#tokens.set(request.clientToken, { id: eni.id, request: JSON.stringify(request) });
       return structuredClone(eni);
     });
   }

@@ -1,5 +1,6 @@
 // Attaches an ENI to this instance, detaches it, and waits until EC2 has done so. Each may be repeated after a crash: a
-// step that is already done counts as success. Fails with CloudError, `Timeout` when EC2 takes too long.
+// step that is already done counts as success. Fails with CloudError, `AttachmentStuck` when EC2 takes too long: that
+// concerns the one ENI, and is no sign that EC2 is away.
 
 import type { Mac } from '../base/mac.ts';
 import { CloudError, type EniDescription, type EniId, isNotFound } from '../cloud/port.ts';
@@ -11,6 +12,9 @@ import type { Creation, Eni } from './state.ts';
 const ATTACHMENT_WAIT = 120_000;
 const POLL_FIRST = 400;
 const POLL_MOST = 2_000;
+/** What is not done by then (ms) may take hours: it is asked for this seldom (ms). */
+const SLOW_AFTER = 20_000;
+const POLL_SLOW = 10_000;
 /** Between two looks at the metadata service (ms). Without a word of it a describe comes anyway, later each time. */
 const LOOK = 250;
 const UNHINTED_FIRST = 1_500;
@@ -123,27 +127,30 @@ export async function poll(
   done: (eni: EniDescription | null) => boolean,
   hint?: Hint,
 ): Promise<EniDescription | null> {
-  const deadline = core.clock.now() + ATTACHMENT_WAIT;
+  const began = core.clock.now();
+  const deadline = began + ATTACHMENT_WAIT;
   let unhinted = UNHINTED_FIRST;
   let hinted = !hint || (core.metadata !== undefined && (await hasHint(core, hint, unhinted)));
   for (let wait = POLL_FIRST; ; wait = Math.min(wait * 1.6, POLL_MOST)) {
-    let busy = false;
+    let busy: unknown = null;
     const found = await describeOne(core, eniId).catch((error) => {
       // The change goes on whether or not EC2 has time to tell.
-      busy = error instanceof CloudError && error.code === 'CLOUD_THROTTLED';
+      if (error instanceof CloudError && error.code === 'CLOUD_THROTTLED') busy = error;
       if (isNotFound(error) || busy) return null;
       throw error;
     });
     if (!busy && done(found)) return found;
     if (core.clock.now() > deadline) {
+      if (busy) throw busy;
       throw new CloudError(
         'DescribeNetworkInterfaces',
-        'Timeout',
+        'AttachmentStuck',
         `${eniId} is ${found?.attachment?.status ?? 'not attached'} for too long`,
       );
     }
     if (busy || hinted) {
-      await core.clock.sleep(wait * (busy ? POLL_THROTTLED : 1) * (0.75 + core.random() / 2), core.signal);
+      const pause = core.clock.now() - began > SLOW_AFTER ? POLL_SLOW : wait;
+      await core.clock.sleep(pause * (busy ? POLL_THROTTLED : 1) * (0.75 + core.random() / 2), core.signal);
       continue;
     }
     hinted = await hasHint(core, hint!, unhinted);

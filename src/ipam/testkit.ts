@@ -26,6 +26,12 @@ export class VirtualClock implements Clock {
 
   now = (): number => this.#now;
 
+  /** Somebody sets the clock: what sleeps is not woken earlier or later by that. */
+  setBack(ms: number): void {
+    this.#now -= ms;
+    for (const timer of this.#timers) timer.at -= ms;
+  }
+
   sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
