@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Ipv4 } from '../../base/ip.ts';
+import { formatCidr, formatIp, type Ipv4 } from '../../base/ip.ts';
 import type { Datapath } from '../../datapath/datapath.ts';
+import { defaultPolicy } from '../../ipam/policy.ts';
+import type { GivenLease } from '../../ipam/state.ts';
 import { podOwner, TestNode } from '../../ipam/testkit.ts';
 import { parseAgentConfig } from '../config.ts';
 import { journalAndCloud } from './cloud.ts';
@@ -42,3 +44,66 @@ test('check and show say one thing about one address', async () => {
   await node.pool.reconcileNow();
   assert.equal((await look(node)).length, 1);
 });
+
+test('prefixes, other subnets, tags, loose and foreign ENIs are compared too', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/24', 'subnet-0b': '10.0.1.0/24' } },
+    settings: { warm: 0 },
+  });
+  await node.start();
+  const policy = { ...defaultPolicy, addressing: 'prefix', podLimit: 29, subnetIds: ['subnet-0b'] } as const;
+  node.pool.setPolicy({ ...policy, targets: { kind: 'warm', free: 0 }, primaryGives: false });
+  const lease = await acquired(node);
+  assert.deepEqual(await look(node), []);
+  const second = node.cloud.enis.get(lease.eni.id)!;
+  assert.equal(second.subnetId, 'subnet-0b');
+  const [prefix] = second.ipv4Prefixes;
+  second.ipv4Prefixes = [];
+  const gone = await look(node);
+  assert.deepEqual(
+    gone.map((one) => [one.kind, one.object, one.cloud]).sort(),
+    [
+      ['address', formatIp(lease.ips[0]!), 'not assigned'],
+      ['address', formatCidr(prefix!), 'not assigned'],
+    ].sort(),
+  );
+  second.ipv4Prefixes = [prefix!];
+  const { tags } = second;
+  second.tags = {};
+  assert.deepEqual(
+    (await look(node)).map((one) => [one.object, one.cloud]),
+    [[second.id, 'its tags do not say that it is this node’s']],
+  );
+  second.tags = tags;
+  second.attachment!.deleteOnTermination = false;
+  assert.match((await look(node))[0]!.cloud!, /outlive/);
+  second.attachment!.deleteOnTermination = true;
+  const foreign = node.cloud.addInstanceEni({ deviceIndex: 2, description: 'a file system' });
+  const loose = await node.cloud.createNetworkInterface({
+    subnetId: 'subnet-0a',
+    groupIds: [],
+    description: '',
+    secondaryCount: 0,
+    tags,
+    clientToken: 'loose',
+  });
+  assert.deepEqual(
+    (await look(node)).map((one) => [one.object, one.journal, one.cloud]),
+    [
+      [foreign.id, null, 'attached to this instance as device 2'],
+      [loose.id, null, 'tagged for this node and attached to nothing'],
+    ],
+  );
+  // A foreign ENI is no difference once it is known as such.
+  await node.pool.reconcileNow();
+  assert.deepEqual(
+    (await look(node)).map((one) => one.object),
+    [loose.id],
+  );
+});
+
+async function acquired(node: TestNode): Promise<GivenLease> {
+  const waiting = node.pool.acquire(podOwner('p'));
+  await node.clock.advance(5_000);
+  return waiting;
+}

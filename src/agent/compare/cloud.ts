@@ -1,14 +1,19 @@
 // Compares the journal with EC2: ENIs, their addresses and prefixes. An address has one line, worded as in `ipam show`.
 import { systemClock } from '../../base/clock.ts';
 import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
+import type { EniDescription, EniId } from '../../cloud/port.ts';
 import type { AddressPool } from '../../ipam/pool.ts';
 import { viewAddress } from '../../ipam/snapshot.ts';
+import { bearsOurTags, isLoose, TAG_INSTANCE, type Whose } from '../../ipam/tags.ts';
 import { type CompareOptions, type Difference, none } from './difference.ts';
 
-export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<Difference[]> {
-  const described = await cloud.describeNetworkInterfaces({
-    kind: 'instance',
-    instanceId: pool.identity.instanceId,
+export async function journalAndCloud({ pool, cloud, config }: CompareOptions): Promise<Difference[]> {
+  const { instanceId } = pool.identity;
+  const whose: Whose = { instanceId, cluster: config.cluster };
+  const described = await cloud.describeNetworkInterfaces({ kind: 'instance', instanceId });
+  const tagged = await cloud.describeNetworkInterfaces({
+    kind: 'tags',
+    tags: { [TAG_INSTANCE]: instanceId },
   });
   const found = new Map<string, Difference>();
   const differ = (kind: 'eni' | 'address', object: string, journal: string | null, says: string) =>
@@ -21,6 +26,8 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
       differ('eni', eni.id, `device ${eni.deviceIndex}`, 'not attached to this instance');
       continue;
     }
+    const wrong = eni.primary ? null : wrongWith(seen, whose);
+    if (wrong) differ('eni', eni.id, `device ${eni.deviceIndex}`, wrong);
     const listed = new Map<string, Cidr>(
       [
         ...seen.addresses.filter((one) => !one.primary).map((one) => hostCidr(one.ip)),
@@ -44,7 +51,21 @@ export async function journalAndCloud({ pool, cloud }: CompareOptions): Promise<
         differ('address', formatIp(ip), journalText(pool, ip, on), 'not assigned');
     }
   }
+  const known = new Set<EniId>([...pool.state.enis.keys(), ...pool.state.foreign.map((eni) => eni.id)]);
+  for (const { eniId } of pool.state.creations.values()) if (eniId) known.add(eniId);
+  for (const eni of described)
+    if (!known.has(eni.id))
+      differ('eni', eni.id, null, `attached to this instance as device ${eni.attachment?.deviceIndex}`);
+  for (const eni of tagged)
+    if (!known.has(eni.id) && isLoose(eni, whose))
+      differ('eni', eni.id, null, 'tagged for this node and attached to nothing');
   return [...found.values()];
+}
+
+/** What of an ENI of ours is not as the pool made it, and matters once the journal is lost or the instance ends. */
+function wrongWith(eni: EniDescription, whose: Whose): string | null {
+  if (!bearsOurTags(eni.tags, whose)) return 'its tags do not say that it is this node’s';
+  return eni.attachment?.deleteOnTermination === false ? 'it would outlive the instance' : null;
 }
 
 const objectOf = (cidr: Cidr): string => (cidrSize(cidr) === 1 ? formatIp(cidr.ip) : formatCidr(cidr));
