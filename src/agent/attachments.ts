@@ -179,7 +179,11 @@ export class Attachments {
       }
     }
     if (failures.length > 0)
-      throw new PodwayError('INTERNAL', `GC of ${request.conf.name}: ${failures.join('; ')}`);
+      throw new PodwayError('INTERNAL', `GC of ${request.conf.name}: ${failures.join('; ')}`, {
+        object: request.conf.name,
+        has: failures.length,
+        limit: stale.length,
+      });
   }
 
   /** Runs `work` if the lease still holds, while no other operation of its attachment runs. */

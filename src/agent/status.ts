@@ -4,11 +4,17 @@ import type { Gate } from './gate.ts';
 
 /** Null when ADD can be served, else STATUS_UNAVAILABLE or STATUS_LIMITED with the cause. */
 export function nodeStatus(gate: Gate): PodwayError | null {
-  if (!gate.serving) return new PodwayError('STATUS_UNAVAILABLE', gate.starting().message);
+  if (!gate.serving) {
+    const { message, details } = gate.starting();
+    return new PodwayError('STATUS_UNAVAILABLE', message, details);
+  }
   const { pool, repair } = gate.serving;
   const { held, free, cooling } = pool.counts();
   const broken = pool.unwritable ?? repair.broken;
-  if (broken) return new PodwayError(held > 0 ? 'STATUS_LIMITED' : 'STATUS_UNAVAILABLE', broken.message);
+  if (broken) {
+    const code = held > 0 ? 'STATUS_LIMITED' : 'STATUS_UNAVAILABLE';
+    return new PodwayError(code, broken.message, broken.details);
+  }
   if (held + free + cooling > 0) return null;
   const trouble = pool.trouble();
   return trouble === null || trouble.code === 'POOL_GROWING'

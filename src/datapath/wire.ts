@@ -145,7 +145,10 @@ function createPair(
   // A link that is being removed may still have one of the two names.
   for (let cleared = 0; ; cleared++) {
     const made = kernel.rt.tryCreate(create);
-    if (!made) throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`);
+    if (!made)
+      throw new PodwayError('INTERNAL', `${w.hostIfname} vanished while it was being wired`, {
+        object: w.hostIfname,
+      });
     if (!(made instanceof NetlinkError)) return made;
     const error = made;
     if (error.code === 'EADDRNOTAVAIL') {

@@ -160,3 +160,14 @@ test('a subnet without whole /28s is told as such, and prefixes count sixteen ad
   assert.equal(inputs.limits.addresses, 432);
   assert.equal(inputs.subnets[0]!.noPrefixes?.cause, 'SUBNET_FRAGMENTED');
 });
+
+test('the AWS VPC CNI’s targets: the goal is what they ask for now', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  await node.clock.advance(1_000);
+  const targets = { kind: 'incumbent' as const, warmEnis: 1, warmPrefixes: 0, warmIps: 3, minimumIps: 5 };
+  node.pool.setPolicy({ ...node.pool.policy, targets });
+  assert.match(explain(node).decision, /^grows: the goal is 5 free, 0 are free/);
+  await node.clock.advance(1_000);
+  assert.match(explain(node).decision, /^rests: the goal is 5 free, 5 are free$/);
+});

@@ -3,8 +3,8 @@
 import { type ExplainedCause, explainCause, type PodwayError } from '../base/errors.ts';
 import { formatCidr, formatIp } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { freeGoal } from './aim.ts';
-import { countPool, givingOf, prefixKey } from './census.ts';
+import { aimOf, freeGoal } from './aim.ts';
+import { censusOf, givingOf, prefixKey } from './census.ts';
 import { nextWake } from './due.ts';
 import { podAddresses, roomOf } from './max-pods.ts';
 import { activePause } from './pauses.ts';
@@ -94,14 +94,20 @@ export type ExplainContext = {
 /** `pod`: explains this pod (namespace/name) instead of the node. */
 export function explainPool(context: ExplainContext, pod?: string): Explanation {
   const { state, now, limits, policy, demand, cooldownMs } = context;
-  const totals = countPool(state, now, givingOf(policy, limits));
-  const goal = freeGoal(totals.held, demand, policy);
+  const census = censusOf(state, now, givingOf(policy, limits));
+  const { totals, counted } = census;
+  const { short } = aimOf(state, census, demand, limits, policy);
+  // The AWS VPC CNI's targets name no goal: what they ask for beside what there is.
+  const goal =
+    policy.targets.kind === 'incumbent'
+      ? counted + totals.incoming + short
+      : freeGoal(totals.held, demand, policy);
   const actions = context.cloud.reachable === null ? [] : plan(state, demand, limits, policy, now);
   const due = Math.min(nextWake(state, demand, limits, policy, now), context.otherwiseDue);
   const base: Explanation = {
     subject: context.nodeName,
     node: context.nodeName,
-    decision: decisionOf(context, actions, totals, goal),
+    decision: decisionOf(context, actions, { ...totals, counted }, goal),
     source: context.source,
     notes: context.notes,
     inputs: {
@@ -129,7 +135,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
   };
   if (pod !== undefined) return explainPod(context, base, pod);
   // What a pod would be told that came now is no trouble while the goal is met.
-  const isShort = goal > totals.free || context.cloud.reachable === null;
+  const isShort = goal > counted || context.cloud.reachable === null;
   const cause = context.waiting[0]?.cause ?? (isShort ? context.trouble : null);
   return cause ? { ...base, cause: viewOf(cause) } : base;
 }
@@ -195,7 +201,7 @@ function expectedSeconds(
 function decisionOf(
   { state, policy, demand, cloud, waiting, trouble }: ExplainContext,
   actions: readonly Action[],
-  { free, incoming }: { free: number; incoming: number },
+  { free, counted, incoming }: { free: number; counted: number; incoming: number },
   goal: number,
 ): string {
   if (state.enis.size === 0 || cloud.reachable === null)
@@ -204,12 +210,14 @@ function decisionOf(
     demand.waiting > 0
       ? `${demand.waiting} ${demand.waiting === 1 ? 'pod waits' : 'pods wait'}, and the goal is ${goal} free`
       : `the goal is ${goal} free`;
-  const has = `${free} ${free === 1 ? 'is' : 'are'} free${incoming > 0 ? `, ${incoming} on their way` : ''}`;
+  const others = free > counted ? ` and ${free - counted} of the other kind` : '';
+  const coming = incoming > 0 ? `, ${incoming} on their way` : '';
+  const has = `${counted} ${counted === 1 ? 'is' : 'are'} free${others}${coming}`;
   if (actions.some(({ kind }) => GROWS.has(kind))) return `grows: ${why}, ${has}`;
   if (actions.some(({ kind }) => SHRINKS.has(kind))) return `returns addresses: ${why}, ${has}`;
   if (actions.length > 0) return `finishes what it began: ${why}, ${has}`;
-  if (free + incoming >= goal) {
-    const beyond = free - goal;
+  if (counted + incoming >= goal) {
+    const beyond = counted - goal;
     return beyond > 0
       ? `rests: ${why}, ${has}; ${beyond} beyond the goal are returned after ${policy.idleReleaseMs / 1000} s of rest`
       : `rests: ${why}, ${has}`;

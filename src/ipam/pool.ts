@@ -207,7 +207,7 @@ export class AddressPool {
       const key = ownerKey(owner);
       this.#line.leave(
         key,
-        new PodwayError('POOL_GROWING', `${key} was deleted while it waited for an address`),
+        new PodwayError('POOL_GROWING', `${key} was deleted while it waited for an address`, { object: key }),
       );
     }
   }
