@@ -5,6 +5,7 @@ import { systemClock } from '../base/clock.ts';
 import { asPodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
+import type { InstanceLimits } from '../cloud/limits.ts';
 import type { CustomNetworking } from '../ipam/incumbent-env.ts';
 import { chooseNetwork, isRefused, type RefusedNetwork, type ValidNetwork } from '../ipam/node-network.ts';
 import type { AddressPool } from '../ipam/pool.ts';
@@ -34,9 +35,9 @@ const FIRST_DESCRIBE_MS = 5_000;
 const LOOK_MS = 5_000;
 
 export type ConfigurationOptions = {
-  own: OwnFacts;
+  own: Omit<OwnFacts, 'limits'>;
   identity: NodeIdentity;
-  pool: Pick<AddressPool, 'setPolicy' | 'counts' | 'enis' | 'cloud' | 'state'>;
+  pool: Pick<AddressPool, 'setPolicy' | 'counts' | 'enis' | 'cloud' | 'state' | 'limits' | 'isReachable'>;
   /** Keeps what is known. */
   file: string;
   log: Log;
@@ -48,6 +49,8 @@ export class Configuration {
   readonly #groups: EniGroups;
   #facts: KeptFacts;
   #trouble: KnownFacts['trouble'] = null;
+  /** What the policy was computed from. */
+  #limits: InstanceLimits;
   #resolved: ResolvedPolicy;
   #notes = '';
   #refused: readonly RefusedNetwork[] = [];
@@ -66,6 +69,7 @@ export class Configuration {
     this.#o = options;
     this.#groups = new EniGroups(options.pool, options.log);
     this.#facts = readFacts(options.file, options.log);
+    this.#limits = options.pool.limits;
     this.#resolved = this.#resolve();
     this.#apply(this.#resolved);
   }
@@ -113,17 +117,29 @@ export class Configuration {
   /** Asks EC2 for subnets and groups, and changes groups of ENIs, when that is due; until `signal` aborts. */
   async keep(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const { pool } = this.#o;
+      if (pool.limits !== this.#limits) this.#update();
+      // While EC2 is away the pool's probe is all that is asked of it.
+      if (pool.isReachable === false) {
+        await this.#nap(signal);
+        continue;
+      }
       if (systemClock.now() >= this.#describeAt()) await this.#describe(signal);
       const { changesExistingEnis, policy } = this.#resolved;
       if (changesExistingEnis && policy.groupIds) await this.#groups.change(policy.groupIds, signal);
-      if (signal.aborted) return;
-      const nap = new AbortController();
-      const stop = () => nap.abort();
-      this.#wake = stop;
-      signal.addEventListener('abort', stop, { once: true });
-      await systemClock.sleep(LOOK_MS, nap.signal).catch(() => undefined);
-      signal.removeEventListener('abort', stop);
+      await this.#nap(signal);
     }
+  }
+
+  /** Until something has changed, a look is due, or `signal` aborts. */
+  async #nap(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const nap = new AbortController();
+    const stop = () => nap.abort();
+    this.#wake = stop;
+    signal.addEventListener('abort', stop, { once: true });
+    await systemClock.sleep(LOOK_MS, nap.signal).catch(() => undefined);
+    signal.removeEventListener('abort', stop);
   }
 
   get #labels(): Readonly<Record<string, string>> {
@@ -144,7 +160,8 @@ export class Configuration {
     const choice = node ? chooseNetwork(networks, node.labels) : { chosen: null, others: [] };
     if (node) this.#tellNetworks(choice.chosen, choice.others);
     const known = { node, eniConfigs, subnets, groups, trouble: this.#trouble, network: choice.chosen };
-    return resolvePolicy(this.#o.own, known);
+    this.#limits = this.#o.pool.limits;
+    return resolvePolicy({ ...this.#o.own, limits: this.#limits }, known);
   }
 
   #update(): void {

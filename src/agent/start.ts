@@ -127,7 +127,6 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   if (pool.adoption) tellAdoption(parts, pool.adoption);
   const configuration = new Configuration({
     own: {
-      limits,
       zone: identity.zone,
       subnetId: identity.primary.subnetId,
       settings: poolSettings,

@@ -144,6 +144,16 @@ export class AddressPool {
     return this.#core.cloud;
   }
 
+  /** What the instance type allows, as far as EC2 has told. */
+  get limits(): InstanceLimits {
+    return this.#core.limits;
+  }
+
+  /** Null until EC2 has answered or failed for the first time. */
+  get isReachable(): boolean | null {
+    return this.#reconciler.status().reachable;
+  }
+
   get policy(): PoolPolicy {
     return this.#core.policy;
   }

@@ -47,8 +47,8 @@ export async function follow<T extends KubeObject, V>(
         const found = await listAll(client, resource, selectors, signal);
         collection.replace(found.items);
         place = found.resourceVersion;
+        isAway = false;
       }
-      isAway = false;
       const began = clock.now();
       for await (const event of client.watch(resource, { ...selectors, resourceVersion: place }, signal)) {
         wait = FIRST_WAIT;

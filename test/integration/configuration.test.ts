@@ -43,7 +43,6 @@ function start(
   const identity = identityOf(cloud, m5Large);
   const configuration = new Configuration({
     own: {
-      limits: m5Large,
       zone: identity.zone,
       subnetId: identity.primary.subnetId,
       settings: { warm: 5, cooldownMs: 30_000, idleReleaseMs: 60_000 },
@@ -56,6 +55,8 @@ function start(
       enis: () => [],
       cloud: { ...cloud, describeVpcSubnets: subnets } as unknown as FakeCloud,
       state: emptyPool,
+      limits: m5Large,
+      isReachable: true,
     },
     file: join(dir, 'configuration.json'),
     log: silent,

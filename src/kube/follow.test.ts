@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { KubeClient } from './client.ts';
+import { KubeError } from './errors.ts';
+import { follow } from './follow.ts';
+import { nodes } from './resources.ts';
+import type { Node, WatchEvent } from './types.ts';
+
+const node = (name: string, version: string): Node => ({ metadata: { name, resourceVersion: version } });
+
+/** Answers lists and watches from a script; the last watch ends the test. */
+async function run(lists: (Node[] | Error)[], watches: (WatchEvent<Node>[] | Error)[]) {
+  const stop = new AbortController();
+  const told: string[] = [];
+  const away: string[] = [];
+  const asked: string[] = [];
+  const pauses: number[] = [];
+  let now = 0;
+  const client = {
+    async list() {
+      const next = lists.shift();
+      asked.push('list');
+      if (next instanceof Error) throw next;
+      return { metadata: { resourceVersion: '1' }, items: next ?? [] };
+    },
+    async *watch(_: unknown, query: { resourceVersion?: string }) {
+      asked.push(`watch ${query.resourceVersion}`);
+      const next = watches.shift();
+      if (next === undefined) {
+        stop.abort();
+        throw new Error('aborted');
+      }
+      if (next instanceof Error) throw next;
+      yield* next;
+    },
+  } as unknown as KubeClient;
+  const clock = {
+    now: () => now,
+    sleep: async (ms: number) => {
+      pauses.push(ms);
+      now += ms;
+      if (pauses.length > 20) stop.abort();
+    },
+  };
+  await follow(
+    client,
+    nodes,
+    {
+      keep: ({ metadata }) => metadata.resourceVersion,
+      onChange: (kept) => void told.push([...kept].map((pair) => pair.join('@')).join()),
+      onAway: (error) => void away.push(error.message),
+    },
+    stop.signal,
+    clock,
+  );
+  return { told, away, asked, pauses };
+}
+
+test('changes are told; a bookmark and an unchanged object are not', async () => {
+  const { told, asked } = await run(
+    [[node('a', '1')]],
+    [
+      [
+        { type: 'MODIFIED', object: node('a', '1') },
+        { type: 'ADDED', object: node('b', '2') },
+        { type: 'BOOKMARK', object: { metadata: { resourceVersion: '7' } } },
+        { type: 'DELETED', object: node('a', '8') },
+        { type: 'BOOKMARK', object: { metadata: { resourceVersion: '9' } } },
+      ],
+    ],
+  );
+  assert.deepEqual(told, ['a@1', 'a@1,b@2', 'b@2']);
+  assert.deepEqual(asked, ['list', 'watch 1', 'watch 9']);
+});
+
+test('an expired place is listed again at once', async () => {
+  const { asked, pauses, told } = await run(
+    [[node('a', '1')], [node('a', '5')]],
+    [new KubeError(410, 'Expired', 'old')],
+  );
+  assert.deepEqual(asked, ['list', 'watch 1', 'list', 'watch 1']);
+  assert.deepEqual([pauses, told], [[], ['a@1', 'a@5']]);
+});
+
+test('an API that is away is told of once and asked ever more seldom; what was known stays', async () => {
+  const gone = new KubeError(0, 'ECONNREFUSED', 'refused');
+  const { away, pauses, told, asked } = await run([[node('a', '1')]], [gone, gone, gone]);
+  assert.deepEqual([away, told], [['refused'], ['a@1']]);
+  assert.deepEqual(asked, ['list', 'watch 1', 'watch 1', 'watch 1', 'watch 1']);
+  assert.ok(pauses[0]! >= 1_000 && pauses[1]! >= 2_000 && pauses[2]! >= 4_000, pauses.join());
+});
+
+test('a kind that does not exist has no objects, and is looked for again within a minute and a half', async () => {
+  const { told, away, pauses } = await run([new KubeError(404, 'NotFound', 'no kind'), [node('a', '1')]], []);
+  assert.deepEqual([told, away], [['', 'a@1'], []]);
+  assert.ok(pauses[0]! >= 60_000 && pauses[0]! <= 90_000);
+});
