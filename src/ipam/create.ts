@@ -14,7 +14,7 @@ import { failed } from './failure.ts';
 import { lowerEnis } from './learn-limits.ts';
 import { adoptEni } from './observe.ts';
 import type { Action } from './plan.ts';
-import { eniRecord } from './records.ts';
+import { creationRecord, eniRecord } from './records.ts';
 import { setupWith } from './setup.ts';
 import { type Creation, type Eni, withEni, withEntry, withoutEntry } from './state.ts';
 import { describeContext, learnSubnets } from './subnet-facts.ts';
@@ -35,7 +35,7 @@ export function startCreation(core: Core, token: string, action: Action & { kind
 
 function saveCreation(core: Core, creation: Creation): void {
   const creations = withEntry(core.state.creations, creation.token, creation);
-  commit(core, { ...core.state, creations }, { k: 'creation', creation });
+  commit(core, { ...core.state, creations }, creationRecord(creation));
 }
 
 /**

@@ -178,3 +178,30 @@ test('an ENI that is made there has dense addresses, too; one that is taken unse
   );
   assert.equal(node.pool.state.creations.size, 0);
 });
+
+test('a kill after such a create: the same names are asked for again, and the one ENI is found', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+    settings: { warm: 0, addressing: 'auto', waitMs: MINUTE },
+  });
+  const other = node.cloud.addInstanceEni({ deviceIndex: 2 });
+  for (const offset of [20, 36, 40]) node.cloud.put(other.id, addToIp(parseIpv4('10.0.0.0'), offset) as Ipv4);
+  await node.start();
+  const first = Array.from({ length: 9 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(3_000);
+  await Promise.all(first);
+  let isLost = true;
+  node.cloud.after = async (action) => {
+    if (action === 'CreateNetworkInterface' && isLost) await new Promise(() => {});
+  };
+  void node.pool.acquire(podOwner('next')).catch(() => {});
+  await node.clock.advance(3_000);
+  assert.equal(node.cloud.enis.size, 3, 'it was made, and nobody was told');
+  node.abandon();
+  isLost = false;
+  await node.start();
+  await node.clock.advance(3 * MINUTE);
+  assert.equal(node.pool.state.creations.size, 0);
+  const named = [...node.cloud.enis.values()].filter(({ attachment }) => attachment?.deviceIndex === 1);
+  assert.ok(named.length <= 1 && node.cloud.enis.size <= 3, 'no second one was made');
+});

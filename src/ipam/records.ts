@@ -3,7 +3,7 @@
 // and after it (finalisers: the ENI as it is now). Replay is a fold: records it does not know are skipped, so that an
 // older agent can read a newer file.
 
-import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import { type Cidr, formatCidr, formatIp, type Ip, parseCidr, parseIp, parseIpv4 } from '../base/ip.ts';
 import type { Journal } from '../base/journal.ts';
 import type { Mac } from '../base/mac.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
@@ -59,12 +59,14 @@ type IdentityText = Omit<NodeIdentity, 'primary'> & {
   primary: Omit<NodeIdentity['primary'], 'ip'> & { ip: string };
 };
 
+type CreationText = Omit<Creation, 'ips'> & { ips?: string[] };
+
 export type PoolRecord =
   | { k: 'node'; identity: IdentityText }
   | { k: 'eni'; eni: EniText }
   | { k: 'eni-gone'; id: EniId; at: number }
   | { k: 'foreign'; enis: readonly ForeignEni[] }
-  | { k: 'creation'; creation: Creation }
+  | { k: 'creation'; creation: CreationText }
   | { k: 'creation-done'; token: string }
   /** An assign is in flight: this many new addresses are ours even if no answer named them. `at` since version 2. */
   | { k: 'assigning'; id: EniId; count: number; at?: number }
@@ -136,6 +138,15 @@ export const holdRecord = (lease: Lease): PoolRecord => ({
   lease: { ...lease, ips: lease.ips.map(formatIp), eni: lease.eni && refText(lease.eni) },
 });
 
+export function creationRecord({ ips, ...rest }: Creation): PoolRecord {
+  return { k: 'creation', creation: { ...rest, ...(ips ? { ips: ips.map(formatIp) } : {}) } };
+}
+
+const creationOf = ({ ips, ...rest }: CreationText): Creation => ({
+  ...rest,
+  ...(ips ? { ips: ips.map(parseIpv4) } : {}),
+});
+
 export const nodeRecord = (identity: NodeIdentity): PoolRecord => ({
   k: 'node',
   identity: { ...identity, primary: { ...identity.primary, ip: formatIp(identity.primary.ip) } },
@@ -191,7 +202,7 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
     case 'creation':
       into.state = {
         ...state,
-        creations: withEntry(state.creations, record.creation.token, record.creation),
+        creations: withEntry(state.creations, record.creation.token, creationOf(record.creation)),
       };
       return;
     case 'creation-done':
@@ -294,7 +305,7 @@ export function* liveRecords(state: PoolState, identity: NodeIdentity | null): G
   for (const eni of state.enis.values()) yield eniRecord(eni);
   for (const [id, at] of state.removed) yield { k: 'eni-gone', id, at };
   if (state.foreign.length > 0) yield { k: 'foreign', enis: state.foreign };
-  for (const creation of state.creations.values()) yield { k: 'creation', creation };
+  for (const creation of state.creations.values()) yield creationRecord(creation);
   const held = new Set<Lease>();
   for (const [ip, use] of state.uses) {
     const text = formatIp(ip);
