@@ -82,11 +82,13 @@ async function measureAll(jobs: readonly Job[]): Promise<Sides[]> {
       while (next < jobs.length) {
         const index = next++;
         results[index] = await new Promise<Sides>((resolve, reject) => {
-          worker.once('message', resolve);
           worker.once('error', reject);
+          worker.once('message', (sides: Sides) => {
+            worker.off('error', reject);
+            resolve(sides);
+          });
           worker.postMessage(jobs[index]);
         });
-        worker.removeAllListeners();
       }
     } finally {
       await worker.terminate();
