@@ -13,7 +13,7 @@ import { type BenchResult, round } from './stats.ts';
 const SEEDS = 20;
 /** Seeds that no parameter of the forecast was chosen with. */
 const FIRST_SEED = 1_001;
-const NODES = 6;
+const NODES = 4;
 /** Pods of a node at full load. */
 const TYPES: Readonly<Record<string, number>> = { 'm5.large': 12, 'm5.4xlarge': 40, 'p3dn.24xlarge': 60 };
 /** Seconds from a pod's binding to its start, for the gain that a watch of the node's pods brings. */
@@ -76,6 +76,7 @@ if (!isMainThread && parentPort) {
 async function measureAll(jobs: readonly Job[]): Promise<Sides[]> {
   const results: Sides[] = [];
   let next = 0;
+  let done = 0;
   const work = async () => {
     const worker = new Worker(fileURLToPath(import.meta.url));
     try {
@@ -89,6 +90,7 @@ async function measureAll(jobs: readonly Job[]): Promise<Sides[]> {
           });
           worker.postMessage(jobs[index]);
         });
+        if (process.stderr.isTTY) process.stderr.write(`\r${++done} of ${jobs.length} traces`);
       }
     } finally {
       await worker.terminate();
