@@ -43,15 +43,23 @@ static const char *const verb_names[] = {"", "ADD", "DEL", "CHECK", "GC", "STATU
 
 // Rows of src/base/causes.ts that this program can meet (a test compares them).
 enum cause { INCOMPATIBLE_VERSION, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, INVALID_CONFIG, INVALID_NETNS, AGENT_UNREACHABLE, STATUS_UNAVAILABLE };
-static const struct { int code; const char *name, *next; } causes[] = {
-	{1, "INCOMPATIBLE_VERSION", "Use a cniVersion from 0.1.0 to 1.1.0; CHECK needs 0.4.0, GC and STATUS need 1.1.0."},
-	{4, "BAD_ENVIRONMENT", "Fix the variables that the message names; the runtime sets them."},
-	{5, "IO_FAILURE", "Look at the agent log and try again."},
-	{6, "BAD_JSON", "Fix the config on stdin."},
-	{7, "INVALID_CONFIG", "Fix the field that the message names."},
-	{8, "INVALID_NETNS", "Give the sandbox its own network namespace."},
-	{11, "AGENT_UNREACHABLE", "See that the agent runs: podway lab logs NODE, or the podway pod of the node."},
-	{50, "STATUS_UNAVAILABLE", "Read the message; podway ipam show tells the state of the pool."},
+static const struct { int code; const char *name, *does, *next; } causes[] = {
+	{1, "INCOMPATIBLE_VERSION", "Nothing: the runtime asks again as it does after every failure, and gets the same answer.",
+	 "Use a cniVersion from 0.1.0 to 1.1.0; CHECK needs 0.4.0, GC and STATUS need 1.1.0."},
+	{4, "BAD_ENVIRONMENT", "Nothing: the runtime asks again, and gets the same answer.",
+	 "Fix the variables that the message names; the runtime sets them."},
+	{5, "IO_FAILURE", "Undoes what the request had done; the runtime asks again.",
+	 "Look at the agent log and try again."},
+	{6, "BAD_JSON", "Nothing: the runtime asks again, and gets the same answer.",
+	 "Fix the config on stdin."},
+	{7, "INVALID_CONFIG", "Nothing: the runtime asks again, and gets the same answer.",
+	 "Fix the field that the message names."},
+	{8, "INVALID_NETNS", "Nothing was made; the runtime asks again with a new sandbox.",
+	 "Give the sandbox its own network namespace."},
+	{11, "AGENT_UNREACHABLE", "A DEL is queued on disk and served when the agent is back; an ADD is tried again by the runtime.",
+	 "See that the agent runs: podway lab logs NODE, or the podway pod of the node."},
+	{50, "STATUS_UNAVAILABLE", "Answers STATUS anew each time it is asked.",
+	 "Read the message; podway ipam show tells the state of the pool."},
 };
 
 struct text {
@@ -176,7 +184,12 @@ __attribute__((noreturn, format(printf, 3, 4))) static void fail(enum cause caus
 	va_end(args);
 	quote(quoted, 0, sizeof quoted, message);
 	quote(about, 0, sizeof about, object);
-	snprintf(details, sizeof details, "{\"cause\":\"%s\",\"object\":\"%s\",\"next\":\"%s\"}", causes[cause].name, about, causes[cause].next);
+	char doc[64];
+	size_t at = 0;
+	for (const char *from = causes[cause].name; *from && at + 1 < sizeof doc; from++) doc[at++] = *from == '_' ? '_' : (char)(*from | 0x20);
+	doc[at] = '\0';
+	snprintf(details, sizeof details, "{\"cause\":\"%s\",\"object\":\"%s\",\"does\":\"%s\",\"next\":\"%s\",\"doc\":\"docs/causes.md#%s\"}",
+	         causes[cause].name, about, causes[cause].does, causes[cause].next, doc);
 	quote(quoted_details, 0, sizeof quoted_details, details);
 	int n = snprintf(out, sizeof out, "{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s: %s\",\"details\":\"%s\"}\n", call.version,
 	                 causes[cause].code, causes[cause].name, quoted, quoted_details);

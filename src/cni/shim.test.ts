@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { causes } from '../base/causes.ts';
+import { type Cause, causes, docOf } from '../base/causes.ts';
 import { decodeRequest } from './request.ts';
 import { FakeAgent, type Ran, run, shim } from './testing/shim.ts';
 import { SUPPORTED_VERSIONS } from './versions.ts';
@@ -50,9 +50,11 @@ function failed(ran: Ran, code: number): ErrorObject {
   const error = JSON.parse(ran.stdout) as ErrorObject;
   assert.equal(error.code, code, error.msg);
   assert.match(error.msg, /^[A-Z_]+: ./);
-  const details = JSON.parse(error.details) as { cause: keyof typeof causes; next: string };
-  assert.equal(causes[details.cause].cni, code);
-  assert.equal(details.next, causes[details.cause].next);
+  const details = JSON.parse(error.details) as { cause: Cause; does: string; next: string; doc: string };
+  const row = causes[details.cause];
+  assert.equal(row.cni, code);
+  assert.deepEqual([details.does, details.next], [row.does, row.next]);
+  assert.equal(details.doc, docOf(details.cause));
   assert.ok(error.msg.startsWith(`${details.cause}: `));
   return error;
 }
@@ -63,11 +65,11 @@ function succeeded(ran: Ran): string {
 
 test('the causes of the C program are rows of the table', () => {
   const source = readFileSync(join(import.meta.dirname, '../../cni/podway-cni.c'), 'utf8');
-  const rows = [...source.matchAll(/^\t\{(\d+), "([A-Z_]+)", "(.*)"\},$/gm)];
+  const rows = [...source.matchAll(/^\t\{(\d+), "([A-Z_]+)", "(.*)",\n\t "(.*)"\},$/gm)];
   assert.equal(rows.length, 8);
-  for (const [, code, name, next] of rows) {
+  for (const [, code, name, does, next] of rows) {
     const row = causes[name as keyof typeof causes];
-    assert.deepEqual({ code: Number(code), next }, { code: row.cni, next: row.next }, String(name));
+    assert.deepEqual([Number(code), does, next], [row.cni, row.does, row.next], String(name));
   }
 });
 
