@@ -14,6 +14,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   'lab-ec2': () => import('./lab-ec2.ts'),
   waste: () => import('./waste.ts'),
   planner: () => import('./planner.ts'),
+  burst: () => import('./burst.ts'),
 };
 
 const args = process.argv.slice(2);
