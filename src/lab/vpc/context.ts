@@ -57,6 +57,17 @@ export class Draft {
     this.changed.get(table)?.add(key);
   }
 
+  /** Takes over what was changed in a draft of this one's state. */
+  absorb(other: Draft): void {
+    for (const [table, keys] of other.changed) {
+      const rows = other.state[table] as Record<string, Row<typeof table>>;
+      for (const key of keys) {
+        if (Object.hasOwn(rows, key)) this.put(table, key, rows[key]!);
+        else this.remove(table, key);
+      }
+    }
+  }
+
   #own(table: TableName): Record<string, unknown> {
     if (!this.changed.has(table)) {
       this.changed.set(table, new Set());

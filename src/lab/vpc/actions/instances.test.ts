@@ -121,6 +121,8 @@ test('a launch is all or nothing, and says what is wrong with it', async () => {
     'InsufficientFreeAddressesInSubnet',
   );
   assert.equal(vpc.state(), before);
+  const most = await launch({ SubnetId: Subnet!.SubnetId!, MinCount: 2, MaxCount: 15 });
+  assert.equal(most.Instances!.length, 11, 'as many as there is room for');
   const many = await launch({ MinCount: 3, MaxCount: 3 });
   assert.equal(many.Instances!.length, 3);
   const existing = await newEni(vpc, otherSubnetId);

@@ -2,7 +2,7 @@
 // Fails with InvalidParameterValue for a type that does not exist, InvalidAMIID.Malformed, MissingParameter, and
 // whatever the making of an interface fails with.
 import type * as ec2 from '@aws-sdk/client-ec2';
-import { type Context, later, need, newId } from '../context.ts';
+import { type Context, Draft, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, oneWay, required } from '../errors.ts';
 import { limitsOf } from '../limits.ts';
 import type { Instance, NetworkInterface, Subnet } from '../model.ts';
@@ -255,7 +255,7 @@ function profileOf(
   return { instanceProfile: roleName };
 }
 
-function checkLaunch(ctx: Context, input: Input<'RunInstances'>): number {
+function checkLaunch(ctx: Context, input: Input<'RunInstances'>): { min: number; max: number } {
   oneWay(input, 'SecurityGroupIds', 'SecurityGroups');
   checkImageId(required(input.ImageId, 'ImageId'));
   const type = input.InstanceType as string | undefined;
@@ -273,21 +273,43 @@ function checkLaunch(ctx: Context, input: Input<'RunInstances'>): number {
   if (input.KeyName !== undefined) throw noKeyPair([input.KeyName]);
   const hops = input.MetadataOptions?.HttpPutResponseHopLimit;
   if (hops !== undefined) checkHopLimit(hops);
-  return max;
+  return { min, max };
+}
+
+/** As many as the subnet has addresses for, at least `min`: EC2 launches the largest number that it can. */
+function launchMost(
+  ctx: Context,
+  input: Input<'RunInstances'>,
+  { min, max }: { min: number; max: number },
+  reservationId: string,
+): Instance[] {
+  const launched: Instance[] = [];
+  while (launched.length < max) {
+    const draft = new Draft(ctx.draft.state);
+    try {
+      launched.push(launchOne({ ...ctx, draft }, input, reservationId, launched.length));
+    } catch (error) {
+      const isFull = error instanceof Ec2Error && error.code === 'InsufficientFreeAddressesInSubnet';
+      if (isFull && launched.length >= min) break;
+      throw error;
+    }
+    ctx.draft.absorb(draft);
+  }
+  return launched;
 }
 
 export const launchActions: Meanings<'RunInstances'> = {
   RunInstances: (ctx, input) => {
-    const count = checkLaunch(ctx, input);
+    const asked = checkLaunch(ctx, input);
     if (
-      count > 1 &&
+      asked.max > 1 &&
       (input.PrivateIpAddress ||
         input.NetworkInterfaces?.some((one) => one.NetworkInterfaceId || one.PrivateIpAddress))
     ) {
       throw conflict('A named address or interface is for one instance');
     }
     const reservationId = newId(ctx, 'r');
-    const launched = Array.from({ length: count }, (_, i) => launchOne(ctx, input, reservationId, i));
+    const launched = launchMost(ctx, input, asked, reservationId);
     const { state } = ctx.draft;
     return {
       ReservationId: reservationId,
