@@ -113,12 +113,19 @@ export class CloudError extends PodwayError {
   readonly action: string;
   /** True when the call may have taken effect although it failed. */
   readonly uncertain: boolean;
+  readonly #text: string;
 
   constructor(action: string, ec2Code: string, text: string, uncertain = false, options?: ErrorOptions) {
     super(causeOfEc2Code(ec2Code, text), `${action}: ${ec2Code}: ${text}`, { object: action }, options);
     this.action = action;
     this.ec2Code = ec2Code;
     this.uncertain = uncertain;
+    this.#text = text;
+  }
+
+  /** The same answer to the last try of a call of which an earlier try may have taken effect. */
+  afterUncertain(): CloudError {
+    return new CloudError(this.action, this.ec2Code, this.#text, true, { cause: this.cause });
   }
 }
 
@@ -167,8 +174,10 @@ const OTHER: Readonly<Record<string, Cause>> = {
 /** EC2's words when more prefixes are asked for than the subnet has free addresses for; single ones may be left. */
 const NO_PREFIXES = /sufficient free Ipv4 addresses or prefixes/i;
 
+export const isThrottling = (ec2Code: string): boolean => THROTTLED.has(ec2Code);
+
 function causeOfEc2Code(code: string, text: string): Cause {
-  if (THROTTLED.has(code)) return 'CLOUD_THROTTLED';
+  if (isThrottling(code)) return 'CLOUD_THROTTLED';
   if (UNREACHABLE.has(code)) return 'CLOUD_UNREACHABLE';
   if (DENIED.has(code)) return 'CLOUD_DENIED';
   if (code === 'InvalidParameterValue' && NO_PREFIXES.test(text)) return 'SUBNET_FRAGMENTED';

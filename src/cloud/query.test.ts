@@ -109,7 +109,7 @@ test('throttling is tried again once, after a longer wait: the rest is for who a
   const results: string[] = [];
   await using ec2 = await endpoint(refusal('RequestLimitExceeded', 503));
   const client = clientAt(ec2.url, { clock, onCall: ({ result }) => results.push(result) });
-  assert.equal(await codeOf(client.call(change)), 'RequestLimitExceeded CLOUD_THROTTLED true');
+  assert.equal(await codeOf(client.call(change)), 'RequestLimitExceeded CLOUD_THROTTLED false');
   assert.equal(ec2.asked.length, 2);
   assert.deepEqual(results, Array(2).fill('RequestLimitExceeded'));
   clock.waits.forEach((ms, i) => {
@@ -124,6 +124,15 @@ test('what may have happened is repeated only when that does no harm', async () 
   await using once = await endpoint('reset', ok('ChangeThings'));
   assert.equal(await codeOf(clientAt(once.url).call(change)), 'Network CLOUD_UNREACHABLE true');
   assert.equal(once.asked.length, 1);
+});
+
+test('a repeat that is throttled leaves in doubt what the try before it did', async () => {
+  await using ec2 = await endpoint('reset', ...Array(4).fill(refusal('RequestLimitExceeded', 503)));
+  const call = clientAt(ec2.url, { clock: hasty() }).call({ ...change, repeatable: true });
+  assert.equal(await codeOf(call), 'RequestLimitExceeded CLOUD_THROTTLED true');
+  await using refused = await endpoint('reset', ...Array(4).fill(refusal('UnauthorizedOperation', 403)));
+  const other = clientAt(refused.url, { clock: hasty() }).call({ ...change, repeatable: true });
+  assert.equal(await codeOf(other), 'UnauthorizedOperation CLOUD_DENIED true');
 });
 
 test('a port where nobody listens is safe to try again, and is CLOUD_UNREACHABLE in the end', async () => {

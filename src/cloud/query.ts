@@ -5,7 +5,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { CredentialSource } from './credentials.ts';
 import { exchange, type HttpAnswer, HttpFailure } from './http.ts';
 import { ImdsError } from './imds.ts';
-import { CloudError } from './port.ts';
+import { CloudError, isThrottling } from './port.ts';
 import { signPost } from './sigv4.ts';
 import { itemsAt, parseXml, textAt, type XmlElement } from './xml.ts';
 
@@ -97,12 +97,15 @@ export function createQueryClient(options: QueryOptions): QueryClient {
       const theirs = Date.parse(answer.headers['date'] ?? '');
       if (Number.isFinite(theirs)) clockOffset = theirs - clock.now();
     }
-    throw new CloudError(call.action, failure.code, failure.text, answer.status >= 500);
+    // EC2 throttles by 503, before it does anything.
+    const mayHaveActed = answer.status >= 500 && !isThrottling(failure.code);
+    throw new CloudError(call.action, failure.code, failure.text, mayHaveActed);
   }
 
   async function call(call: QueryCall): Promise<XmlElement> {
     const body = encodeQuery({ Action: call.action, Version: VERSION, ...call.params });
     let renewed = false;
+    let uncertain = false;
     for (let tries = 1; ; tries++) {
       const started = performance.now();
       const report = (result: string) =>
@@ -114,6 +117,7 @@ export function createQueryClient(options: QueryOptions): QueryClient {
       } catch (error) {
         if (!(error instanceof CloudError)) throw error;
         report(error.ec2Code);
+        uncertain ||= error.uncertain;
         if (isStaleKey(error) && !renewed) {
           renewed = true;
           options.credentials.forget();
@@ -121,7 +125,7 @@ export function createQueryClient(options: QueryOptions): QueryClient {
         }
         const throttled = error.code === 'CLOUD_THROTTLED';
         if (call.once || tries >= (throttled ? THROTTLED_TRIES : TRIES) || !isWorthRepeating(error, call))
-          throw error;
+          throw uncertain && !error.uncertain ? error.afterUncertain() : error;
         const scale = throttled ? 5 : 1;
         await clock.sleep(FIRST_WAIT * scale * 2 ** (tries - 1) * (0.5 + Math.random()), call.signal);
       }

@@ -48,8 +48,7 @@ export async function assign(core: Core, eniId: EniId, count: number, kind: Kind
   await setupWith(core, withUnsettled({ ...eni, blocks, returned }, -count, now));
 }
 
-const mayHaveHappened = (error: unknown): boolean =>
-  error instanceof CloudError && error.uncertain && error.code !== 'CLOUD_THROTTLED';
+const mayHaveHappened = (error: unknown): boolean => error instanceof CloudError && error.uncertain;
 
 const isCause = (error: unknown, code: CloudError['code']): boolean =>
   error instanceof CloudError && error.code === code;
@@ -121,6 +120,7 @@ export async function unassign(core: Core, eniId: EniId, cidrs: readonly Cidr[])
     const isRefused = error instanceof CloudError && error.ec2Code === 'InvalidParameterValue';
     const left = isRefused ? await blocksOf(core, eniId) : null;
     if (!left || cidrs.every((cidr) => left.has(cidr.ip))) {
+      if (!core.signal.aborted && wasNotTaken(error)) await keep(core, eniId, cidrs);
       failed(core, error, [`eni:${eniId}`], null, { eni: eniId, count: cidrs.length });
       return;
     }
@@ -133,6 +133,24 @@ export async function unassign(core: Core, eniId: EniId, cidrs: readonly Cidr[])
   const shrunk = withoutBlocks(after, gone, now);
   commit(core, dropStrays(withEni(core.state, shrunk), now), eniRecord(shrunk));
   core.log.info({ eni: eniId, count: gone.length }, 'returned idle addresses to the subnet');
+}
+
+/** True for an answer that says for sure that the call had no effect, and that says nothing about the blocks. */
+const wasNotTaken = (error: unknown): boolean =>
+  error instanceof CloudError &&
+  !error.uncertain &&
+  (error.code === 'CLOUD_THROTTLED' || error.code === 'CLOUD_DENIED');
+
+/** The blocks stay for now: a pod that waits may have them meanwhile. */
+async function keep(core: Core, eniId: EniId, cidrs: readonly Cidr[]): Promise<void> {
+  const eni = core.state.enis.get(eniId);
+  if (!eni) return;
+  const blocks = new Map(eni.blocks);
+  for (const { ip } of cidrs) {
+    const block = blocks.get(ip);
+    if (block) blocks.set(ip, { ...block, leaving: false, pending: true });
+  }
+  await setupWith(core, { ...eni, blocks });
 }
 
 function withLeaving(eni: Eni, cidrs: readonly Cidr[]): Eni {

@@ -1,96 +1,74 @@
-// A busy account: what EC2 throttles waits by itself, and a node that starts asks EC2 no more than it must.
+// An account that throttles: EC2 takes one change in some seconds. Pods that wait come before the warm pool and clean-up,
+// refused calls back off, and in the end all is done.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CloudError } from '../cloud/port.ts';
-import { metadataOf, podOwner, settle, TestNode } from './testkit.ts';
+import { podOwner, TestNode } from './testkit.ts';
 
-const throttle = (action: string) => {
-  throw new CloudError(action, 'RequestLimitExceeded', 'Request limit exceeded.', true);
-};
-const count = (node: TestNode, action: string) => node.cloud.calls.filter((one) => one === action).length;
-const pods = (node: TestNode, many: number) =>
-  Promise.all(Array.from({ length: many }, (_, i) => node.pool.acquire(podOwner(`p${i}`))));
+const MINUTE = 60_000;
 
-test('a throttled attach is tried again without a describe before it, and waits alone', async () => {
-  await using node = new TestNode({ settings: { warm: 0, waitMs: 60_000 } });
-  await node.start();
-  let refusals = 3;
+type Call = { at: number; action: string; ok: boolean };
+
+/** EC2 takes `burst` changes at once and then one in `everyMs`; describes are free. */
+function throttle(node: TestNode, burst: number, everyMs: number): Call[] {
+  const calls: Call[] = [];
+  let tokens = burst;
+  let filled = node.clock.now();
   node.cloud.before = (action) => {
-    if (action === 'AttachNetworkInterface' && refusals-- > 0) throttle(action);
+    if (action.startsWith('Describe')) return;
+    const at = node.clock.now();
+    tokens = Math.min(burst, tokens + (at - filled) / everyMs);
+    filled = at;
+    const ok = tokens >= 1;
+    calls.push({ at, action, ok });
+    if (!ok) throw new CloudError(action, 'RequestLimitExceeded', 'Request limit exceeded.');
+    tokens -= 1;
   };
-  const describes = count(node, 'DescribeNetworkInterfaces');
-  const all = pods(node, 10);
-  await node.clock.advance(100);
-  assert.equal(node.pool.counts().held, 9, 'the primary ENI serves meanwhile');
-  await node.clock.advance(30_000);
-  await all;
-  assert.equal(count(node, 'AttachNetworkInterface'), 4);
-  assert.equal(count(node, 'CreateNetworkInterface'), 1);
-  assert.equal(count(node, 'DescribeNetworkInterfaces') - describes, 1);
-});
-
-test('an attach whose success EC2 did not tell before it throttled is found', async () => {
-  await using node = new TestNode({ settings: { warm: 0, waitMs: 60_000 } });
-  await node.start();
-  let refusals = 2;
-  node.cloud.before = (action) => {
-    if (action === 'ModifyNetworkInterfaceAttribute' && refusals-- > 0) throttle(action);
-  };
-  const all = pods(node, 10);
-  await node.clock.advance(30_000);
-  assert.equal(new Set((await all).flatMap((lease) => lease.ips)).size, 10);
-  assert.equal(count(node, 'CreateNetworkInterface'), 1);
-  assert.equal(node.cloud.enis.size, 2);
-});
-
-test('throttled describes leave other actions alone, and an attach only waits longer', async () => {
-  await using node = new TestNode({ settings: { warm: 0, waitMs: 60_000 } });
-  await node.start();
-  let refusals = 3;
-  node.cloud.before = (action) => {
-    if (action === 'DescribeNetworkInterfaces' && refusals-- > 0) throttle(action);
-  };
-  void node.pool.reconcileNow();
-  await settle();
-  const all = pods(node, 10);
-  await node.clock.advance(20_000);
-  assert.equal((await all).length, 10);
-  assert.equal(count(node, 'CreateNetworkInterface'), 1);
-  assert.equal(count(node, 'AttachNetworkInterface'), 1);
-  assert.equal(count(node, 'ModifyNetworkInterfaceAttribute'), 1);
-});
-
-/** Describes that one attach takes which EC2 ends after `takes` ms, as the metadata service tells it or not. */
-async function describesOf(takes: number, hints: boolean): Promise<number> {
-  await using node = new TestNode({ settings: { warm: 0, waitMs: 60_000 } });
-  let attachedAt = Number.POSITIVE_INFINITY;
-  const isAttached = () => node.clock.now() >= attachedAt;
-  const real = metadataOf(node.cloud);
-  node.metadata = {
-    get: async (path) => (isAttached() && hints ? real.get(path) : ''),
-  };
-  await node.start();
-  const setStatus = (status: 'attaching' | 'attached') => {
-    for (const { attachment } of node.cloud.enis.values())
-      if (attachment && attachment.deviceIndex > 0) attachment.status = status;
-  };
-  node.cloud.after = (action) => {
-    if (action !== 'AttachNetworkInterface') return;
-    attachedAt = node.clock.now() + takes;
-    setStatus('attaching');
-  };
-  node.cloud.before = () => {
-    if (isAttached()) setStatus('attached');
-  };
-  const before = count(node, 'DescribeNetworkInterfaces');
-  const all = pods(node, 10);
-  await node.clock.advance(takes + 20_000);
-  assert.equal((await all).length, 10);
-  return count(node, 'DescribeNetworkInterfaces') - before;
+  return calls;
 }
+const took = (calls: readonly Call[]) => calls.filter((call) => call.ok).map((call) => call.action);
 
-test('an attach is described when the metadata service has told of it, else now and then', async () => {
-  assert.ok((await describesOf(3_000, true)) <= 2);
-  assert.ok((await describesOf(3_000, false)) <= 3, 'a few anyway');
-  assert.ok((await describesOf(10_000, false)) <= 5);
+test('a pod that comes while the pool cleans up under throttling is served before the cleaning goes on', async () => {
+  await using node = new TestNode({
+    settings: { warm: 0, cooldownMs: 1_000, idleReleaseMs: 5_000, waitMs: MINUTE },
+  });
+  await node.start();
+  const pods = Array.from({ length: 20 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(10_000);
+  const leases = await Promise.all(pods);
+  // Idle addresses on all ENIs: two can leave.
+  for (const lease of leases.slice(2)) node.pool.release(lease.owner);
+  const calls = throttle(node, 1, 4_000);
+  for (let i = 0; i < 60 && took(calls).length === 0; i++) await node.clock.advance(1_000);
+  assert.ok(took(calls).length > 0, 'it has begun to clean up');
+  const begun = calls.length;
+  const wanted = Array.from({ length: 12 }, (_, i) => node.pool.acquire(podOwner(`q${i}`)));
+  await node.clock.advance(MINUTE);
+  assert.equal((await Promise.all(wanted)).length, 12);
+  const firstClean = calls.slice(begun).find((call) => call.ok && /Detach|Delete|Unassign/.test(call.action));
+  const lastServed = calls
+    .slice(begun)
+    .findLast((call) => call.ok && /Assign|Create|Attach/.test(call.action));
+  if (firstClean && lastServed) assert.ok(lastServed.at <= firstClean.at, 'clean-up came before a pod');
+});
+
+test('throttled for ten minutes, a node backs off: few calls, and the first pods in line are served first', async () => {
+  await using node = new TestNode({ settings: { warm: 4, cooldownMs: 1_000, waitMs: 20 * MINUTE } });
+  await node.start();
+  await node.clock.advance(MINUTE);
+  const calls = throttle(node, 0.5, MINUTE);
+  const order: number[] = [];
+  for (let i = 0; i < 8; i++)
+    node.pool.acquire(podOwner(`p${i}`)).then(
+      () => order.push(i),
+      () => {},
+    );
+  await node.clock.advance(10 * MINUTE);
+  const refused = calls.filter((call) => !call.ok);
+  assert.ok(refused.length >= 3 && refused.length <= 200, `${refused.length} refused calls in ten minutes`);
+  assert.deepEqual(order.slice(0, 4), [0, 1, 2, 3], 'free addresses need no call');
+  node.cloud.before = () => {};
+  await node.clock.advance(MINUTE);
+  assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7]);
+  assert.deepEqual(node.reached, [null], 'throttling is not absence');
 });
