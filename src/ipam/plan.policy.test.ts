@@ -218,7 +218,7 @@ const cases: [string, PoolState, number, Partial<PoolPolicy>, string[]][] = [
     'beyond a lowered bound idle ones go, whatever the goal',
     pool({ singles: 6, held: 2 }),
     0,
-    { maxAddresses: 5 },
+    { maxAddresses: 5, targets: { kind: 'warm', free: 9 } },
     ['unassign eni-0 /32 2'],
   ],
   [

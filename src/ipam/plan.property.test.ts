@@ -340,6 +340,10 @@ test('within every bound, nothing held named, filled before attached, drained be
               left.every((each) => !isIdle(each) || each.block.pinned),
               'it has not drained',
             );
+        const allowance = new Allowance(model.state, policy);
+        const isBeyond = SUBNETS.some((id) => allowance.left(id) < 0);
+        const isKept = (one: (typeof blocks)[number]) => !isIdle(one) || one.block.pinned;
+        if (isBeyond && policy.maxAddresses) assert.ok(blocks.every(isKept), 'idle ones stay beyond a bound');
         if (policy.targets.kind !== 'warm' || policy.maxAddresses || policy.maxSubnetPercent) return;
         const goal = freeGoal(totals.held, { waiting: 0 }, policy);
         const isFull = full.length > 0 || (policy.addressing === 'prefix' && broken.length > 0);

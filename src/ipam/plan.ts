@@ -9,7 +9,7 @@ import { type Census, censusOf, type EniCount, givingOf, isIdle } from './census
 import { grow } from './grow.ts';
 import { isPaused, isProbe } from './pauses.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
-import { drain, makeRoom, shrink } from './shrink.ts';
+import { drain, makeRoom, returnBeyond, shrink } from './shrink.ts';
 import { blockHolding, type Creation, hasForeign, type PoolState } from './state.ts';
 
 export type Action =
@@ -76,7 +76,7 @@ export function plan(
     for (const action of more) if ('eniId' in action) touched.add(action.eniId);
     actions.push(...more);
   };
-  if (!isProbe(state, 'cloud', now)) add(drain(context));
+  if (!isProbe(state, 'cloud', now)) add([...drain(context), ...returnBeyond(context)]);
   if (aim.short > 0) {
     const growing = grow(context, aim);
     add(isProbe(state, 'cloud', now) || aim.oneByOne ? growing.slice(0, 1) : growing);

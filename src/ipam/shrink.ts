@@ -1,7 +1,7 @@
 // What the pool returns to EC2: long-idle addresses beyond the goal, from the emptiest ENIs first and whole ENIs where
 // possible; blocks of the kind that the policy no longer prefers; all that is idle on ENIs that give no address. Pure.
 // Invariant: nothing held, cooling, pinned or foreign is named.
-import { type Aim, slotsPerEni } from './aim.ts';
+import { type Aim, Allowance, slotsPerEni } from './aim.ts';
 import { type BlockCount, type EniCount, isIdle, usesPrefixes } from './census.ts';
 import { growableEnis } from './grow.ts';
 import { PREFIX_SIZE } from './incumbent.ts';
@@ -50,8 +50,37 @@ export function drain(context: PlanContext): Action[] {
   return actions;
 }
 
+/** Beyond a bound that was lowered idle blocks go, whatever the goal. */
+export function returnBeyond(context: PlanContext): Action[] {
+  if (!context.census.enis.some(({ eni }) => context.allowance.left(eni.subnetId) < 0)) return [];
+  // Of its own: what is on its way back is not to be had yet.
+  const allowance = new Allowance(context.state, context.policy);
+  const actions: Action[] = [];
+  for (const one of candidates(context)) {
+    const { id, subnetId } = one.eni;
+    if (one.closed || allowance.left(subnetId) >= 0) continue;
+    const idle = one.blocks.filter((each) => each.usable && isReturnable(each));
+    const first = idle[0];
+    const out: BlockCount[] = [];
+    for (const each of idle) {
+      // A call returns one kind.
+      if (each.size !== first!.size || allowance.left(subnetId) >= 0) continue;
+      allowance.take(subnetId, -each.size);
+      out.push(each);
+    }
+    if (out.length > 0)
+      actions.push(
+        returning(
+          id,
+          out.map(({ block }) => block.cidr),
+        ),
+      );
+  }
+  return actions;
+}
+
 export function shrink(context: PlanContext, aim: Aim): Action[] {
-  const { census, policy, now, allowance } = context;
+  const { census, policy, now } = context;
   const actions: Action[] = [];
   const leaving = new Set<EniCount>();
   const all = candidates(context).filter((one) => !one.closed);
@@ -79,18 +108,15 @@ export function shrink(context: PlanContext, aim: Aim): Action[] {
   let most = aim.mostBlocks;
   for (const one of all) {
     if (leaving.has(one)) continue;
-    let beyond = -allowance.left(one.eni.subnetId);
     const expired = one.blocks.filter((each) => each.usable && isExpired(each, context));
     if (expired.length > 1) expired.sort((a, b) => a.lastUse - b.lastUse);
     const out: BlockCount[] = [];
     for (const each of expired) {
-      if (!each.other && beyond <= 0) {
+      if (!each.other) {
         if (most <= 0 || free - each.size < aim.keep) continue;
         most--;
+        free -= each.size;
       }
-      if (!each.other) free -= each.size;
-      if (beyond > 0) allowance.take(one.eni.subnetId, -each.size);
-      beyond -= each.size;
       out.push(each);
     }
     if (out.length === 0) continue;
