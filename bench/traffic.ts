@@ -36,11 +36,11 @@ instances:
   - { name: node-2, type: m5.4xlarge, subnet: b, securityGroups: [nodes] }
   - { name: bare-1, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }
   - { name: bare-2, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }
-settings: { cooldown: 0s, warm: 5 }
+settings: { cooldown: 0s, warm: 5, repair: report }
 `;
 
-type End = { netnsPath: string; ip: string };
-type Path = { name: string; who: 'podway' | 'by hand' | 'bare veth'; from: End; to: End };
+export type End = { netnsPath: string; ip: string };
+export type Path = { name: string; who: 'podway' | 'by hand' | 'bare veth'; from: End; to: End };
 type Sample = { bits: number[]; perSecond: number[]; p50: number[]; p99: number[] };
 
 const ip = (...args: string[]) => run('ip', args);
@@ -125,7 +125,15 @@ function bareVeth(): [End, End] {
   ];
 }
 
-export async function bench(): Promise<BenchResult[]> {
+/** What a benchmark of traffic has while its lab is up; `measure` answers the tool's line. */
+export type Ground = {
+  paths: Path[];
+  nodes: string[];
+  measure: (path: Path, kind: 'stream' | 'rr') => string;
+};
+
+/** Runs `work` in a lab with pods, the same by hand, and a bare veth. */
+export async function onGround<T>(work: (ground: Ground) => Promise<T>): Promise<T> {
   const { dir, remove } = scratch();
   const tool = join(dir, 'traffic');
   const servers: ChildProcess[] = [];
@@ -169,7 +177,7 @@ export async function bench(): Promise<BenchResult[]> {
         spawn('taskset', [...inside(SERVER_CPU, path.to), tool, 'serve', String(PORT)], { stdio: 'ignore' }),
       );
     }
-    const measure = (path: Path, kind: string): string => {
+    const measure = (path: Path, kind: 'stream' | 'rr'): string => {
       const deadline = performance.now() + 5_000;
       for (;;) {
         try {
@@ -181,87 +189,8 @@ export async function bench(): Promise<BenchResult[]> {
         }
       }
     };
-    const rounds = (which: Path[]): Map<Path, Sample> => {
-      const samples = new Map(
-        which.map((path): [Path, Sample] => [path, { bits: [], perSecond: [], p50: [], p99: [] }]),
-      );
-      for (let i = 0; i < ROUNDS; i++) {
-        for (const path of i % 2 === 0 ? which : [...which].reverse()) {
-          const into = samples.get(path)!;
-          into.bits.push(Number(measure(path, 'stream')));
-          const [perSecond = 0, p50 = 0, , p99 = 0] = measure(path, 'rr').trim().split(' ').map(Number);
-          into.perSecond.push(perSecond);
-          into.p50.push(p50 / 1000);
-          into.p99.push(p99 / 1000);
-        }
-      }
-      return samples;
-    };
-    const median = (values: number[]) => summarise(values).p50;
-    const rows: (string | number)[][] = [];
-    const numbers: Record<string, unknown> = {};
-    const show = (label: string, samples: Map<Path, Sample>) => {
-      const base = (path: Path) =>
-        [...samples].find(([other]) => other.name === path.name && other.who === 'by hand')![1];
-      for (const [path, sample] of samples) {
-        const gbit = median(sample.bits) / 1e9;
-        const rate = median(sample.perSecond);
-        const to = base(path);
-        const ratios = {
-          stream: median(sample.bits.map((bits, i) => bits / to.bits[i]!)),
-          rr: median(sample.perSecond.map((count, i) => count / to.perSecond[i]!)),
-        };
-        rows.push([
-          label,
-          path.name,
-          path.who,
-          round(gbit),
-          round(ratios.stream),
-          Math.round(rate),
-          round(ratios.rr),
-          round(median(sample.p50), 1),
-          round(median(sample.p99), 1),
-        ]);
-        numbers[`${label}, ${path.name}, ${path.who}`] = {
-          gbitPerSecond: gbit,
-          requestsPerSecond: rate,
-          p50us: median(sample.p50),
-          p99us: median(sample.p99),
-          ratioToByHand: ratios,
-        };
-      }
-    };
-    show('few', rounds(paths));
-    for (let i = 2; i < MANY; i++)
-      podway('pod', 'run', `more-${i}`, '--node', 'node-1', '--lab', LAB, '--no-wait', '--quiet');
-    const deadline = performance.now() + 120_000;
-    for (;;) {
-      const pods = JSON.parse(podway('pod', 'list', '--lab', LAB, '-o', 'json')) as {
-        node: string;
-        phase: string;
-      }[];
-      if (pods.filter((one) => one.node === 'node-1' && one.phase === 'Running').length >= MANY) break;
-      if (performance.now() > deadline) throw new Error(`${MANY} pods do not run on node-1 after 120 s`);
-    }
-    show(`${MANY}`, rounds(paths.filter((path) => path.who !== 'bare veth')));
-    return [
-      {
-        title: `traffic: TCP stream and one-byte request/response, client and server on a CPU each, medians of ${ROUNDS} interleaved rounds of ${SECONDS} s; ratios to the same made by hand`,
-        head: [
-          'pods on the node',
-          'path',
-          'who',
-          'Gbit/s',
-          'ratio',
-          'requests/s',
-          'ratio',
-          'p50 µs',
-          'p99 µs',
-        ],
-        rows,
-        numbers,
-      },
-    ];
+    const nodes = ['node-1', 'node-2'].map((name) => own(name).netnsPath);
+    return await work({ paths, nodes, measure });
   } finally {
     for (const server of servers) server.kill('SIGKILL');
     podway('lab', 'down', '--lab', LAB, '--quiet');
@@ -269,4 +198,80 @@ export async function bench(): Promise<BenchResult[]> {
       if (existsSync(`/run/netns/${PREFIX}${name}`)) ip('netns', 'del', `${PREFIX}${name}`);
     remove();
   }
+}
+
+export const bench = (): Promise<BenchResult[]> => onGround(compare);
+
+async function compare({ paths, measure }: Ground): Promise<BenchResult[]> {
+  const rounds = (which: Path[]): Map<Path, Sample> => {
+    const samples = new Map(
+      which.map((path): [Path, Sample] => [path, { bits: [], perSecond: [], p50: [], p99: [] }]),
+    );
+    for (let i = 0; i < ROUNDS; i++) {
+      for (const path of i % 2 === 0 ? which : [...which].reverse()) {
+        const into = samples.get(path)!;
+        into.bits.push(Number(measure(path, 'stream')));
+        const [perSecond = 0, p50 = 0, , p99 = 0] = measure(path, 'rr').trim().split(' ').map(Number);
+        into.perSecond.push(perSecond);
+        into.p50.push(p50 / 1000);
+        into.p99.push(p99 / 1000);
+      }
+    }
+    return samples;
+  };
+  const median = (values: number[]) => summarise(values).p50;
+  const rows: (string | number)[][] = [];
+  const numbers: Record<string, unknown> = {};
+  const show = (label: string, samples: Map<Path, Sample>) => {
+    const base = (path: Path) =>
+      [...samples].find(([other]) => other.name === path.name && other.who === 'by hand')![1];
+    for (const [path, sample] of samples) {
+      const gbit = median(sample.bits) / 1e9;
+      const rate = median(sample.perSecond);
+      const to = base(path);
+      const ratios = {
+        stream: median(sample.bits.map((bits, i) => bits / to.bits[i]!)),
+        rr: median(sample.perSecond.map((count, i) => count / to.perSecond[i]!)),
+      };
+      rows.push([
+        label,
+        path.name,
+        path.who,
+        round(gbit),
+        round(ratios.stream),
+        Math.round(rate),
+        round(ratios.rr),
+        round(median(sample.p50), 1),
+        round(median(sample.p99), 1),
+      ]);
+      numbers[`${label}, ${path.name}, ${path.who}`] = {
+        gbitPerSecond: gbit,
+        requestsPerSecond: rate,
+        p50us: median(sample.p50),
+        p99us: median(sample.p99),
+        ratioToByHand: ratios,
+      };
+    }
+  };
+  show('few', rounds(paths));
+  for (let i = 2; i < MANY; i++)
+    podway('pod', 'run', `more-${i}`, '--node', 'node-1', '--lab', LAB, '--no-wait', '--quiet');
+  const deadline = performance.now() + 120_000;
+  for (;;) {
+    const pods = JSON.parse(podway('pod', 'list', '--lab', LAB, '-o', 'json')) as {
+      node: string;
+      phase: string;
+    }[];
+    if (pods.filter((one) => one.node === 'node-1' && one.phase === 'Running').length >= MANY) break;
+    if (performance.now() > deadline) throw new Error(`${MANY} pods do not run on node-1 after 120 s`);
+  }
+  show(`${MANY}`, rounds(paths.filter((path) => path.who !== 'bare veth')));
+  return [
+    {
+      title: `traffic: TCP stream and one-byte request/response, client and server on a CPU each, medians of ${ROUNDS} interleaved rounds of ${SECONDS} s; ratios to the same made by hand`,
+      head: ['pods on the node', 'path', 'who', 'Gbit/s', 'ratio', 'requests/s', 'ratio', 'p50 µs', 'p99 µs'],
+      rows,
+      numbers,
+    },
+  ];
 }
