@@ -49,7 +49,9 @@ test('an address that the API alone names is released by hand; one whose link st
   const refused = await release(lost);
   assert.match(
     refused.stderr,
-    new RegExp(`^podway: ADDRESS_IN_USE: ${NODE}: ${lost} is the address of link ${other}, which stands \\(.+\\)\n$`),
+    new RegExp(
+      `^podway: ADDRESS_IN_USE: ${NODE}: ${lost} is the address of link ${other}, which stands \\(.+\\)\n$`,
+    ),
   );
   assert.equal(refused.code, 1);
   ip('route', 'del', lost, 'table', '20480');
