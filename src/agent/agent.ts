@@ -17,6 +17,9 @@ import { API_SOCKET, CNI_SOCKET, createSockets } from './sockets.ts';
 import { type Serving, startNode } from './start.ts';
 import { Succession, takeOver } from './succession.ts';
 
+/** Ms that a node which has not started before waits for the Kubernetes API to tell its configuration. */
+const KNOWN_MS = 2_000;
+
 /** Ms between two trims of memory while requests come; each returns a few MB freed by the compiler and nftables. */
 const TRIM_INTERVAL_MS = 2_000;
 
@@ -93,6 +96,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
     watchConfiguration(api, configuration, log, signal),
     watchBoundPods(api, pool, log, signal),
   ];
+  if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
   await pool.start(signal);
   await repair.now();
   log.info(

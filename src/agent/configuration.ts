@@ -31,6 +31,8 @@ const DESCRIBE_SOON_MS = 30_000;
 const DESCRIBE_AFTER_ENI_MS = 60_000;
 /** After a start that knows the subnets of an earlier run (ms, at most): nodes of a cluster are updated together. */
 const FIRST_DESCRIBE_MS = 5_000;
+/** Between two looks whether the API has told (ms). */
+const KNOWN_LOOK_MS = 20;
 /** Between two looks whether EC2 is to be asked (ms). */
 const LOOK_MS = 5_000;
 
@@ -59,6 +61,7 @@ export class Configuration {
   #failures = 0;
   #failedAt = 0;
   #hasAsked = false;
+  #isKnown: boolean;
   readonly #startedAt = systemClock.now();
   /** From 1 to 1.5: keeps the nodes of a cluster apart. */
   readonly #late = 1 + Math.random() / 2;
@@ -69,6 +72,7 @@ export class Configuration {
     this.#o = options;
     this.#groups = new EniGroups(options.pool, options.log);
     this.#facts = readFacts(options.file, options.log);
+    this.#isKnown = this.#facts.node !== null;
     this.#limits = options.pool.limits;
     this.#resolved = this.#resolve();
     this.#apply(this.#resolved);
@@ -89,6 +93,16 @@ export class Configuration {
     return [...this.#resolved.notes, ...this.#told.values()];
   }
 
+  /**
+   * Resolves when the API has told the node and the NodeNetworks, now or to an earlier run; after `ms` at the latest. A new
+   * node waits for it, so that it asks EC2 for nothing that its NodeNetwork does not want.
+   */
+  async known(ms: number, signal: AbortSignal): Promise<void> {
+    const end = systemClock.now() + ms;
+    while (!this.#isKnown && systemClock.now() < end && !signal.aborted)
+      await systemClock.sleep(KNOWN_LOOK_MS, signal).catch(() => undefined);
+  }
+
   /** What the API says of the NodeNetworks now. */
   noteNetworks(read: readonly (ValidNetwork | RefusedNetwork)[]): void {
     const before = new Map(this.#facts.networks.map((one) => [one.name, one]));
@@ -98,6 +112,7 @@ export class Configuration {
       if (good) networks.push(good);
     }
     this.#refused = read.filter(isRefused);
+    this.#isKnown ||= this.#facts.node !== null;
     this.#learn({ networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) });
   }
 

@@ -118,12 +118,22 @@ test('without definitions the settings count; the node’s kubelet bounds its po
   await started.stop();
 });
 
+test('a new node waits for the API for a bounded time', async () => {
+  await using t = await harness();
+  const started = start(null, t.dir);
+  await started.configuration.known(50, new AbortController().signal);
+  assert.equal(sourceOf(started), 'settings');
+  await started.stop();
+});
+
 test('a NodeNetwork counts at once, stays while the API is away, and after a restart without it', async () => {
   await using t = await harness();
   installDefinitions(t.h.api.store);
   await t.put('web', { nodeSelector: { matchLabels: { pool: 'web' } }, cooldown: '5s' });
+  const { signal } = new AbortController();
   const started = start(t.h, t.dir);
-  await eventually('it counts', () => sourceOf(started) === 'web');
+  await started.configuration.known(30_000, signal);
+  assert.equal(sourceOf(started), 'web');
   assert.equal(started.set.at(-1)?.cooldownMs, 5_000);
   await t.h.restart();
   await eventually('the API answers again', () =>
