@@ -25,8 +25,9 @@ import { type KeptFacts, keepFacts, readFacts } from './kept-facts.ts';
 
 /** EC2 is asked again for subnets after this (ms, up to half longer), while there is more than one to choose from. */
 const DESCRIBE_MS = 30 * 60_000;
-/** While pods wait for a subnet, or no ENI can be made (ms). */
+/** While pods wait, or no ENI can be made (ms): at first, doubled each time up to the last. */
 const DESCRIBE_SOON_MS = 30_000;
+const DESCRIBE_LAST_MS = 8 * 60_000;
 /** After a new ENI (ms): free addresses have changed, so may have the order of the subnets. */
 const DESCRIBE_AFTER_ENI_MS = 60_000;
 /** After a start that knows the subnets of an earlier run (ms, at most): nodes of a cluster are updated together. */
@@ -61,6 +62,8 @@ export class Configuration {
   #failures = 0;
   #failedAt = 0;
   #hasAsked = false;
+  /** Describes in a row that did not help. */
+  #blockedDescribes = 0;
   #isKnown: boolean;
   readonly #startedAt = systemClock.now();
   /** From 1 to 1.5: keeps the nodes of a cluster apart. */
@@ -139,6 +142,7 @@ export class Configuration {
         await this.#nap(signal);
         continue;
       }
+      if (!this.#isBlocked()) this.#blockedDescribes = 0;
       if (systemClock.now() >= this.#describeAt()) await this.#describe(signal);
       const { changesExistingEnis, policy } = this.#resolved;
       if (changesExistingEnis && policy.groupIds) await this.#groups.change(policy.groupIds, signal);
@@ -237,16 +241,24 @@ export class Configuration {
       return this.#failedAt + Math.min(DESCRIBE_SOON_MS * 2 ** (this.#failures - 1), DESCRIBE_MS);
     if (subnets === null || (groups === null && this.#needsGroups())) return 0;
     if (!this.#hasAsked) return this.#startedAt + FIRST_DESCRIBE_MS * (this.#late - 1) * 2;
-    const { policy } = this.#resolved;
     const { pool } = this.#o;
-    if (policy.noNewEni || pool.counts().waiting > 0) return describedAt + DESCRIBE_SOON_MS * this.#late;
+    if (this.#isBlocked()) {
+      const pause = Math.min(DESCRIBE_SOON_MS * 2 ** this.#blockedDescribes, DESCRIBE_LAST_MS);
+      return describedAt + pause * this.#late;
+    }
     const hasChoice = subnets.length > 1;
     if (hasChoice && pool.enis().length > this.#enisAtDescribe) return describedAt + DESCRIBE_AFTER_ENI_MS;
     return hasChoice ? describedAt + DESCRIBE_MS * this.#late : Number.POSITIVE_INFINITY;
   }
 
+  /** A change of a subnet could help. */
+  #isBlocked(): boolean {
+    return this.#resolved.policy.noNewEni !== null || this.#o.pool.counts().waiting > 0;
+  }
+
   async #describe(signal: AbortSignal): Promise<void> {
     const { pool, identity, log } = this.#o;
+    this.#blockedDescribes++;
     this.#enisAtDescribe = pool.enis().length;
     this.#hasAsked = true;
     try {

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { CreateSecurityGroupCommand, DescribeNetworkInterfacesCommand } from '@aws-sdk/client-ec2';
 import { ApiextensionsV1Api, CoreV1Api, CustomObjectsApi } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
@@ -144,4 +145,34 @@ test('the definitions that deploy/ ships are those of the lab', { skip }, async 
     assert.ok(
       names.some((name) => readFileSync(join(ROOT, 'deploy/crds', `${file}.yaml`), 'utf8').includes(name)),
     );
+});
+
+test('groups by tag, also for ENIs that exist; the primary ENI keeps its own', { skip }, async () => {
+  const ec2 = await lab.ec2();
+  try {
+    const VpcId = (await lab.status()).vpcs[0]!.id;
+    const Tags = [{ Key: 'for', Value: 'pods' }];
+    const { GroupId } = await ec2.send(
+      new CreateSecurityGroupCommand({
+        ...{ VpcId, GroupName: 'for-pods', Description: 'for pods' },
+        TagSpecifications: [{ ResourceType: 'security-group', Tags }],
+      }),
+    );
+    for (let i = 0; i < 9; i++) await lab.ok('pod', 'run', `g-${i}`, '--no-wait');
+    const { enis } = await follows('a second ENI is there', (node) => node.enis.length === 2);
+    const securityGroups = { tags: { for: 'pods' }, existingENIs: 'change' };
+    await create('grouped', { securityGroups, subnets: { tags: { Name: 'subnet-a' } } });
+    await eventually('the second ENI has the group', async () => {
+      const { NetworkInterfaces } = await ec2.send(
+        new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: enis.map(({ id }) => id) }),
+      );
+      const groups = new Map(
+        NetworkInterfaces!.map((eni) => [eni.NetworkInterfaceId, eni.Groups!.map((group) => group.GroupId)]),
+      );
+      const [primary, second] = enis.map(({ id }) => groups.get(id)!);
+      return second!.join() === GroupId && !primary!.includes(GroupId);
+    });
+  } finally {
+    ec2.destroy();
+  }
 });
