@@ -6,10 +6,6 @@ export class TimeHeap<T> {
   readonly #items: Item<T>[] = [];
   #added = 0;
 
-  get size(): number {
-    return this.#items.length;
-  }
-
   /** When the next is due; infinity when there is none. */
   get nextAt(): number {
     return this.#items[0]?.at ?? Number.POSITIVE_INFINITY;

@@ -66,10 +66,6 @@ export class Meter {
     this.failed[cause] = (this.failed[cause] ?? 0) + 1;
   }
 
-  get held(): number {
-    return this.#held;
-  }
-
   get idleMinutes(): number {
     this.#pass();
     return this.#idle / 60_000;
