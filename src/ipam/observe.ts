@@ -17,7 +17,7 @@ import {
   withEni,
   withoutEni,
 } from './state.ts';
-import { bearsOurTags, type Whose } from './tags.ts';
+import { bearsOurTags, isKeptAway, type Whose } from './tags.ts';
 
 /** Two describes must be this far apart (ms) to remove something. */
 export const REMOVAL_GAP = 30_000;
@@ -67,8 +67,16 @@ export function foldDescribe(
   // Between two pages EC2 may list an ENI twice.
   for (const eni of new Map(described.map((one) => [one.id, one])).values()) {
     seen.add(eni.id);
-    const known = next.enis.get(eni.id);
-    if (!known && (isBeingMade(next, eni.id) || next.removed.has(eni.id))) continue;
+    const keptAway = isKeptAway(eni.tags);
+    let known = next.enis.get(eni.id);
+    // Its operator has taken the ENI from the pool: it goes once no pod holds an address of it.
+    if (known && keptAway && !known.primary && mayJudge(next, known, context) && !heldOn(next, known)) {
+      next = withoutEni(next, eni.id, context.now);
+      changed.add(eni.id);
+      observations.push({ kind: 'eni-gone', eniId: eni.id, held: false });
+      known = undefined;
+    }
+    if (!known && (isBeingMade(next, eni.id) || (next.removed.has(eni.id) && !keptAway))) continue;
     if (!known && !isOurs(eni, context)) {
       const { deviceIndex, networkCard } = eni.attachment ?? { deviceIndex: -1, networkCard: 0 };
       foreign.push({

@@ -151,6 +151,30 @@ test('an ENI attached by hand takes a slot and nothing else; kept away or of ano
   assert.ok(node.cloud.enis.get(id)!.attachment!.deleteOnTermination, 'it ends with the instance');
 });
 
+test('an ENI that its operator keeps away later leaves the pool with its last pod, and stays as it is', async () => {
+  await using node = await started();
+  const pods = Array.from({ length: 10 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(5_000);
+  const leases = await Promise.all(pods);
+  const eni = [...node.cloud.enis.values()].find((one) => one.attachment?.deviceIndex === 1)!;
+  eni.tags = { ...eni.tags, 'node.k8s.amazonaws.com/no_manage': 'true' };
+  await node.pool.reconcileNow();
+  const last = leases.find((lease) => lease.eni.id === eni.id)!;
+  assert.deepEqual(node.pool.find(last.owner)?.ips, last.ips);
+  const before = structuredClone(eni);
+  node.pool.release(last.owner);
+  await node.pool.reconcileNow();
+  await node.clock.advance(60 * MINUTE);
+  assert.deepEqual(node.cloud.enis.get(eni.id), before);
+  assert.ok(!node.pool.state.enis.has(eni.id));
+  assert.deepEqual(
+    node.pool.state.foreign.map((one) => one.id),
+    [eni.id],
+  );
+  await node.restart();
+  assert.ok(!node.pool.state.enis.has(eni.id));
+});
+
 test('an ENI that EC2 lists twice, between two pages, counts once', async () => {
   await using node = await started();
   node.cloud.addInstanceEni({ deviceIndex: 1, description: 'a file system' });
