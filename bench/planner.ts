@@ -4,7 +4,7 @@ import { hostCidr, type Ipv4, parseCidr, parseIpv4 } from '../src/base/ip.ts';
 import { parseMac } from '../src/base/mac.ts';
 import { type InstanceLimits, limitsFromTable } from '../src/cloud/limits.ts';
 import type { EniId } from '../src/cloud/port.ts';
-import { plan } from '../src/ipam/plan.ts';
+import { plan } from '../src/ipam/plan/plan.ts';
 import { defaultPolicy, type PoolPolicy } from '../src/ipam/policy.ts';
 import { type Eni, emptyPool, hold, newBlock, type PoolState, withEni } from '../src/ipam/state.ts';
 import { type BenchResult, round, summarise } from './stats.ts';

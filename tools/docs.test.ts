@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { causes, docOf } from '../src/base/causes.ts';
-import { isRefused, readNodeNetwork } from '../src/ipam/node-network.ts';
+import { isRefused, readNodeNetwork } from '../src/ipam/config/node-network.ts';
 import type { NodeNetwork } from '../src/kube/networks.ts';
 import { causesPage, causesText, metricsPage, metricsText } from './docs.ts';
 

@@ -2,8 +2,8 @@
 // whose link is left without its address, and a count of the pods that were taken over.
 
 import { formatIp } from '../base/ip.ts';
-import type { Adoption } from '../ipam/adopt.ts';
-import { describeLoss } from '../ipam/adopt.ts';
+import type { Adoption } from '../ipam/journal/adopt.ts';
+import { describeLoss } from '../ipam/journal/adopt.ts';
 import { ownerName } from '../ipam/state.ts';
 import type { Parts } from './parts.ts';
 

@@ -1,6 +1,6 @@
 // Tells people whether EC2 can be reached: a line in the log, an Event on the node, and its condition.
 import { systemClock } from '../base/clock.ts';
-import type { Away } from '../ipam/reach.ts';
+import type { Away } from '../ipam/ec2/reach.ts';
 import { cloudCondition, NodeConditions } from './node-condition.ts';
 import type { Parts } from './parts.ts';
 

@@ -2,7 +2,7 @@
 // ENIConfigs where custom networking is on. Says on NodeNetworks whether they are accepted. Never throws.
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import { isRefused, readNodeNetwork } from '../ipam/node-network.ts';
+import { isRefused, readNodeNetwork } from '../ipam/config/node-network.ts';
 import type { Node, NodeNetwork } from '../kube/index.ts';
 import { AcceptedConditions, type Said, type Word } from './accepted.ts';
 import type { ApiServer } from './api-server.ts';

@@ -6,9 +6,13 @@ import { asPodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import type { CustomNetworking } from '../ipam/incumbent-env.ts';
-import { chooseNetwork, isRefused, type RefusedNetwork, type ValidNetwork } from '../ipam/node-network.ts';
-import type { AddressPool } from '../ipam/pool.ts';
+import type { CustomNetworking } from '../ipam/config/incumbent-env.ts';
+import {
+  chooseNetwork,
+  isRefused,
+  type RefusedNetwork,
+  type ValidNetwork,
+} from '../ipam/config/node-network.ts';
 import {
   type KnownFacts,
   type NodeMarks,
@@ -16,7 +20,8 @@ import {
   type ResolvedPolicy,
   resolvePolicy,
   sourceText,
-} from '../ipam/sources.ts';
+} from '../ipam/config/sources.ts';
+import type { AddressPool } from '../ipam/pool.ts';
 import type { EniConfig } from '../kube/networks.ts';
 import { matchesRequirements } from '../kube/selectors.ts';
 import { EniGroups } from './eni-groups.ts';

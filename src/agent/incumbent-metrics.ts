@@ -1,7 +1,7 @@
 // The metrics that dashboards of the AWS VPC CNI read (awscni_…; its names, types and labels), as text at each scrape, from
 // the values that our own metrics show. Nothing is kept between scrapes. Names without a meaning here are left out:
 // docs/metrics.md lists both kinds.
-import type { PoolSnapshot } from '../ipam/snapshot.ts';
+import type { PoolSnapshot } from '../ipam/views/snapshot.ts';
 import type { ActionCalls, Ec2Calls } from './ec2-calls.ts';
 import { countOf, failuresOf } from './ec2-calls.ts';
 

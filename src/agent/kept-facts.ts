@@ -2,8 +2,8 @@
 // them goes on with it. A file that cannot be read counts as absent; a write that fails is only logged.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { Log } from '../base/log.ts';
-import type { ValidNetwork } from '../ipam/node-network.ts';
-import type { KnownFacts } from '../ipam/sources.ts';
+import type { ValidNetwork } from '../ipam/config/node-network.ts';
+import type { KnownFacts } from '../ipam/config/sources.ts';
 
 export type KeptFacts = Pick<KnownFacts, 'node' | 'eniConfigs' | 'subnets' | 'groups'> & {
   /** Of each NodeNetwork the last version that was accepted. */

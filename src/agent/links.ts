@@ -2,7 +2,7 @@
 
 import { hostLinkName } from '../datapath/marks.ts';
 import type { Standing } from '../datapath/standing.ts';
-import type { KernelView } from '../ipam/adopt.ts';
+import type { KernelView } from '../ipam/journal/adopt.ts';
 import type { Owner } from '../ipam/state.ts';
 
 /** The host link of a holder. */

@@ -3,7 +3,7 @@
 // that is away is asked again, ever more seldom. Never throws and never blocks the caller.
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Away } from '../ipam/reach.ts';
+import type { Away } from '../ipam/ec2/reach.ts';
 import type { Connect } from './pod-condition.ts';
 
 export const CLOUD_REACHABLE = 'PodwayCloudReachable';

@@ -10,7 +10,7 @@ import { createEc2Cloud } from '../cloud/ec2.ts';
 import { createImds } from '../cloud/imds.ts';
 import type { Cloud } from '../cloud/port.ts';
 import { createDatapath } from '../datapath/datapath.ts';
-import type { PoolRecord } from '../ipam/records.ts';
+import type { PoolRecord } from '../ipam/journal/records.ts';
 import { currentNetns, type Netns } from '../kernel/netns.ts';
 import { netnsCookie } from '../kernel/sockets.ts';
 import { createApiServer } from './api-server.ts';

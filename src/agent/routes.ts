@@ -2,7 +2,7 @@
 
 import { PodwayError } from '../base/errors.ts';
 import { type Ip, parseIp } from '../base/ip.ts';
-import { sourceText } from '../ipam/sources.ts';
+import { sourceText } from '../ipam/config/sources.ts';
 import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';

@@ -11,7 +11,7 @@ import { FakeCloud } from '../cloud/testing.ts';
 import { encodeRequest } from '../cni/wire.ts';
 import { hostLinkName } from '../datapath/marks.ts';
 import { isRoot, quiet } from '../datapath/testing.ts';
-import { eniRecord, nodeRecord, type PoolRecord } from '../ipam/records.ts';
+import { eniRecord, nodeRecord, type PoolRecord } from '../ipam/journal/records.ts';
 import { type Eni, newBlock } from '../ipam/state.ts';
 import { identityOf, m5Large } from '../ipam/testkit.ts';
 import { currentNetns } from '../kernel/netns.ts';

@@ -1,5 +1,5 @@
 // The text forms of what the lab answers.
-import { sourceText } from '../ipam/sources.ts';
+import { sourceText } from '../ipam/config/sources.ts';
 import { LabError } from '../lab/daemon/errors.ts';
 import type {
   Check,

@@ -11,10 +11,10 @@ import type { CallsLeft } from '../cloud/budget.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
+import type { Away, Reach } from './ec2/reach.ts';
+import type { AddressNews } from './ec2/restore.ts';
+import type { PoolJournal, PoolRecord } from './journal/records.ts';
 import type { PoolPolicy } from './policy.ts';
-import type { Away, Reach } from './reach.ts';
-import type { PoolJournal, PoolRecord } from './records.ts';
-import type { AddressNews } from './restore.ts';
 import {
   type EniRef,
   eniRef,

@@ -4,9 +4,9 @@
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
-import { givingNow, nextFree } from './census.ts';
 import { type Core, commit } from './core.ts';
-import { coolingRecords, holdRecord, type PoolRecord } from './records.ts';
+import { coolingRecords, holdRecord, type PoolRecord } from './journal/records.ts';
+import { givingNow, nextFree } from './plan/census.ts';
 import type { PoolSettings } from './settings.ts';
 import {
   type AttachmentId,

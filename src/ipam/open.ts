@@ -7,12 +7,12 @@ import { withBudget } from '../cloud/budget.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, Tags } from '../cloud/port.ts';
-import { type Adoption, adopt, type KernelView } from './adopt.ts';
 import { type Core, commit, holdCloud, releaseCloud, silentLog, writeDown } from './core.ts';
+import { type Away, Reach } from './ec2/reach.ts';
+import type { AddressNews } from './ec2/restore.ts';
+import { type Adoption, adopt, type KernelView } from './journal/adopt.ts';
+import { liveRecords, nodeRecord, type PoolJournal, replayRecords } from './journal/records.ts';
 import type { PoolPolicy } from './policy.ts';
-import { type Away, Reach } from './reach.ts';
-import { liveRecords, nodeRecord, type PoolJournal, replayRecords } from './records.ts';
-import type { AddressNews } from './restore.ts';
 import type { PoolSettings } from './settings.ts';
 import { type Owner, ownerKey, shortenCooling } from './state.ts';
 

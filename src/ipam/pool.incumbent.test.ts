@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { countPool } from './census.ts';
+import { countPool } from './plan/census.ts';
 import type { PoolPolicy } from './policy.ts';
 import { m5Large, podOwner, TestNode } from './testkit.ts';
 

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { slotsPerEni } from './aim.ts';
-import { censusOf, givingOf } from './census.ts';
-import { podAddresses } from './max-pods.ts';
-import { plan } from './plan.ts';
+import { podAddresses } from './config/max-pods.ts';
+import { slotsPerEni } from './plan/aim.ts';
+import { censusOf, givingOf } from './plan/census.ts';
+import { plan } from './plan/plan.ts';
 import { ChaosNode, type Event } from './testing-chaos.ts';
 
 const RUNS = Number(process.env['PODWAY_PROPERTY_RUNS'] ?? 40);

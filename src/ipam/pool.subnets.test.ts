@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PodwayError } from '../base/errors.ts';
 import { addToIp, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
-import { densestFree } from './dense.ts';
+import { densestFree } from './plan/dense.ts';
 import { podOwner, TestNode } from './testkit.ts';
 
 const MINUTE = 60_000;

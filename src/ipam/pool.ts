@@ -9,28 +9,25 @@ import type { JournalError } from '../base/journal.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
-import { runAction } from './actions.ts';
-import type { Adoption } from './adopt.ts';
-import { countPool, givingNow, type Totals } from './census.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
-import { diagnose } from './diagnose.ts';
-import { nextWake } from './due.ts';
-import { Expectation } from './expectation.ts';
-import { type ExplainContext, type Explanation, explainPool } from './explain.ts';
-import { Gatherer } from './gather.ts';
-import { MetadataHint } from './hint.ts';
-import { JournalKeeper } from './journal-keeper.ts';
-import { Learner } from './learner.ts';
+import { runAction } from './ec2/actions.ts';
+import { MetadataHint } from './ec2/hint.ts';
+import { Learner } from './ec2/learner.ts';
+import { Reconciler } from './ec2/reconcile.ts';
+import { returnIdle } from './ec2/return-idle.ts';
+import type { Adoption } from './journal/adopt.ts';
+import { JournalKeeper } from './journal/journal-keeper.ts';
 import { Leases } from './leases.ts';
 import { Loop, REST } from './loop.ts';
 import { type OpenOptions, openCore } from './open.ts';
-import { type Action, plan } from './plan.ts';
+import { countPool, givingNow, type Totals } from './plan/census.ts';
+import { nextWake } from './plan/due.ts';
+import { Expectation } from './plan/expectation.ts';
+import { Gatherer } from './plan/gather.ts';
+import { type Action, plan } from './plan/plan.ts';
 import type { Demand, PoolPolicy } from './policy.ts';
-import { Reconciler } from './reconcile.ts';
-import { returnIdle } from './return-idle.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
-import { type PoolSnapshot, snapshotPool } from './snapshot.ts';
 import {
   type AttachmentId,
   blockOf,
@@ -43,6 +40,9 @@ import {
   toldEni,
   withEni,
 } from './state.ts';
+import { diagnose } from './views/diagnose.ts';
+import { type ExplainContext, type Explanation, explainPool } from './views/explain.ts';
+import { type PoolSnapshot, snapshotPool } from './views/snapshot.ts';
 import { WaitingLine } from './waiting.ts';
 
 export type { PoolSettings } from './settings.ts';

@@ -1,8 +1,8 @@
 // The settings of a node's pool, with their units. The agent sets defaults; those named here are for absent values.
 import type { Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
+import { maxPods } from './config/max-pods.ts';
 import type { AttachedEni } from './core.ts';
-import { maxPods } from './max-pods.ts';
 import { type Addressing, defaultPolicy, type PoolPolicy } from './policy.ts';
 
 export type PoolSettings = {

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { Journal } from '../base/journal.ts';
 import { FakeCloud } from '../cloud/testing.ts';
+import type { PoolRecord } from './journal/records.ts';
 import { AddressPool, type PoolSettings } from './pool.ts';
-import type { PoolRecord } from './records.ts';
 import { identityOf, m5Large, metadataOf, podOwner, settle } from './testkit.ts';
 
 /** Time moves in steps of this (ms): coarse, so that a thousand nodes wake together. */

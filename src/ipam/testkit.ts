@@ -10,12 +10,12 @@ import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Tags } from '../cloud/port.ts';
 import { FakeCloud, type FakeSettings } from '../cloud/testing.ts';
-import type { KernelView } from './adopt.ts';
 import type { EniListener } from './core.ts';
+import type { Away } from './ec2/reach.ts';
+import type { AddressNews } from './ec2/restore.ts';
+import type { KernelView } from './journal/adopt.ts';
+import type { PoolRecord } from './journal/records.ts';
 import { AddressPool, type PoolSettings } from './pool.ts';
-import type { Away } from './reach.ts';
-import type { PoolRecord } from './records.ts';
-import type { AddressNews } from './restore.ts';
 import type { Lease, Owner } from './state.ts';
 
 type Timer = { at: number; wake: () => void };

@@ -1,5 +1,5 @@
 // Podway's NodeNetwork (deploy/crds/nodenetwork.yaml) and the AWS VPC CNI's ENIConfig (deploy/crds/eniconfig.yaml), as
-// their JSON is. What a NodeNetwork says is checked again where it is used (src/ipam/node-network.ts).
+// their JSON is. What a NodeNetwork says is checked again where it is used (src/ipam/config/node-network.ts).
 import { resource } from './resources.ts';
 import type { Condition, KubeObject, LabelSelector } from './types.ts';
 

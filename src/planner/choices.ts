@@ -1,8 +1,8 @@
 // The allocators that can be compared, from what a user says: the AWS VPC CNI with its environment variables, Podway with
 // its settings. Throws LabError USAGE for what is not understood.
 import type { InstanceLimits } from '../cloud/limits.ts';
-import { type Environment, readEnvironment } from '../ipam/incumbent-env.ts';
-import { maxPods } from '../ipam/max-pods.ts';
+import { type Environment, readEnvironment } from '../ipam/config/incumbent-env.ts';
+import { maxPods } from '../ipam/config/max-pods.ts';
 import { type Addressing, defaultPolicy, type Targets } from '../ipam/policy.ts';
 import type { AllocatorChoice } from './simulate.ts';
 

@@ -1,6 +1,6 @@
 // What the AWS VPC CNI's daemon knows of a node: ENIs, their addresses or prefixes, and which pod has which address.
 import type { EniId } from '../cloud/port.ts';
-import { type IncumbentCounts, PREFIX_SIZE } from '../ipam/incumbent.ts';
+import { type IncumbentCounts, PREFIX_SIZE } from '../ipam/config/incumbent.ts';
 import type { Random } from './random.ts';
 
 /** An address (size 1) or a /28. `cooling`: when each released address was released. */

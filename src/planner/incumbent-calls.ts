@@ -2,7 +2,7 @@
 import { hostCidr, type Ipv4 } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { CloudError, type EniId } from '../cloud/port.ts';
-import { type IncumbentTargets, PREFIX_SIZE } from '../ipam/incumbent.ts';
+import { type IncumbentTargets, PREFIX_SIZE } from '../ipam/config/incumbent.ts';
 import type { SimClock } from './clock.ts';
 import { type Block, type Eni, newBlock } from './datastore.ts';
 import { GROUP, type Instance, type ModelEc2 } from './ec2/model.ts';

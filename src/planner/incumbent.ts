@@ -12,7 +12,7 @@ import {
   isDispensable,
   isLow,
   mayRemoveEni,
-} from '../ipam/incumbent.ts';
+} from '../ipam/config/incumbent.ts';
 import type { Allocator } from './allocator.ts';
 import { type Block, Datastore, type Eni } from './datastore.ts';
 import { IncumbentCalls, type IncumbentOptions } from './incumbent-calls.ts';

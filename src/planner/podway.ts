@@ -3,9 +3,9 @@
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud } from '../cloud/port.ts';
+import type { PoolJournal } from '../ipam/journal/records.ts';
 import type { PoolPolicy } from '../ipam/policy.ts';
 import { AddressPool } from '../ipam/pool.ts';
-import type { PoolJournal } from '../ipam/records.ts';
 import type { Owner } from '../ipam/state.ts';
 import type { Allocator } from './allocator.ts';
 import type { SimClock } from './clock.ts';

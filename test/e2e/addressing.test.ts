@@ -16,7 +16,7 @@ import {
 import { CoreV1Api, CustomObjectsApi } from '@kubernetes/client-node';
 import { cidrContains, parseCidr, parseIp } from '../../src/base/ip.ts';
 import type { SubnetReport } from '../../src/cli/subnets.ts';
-import type { DefragPlan } from '../../src/ipam/defrag.ts';
+import type { DefragPlan } from '../../src/ipam/views/defrag.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { Check, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Streams } from '../support/streams.ts';

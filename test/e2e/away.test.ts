@@ -1,6 +1,6 @@
 // EC2 away, on real packets: the router drops what nodes send to EC2's address, or refuses it. Pods start while addresses
 // last, the node stays Ready and says so in a condition and an Event; on its return the pod that waits is served. An hour
-// of it, by the clock, is in src/ipam/reach.test.ts.
+// of it, by the clock, is in src/ipam/ec2/reach.test.ts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { CoreV1Api } from '@kubernetes/client-node';

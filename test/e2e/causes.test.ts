@@ -11,7 +11,7 @@ import {
 import { CoreV1Api, type CoreV1Event } from '@kubernetes/client-node';
 import { type Cause, causes, docOf, eventReason } from '../../src/base/causes.ts';
 import type { ExplainedCause } from '../../src/base/errors.ts';
-import type { Explanation } from '../../src/ipam/explain.ts';
+import type { Explanation } from '../../src/ipam/views/explain.ts';
 import { eventually } from '../support/wait.ts';
 import { execute, podway, skip } from './command.ts';
 import { downAll, Lab } from './lab.ts';

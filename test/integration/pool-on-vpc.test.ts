@@ -12,8 +12,8 @@ import { createEc2Cloud } from '../../src/cloud/ec2.ts';
 import { createImds } from '../../src/cloud/imds.ts';
 import { loadLimits } from '../../src/cloud/limits.ts';
 import { CloudError, type EniId } from '../../src/cloud/port.ts';
+import type { PoolRecord } from '../../src/ipam/journal/records.ts';
 import { AddressPool } from '../../src/ipam/pool.ts';
-import type { PoolRecord } from '../../src/ipam/records.ts';
 import type { VpcService } from '../../src/lab/vpc/index.ts';
 import { listen, REGION, smallShape, testVpc } from '../../src/lab/vpc/testing.ts';
 

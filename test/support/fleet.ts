@@ -13,8 +13,8 @@ import { defaultCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
 import { createImds } from '../../src/cloud/imds.ts';
 import { loadLimits } from '../../src/cloud/limits.ts';
+import type { PoolRecord } from '../../src/ipam/journal/records.ts';
 import { AddressPool, type PoolSettings } from '../../src/ipam/pool.ts';
-import type { PoolRecord } from '../../src/ipam/records.ts';
 import { openVpc, type VpcService, type VpcSettings } from '../../src/lab/vpc/index.ts';
 import { seeded } from './wait.ts';
 

@@ -2,9 +2,9 @@
 import { systemClock } from '../../base/clock.ts';
 import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
 import type { EniDescription, EniId } from '../../cloud/port.ts';
+import { bearsOurTags, isLoose, TAG_INSTANCE, type Whose } from '../../ipam/ec2/tags.ts';
 import type { AddressPool } from '../../ipam/pool.ts';
-import { viewAddress } from '../../ipam/snapshot.ts';
-import { bearsOurTags, isLoose, TAG_INSTANCE, type Whose } from '../../ipam/tags.ts';
+import { viewAddress } from '../../ipam/views/snapshot.ts';
 import { type CompareOptions, type Difference, none } from './difference.ts';
 
 export async function journalAndCloud({ pool, cloud, config }: CompareOptions): Promise<Difference[]> {

@@ -1,6 +1,6 @@
 // podway ipam explain NODE|POD: what the pool decides now and why; for a pod without an address its cause and place.
 import type { Command } from 'commander';
-import type { Explanation } from '../../ipam/explain.ts';
+import type { Explanation } from '../../ipam/views/explain.ts';
 import { act, type Common, command, withLab, withOutput } from '../command.ts';
 import { openLab } from '../labs.ts';
 import { bold, dim, print, printJson, yellow } from '../output.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { MigrationReport } from '../../ipam/migrate.ts';
+import type { MigrationReport } from '../../ipam/config/migrate.ts';
 import { packageRoot } from '../../lab/daemon/parts.ts';
 
 const podway = (args: string[], input = '') =>

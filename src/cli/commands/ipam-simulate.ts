@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { limitsFromTable } from '../../cloud/limits.ts';
-import type { Environment } from '../../ipam/incumbent-env.ts';
+import type { Environment } from '../../ipam/config/incumbent-env.ts';
 import type { Targets } from '../../ipam/policy.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { incumbentChoice, type PodwayChoice, podwayChoice } from '../../planner/choices.ts';

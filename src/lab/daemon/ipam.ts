@@ -3,7 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
-import type { Explanation } from '../../ipam/explain.ts';
+import type { Explanation } from '../../ipam/views/explain.ts';
 import type { Pod } from '../../kube/types.ts';
 import type { LabNode } from '../cluster/nodes/lab-node.ts';
 import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';

@@ -1,5 +1,5 @@
 // What goes over the control socket: the shapes of CLI.md's JSON and of the requests. Fields are added, never renamed.
-import type { PolicySource } from '../../ipam/sources.ts';
+import type { PolicySource } from '../../ipam/config/sources.ts';
 import type { Shape, ShapeFlags } from '../shape/shape.ts';
 import type { CallReport, Rate } from '../vpc/index.ts';
 

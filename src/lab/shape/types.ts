@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { limitsFromTable } from '../../cloud/limits.ts';
-import { readEnvironment } from '../../ipam/incumbent-env.ts';
-import { maxPods, PREFIX_POD_CAP } from '../../ipam/max-pods.ts';
+import { readEnvironment } from '../../ipam/config/incumbent-env.ts';
+import { maxPods, PREFIX_POD_CAP } from '../../ipam/config/max-pods.ts';
 import { packageRoot } from '../daemon/parts.ts';
 import type { Settings } from './settings.ts';
 

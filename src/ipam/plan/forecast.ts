@@ -1,0 +1,128 @@
+// How many free addresses a node should keep, from its own recent churn: what it used at most lately comes again, and what
+// it has is kept until that was long ago. Between a lower and an upper mark nothing is asked of EC2 nor given back, so
+// that pods which come and go cost no call. Pure; a few dozen numbers; O(1) per look. Kept in memory alone: after a
+// restart the pool's present size counts as used lately, so that nothing is given back in haste.
+import type { Goals } from '../policy.ts';
+
+export type Forecast = {
+  /** When the first look was (ms). */
+  readonly since: number;
+  /** The most that was used in each of the last slots, the present one last, whose number since 1970 is `slot`. */
+  readonly slot: number;
+  readonly peaks: readonly number[];
+  /** The least that was used in the present slot and in the one before it. */
+  readonly lows: readonly number[];
+  /** The fastest rise of use in each of the last hours, the present one last. */
+  readonly hour: number;
+  readonly rises: readonly number[];
+  /** What was used when the present rise began, and when that was. */
+  readonly rise: { readonly at: number; readonly from: number };
+  readonly used: number;
+};
+
+/** What the pool has at the moment. Cooling addresses are used ones: nobody can have them. */
+export type Usage = {
+  readonly held: number;
+  readonly cooling: number;
+  /** Pods that wait for an address. */
+  readonly waiting: number;
+  /** Free addresses, and those that calls in flight will bring. */
+  readonly available: number;
+};
+
+const SLOT_MS = 600_000;
+/** Two and a half hours: longer costs idle addresses, shorter costs calls when the same use comes again. */
+const SLOTS = 15;
+const HOUR_MS = 3_600_000;
+const HOURS = 12;
+/** A rise that was reached in so many of the last hours comes again. */
+const USUAL_HOURS = 3;
+/** Pods that come within this time come at once, as EC2 needs it for a new ENI's addresses (ms). */
+const AT_ONCE_MS = 10_000;
+/** A node is new for so long (ms): it is filling, so it keeps more ready and asks for more at once. */
+const NEW_FOR_MS = 1_200_000;
+const NEW_LEAST = 0.25;
+const NEW_STEP = 0.5;
+/** Asked for at once, as a share of an ENI's addresses: a call is worth that many idle ones. */
+const STEP = 0.3;
+const LEAST_STEP = 2;
+
+const usedOf = ({ held, cooling, waiting }: Usage): number => held + cooling + waiting;
+
+/** The forecast after a look at the pool; `before` null: the first one. */
+export function observe(before: Forecast | null, usage: Usage, now: number): Forecast {
+  const slot = Math.floor(now / SLOT_MS);
+  const hour = Math.floor(now / HOUR_MS);
+  const used = usedOf(usage);
+  if (before === null) {
+    const rise = { at: now, from: used };
+    return { since: now, slot, peaks: [used + usage.available], lows: [used], hour, rises: [0], rise, used };
+  }
+  const isSame = slot <= before.slot && hour <= before.hour && used === before.used;
+  if (isSame) return before;
+  const rise =
+    used < before.rise.from || now - before.rise.at > AT_ONCE_MS
+      ? { at: now, from: Math.min(used, before.used) }
+      : before.rise;
+  const peaks = advanced(before.peaks, slot - before.slot, SLOTS, before.used);
+  const lows = advanced(before.lows, slot - before.slot, 2, before.used);
+  const rises = advanced(before.rises, hour - before.hour, HOURS, 0);
+  return {
+    since: before.since,
+    slot: Math.max(slot, before.slot),
+    peaks: raised(peaks, used),
+    lows: used < lows.at(-1)! ? lows.with(-1, used) : lows,
+    hour: Math.max(hour, before.hour),
+    rises: raised(rises, used - rise.from),
+    rise,
+    used,
+  };
+}
+
+/** The slots after `passed` more of them began; in those without a look nothing changed. */
+function advanced(slots: readonly number[], passed: number, most: number, value: number): readonly number[] {
+  if (passed <= 0) return slots;
+  return [...slots, ...Array<number>(Math.min(passed, most)).fill(value)].slice(-most);
+}
+
+const raised = (slots: readonly number[], value: number): readonly number[] =>
+  value > slots.at(-1)! ? slots.with(-1, value) : slots;
+
+const usualRise = (rises: readonly number[]): number =>
+  [...rises].sort((a, b) => b - a)[USUAL_HOURS - 1] ?? 0;
+
+/**
+ * Free addresses to keep, those for `bound` pods included, which come soon; the waiting ones are not among them.
+ * `perEni`: addresses that an ENI takes.
+ */
+export function expectedFree(
+  forecast: Forecast,
+  usage: Usage,
+  context: { bound: number; goals: Goals; perEni: number; now: number },
+): number {
+  const { bound, goals, perEni, now } = context;
+  const used = usedOf(usage);
+  const isNew = now - forecast.since < NEW_FOR_MS;
+  const peak = Math.max(used, ...forecast.peaks);
+  const step = Math.max(LEAST_STEP, Math.floor(perEni * (isNew ? NEW_STEP : STEP)));
+  const asked = Math.max(goals.minIdle, Math.ceil((goals.podsPerMinute * AT_ONCE_MS) / 60_000));
+  // Pods that came at once lately come again, from where the use was before.
+  const seen = Math.min(...forecast.lows) + usualRise(forecast.rises) - used;
+  const least = Math.max(asked, seen, isNew ? Math.ceil(perEni * NEW_LEAST) : 0) + bound;
+  const share = goals.maxIdlePercent * (isNew ? Math.max(peak, perEni) : peak);
+  const most = Math.max(asked + bound, Math.floor(share / 100));
+  const free = usage.available - usage.waiting;
+  const wanted = Math.min(most, Math.max(least + step - 1, peak - used));
+  if (free < Math.min(least, most)) return wanted;
+  return free <= Math.min(most, wanted + step - 1) ? free : wanted;
+}
+
+/** Free addresses of a node whose use has not changed for hours. */
+export function restingFree(goals: Goals, perEni: number, held: number): number {
+  const usage = { held, cooling: 0, waiting: 0, available: 0 };
+  const forecast = observe(observe(null, usage, 0), usage, NEW_FOR_MS);
+  return expectedFree(forecast, usage, { bound: 0, goals, perEni, now: NEW_FOR_MS });
+}
+
+/** When the forecast changes by time alone: the end of the present slot. */
+export const nextSlot = (forecast: Forecast): number => (forecast.slot + 1) * SLOT_MS;
