@@ -175,3 +175,14 @@ test('the metadata service hints at a prefix that somebody took', async () => {
   await node.clock.advance(45_000);
   assert.equal(eni.ipv4Prefixes.length, 1, 'it is had back');
 });
+
+test('a describe that is older than the instance is asked for again soon', async () => {
+  await using node = new TestNode();
+  node.cloud.describeLag = () => [];
+  await node.start();
+  assert.equal(node.pool.state.enis.size, 0);
+  node.cloud.describeLag = undefined;
+  await node.clock.advance(5_000);
+  assert.ok([...node.pool.state.enis.values()].some((eni) => eni.primary && eni.phase === 'ready'));
+  assert.ok(node.pool.counts().free > 0);
+});

@@ -16,6 +16,8 @@ import { describeContext, learnSubnets } from './subnet-facts.ts';
 const ORPHAN_EVERY = 4;
 /** After a surprise the next describe comes this soon (ms). */
 const SOON = 500;
+/** While EC2 has not told of the primary ENI (ms). */
+const PRIMARY_AGAIN = 1_500;
 /** Ms to the next describe after a change of ours, or when a call for an ENI was in flight during the last one. */
 const AFTER_CHANGE = 60_000;
 /** At rest (ms). */
@@ -181,6 +183,9 @@ export class Reconciler {
     const again = orphans && this.#takeOrphans(orphans);
     noteHeld(core);
     if (skipped && core.state.unsure) return SOON;
+    // A describe may be older than the instance: without its primary ENI a node can serve nobody.
+    if (![...core.state.enis.values()].some((eni) => eni.primary))
+      return Math.min(this.#interval, PRIMARY_AGAIN);
     if (again) return Math.min(this.#interval, again);
     if (lacksSomething(core.state) || core.state.unsure) return Math.min(this.#interval, REMOVAL_GAP + 1_000);
     return skipped || this.#lookForOrphans ? Math.min(this.#interval, AFTER_CHANGE) : this.#interval;
