@@ -129,7 +129,9 @@ function coolLate(state: PoolState, late: Core['unrecorded']): PoolState {
 /** An ENI that a describe lacks stays while pods hold its addresses: describes lag, and the planner reattaches it. */
 const attachedEnis = (state: PoolState): AttachedEni[] =>
   [...state.enis.values()]
-    .filter((eni) => eni.phase !== 'leaving' && (eni.missingSince === null || isHolding(state, eni)))
+    .filter(
+      (eni) => eni.phase !== 'leaving' && (eni.primary || eni.missingSince === null || isHolding(state, eni)),
+    )
     .sort((a, b) => a.deviceIndex - b.deviceIndex)
     .map((eni) => ({
       ...eniRef(eni),
