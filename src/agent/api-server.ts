@@ -1,28 +1,43 @@
-// The agent's access to the Kubernetes API. Invariant: the client is loaded on first use, since TLS takes megabytes
-// that most agents never need. Fails with KubeError or KubeConfigError.
+// The agent's access to the Kubernetes API. Invariant: the client is loaded on first use, since TLS takes megabytes, and
+// all of the agent uses the same one. Fails with KubeError or KubeConfigError.
+import { statSync } from 'node:fs';
 import type { KubeClient, Pod } from '../kube/index.ts';
 import type { AgentConfig } from './config.ts';
 
 type Kube = typeof import('../kube/index.ts');
+type Connection = { client: KubeClient; kube: Kube };
 
 export type ApiServer = {
   readonly isConfigured: boolean;
   readonly nodeName: string;
-  /** A new client; the caller closes it. */
-  connect(): Promise<{ client: KubeClient; kube: Kube }>;
+  /** The agent's client. A kubeconfig that has changed makes a new one; those before it serve their watches on. */
+  connect(): Promise<Connection>;
   /** Pods that are bound to this node. */
   pods(signal?: AbortSignal): Promise<Pod[]>;
+  close(): void;
 };
 
 export function createApiServer({
   kubeconfig,
   nodeName,
 }: Pick<AgentConfig, 'kubeconfig' | 'nodeName'>): ApiServer {
+  const clients = new Set<KubeClient>();
+  let last: { changed: number; connection: Promise<Connection> } | null = null;
+  const open = async (file: string): Promise<Connection> => {
+    const kube = await import('../kube/index.ts');
+    const client = new kube.KubeClient(await kube.readKubeConfig(file), { userAgent: 'podway-agent' });
+    clients.add(client);
+    return { client, kube };
+  };
   const connect = async () => {
     if (kubeconfig === undefined) throw new Error('no Kubernetes API is configured');
-    const kube = await import('../kube/index.ts');
-    const client = new kube.KubeClient(await kube.readKubeConfig(kubeconfig), { userAgent: 'podway-agent' });
-    return { client, kube };
+    const changed = statSync(kubeconfig, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    if (last?.changed !== changed) last = { changed, connection: open(kubeconfig) };
+    const { connection } = last;
+    connection.catch(() => {
+      if (last?.connection === connection) last = null;
+    });
+    return connection;
   };
   return {
     isConfigured: kubeconfig !== undefined,
@@ -30,12 +45,10 @@ export function createApiServer({
     connect,
     async pods(signal) {
       const { client, kube } = await connect();
-      try {
-        const query = { fieldSelector: `spec.nodeName=${nodeName}` };
-        return (await client.list(kube.pods, query, signal)).items;
-      } finally {
-        client.close();
-      }
+      return (await client.list(kube.pods, { fieldSelector: `spec.nodeName=${nodeName}` }, signal)).items;
+    },
+    close() {
+      for (const client of clients) client.close();
     },
   };
 }

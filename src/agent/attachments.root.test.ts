@@ -8,6 +8,7 @@ import type { Datapath } from '../datapath/datapath.ts';
 import { podOwner, settle, TestNode } from '../ipam/testkit.ts';
 import { currentNetns } from '../kernel/netns.ts';
 import { inFreshNetns, needsRoot } from '../kernel/testing.ts';
+import { createApiServer } from './api-server.ts';
 import { Attachments } from './attachments.ts';
 import { journalAndKernel } from './compare/kernel.ts';
 import { parseAgentConfig } from './config.ts';
@@ -80,7 +81,13 @@ test('a comparison lists the node once and gives way between pods', async () => 
     },
   });
   const config = parseAgentConfig({ nodeName: 'node-1', runDir: '/run/podway' });
-  await journalAndKernel({ config, pool: node.pool, cloud: {} as Cloud, datapath });
+  await journalAndKernel({
+    config,
+    api: createApiServer(config),
+    pool: node.pool,
+    cloud: {} as Cloud,
+    datapath,
+  });
   counting = false;
   assert.equal(listed, 1);
   assert.equal(new Set(turns).size, 4, `pods looked at on turns ${turns}`);

@@ -59,5 +59,4 @@ export async function watchBoundPods(
     },
     signal,
   );
-  client.close();
 }

@@ -98,7 +98,6 @@ export async function watchConfiguration(
     );
   }
   await Promise.all(follows);
-  client.close();
 }
 
 /** Null when `signal` aborts. */

@@ -78,33 +78,29 @@ export class NodeConditions {
 
   async #sendOnce(): Promise<void> {
     const { client, kube } = await this.#connect();
-    try {
-      const node = await client.get(kube.nodes, this.#node);
-      for (const [type, word] of [...this.#waiting]) {
-        const known = node.status?.conditions?.find((one) => one.type === type);
-        if (known?.status !== word.status || known.reason !== word.reason) {
-          const condition = {
-            type,
-            status: word.status,
-            reason: word.reason,
-            message: word.message,
-            lastHeartbeatTime: kubeTime(this.#clock.now()),
-            lastTransitionTime:
-              known?.status === word.status
-                ? (known.lastTransitionTime ?? kubeTime(word.since))
-                : kubeTime(word.since),
-          };
-          const patch = { status: { conditions: [condition] } };
-          await client.patch(kube.nodes, this.#node, undefined, patch, {
-            type: 'strategic',
-            subresource: 'status',
-          });
-        }
-        // A newer word that came meanwhile is sent next.
-        if (this.#waiting.get(type) === word) this.#waiting.delete(type);
+    const node = await client.get(kube.nodes, this.#node);
+    for (const [type, word] of [...this.#waiting]) {
+      const known = node.status?.conditions?.find((one) => one.type === type);
+      if (known?.status !== word.status || known.reason !== word.reason) {
+        const condition = {
+          type,
+          status: word.status,
+          reason: word.reason,
+          message: word.message,
+          lastHeartbeatTime: kubeTime(this.#clock.now()),
+          lastTransitionTime:
+            known?.status === word.status
+              ? (known.lastTransitionTime ?? kubeTime(word.since))
+              : kubeTime(word.since),
+        };
+        const patch = { status: { conditions: [condition] } };
+        await client.patch(kube.nodes, this.#node, undefined, patch, {
+          type: 'strategic',
+          subresource: 'status',
+        });
       }
-    } finally {
-      client.close();
+      // A newer word that came meanwhile is sent next.
+      if (this.#waiting.get(type) === word) this.#waiting.delete(type);
     }
   }
 }

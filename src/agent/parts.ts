@@ -131,6 +131,7 @@ export function openParts(config: AgentConfig) {
     imds,
     cloudFor,
     async close(): Promise<void> {
+      api.close();
       await datapath.close();
       journal?.close();
       netns.close();

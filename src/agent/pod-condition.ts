@@ -68,14 +68,10 @@ export class PodConditions {
 
   async #sendOnce(): Promise<void> {
     const { client, kube } = await this.#connect();
-    try {
-      for (const [key, word] of [...this.#waiting]) {
-        await this.#send(client, kube, word);
-        // A newer value that came meanwhile is sent next.
-        if (this.#waiting.get(key) === word) this.#waiting.delete(key);
-      }
-    } finally {
-      client.close();
+    for (const [key, word] of [...this.#waiting]) {
+      await this.#send(client, kube, word);
+      // A newer value that came meanwhile is sent next.
+      if (this.#waiting.get(key) === word) this.#waiting.delete(key);
     }
   }
 

@@ -21,7 +21,7 @@ export function publicRoutes(parts: Parts, gate: Gate): Routes {
   };
 }
 
-export function introspection({ config, datapath, ec2Calls, log }: Parts, gate: Gate): Routes {
+export function introspection({ api, config, datapath, ec2Calls, log }: Parts, gate: Gate): Routes {
   return {
     'POST /v1/ipam/release': (query) => {
       const address = query.get('address') ?? '';
@@ -50,7 +50,7 @@ export function introspection({ config, datapath, ec2Calls, log }: Parts, gate: 
     },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
-      return json(await compareTwice({ config, pool, cloud, datapath }));
+      return json(await compareTwice({ config, api, pool, cloud, datapath }));
     },
   };
 }

@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest, type RequestOptions } from 'node:https';
+import { createSecureContext } from 'node:tls';
 import { linesOf, textOf } from './body.ts';
 import type { KubeConfig } from './config.ts';
 import { errorOf, KubeError } from './errors.ts';
@@ -63,10 +64,14 @@ export class KubeClient {
     this.config = config;
     this.base = new URL(config.server);
     this.userAgent = options.userAgent ?? 'podway';
-    const tls = {
+    // Made once: each connection would parse the certificates again and keep them.
+    const secureContext = createSecureContext({
       ...(config.ca === undefined ? {} : { ca: config.ca }),
       ...(config.cert === undefined ? {} : { cert: config.cert }),
       ...(config.key === undefined ? {} : { key: config.key }),
+    });
+    const tls = {
+      secureContext,
       ...(config.tlsServerName === undefined ? {} : { servername: config.tlsServerName }),
       ...(config.insecure ? { rejectUnauthorized: false } : {}),
     };

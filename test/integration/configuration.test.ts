@@ -67,6 +67,7 @@ function start(
     isConfigured: true,
     nodeName: 'node-1',
     pods: async () => [],
+    close: () => {},
     async connect() {
       if (!h) throw new Error('away');
       return { kube, client: new kube.KubeClient(await kube.readKubeConfig(h.kubeconfigPath)) };

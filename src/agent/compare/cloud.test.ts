@@ -5,14 +5,17 @@ import type { Datapath } from '../../datapath/datapath.ts';
 import { defaultPolicy } from '../../ipam/policy.ts';
 import type { GivenLease } from '../../ipam/state.ts';
 import { podOwner, TestNode } from '../../ipam/testkit.ts';
+import { createApiServer } from '../api-server.ts';
 import { parseAgentConfig } from '../config.ts';
 import { journalAndCloud } from './cloud.ts';
 
+const config = parseAgentConfig({ nodeName: 'n', runDir: '/run/podway' });
 const look = (node: TestNode) =>
   journalAndCloud({
+    config,
+    api: createApiServer(config),
     pool: node.pool,
     cloud: node.cloud,
-    config: parseAgentConfig({ nodeName: 'n', runDir: node.dir }),
     datapath: {} as Datapath,
   });
 

@@ -3,6 +3,7 @@ import { formatIp, type Ip } from '../../base/ip.ts';
 import type { Cloud } from '../../cloud/port.ts';
 import type { Datapath } from '../../datapath/datapath.ts';
 import type { AddressPool } from '../../ipam/pool.ts';
+import type { ApiServer } from '../api-server.ts';
 import type { AgentConfig } from '../config.ts';
 
 export type Difference = {
@@ -16,7 +17,8 @@ export type Difference = {
 export type Comparison = { ok: boolean; differences: Difference[] };
 
 export type CompareOptions = {
-  config: AgentConfig;
+  config: Pick<AgentConfig, 'cluster'>;
+  api: Pick<ApiServer, 'isConfigured' | 'pods'>;
   pool: AddressPool;
   cloud: Cloud;
   datapath: Datapath;
