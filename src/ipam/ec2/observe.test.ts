@@ -155,3 +155,15 @@ test('an address with a public one on it is pinned; prefixes are blocks', () => 
   assert.deepEqual(blocks.get(parseIpv4('10.0.1.0'))!.cidr, parseCidr('10.0.1.0/28'));
   assert.deepEqual(blocks.get(parseIpv4('10.0.0.11'))!.cidr, hostCidr(parseIpv4('10.0.0.11')));
 });
+
+test('the primary ENI of a describe that lags is attached, whatever the describe says of its attachment', () => {
+  const whole = primary('10.0.0.11');
+  for (const attachment of [null, { ...whole.attachment!, status: 'attaching' as const }]) {
+    const { state } = foldDescribe(emptyPool, [{ ...whole, attachment }], at(T0));
+    const eni = state.enis.get('eni-0' as EniId)!;
+    assert.deepEqual([eni.primary, eni.phase, eni.deviceIndex], [true, 'attached', 0]);
+    // A later describe tells the rest, and takes nothing away.
+    const later = foldDescribe(state, [whole], at(T0 + 1_000)).state.enis.get('eni-0' as EniId)!;
+    assert.deepEqual([later.phase, later.attachmentId], ['attached', 'eni-attach-0']);
+  }
+});

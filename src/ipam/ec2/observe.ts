@@ -161,10 +161,13 @@ const heldOn = (state: PoolState, eni: Eni): boolean =>
 
 export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
   const primaryIp = eni.addresses[0]!.ip;
+  const primary = context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0;
+  // The primary ENI is attached while the instance runs; a describe that lags does not say so yet.
+  const isAttached = primary || eni.attachment?.status === 'attached';
   return {
     id: eni.id,
     mac: eni.mac,
-    deviceIndex: eni.attachment?.deviceIndex ?? -1,
+    deviceIndex: eni.attachment?.deviceIndex ?? (primary ? 0 : -1),
     networkCard: eni.attachment?.networkCard ?? 0,
     subnetCidr: context.subnetCidrs.get(eni.subnetId) ?? hostCidr(primaryIp),
     primaryIp,
@@ -173,8 +176,8 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
     interfaceType: eni.interfaceType,
     attachmentId: eni.attachment?.id ?? null,
     deleteOnTermination: eni.attachment?.deleteOnTermination ?? false,
-    primary: context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0,
-    phase: eni.attachment?.status === 'attached' ? 'attached' : 'leaving',
+    primary,
+    phase: isAttached ? 'attached' : 'leaving',
     since: context.now,
     settledAt: Math.min(context.beganAt, context.now) - 1,
     missingSince: null,
