@@ -28,7 +28,10 @@ const CALL_MS = 20_000;
 const BACK_MS = 30_000;
 const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
 
-const lab = new TestLab(`fuzz-${process.pid}`, { nodes: 1, set: ['cooldown=0s', 'idleRelease=0s'] });
+const lab = new TestLab(`fuzz-${process.pid}`, {
+  nodes: 1,
+  set: ['cooldown=0s', 'idleRelease=0s', 'warm=5'],
+});
 const paths = lab.paths.node(NODE);
 const sandboxes = [1, 2, 3, 4, 5, 6].map((n) => `pwt-fuzz-${process.pid}-${n}`);
 const folder = join(lab.paths.root, 'fuzz');

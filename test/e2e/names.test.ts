@@ -105,7 +105,7 @@ async function up(lab: string): Promise<void> {
     '-br',
     'addr',
   ]);
-  assert.match(answered.stdout, /eth0@\S+ +UP +10\.0\.0\.4\/24/, told(['lab', 'exec'], answered));
+  assert.match(answered.stdout, /eth0@\S+ +UP +10\.0\.0\.\d+\/24/, told(['lab', 'exec'], answered));
 }
 
 async function down(lab: string): Promise<void> {

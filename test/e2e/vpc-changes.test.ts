@@ -154,7 +154,8 @@ test('other security groups on the primary ENI: new ENIs take them, those that e
   await ec2.send(
     new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId: primary!.NetworkInterfaceId!, Groups }),
   );
-  // Asks EC2 now, where the node would else see it at its next describe.
+  // A new agent asks EC2 at its start; this one would see it at its next describe.
+  lab.killAgent(NODE);
   await lab.agreed();
   const more = Array.from({ length: 10 }, (_, i) => `more-${i}`);
   await Promise.all(more.map((name) => lab.run(name, '--node', NODE)));
