@@ -29,7 +29,16 @@ const NODE = 'node-1';
 /** More than the primary ENI takes. */
 const PODS = 11;
 const INTERNET = '203.0.113.10';
-const lab = new Lab('vpcchg', ['--nodes', '2', '--set', 'cooldown=0s', '--set', 'idleRelease=1h']);
+const lab = new Lab('vpcchg', [
+  '--nodes',
+  '2',
+  '--set',
+  'cooldown=0s',
+  '--set',
+  'idleRelease=1h',
+  '--set',
+  'warm=5',
+]);
 const streams = new Streams();
 let ec2: EC2Client;
 let pods: PodView[];
@@ -154,8 +163,7 @@ test('other security groups on the primary ENI: new ENIs take them, those that e
   await ec2.send(
     new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId: primary!.NetworkInterfaceId!, Groups }),
   );
-  // A new agent asks EC2 at its start; this one would see it at its next describe.
-  lab.killAgent(NODE);
+  // Asks EC2 now, where the node would else see it at its next describe.
   await lab.agreed();
   const more = Array.from({ length: 10 }, (_, i) => `more-${i}`);
   await Promise.all(more.map((name) => lab.run(name, '--node', NODE)));
