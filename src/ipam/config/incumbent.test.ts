@@ -7,7 +7,6 @@ import {
   type IncumbentTargets,
   incumbentDefaults,
   isDispensable,
-  isHigh,
   isLow,
   mayRemoveEni,
   overOf,
@@ -139,7 +138,7 @@ describe('the rest of its rules', () => {
     assert.equal(isLow(counts(3, 3), targets({ E: 0 }), t3small), true);
   });
   test('single addresses never go back with WARM_ENI_TARGET alone', () => {
-    assert.equal(isHigh(counts(9, 0), targets({ E: 0 }), t3small), false);
+    assert.equal(blocksBeyond(counts(9, 0), targets({ E: 0 }), t3small), 0);
   });
   test('free prefixes beyond WARM_PREFIX_TARGET go back', () => {
     assert.equal(blocksBeyond(counts(48, 0, 3, 3), targets({ P: 1 }), t3smallPrefixes), 2);

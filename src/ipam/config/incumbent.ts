@@ -76,11 +76,6 @@ export function isLow(counts: IncumbentCounts, targets: IncumbentTargets, node: 
   return available < (node.usesPrefixes ? PREFIX_SIZE : node.slotsPerEni) * target;
 }
 
-/** True when single addresses or prefixes go back. With E alone, single addresses never do. */
-export function isHigh(counts: IncumbentCounts, targets: IncumbentTargets, node: IncumbentNode): boolean {
-  return blocksBeyond(counts, targets, node) > 0;
-}
-
 /** Addresses, or with prefixes /28s, that a pool which is low asks for; an ENI has room for `slotsPerEni` of them. */
 export function blocksWanted(
   counts: IncumbentCounts,
@@ -94,7 +89,7 @@ export function blocksWanted(
   return Math.max(1, missing);
 }
 
-/** Addresses, or with prefixes /28s, that a pool which is high gives back. */
+/** Addresses, or with prefixes /28s, that a pool which is high gives back. With E alone, single addresses never go. */
 export function blocksBeyond(
   counts: IncumbentCounts,
   targets: IncumbentTargets,
