@@ -48,9 +48,11 @@ export class Loop {
         continue;
       }
       this.#kicked = false;
+      // What falls due during the turn is due after it.
+      const began = clock.now();
       this.tryTurn();
+      const until = this.#options.dueAt(began);
       const now = clock.now();
-      const until = this.#options.dueAt(now);
       if (this.#kicked || until <= now) {
         await new Promise<void>((resolve) => defer(resolve));
         continue;

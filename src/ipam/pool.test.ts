@@ -340,3 +340,24 @@ test('a journal that cannot be written fails the ADD and is tried again; nothing
   broken = false;
   assert.ok(node.pool.tryAcquire(podOwner('a')));
 });
+
+test('an address that becomes free in the middle of a turn goes to the pod that waits, whose wait does not end for it', async () => {
+  for (let call = 0; call < 40; call++) {
+    await using node = new TestNode({ settings: { warm: 0, cooldownMs: 10_000 } });
+    await node.start();
+    const all = Array.from({ length: 27 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+    await node.clock.advance(5_000);
+    await Promise.all(all);
+    node.pool.release(podOwner('p3'));
+    await node.clock.advance(9_000);
+    const late = node.pool.acquire(podOwner('late'));
+    late.catch(() => {});
+    await node.clock.advance(999);
+    const now = node.clock.now.bind(node.clock);
+    let calls = 0;
+    node.clock.now = () => (calls++ < call ? now() : now() + 1);
+    node.pool.kick();
+    await node.clock.advance(2_000);
+    await assert.doesNotReject(late, `the clock moved at its look ${call}`);
+  }
+});

@@ -383,14 +383,14 @@ export class AddressPool {
     throw new PodwayError('ATTACHMENT_EXISTS', message, { object: owner.containerId });
   }
 
-  #diagnose(position: number, waitingSince: number): PodwayError {
+  #diagnose(position: number, waitingSince: number, now = this.#core.clock.now()): PodwayError {
     // Nothing can be given out, nor asked of EC2, that cannot be written down.
     if (this.#core.unwritable) return this.#core.unwritable;
     return diagnose(this.#core.state, {
       instanceId: this.identity.instanceId,
       limits: this.#core.limits,
       policy: this.#core.policy,
-      now: this.#core.clock.now(),
+      now,
       position,
       known: this.#core.state.enis.size > 0,
       waitingSince,
@@ -424,7 +424,8 @@ export class AddressPool {
     if (this.#reconciler.status().reachable) this.#loop.background(this.#learner.startDue(now));
     for (const action of this.#dueActions(now)) this.#loop.background(runAction(this.#core, action));
     this.#line.refuse(
-      (position, since) => this.#diagnose(position, since),
+      // As of before the serving: what was free then is given out.
+      (position, since) => this.#diagnose(position, since, now),
       (cause) => this.#lastFailure(cause),
       this.#settings.lastingWaitMs ?? 5_000,
     );

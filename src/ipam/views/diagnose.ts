@@ -55,6 +55,8 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   const coolingError = () => coolingCause(cooling, position, totals.held, context);
   const unset = unsetError(state, now);
   if (unset) return unset;
+  // It has just become free, and is given at the pool's next turn.
+  if (totals.free > position) return growing(totals.free);
   const growth = growthOf(state, census, context);
   if (!growth.possible) {
     if (totals.incoming + state.creations.size > 0) return growing(totals.incoming);
