@@ -23,6 +23,8 @@ const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
 const LATEST_MS = 600;
 /** A pod whose DEL is done is gone from the API within this. */
 const GONE_WITHIN_MS = 20_000;
+/** A lost creation's ENI goes after two looks 30 s apart and a grace of a minute. */
+const AGREED_MS = 120_000;
 /** The lab starts an agent again at once that has lived this long (ms). */
 const LIFE_MS = 1_050;
 
@@ -130,7 +132,7 @@ test('each kind of damage: who runs keeps its network, who comes gets another ad
       assert.ok(!running.some((pod) => pod.ips.includes(ips[0]!)), `${what}: ${ips[0]} is had twice`);
       await streams.alive();
       // What a stale record names and EC2 does not have goes at the second describe, 31 s after the first.
-      await lab.agreed(60_000);
+      await lab.agreed(AGREED_MS);
       assert.ok(lossLines(node) > told, `${what}: nothing was told`);
       await lab.remove([old, young]);
       await restart(node);
@@ -161,7 +163,7 @@ test('a link of the version before holds its address, is told, and goes by its D
   assert.notDeepEqual(other.ips, ips);
   await lab.remove(['earlier', 'younger']);
   assert.equal(ip('link').includes(link), false);
-  await lab.agreed();
+  await lab.agreed(AGREED_MS);
 });
 
 test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, async (t) => {
@@ -197,7 +199,7 @@ test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, asyn
       const upTo = Math.min(DAMAGES, done + 50);
       await Promise.all(NODES.map((node) => onNode(node, upTo)));
       await churn.stop();
-      assert.deepEqual(heldTwice(await lab.agreed(60_000)), []);
+      assert.deepEqual(heldTwice(await lab.agreed(AGREED_MS)), []);
       await streams.alive();
       t.diagnostic(`${done} damages; ${churn.made} pods made and ${churn.deleted} deleted meanwhile`);
     }
