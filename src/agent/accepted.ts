@@ -1,6 +1,6 @@
 // Says on each NodeNetwork whether it is followed: its condition `Accepted`. All nodes judge alike and see each other's
 // word by their watch, so each waits a random moment and writes only what is not said yet. Bounded; never throws.
-import { type Clock, systemClock } from '../base/clock.ts';
+import { type Clock, rfc3339, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Condition, KubeClient, NodeNetwork } from '../kube/index.ts';
 
@@ -84,7 +84,7 @@ export class AcceptedConditions {
         lastTransitionTime:
           known?.status === status && known.lastTransitionTime
             ? known.lastTransitionTime
-            : `${new Date(this.#clock.now()).toISOString().slice(0, 19)}Z`,
+            : rfc3339(this.#clock.now()),
         observedGeneration: word.generation,
       };
       const conditions = [...before.filter(({ type }) => type !== ACCEPTED), condition];

@@ -1,7 +1,7 @@
 // Conditions of the Node that the agent owns, such as whether EC2 can be reached. The Node is read first and patched only
 // when status or reason differ, so that a restart writes nothing new. Only the newest word of each type is sent; an API
 // that is away is asked again, ever more seldom. Never throws and never blocks the caller.
-import { type Clock, systemClock } from '../base/clock.ts';
+import { type Clock, rfc3339, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Away } from '../ipam/ec2/reach.ts';
 import type { Connect } from './pod-condition.ts';
@@ -20,8 +20,6 @@ export type NodeCondition = {
 /** Between two tries (ms): the first pause, doubled up to the last; each up to half longer. */
 const FIRST_WAIT = 1_000;
 const LAST_WAIT = 60_000;
-
-const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 /** What the Node says of EC2. `now` is when it answered, while it does. */
 export function cloudCondition(away: Away | null, now: number): NodeCondition {
@@ -87,11 +85,11 @@ export class NodeConditions {
           status: word.status,
           reason: word.reason,
           message: word.message,
-          lastHeartbeatTime: kubeTime(this.#clock.now()),
+          lastHeartbeatTime: rfc3339(this.#clock.now()),
           lastTransitionTime:
             known?.status === word.status
-              ? (known.lastTransitionTime ?? kubeTime(word.since))
-              : kubeTime(word.since),
+              ? (known.lastTransitionTime ?? rfc3339(word.since))
+              : rfc3339(word.since),
         };
         const patch = { status: { conditions: [condition] } };
         await client.patch(kube.nodes, this.#node, undefined, patch, {

@@ -1,7 +1,7 @@
 // Sets a condition on pods that says whether EC2 routes the pod's address to this node: False once EC2 no longer does,
 // True when it does again. Pods that never lost their address have no such condition. Only the newest value for a pod
 // is sent. Never throws and never blocks the caller; after an error the API is tried a few more times.
-import { type Clock, systemClock } from '../base/clock.ts';
+import { type Clock, rfc3339, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { KubeClient } from '../kube/index.ts';
 import type { PodName } from './tell.ts';
@@ -35,7 +35,7 @@ export class PodConditions {
   say(pod: PodName, said: AddressCondition): void {
     const key = `${pod.namespace}/${pod.name}`;
     if (this.#waiting.size >= MOST_WAITING && !this.#waiting.has(key)) return;
-    const since = `${new Date(this.#clock.now()).toISOString().slice(0, 19)}Z`;
+    const since = rfc3339(this.#clock.now());
     this.#waiting.set(key, { pod, said, since });
     this.#sending ??= this.#sendAll().finally(() => {
       this.#sending = null;

@@ -23,3 +23,6 @@ export const systemClock: Clock = {
       signal?.addEventListener('abort', onAbort, { once: true });
     }),
 };
+
+/** The time in whole seconds as RFC 3339 text, as Kubernetes writes it. `ms` since 1970. */
+export const rfc3339 = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;

@@ -3,6 +3,7 @@
 // the API little. Never throws and never waits for its caller: what cannot be sent is counted and dropped.
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { rfc3339 } from '../base/clock.ts';
 import type { KubeClient } from './client.ts';
 import { isNotFound } from './errors.ts';
 import { events } from './resources.ts';
@@ -96,7 +97,7 @@ export class EventRecorder {
   private async send(pending: Pending): Promise<void> {
     const { regarding, type, reason, message } = pending;
     const now = this.now();
-    const at = `${new Date(now).toISOString().slice(0, 19)}Z`;
+    const at = rfc3339(now);
     const cause = createHash('sha256')
       .update(
         JSON.stringify([

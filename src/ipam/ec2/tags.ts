@@ -1,5 +1,6 @@
 // The tags of the node's own ENIs, set in the call that makes them, and what they say about whose an ENI is. Pure.
 // An ENI is the pool's when it is the primary one, or bears this instance's tag, our purpose and no other cluster's name.
+import { rfc3339 } from '../../base/clock.ts';
 import type { EniDescription, Tags } from '../../cloud/port.ts';
 
 export const TAG_CLUSTER = 'podway.io/cluster';
@@ -24,7 +25,7 @@ export function ownTags(more: Tags, instanceId: string, since: number): Tags {
     ...more,
     [TAG_INSTANCE]: instanceId,
     [TAG_PURPOSE]: PODS,
-    [TAG_CREATED]: `${new Date(since).toISOString().slice(0, 19)}Z`,
+    [TAG_CREATED]: rfc3339(since),
   };
 }
 

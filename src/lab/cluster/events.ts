@@ -1,6 +1,7 @@
 // Events of the lab's own components. A Warning is one per object, reason and cause: it is counted up while its words
 // may change. What is normal is one per message: each step of a rollout is told.
 import { createHash } from 'node:crypto';
+import { rfc3339 } from '../../base/clock.ts';
 import { events } from '../../kube/resources.ts';
 import type { KubeEvent, KubeObject } from '../../kube/types.ts';
 import { ApiError, type Store } from './api/index.ts';
@@ -24,7 +25,7 @@ export function recordEvent(
     .toLowerCase()
     .replace(/[^a-z0-9.-]/g, '-')
     .slice(0, 250);
-  const at = `${new Date(now()).toISOString().slice(0, 19)}Z`;
+  const at = rfc3339(now());
   const known = store.find(events, eventName, namespace) as KubeEvent | null;
   if (known) {
     store.update(events, { ...known, message, count: (known.count ?? 1) + 1, lastTimestamp: at });

@@ -1,9 +1,10 @@
 // CustomResourceDefinitions: checked and completed when written, turned into kinds that are served at once.
+import { rfc3339 } from '../../../base/clock.ts';
 import { age, ageColumn, nameColumn } from './columns.ts';
 import { invalidValue, required, type StatusCause } from './errors.ts';
 import { compilePath, PathError, readAll } from './jsonpath.ts';
 import type { Any, Column, HookContext, Kind, KindVersion, Problems } from './kinds.ts';
-import { metadataShape, timestamp } from './metadata.ts';
+import { metadataShape } from './metadata.ts';
 import { fillDefaults, prune, type Schema, structuralProblems, validate } from './schema.ts';
 
 /** Holds a definition until its objects are gone. */
@@ -68,7 +69,7 @@ export function completeDefinition(object: Any, context: HookContext, before: An
     ...((old['storedVersions'] as string[] | undefined) ?? []),
     ...(stored ? [stored] : []),
   ]);
-  const at = timestamp(context.now);
+  const at = rfc3339(context.now);
   const condition = (type: string, reason: string, message: string) => ({
     type,
     status: 'True',

@@ -117,9 +117,6 @@ export function generatedName(base: string): string {
   return base.slice(0, 58) + suffix;
 }
 
-/** metav1.Time: seconds, UTC. */
-export const timestamp = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
-
 /** Fields that a client may set on create, with the rest cleared. */
 export function serverMetadata(meta: ObjectMeta, kind: Kind): ObjectMeta {
   const { name, generateName, namespace, labels, annotations, ownerReferences, finalizers } = meta;

@@ -1,9 +1,9 @@
 // Subresources other than status: binding and eviction of pods, scale, finalize of namespaces, tokens.
+import { rfc3339 } from '../../../base/clock.ts';
 import type { Pod } from '../../../kube/types.ts';
 import * as errors from './errors.ts';
 import { readPath, writePath } from './jsonpath.ts';
 import type { Any, ScalePaths, Served } from './kinds.ts';
-import { timestamp } from './metadata.ts';
 import { objectOf, type ReadBody, type Reply, type Target, writeOptions } from './options.ts';
 import { applyMerge, type Json, jsonPatch, mergePatch } from './patch.ts';
 import type { Stored } from './storage.ts';
@@ -109,7 +109,7 @@ export function bind(
     type: 'PodScheduled',
     status: 'True' as const,
     lastProbeTime: null,
-    lastTransitionTime: timestamp(verbs.now()),
+    lastTransitionTime: rfc3339(verbs.now()),
   };
   bound.status = { ...bound.status, conditions: [...others, scheduled] };
   return verbs.update(served, namespace, name, bound, { subresource: 'status' });

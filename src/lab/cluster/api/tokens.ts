@@ -1,10 +1,11 @@
 // Tokens of service accounts: what `serviceaccounts/NAME/token` (TokenRequest) issues and a caller then bears. JWTs
 // signed with the API's own key, so nothing is stored; one is good while it has not expired, is meant for this API, and
 // its service account is the one that it was made for.
+
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { rfc3339 } from '../../../base/clock.ts';
 import * as errors from './errors.ts';
 import type { Any, Kind } from './kinds.ts';
-import { timestamp } from './metadata.ts';
 import type { User } from './pki.ts';
 import type { Verbs } from './verbs.ts';
 
@@ -65,9 +66,9 @@ export class ServiceAccountTokens {
     return {
       kind: 'TokenRequest',
       apiVersion: 'authentication.k8s.io/v1',
-      metadata: { name, namespace, creationTimestamp: timestamp(this.verbs.now()) },
+      metadata: { name, namespace, creationTimestamp: rfc3339(this.verbs.now()) },
       spec: { ...spec, audiences, expirationSeconds },
-      status: { token: this.seal(claims), expirationTimestamp: timestamp(claims.exp * 1000) },
+      status: { token: this.seal(claims), expirationTimestamp: rfc3339(claims.exp * 1000) },
     };
   }
 

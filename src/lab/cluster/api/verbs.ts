@@ -1,8 +1,10 @@
 // What create, update, patch and delete mean, for every kind alike and for callers inside and outside the process.
 // All of it is synchronous: between reading an object and writing it nothing else can happen.
 // Fails by throwing ApiError; nothing is written then.
+
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import { rfc3339 } from '../../../base/clock.ts';
 import type { KubeObject, ObjectMeta } from '../../../kube/types.ts';
 import * as errors from './errors.ts';
 import { type Any, fromStored, type HookContext, type Kind, type Served, toStored } from './kinds.ts';
@@ -13,7 +15,6 @@ import {
   metadataShape,
   nameProblem,
   serverMetadata,
-  timestamp,
 } from './metadata.ts';
 import type { Collection, Storage, Stored } from './storage.ts';
 
@@ -105,7 +106,7 @@ export class Verbs {
       ...rest,
     };
     object.metadata.uid = randomUUID();
-    object.metadata.creationTimestamp = timestamp(this.now());
+    object.metadata.creationTimestamp = rfc3339(this.now());
     if (kind.status && !kind.createsWithStatus) delete object['status'];
     if (kind.status) object.metadata.generation = 1;
     kind.defaults?.(object, this.context(), null);
@@ -285,7 +286,7 @@ export class Verbs {
     object.metadata.deletionTimestamp =
       began && grace === meta.deletionGracePeriodSeconds
         ? meta.deletionTimestamp!
-        : timestamp(this.now() + grace * 1000);
+        : rfc3339(this.now() + grace * 1000);
     object.metadata.deletionGracePeriodSeconds = grace;
     if (finalizers.length > 0) object.metadata.finalizers = finalizers;
     else delete object.metadata.finalizers;

@@ -1,7 +1,8 @@
 // What a Deployment says of itself: the counts and the conditions Available, Progressing and ReplicaFailure that
 // `kubectl rollout status` waits for. The rules are those of kubernetes/pkg/controller/deployment/progress.go. Pure.
+import { rfc3339 } from '../../../base/clock.ts';
 import type { Deployment, DeploymentStatus, ReplicaSet, WorkloadCondition } from '../workloads.ts';
-import { conditionOf, earliest, kubeTime, putCondition, withCondition } from './plan.ts';
+import { conditionOf, earliest, putCondition, withCondition } from './plan.ts';
 import { maxUnavailable } from './revisions.ts';
 import { available, total, wanted } from './scaling.ts';
 
@@ -73,7 +74,7 @@ function conditionsOf(
   const begins = progressing?.status !== 'True' && !late;
   if (moved || begins || progressing.reason === 'NewReplicaSetAvailable') {
     // Each step begins the deadline anew: its time is written even when the words stay.
-    const at = kubeTime(now);
+    const at = rfc3339(now);
     const since = progressing?.status === 'True' ? progressing.lastTransitionTime : undefined;
     const step: WorkloadCondition = {
       type: 'Progressing',

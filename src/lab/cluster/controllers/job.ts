@@ -2,11 +2,12 @@
 // at most. A pod that ended is counted once and for all: its uid is written to the status before its finalizer goes, and
 // the count follows when the finalizer has gone, so that neither a deleted pod nor a kill between two steps is counted
 // twice or never. Pure.
+import { rfc3339 } from '../../../base/clock.ts';
 import { pods as podResource } from '../../../kube/resources.ts';
 import type { Pod } from '../../../kube/types.ts';
 import { type Job, type JobStatus, jobs, type WorkloadCondition } from '../workloads.ts';
 import { indexOf, indexRanges, missingIndexes, podOfJob, TRACKING } from './job-pods.ts';
-import { type Action, BURST, conditionOf, earliest, kubeTime, type Plan, withCondition } from './plan.ts';
+import { type Action, BURST, conditionOf, earliest, type Plan, withCondition } from './plan.ts';
 import { goFirst, isActive, isReady, restartsOf } from './pods.ts';
 
 /** Pause after a failed pod, doubled with each; upstream begins at 10 s, which is long for a laboratory. */
@@ -134,11 +135,11 @@ function advance(
     return { actions: active.flatMap(takenBack) };
   }
   if (suspended?.status === 'True') status.conditions = say('Suspended', false, 'JobResumed', 'Job resumed');
-  status.startTime ??= kubeTime(now);
+  status.startTime ??= rfc3339(now);
 
   const end = decide(job, status, active, now);
   if (end) {
-    if (end.type === 'Complete') status.completionTime = kubeTime(now);
+    if (end.type === 'Complete') status.completionTime = rfc3339(now);
     const first = end.type === 'Complete' ? 'SuccessCriteriaMet' : 'FailureTarget';
     status.conditions = say(first, true, end.reason, end.message);
     status.conditions = say(end.type, true, end.reason, end.message);

@@ -1,5 +1,6 @@
 // What a controller wants done, as values. A planner takes an object, what it owns and the time, and answers a Plan;
 // apply.ts alone touches the store. Planners read only what they are given, so a test reads a rollout as a list.
+import { rfc3339 } from '../../../base/clock.ts';
 import type { Resource } from '../../../kube/resources.ts';
 import type { KubeObject, OwnerReference } from '../../../kube/types.ts';
 import type { WorkloadCondition } from '../workloads.ts';
@@ -25,8 +26,6 @@ export const earliest = (...times: (number | undefined)[]): { wakeAt?: number } 
   return known.length === 0 ? {} : { wakeAt: Math.min(...known) };
 };
 
-export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
-
 export function ownedBy(owner: KubeObject, { apiVersion, kind }: { apiVersion: string; kind: string }) {
   const { name = '', uid = '' } = owner.metadata;
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true } satisfies OwnerReference;
@@ -50,7 +49,7 @@ export function withCondition(
   const old = conditionOf(conditions, next.type);
   const same = old?.status === next.status && old.reason === next.reason && old.message === next.message;
   if (same) return [...conditions];
-  const at = kubeTime(now);
+  const at = rfc3339(now);
   const since = old?.status === next.status ? (old.lastTransitionTime ?? at) : at;
   const written = { ...next, ...(stamp === undefined ? {} : { [stamp]: at }), lastTransitionTime: since };
   return putCondition(conditions, written);

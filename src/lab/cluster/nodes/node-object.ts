@@ -1,10 +1,12 @@
 // The Node object of an instance that runs Podway, as a pure function: capacity by the instance type, identity and
 // topology as a cloud provider labels them, readiness as the node runner sees it.
+
 import { release } from 'node:os';
+import { rfc3339 } from '../../../base/clock.ts';
 import type { Node, NodeStatus } from '../../../kube/types.ts';
 import { lifeOf } from '../../fabric/plan.ts';
 import type { Instance } from '../../vpc/model.ts';
-import { condition, kubeTime, type PodFailure } from './pod-status.ts';
+import { condition, type PodFailure } from './pod-status.ts';
 
 export type NodeFacts = {
   instance: Instance;
@@ -45,7 +47,7 @@ export function nodeStatus(
     status: failure === undefined ? 'True' : 'False',
     reason: failure === undefined ? 'KubeletReady' : 'NetworkPluginNotReady',
     message: failure === undefined ? 'the network plugin serves ADD' : `${failure.cause}: ${failure.text}`,
-    lastHeartbeatTime: kubeTime(now),
+    lastHeartbeatTime: rfc3339(now),
   });
   const others = (before?.conditions ?? []).filter((each) => each.type !== 'Ready');
   return {

@@ -1,9 +1,8 @@
 // The status of a pod as pure functions of what its runner knows. Times are RFC 3339 to the second, as Kubernetes writes
 // them; a condition keeps its transition time while it does not change.
+import { rfc3339 } from '../../../base/clock.ts';
 import type { Condition, ContainerState, Pod, PodPhase, PodStatus } from '../../../kube/types.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
-
-export const kubeTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 /** Why a pod has no network yet. `cause` is a name of base/causes or one of a foreign plugin. */
 export type PodFailure = { cause: string; text: string; transient: boolean };
@@ -14,8 +13,7 @@ export function condition(
   next: Omit<Condition, 'lastTransitionTime'>,
 ): Condition {
   const old = before?.find((each) => each.type === next.type);
-  const since =
-    old?.status === next.status && old.lastTransitionTime ? old.lastTransitionTime : kubeTime(now);
+  const since = old?.status === next.status && old.lastTransitionTime ? old.lastTransitionTime : rfc3339(now);
   return { ...next, lastTransitionTime: since };
 }
 
@@ -41,7 +39,7 @@ export function waitingStatus(
 export function sandboxStatus(inputs: Inputs, sandbox: SandboxRecord): PodStatus {
   const { exit } = sandbox;
   if (sandbox.process !== undefined) {
-    const startedAt = kubeTime(sandbox.startedAt ?? inputs.now);
+    const startedAt = rfc3339(sandbox.startedAt ?? inputs.now);
     return assemble(inputs, 'Running', sandbox.ips, true, { running: { startedAt } }, undefined, sandbox);
   }
   if (exit !== undefined && isFinal(sandbox)) {
@@ -108,7 +106,7 @@ function lostStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
       ...each,
       ready: false,
       started: false,
-      state: { terminated: { exitCode: 137, reason: 'NodeStopped', finishedAt: kubeTime(now) } },
+      state: { terminated: { exitCode: 137, reason: 'NodeStopped', finishedAt: rfc3339(now) } },
     })),
   };
 }
@@ -117,8 +115,8 @@ const terminated = (exit: NonNullable<SandboxRecord['exit']>) => ({
   exitCode: exit.code,
   ...(exit.signal === undefined ? {} : { signal: exit.signal }),
   reason: exit.code === 0 ? 'Completed' : 'Error',
-  ...(exit.startedAt === undefined ? {} : { startedAt: kubeTime(exit.startedAt) }),
-  finishedAt: kubeTime(exit.at),
+  ...(exit.startedAt === undefined ? {} : { startedAt: rfc3339(exit.startedAt) }),
+  finishedAt: rfc3339(exit.at),
 });
 
 const OWN_CONDITIONS = [
@@ -163,7 +161,7 @@ function assemble(
     hostIP: hostIp,
     hostIPs: [{ ip: hostIp }],
     ...(ips.length === 0 ? {} : { podIP: ips[0]!, podIPs: ips.map((ip) => ({ ip })) }),
-    startTime: pod.status?.startTime ?? kubeTime(now),
+    startTime: pod.status?.startTime ?? rfc3339(now),
     // The API server's, from the spec.
     qosClass: pod.status?.qosClass ?? 'BestEffort',
     containerStatuses: pod.spec.containers.map((container) => ({
