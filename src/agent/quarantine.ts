@@ -8,11 +8,10 @@ import { formatIp, type Ip, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import type { AddressPool } from '../ipam/pool.ts';
-import { isFree } from '../ipam/state.ts';
+import { isFree, QUARANTINE_LOOK_MS } from '../ipam/state.ts';
 import { type ApiServer, isLive } from './api-server.ts';
 
-/** Between two looks, and at most a quarter of the cooldown (ms). */
-const LOOK_MS = 5_000;
+/** Looks are a quarter of the cooldown apart, and no closer than this (ms). */
 const SHORTEST_LOOK_MS = 250;
 
 export type QuarantineOptions = {
@@ -39,7 +38,7 @@ export class Quarantine {
   /** Looks until `signal` aborts. */
   async keep(signal: AbortSignal): Promise<void> {
     const { pool, log } = this.#o;
-    const pause = () => Math.min(LOOK_MS, Math.max(SHORTEST_LOOK_MS, pool.cooldownMs / 4));
+    const pause = () => Math.min(QUARANTINE_LOOK_MS, Math.max(SHORTEST_LOOK_MS, pool.cooldownMs / 4));
     for (let failing = false; !signal.aborted; ) {
       try {
         await this.#look(signal);

@@ -107,8 +107,9 @@ export const causes = {
     next: 'Read the agent log; podway ipam check compares journal, kernel and cloud.',
   }),
   ADDRESS_LIMIT: lasting(100, {
-    meaning: 'All the addresses that the instance type allows are held, or cool for pods that wait already.',
-    does: 'Refuses the pod at once; the first address that a pod gives back goes, after its cooldown, to the pod that asks.',
+    meaning:
+      'All the addresses that the instance type allows are held, quarantined, or cool for pods that wait already.',
+    does: 'Refuses the pod at once, or lets it wait while a quarantine may end; the first address that a pod gives back goes, after its cooldown, to the pod that asks.',
     next: 'Delete pods on the node, or use a larger instance type.',
   }),
   SUBNET_EXHAUSTED: lasting(101, {

@@ -361,3 +361,19 @@ test('an address that becomes free in the middle of a turn goes to the pod that 
     await assert.doesNotReject(late, `the clock moved at its look ${call}`);
   }
 });
+
+test('at the limit a pod waits while a quarantine may end, and is refused at once when none may', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  const leases = await acquireAll(node, 27);
+  node.pool.release(leases[0]!.owner);
+  const [ip] = leases[0]!.ips;
+  await node.clock.advance(31_000);
+  assert.ok(node.pool.quarantine(ip!, 'the API says that a pod has it'));
+  const waits = node.pool.acquire(podOwner('waits'));
+  const beyond = node.pool.acquire(podOwner('beyond'));
+  await assert.rejects(Promise.all([beyond, node.clock.advance(1_000)]), { code: 'ADDRESS_LIMIT' });
+  assert.ok(node.pool.endQuarantine(ip!));
+  await node.clock.advance(31_000);
+  assert.deepEqual((await waits).ips, [ip]);
+});

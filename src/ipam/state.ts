@@ -41,6 +41,9 @@ export type Lease = {
 /** As ADD gets it. */
 export type GivenLease = Lease & { eni: EniRef };
 
+/** Between two looks whether a quarantine is over, at most (ms). */
+export const QUARANTINE_LOOK_MS = 5_000;
+
 export type Use =
   | { readonly kind: 'held'; readonly lease: Lease }
   /** Released at `since`; free from `until` (ms) on, once nothing of the last holder is left (`clean`). */

@@ -12,11 +12,12 @@ const MAX_WAITING = 1024;
 const HOPELESS: readonly Cause[] = ['ADDRESS_LIMIT', 'ENI_LIMIT'];
 
 /**
- * True when the pool's own count is at the limit (`limit` is set). When only EC2 reports the limit, EC2 has addresses
- * that the pool does not know (a kill between a call and its record), and the next describe brings them.
+ * True when the pool's own count is at the limit (`limit` is set) and no address is in a quarantine that may end
+ * (`nextAt`). When only EC2 reports the limit, EC2 has addresses that the pool does not know (a kill between a call and
+ * its record), and the next describe brings them.
  */
-const isHopeless = (error: PodwayError): boolean =>
-  HOPELESS.includes(error.code) && error.details.limit !== undefined;
+const isHopeless = ({ code, details }: PodwayError): boolean =>
+  HOPELESS.includes(code) && details.limit !== undefined && details.nextAt === undefined;
 
 type Waiter = {
   owner: Owner;

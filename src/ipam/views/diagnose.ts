@@ -9,7 +9,7 @@ import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from '../p
 import { freeDeviceIndexes, growableEnis, subnetsForNew } from '../plan/grow.ts';
 import { activePause, explainingPause } from '../plan/pauses.ts';
 import type { PoolPolicy } from '../policy.ts';
-import { isFree, type Pause, type PoolState, type Use } from '../state.ts';
+import { isFree, type Pause, type PoolState, QUARANTINE_LOOK_MS, type Use } from '../state.ts';
 
 /** How many holders a message names; the rest is counted. */
 const NAMED_HOLDERS = 6;
@@ -263,7 +263,7 @@ function limitCause(
   context: DiagnoseContext,
   cooling: number,
 ): PodwayError {
-  const { instanceId, limits, policy } = context;
+  const { instanceId, limits, policy, position, now } = context;
   const { held, quarantined }: Totals = census.totals;
   const slots = slotsPerEni(limits);
   const unit = usesPrefixes(policy, limits) ? PREFIX_SIZE : 1;
@@ -301,11 +301,14 @@ function limitCause(
   const message =
     `${limits.instanceType} takes ${capacity} pod addresses (${limits.enis} ENIs of ${slots}${unit > 1 ? ' slots' : ''}) and ` +
     `${held} are held${others}: ${perEni.join(', ')}; by ${holders(state)}`;
+  // A quarantine ends when nobody names its address any more, which is looked at now and then.
+  const ending = [...state.uses].filter(([ip, use]) => use.kind === 'quarantined' && !state.taken.has(ip));
   return new PodwayError('ADDRESS_LIMIT', message, {
     object: instanceId,
     has: held + cooling + quarantined,
     limit: capacity,
     since,
+    ...(position < cooling + ending.length ? { nextAt: now + QUARANTINE_LOOK_MS } : {}),
   });
 }
 
