@@ -12,6 +12,7 @@ import { labDownCommand } from './commands/lab-down.ts';
 import { labEnvCommand } from './commands/lab-env.ts';
 import { labExecCommand } from './commands/lab-exec.ts';
 import { labFaultCommand } from './commands/lab-fault.ts';
+import { labKubernetesCommand } from './commands/lab-kubernetes.ts';
 import { labListCommand } from './commands/lab-list.ts';
 import { labLogsCommand } from './commands/lab-logs.ts';
 import { labStatusCommand } from './commands/lab-status.ts';
@@ -44,6 +45,7 @@ const lab = group(
     labFaultCommand(),
     labThrottleCommand(),
     labCallsCommand(),
+    labKubernetesCommand(),
   ],
 );
 

@@ -93,6 +93,31 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'This installation is an agent alone: npm packages that the lab needs were left out.',
     next: 'Install podway without --omit=peer.',
   },
+  KUBERNETES_MISSING: {
+    transient: false,
+    meaning: 'A lab with a real Kubernetes needs programs that are not here; the message names them.',
+    next: 'podway lab kubernetes install builds them where Go is; --kube-bin DIR names a folder that has them. Without --kubernetes the lab needs none.',
+  },
+  KUBERNETES_BUILD: {
+    transient: false,
+    meaning: 'Go did not build a program of Kubernetes; the message has its last lines.',
+    next: 'Change what they say (no space, no module proxy, an old Go), then podway lab kubernetes install again: it goes on.',
+  },
+  GO_MISSING: {
+    transient: false,
+    meaning: 'Programs of Kubernetes are built from source with Go, which is not on the search path.',
+    next: "Install Go, or name a folder with a release's programs: podway lab up --kubernetes --kube-bin DIR.",
+  },
+  BAD_VERSION: {
+    transient: false,
+    meaning: 'What was given is no version of Kubernetes, such as v1.36.3.',
+    next: 'Name a release, or none for the one that the package pins.',
+  },
+  BAD_PROGRAM: {
+    transient: false,
+    meaning: "There is no such program among those of the lab's Kubernetes.",
+    next: 'The message names those that there are.',
+  },
   LAB_BUSY: {
     transient: true,
     meaning: 'Another command holds the lab, and did not let go of it in time.',
