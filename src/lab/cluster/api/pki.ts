@@ -4,6 +4,7 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { TLSSocket } from 'node:tls';
+import { type KeyAndCert, makeAuthority, signCertificate } from '../../certificates.ts';
 
 export type User = { readonly name: string; readonly groups: readonly string[] };
 
@@ -12,9 +13,6 @@ type PkiFile = {
   server: { key: string; cert: string; names: string[] };
   tokens: Record<string, { user: string; groups: string[] }>;
 };
-
-const VALID_MS = 10 * 365 * 24 * 3600_000;
-const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 export class Pki {
   private readonly path: string;
@@ -33,7 +31,7 @@ export class Pki {
 
   static async open(path: string, names: readonly string[], now: number): Promise<Pki> {
     const known = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as PkiFile) : null;
-    const ca = known?.ca ?? (await makeCa(now));
+    const ca = known?.ca ?? (await makeAuthority('podway-lab-kubernetes-ca', now));
     const fits =
       known !== null &&
       names.every((name) => known.server.names.includes(name)) &&
@@ -72,7 +70,7 @@ export class Pki {
     groups: readonly string[],
     now: number,
   ): Promise<{ key: string; cert: string }> {
-    return sign(this.file.ca, now, [{ CN: [user] }, ...groups.map((group) => ({ O: [group] }))], null);
+    return signCertificate(this.file.ca, now, { user, groups });
   }
 
   /** Looks tokens up by digest, so that the time of an answer says nothing about them. */
@@ -100,129 +98,8 @@ export class Pki {
   }
 }
 
+async function makeServer(ca: KeyAndCert, names: readonly string[], now: number): Promise<PkiFile['server']> {
+  return { ...(await signCertificate(ca, now, { user: 'kube-apiserver', names })), names: [...names] };
+}
+
 const digest = (token: string): string => createHash('sha256').update(token).digest('base64');
-
-type Keys = Awaited<ReturnType<SubtleCrypto['generateKey']>> & {
-  publicKey: CryptoKey;
-  privateKey: CryptoKey;
-};
-
-/** @peculiar/x509 is loaded only when something is to be made. */
-async function loadX509() {
-  provideMetadata();
-  const x509 = await import('@peculiar/x509');
-  x509.cryptoProvider.set(globalThis.crypto as Crypto);
-  return x509;
-}
-
-/**
- * The dependency container of @peculiar/x509 (tsyringe) refuses to load without the metadata part of Reflect.
- * It keeps design types of classes there; this is as much of it as that takes.
- */
-function provideMetadata(): void {
-  const reflect = Reflect as typeof Reflect & Record<string, unknown>;
-  if (reflect['getMetadata']) return;
-  const kept = new WeakMap<object, Map<unknown, unknown>>();
-  const own = (key: unknown, target: object) => kept.get(target)?.get(key);
-  reflect['defineMetadata'] = (key: unknown, value: unknown, target: object) => {
-    const map = kept.get(target) ?? new Map<unknown, unknown>();
-    kept.set(target, map);
-    map.set(key, value);
-  };
-  reflect['getOwnMetadata'] = own;
-  reflect['getMetadata'] = (key: unknown, target: object) => {
-    for (let at: object | null = target; at !== null; at = Object.getPrototypeOf(at) as object | null) {
-      const value = own(key, at);
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  };
-}
-
-const pem = (label: string, bytes: ArrayBuffer): string =>
-  `-----BEGIN ${label}-----\n${Buffer.from(bytes)
-    .toString('base64')
-    .replace(/(.{64})(?!$)/g, '$1\n')}\n-----END ${label}-----\n`;
-
-async function newKey(): Promise<{ pair: Keys; key: string }> {
-  const pair = await globalThis.crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
-  return {
-    pair,
-    key: pem('PRIVATE KEY', await globalThis.crypto.subtle.exportKey('pkcs8', pair.privateKey)),
-  };
-}
-
-/** Positive and at most 20 octets, as RFC 5280 4.1.2.2 asks. */
-const serial = (): string => `4${randomBytes(15).toString('hex').slice(1)}`;
-
-const validity = (now: number) => ({
-  // A clock that was set back a little must not refuse what was made a moment ago.
-  notBefore: new Date(now - 3600_000),
-  notAfter: new Date(now + VALID_MS),
-});
-
-async function makeCa(now: number): Promise<PkiFile['ca']> {
-  const x509 = await loadX509();
-  const { pair, key } = await newKey();
-  const cert = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serial(),
-    name: [{ CN: ['podway-lab-kubernetes-ca'] }],
-    ...validity(now),
-    signingAlgorithm: ALGORITHM,
-    keys: pair,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      await x509.SubjectKeyIdentifierExtension.create(pair.publicKey),
-    ],
-  });
-  return { key, cert: `${cert.toString('pem')}\n` };
-}
-
-async function makeServer(
-  ca: PkiFile['ca'],
-  names: readonly string[],
-  now: number,
-): Promise<PkiFile['server']> {
-  return { ...(await sign(ca, now, [{ CN: ['kube-apiserver'] }], names)), names: [...names] };
-}
-
-/** `names` makes a server certificate with those alternative names; null a client's. */
-async function sign(
-  ca: PkiFile['ca'],
-  now: number,
-  subject: Record<string, string[]>[],
-  names: readonly string[] | null,
-): Promise<{ key: string; cert: string }> {
-  const x509 = await loadX509();
-  const { pair, key } = await newKey();
-  const caCert = new x509.X509Certificate(ca.cert);
-  const signingKey = await globalThis.crypto.subtle.importKey(
-    'pkcs8',
-    Buffer.from(ca.key.replace(/-----[^-]+-----|\s/g, ''), 'base64'),
-    ALGORITHM,
-    false,
-    ['sign'],
-  );
-  const usage = names === null ? x509.ExtendedKeyUsage.clientAuth : x509.ExtendedKeyUsage.serverAuth;
-  const cert = await x509.X509CertificateGenerator.create({
-    serialNumber: serial(),
-    subject,
-    issuer: caCert.subjectName,
-    ...validity(now),
-    signingAlgorithm: ALGORITHM,
-    publicKey: pair.publicKey,
-    signingKey,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([usage]),
-      await x509.AuthorityKeyIdentifierExtension.create(caCert),
-      ...(names === null ? [] : [new x509.SubjectAlternativeNameExtension(names.map(alternativeName))]),
-    ],
-  });
-  return { key, cert: `${cert.toString('pem')}\n` };
-}
-
-const alternativeName = (name: string): { type: 'ip' | 'dns'; value: string } =>
-  /^[0-9.]+$|:/.test(name) ? { type: 'ip', value: name } : { type: 'dns', value: name };
