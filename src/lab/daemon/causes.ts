@@ -41,6 +41,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
       'The lab is up with other VPCs, instances or settings than lab up was asked for; it changes none of them.',
     next: 'podway lab down first, or name another lab with --lab. Without flags lab up goes on with the lab as it is.',
   },
+  NO_PLUGIN: {
+    transient: false,
+    meaning: 'The setting cniChain names a CNI plugin whose program is not on this machine.',
+    next: 'Install the package containernetworking-plugins, or put the program into /opt/cni/bin.',
+  },
   BAD_SHAPE: {
     transient: false,
     meaning: 'The lab.yaml says what cannot be; the message names the line and the reason.',

@@ -11,11 +11,10 @@ import {
   type RuntimeOptions,
   statusNetworkList,
 } from '../../cni/runtime/index.ts';
-import type { JsonObject } from '../../cni/types.ts';
 import { openNetns, withNetns } from '../../kernel/netns.ts';
-import type { Pod } from '../../kube/types.ts';
 import { NetworkFailure, type PodNetwork } from '../cluster/nodes/network.ts';
 import type { PodFailure } from '../cluster/nodes/pod-status.ts';
+import { capabilitiesOf } from './capabilities.ts';
 import { type NodePaths, netnsPath } from './paths.ts';
 
 const IFNAME = 'eth0';
@@ -85,25 +84,6 @@ const podArgs = (namespace: string, name: string, uid: string, containerId: stri
     ['K8S_POD_INFRA_CONTAINER_ID', containerId],
     ['K8S_POD_UID', uid],
   ] as const;
-
-/** What containerd offers (specs: go-cni): host ports, bandwidth of the annotations, the annotations themselves. */
-function capabilitiesOf(pod: Pod): JsonObject {
-  const portMappings = pod.spec.containers.flatMap((container) =>
-    (container.ports ?? [])
-      .filter((port) => port.hostPort !== undefined && port.hostPort > 0)
-      .map((port) => ({
-        hostPort: port.hostPort!,
-        containerPort: port.containerPort,
-        protocol: (port.protocol ?? 'TCP').toLowerCase(),
-        hostIP: '',
-      })),
-  );
-  const annotations = pod.metadata.annotations ?? {};
-  return {
-    ...(portMappings.length > 0 ? { portMappings } : {}),
-    ...(Object.keys(annotations).length > 0 ? { 'io.kubernetes.cri.pod-annotations': annotations } : {}),
-  };
-}
 
 async function typed<T>(work: () => Promise<T>): Promise<T> {
   try {

@@ -1,6 +1,7 @@
 // The settings of a lab: one table is the source for `--set`, for lab.yaml and for the help text. Values are kept as the
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
 import { parseCidr } from '../../base/ip.ts';
+import { type PluginEntry, parseChain } from '../../cni/conflist.ts';
 import { LabError } from '../daemon/errors.ts';
 import { type ImdsLag, noLag } from '../vpc/faults/imds-lag.ts';
 
@@ -18,6 +19,7 @@ export type SettingKey =
   | 'idleRelease'
   | 'repair'
   | 'addressing'
+  | 'cniChain'
   | 'env';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
 
@@ -41,6 +43,8 @@ export type Settings = {
   repair: 'enforce' | 'report';
   /** Single addresses, /28 prefixes, or prefixes while the subnet has whole /28s. */
   addressing: 'secondary' | 'prefix' | 'auto';
+  /** Standard plugins that the nodes' runtime runs after Podway's. */
+  cniChain: PluginEntry[];
   /** Environment of the nodes' agents. */
   env: Record<string, string>;
 };
@@ -189,6 +193,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'what pods get addresses from: single ones, /28s, or /28s while there are any',
     read: oneOf('secondary', 'prefix', 'auto'),
   },
+  cniChain: {
+    example: 'portmap,bandwidth|[…]',
+    fallback: '',
+    meaning: "standard CNI plugins after Podway's: hostPort needs portmap, tuning its JSON",
+    read: parseChain,
+  },
   env: {
     example: 'WARM_IP_TARGET=2;…',
     fallback: '',
@@ -250,6 +260,7 @@ export function readSettings(texts: SettingTexts): Settings {
     excludeSnatCidrs: read('excludeSnatCidrs'),
     repair: read('repair'),
     addressing: read('addressing'),
+    cniChain: read('cniChain'),
     env: read('env'),
     ...(texts.warm === undefined ? {} : { warm: read<number>('warm') }),
     ...(texts.idleRelease === undefined ? {} : { idleReleaseMs: read<number>('idleRelease') }),

@@ -111,7 +111,7 @@ export class LabNode {
       kubeconfig: this.#deps.kubeconfigFor(this.name),
       shim,
     };
-    writeNodeFiles(input);
+    await writeNodeFiles(input);
     await this.#deps.store.putNode(nodeObject(this.#facts));
     this.#agent.start();
     // An agent that outlived the last daemon still serves, so the node stays ready.

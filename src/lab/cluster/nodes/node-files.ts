@@ -1,7 +1,19 @@
 // The folder of a node: CNI conf dir, bin dir and result cache, the agent's config, its run directory. Written again at
 // every start, so that a changed setting or path reaches the node; the conflist comes last, atomically.
-import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { conflist, type PluginEntry } from '../../../cni/conflist.ts';
+import { type Chained, chainedPlugins } from '../../../cni/runtime/chained.ts';
+import { findPlugin } from '../../../cni/runtime/index.ts';
+import { LabError } from '../../daemon/errors.ts';
 import { privateDir, writeFileAtomic, writeJson } from '../../daemon/files.ts';
 import type { NodePaths } from '../../daemon/paths.ts';
 import type { Settings } from '../../shape/settings.ts';
@@ -22,7 +34,11 @@ export type NodeFilesInput = {
   shim: string;
 };
 
-export function writeNodeFiles(input: NodeFilesInput): void {
+/** Where the machine's distributions have the standard plugins. */
+const PLUGIN_DIRS = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'];
+
+/** LabError NO_PLUGIN when a chained plugin is not on the machine. */
+export async function writeNodeFiles(input: NodeFilesInput): Promise<void> {
   const { paths, settings } = input;
   for (const dir of [paths.root, paths.run, paths.cniConfDir, paths.cniBinDir, paths.cniCacheDir])
     privateDir(dir);
@@ -48,18 +64,29 @@ export function writeNodeFiles(input: NodeFilesInput): void {
     },
   });
   installPlugin(input.shim, join(paths.cniBinDir, 'podway-cni'));
-  writeJson(join(paths.cniConfDir, CONFLIST), conflist(paths.agentSocket, settings.podMtu));
+  const { chain, versions } = await installChain(settings.cniChain, paths.cniBinDir);
+  const mtu = settings.podMtu;
+  writeJson(
+    join(paths.cniConfDir, CONFLIST),
+    conflist({ agentSocket: paths.agentSocket, chain, versions, ...(mtu === undefined ? {} : { mtu }) }),
+  );
 }
 
-export function conflist(agentSocket: string, mtu?: number): unknown {
-  return {
-    cniVersion: '1.0.0',
-    cniVersions: ['1.0.0', '1.1.0'],
-    name: 'podway',
-    plugins: [
-      { type: 'podway-cni', agentSocket, ...(mtu === undefined ? {} : { mtu }), capabilities: { mac: true } },
-    ],
-  };
+/** The machine's own binaries, by links: the node's runtime finds all its plugins in one folder. */
+async function installChain(wanted: readonly PluginEntry[], binDir: string): Promise<Chained> {
+  const found = await chainedPlugins(wanted, { binDirs: PLUGIN_DIRS });
+  if (found.missing.length > 0)
+    throw new LabError(
+      'NO_PLUGIN',
+      `setting cniChain names ${found.missing.join(', ')}, which is in none of ${PLUGIN_DIRS.join(', ')}`,
+      'apt-get install containernetworking-plugins',
+    );
+  for (const { type } of found.chain) {
+    const link = join(binDir, type);
+    rmSync(link, { force: true });
+    symlinkSync(findPlugin(type, PLUGIN_DIRS), link);
+  }
+  return found;
 }
 
 /** Renamed into place: a plugin that is being executed cannot be overwritten. */
