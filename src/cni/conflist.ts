@@ -7,7 +7,7 @@ import type { JsonObject } from './types.ts';
 import { compareVersions } from './versions.ts';
 
 const NETWORK_NAME = 'podway';
-const PLUGIN_TYPE = 'podway-cni';
+export const PLUGIN_TYPE = 'podway-cni';
 
 /** A plugin's object in the list. */
 export type PluginEntry = JsonObject & { type: string };

@@ -1,6 +1,7 @@
 // The node runner's network: the CNI chain of the node's conf dir, called as a container runtime does: in the node's
 // namespace, with containerd's arguments, with what the pod offers as capabilities, with the node's own result cache.
 import { existsSync } from 'node:fs';
+import { PLUGIN_TYPE } from '../../cni/conflist.ts';
 import { CniError } from '../../cni/errors.ts';
 import {
   addNetworkList,
@@ -11,6 +12,7 @@ import {
   type RuntimeOptions,
   statusNetworkList,
 } from '../../cni/runtime/index.ts';
+import { hasVerb, LATEST_VERSION } from '../../cni/versions.ts';
 import { openNetns, withNetns } from '../../kernel/netns.ts';
 import { NetworkFailure, type PodNetwork } from '../cluster/nodes/network.ts';
 import type { PodFailure } from '../cluster/nodes/pod-status.ts';
@@ -67,7 +69,7 @@ export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
       }),
     status: async () => {
       try {
-        await statusNetworkList(list(), { ...options(), timeoutMs: STATUS_TIMEOUT_MS });
+        await statusNetworkList(askable(list()), { ...options(), timeoutMs: STATUS_TIMEOUT_MS });
         return undefined;
       } catch (error) {
         return failureOf(error);
@@ -75,6 +77,19 @@ export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
     },
   };
 }
+
+/**
+ * With a chained plugin that speaks no 1.1.0 a runtime asks no STATUS, and the Node would be ready before its agent: the
+ * lab then asks our plugin alone, which stands for the taint and condition that an agent in a cluster keeps on its Node.
+ */
+const askable = (list: NetworkList): NetworkList =>
+  hasVerb(list.cniVersion, 'STATUS')
+    ? list
+    : {
+        ...list,
+        cniVersion: LATEST_VERSION,
+        plugins: list.plugins.filter(({ type }) => type === PLUGIN_TYPE),
+      };
 
 const podArgs = (namespace: string, name: string, uid: string, containerId: string) =>
   [
