@@ -1,10 +1,9 @@
-// What the API says of itself: groups, versions and resources, plain and aggregated; version; health; and the reviews
-// by which clients ask who they are and what they may do. Everybody who is known may do everything in a lab.
+// What the API says of itself: groups, versions and resources, plain and aggregated; version; health.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { groupVersion, type Kind, type Kinds, type KindVersion } from './kinds.ts';
 import { negotiate } from './negotiate.ts';
-import { objectOf, type ReadBody, type Reply } from './options.ts';
-import type { User } from './pki.ts';
+import type { Reply } from './options.ts';
+import { reviews } from './reviews.ts';
 
 const AGGREGATED = 'application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList';
 const OBJECT_VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
@@ -12,19 +11,6 @@ const STATUS_VERBS = ['get', 'patch', 'update'];
 
 /** The Kubernetes version whose behaviour this API follows. */
 export const KUBERNETES_VERSION = { major: '1', minor: '36', gitVersion: 'v1.36.0+podway' } as const;
-
-type Review = {
-  readonly group: string;
-  readonly plural: string;
-  readonly kind: string;
-  readonly namespaced?: true;
-};
-const reviews: readonly Review[] = [
-  { group: 'authorization.k8s.io', plural: 'selfsubjectaccessreviews', kind: 'SelfSubjectAccessReview' },
-  { group: 'authorization.k8s.io', plural: 'selfsubjectrulesreviews', kind: 'SelfSubjectRulesReview' },
-  { group: 'authorization.k8s.io', plural: 'subjectaccessreviews', kind: 'SubjectAccessReview' },
-  { group: 'authentication.k8s.io', plural: 'selfsubjectreviews', kind: 'SelfSubjectReview' },
-];
 
 type ApiResource = {
   name: string;
@@ -177,7 +163,7 @@ export class Discovery {
       resources.push({
         name: review.plural,
         singularName: '',
-        namespaced: false,
+        namespaced: review.namespaced ?? false,
         kind: review.kind,
         verbs: ['create'],
       });
@@ -230,7 +216,7 @@ export class Discovery {
               .map((review) => ({
                 resource: review.plural,
                 responseKind: { group, version, kind: review.kind },
-                scope: 'Cluster',
+                scope: review.namespaced ? 'Namespaced' : 'Cluster',
                 singularResource: review.kind.toLowerCase(),
                 verbs: ['create'],
               })),
@@ -246,32 +232,6 @@ export class Discovery {
       paths.push(`/apis/${group}`, ...this.versions(group).map((version) => `/apis/${group}/${version}`));
     }
     return [...paths, '/healthz', '/livez', '/openapi/v2', '/openapi/v3', '/readyz', '/version'].sort();
-  }
-
-  /** Reviews are asked by creating an object that is kept nowhere. */
-  async review(
-    path: readonly string[],
-    user: User,
-    request: IncomingMessage,
-    body: ReadBody,
-    reply: Reply,
-  ): Promise<boolean> {
-    const review = reviews.find((r) => r.group === path[0] && path[1] === 'v1' && r.plural === path[2]);
-    if (review === undefined || path.length !== 3 || request.method !== 'POST') return false;
-    const asked = objectOf((await body(['application/json', 'application/yaml'])).value);
-    const any = { verbs: ['*'], apiGroups: ['*'], resources: ['*'] };
-    const status =
-      review.kind === 'SelfSubjectReview'
-        ? { userInfo: { username: user.name, groups: [...user.groups, 'system:authenticated'] } }
-        : review.kind === 'SelfSubjectRulesReview'
-          ? {
-              resourceRules: [any],
-              nonResourceRules: [{ verbs: ['*'], nonResourceURLs: ['*'] }],
-              incomplete: false,
-            }
-          : { allowed: true };
-    reply(201, JSON.stringify({ ...asked, kind: review.kind, apiVersion: `${review.group}/v1`, status }));
-    return true;
   }
 }
 

@@ -1,22 +1,36 @@
-// The HTTP side: who calls, what they ask for, and answers within bounds. Every failure is a Status object.
+// The HTTP side: who calls, whether he may, what is asked for, and answers within bounds. Every failure is a Status
+// object.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import { type Attributes, attributesOf } from './attributes.ts';
+import type { Calls } from './calls.ts';
 import type { Discovery } from './discovery.ts';
 import * as errors from './errors.ts';
+import { impersonated } from './impersonate.ts';
 import type { Kinds } from './kinds.ts';
 import { baseType, parseJson, parseYaml } from './negotiate.ts';
 import type { OpenApi } from './openapi.ts';
 import type { ReadBody, Reply } from './options.ts';
 import type { Pki, User } from './pki.ts';
 import { decodeProtobuf, PROTOBUF } from './protobuf.ts';
+import type { Rbac } from './rbac.ts';
 import { type Rest, targetOf } from './rest.ts';
+import { answerReview, reviewOf } from './reviews.ts';
 
 /** As kube-apiserver: three mebibytes in one object. */
 export const MAX_BODY = 3 * 1024 * 1024;
 /** Requests being worked on at once, watches not counted. */
 const MAX_INFLIGHT = 400;
 
-export type HttpParts = { kinds: Kinds; rest: Rest; pki: Pki; discovery: Discovery; openApi: OpenApi };
+export type HttpParts = {
+  kinds: Kinds;
+  rest: Rest;
+  pki: Pki;
+  rbac: Rbac;
+  calls: Calls;
+  discovery: Discovery;
+  openApi: OpenApi;
+};
 
 export function createHandler(
   parts: HttpParts,
@@ -74,14 +88,30 @@ function refuse(response: ServerResponse, error: unknown): void {
   response.end(text);
 }
 
-function callerOf({ pki, rest }: HttpParts, request: IncomingMessage): User | null {
+/** Everybody who is known is also one of these. */
+const AUTHENTICATED = 'system:authenticated';
+
+function callerOf(parts: HttpParts, request: IncomingMessage): User | null {
+  const user = bearerOf(parts, request);
+  if (user === null || user.groups.includes(AUTHENTICATED)) return user;
+  return { ...user, groups: [...user.groups, AUTHENTICATED] };
+}
+
+function bearerOf({ pki, rest }: HttpParts, request: IncomingMessage): User | null {
   const header = request.headers.authorization;
   if (header !== undefined) {
     const token = /^Bearer ([A-Za-z0-9\-._~+/]+=*)$/i.exec(header)?.[1];
     if (token === undefined) return null;
-    return pki.userOfToken(token) ?? rest.tokens.userOf(token);
+    return pki.userOfToken(token) ?? rest.tokens.userOf(token)?.user ?? null;
   }
   return pki.userOfSocket(request.socket as TLSSocket);
+}
+
+/** Notes the call, and throws Forbidden for one that no role allows. */
+function authorise({ rbac, calls }: HttpParts, user: User, attributes: Attributes): void {
+  const { allowed } = rbac.decide(user, attributes);
+  calls.note(user, attributes, allowed);
+  if (!allowed) rbac.check(user, attributes);
 }
 
 async function answer(
@@ -90,12 +120,14 @@ async function answer(
   response: ServerResponse,
   reply: Reply,
 ): Promise<void> {
-  const user = callerOf(parts, request);
-  if (user === null) throw errors.unauthorized();
+  const caller = callerOf(parts, request);
+  if (caller === null) throw errors.unauthorized();
   const url = request.url?.startsWith('/') ? URL.parse(`https://api${request.url}`) : null;
   if (url === null) throw errors.badRequest('the URL of the request does not parse');
   const segments = segmentsOf(url.pathname);
   const read: ReadBody = (types) => readBody(request, types);
+  const user = impersonated(caller, request.headers, (attributes) => authorise(parts, caller, attributes));
+  authorise(parts, user, attributesOf(request.method ?? 'GET', segments, url.searchParams));
 
   const [root, ...path] = segments;
   if (root === 'api' && path.length >= 2) {
@@ -104,14 +136,28 @@ async function answer(
   } else if (root === 'apis' && path.length >= 3) {
     const target = targetOf(parts.kinds, path[0]!, path[1]!, path.slice(2));
     if (target !== null) return parts.rest.answer(request, response, target, url.searchParams, read, reply);
-    if (await parts.discovery.review(path, user, request, read, reply)) return;
+    const asked = request.method === 'POST' ? reviewOf(path) : undefined;
+    if (asked) {
+      const { value } = await read(['application/json', 'application/yaml']);
+      return reply(201, JSON.stringify(answerReview(reviewParts(parts), asked.review, user, value)));
+    }
   }
   if (request.method === 'GET' || request.method === 'HEAD') {
+    const openId = parts.rest.tokens.openId(segments);
+    if (openId !== null) return reply(200, JSON.stringify(openId));
     if (parts.discovery.answer(segments, request, response, reply)) return;
     if (parts.openApi.answer(segments, request, reply)) return;
   }
   throw errors.noSuchPath();
 }
+
+const reviewParts = ({ rbac, pki, rest }: HttpParts) => ({
+  rbac,
+  userOf: (token: string, audiences: readonly string[]) => {
+    const user = pki.userOfToken(token);
+    return user === null ? rest.tokens.userOf(token, audiences) : { user, audiences: [...audiences] };
+  },
+});
 
 function segmentsOf(pathname: string): string[] {
   try {

@@ -9,12 +9,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { namespaces } from '../../../kube/resources.ts';
 import { builtinKinds } from './builtin.ts';
+import { Calls } from './calls.ts';
 import { Discovery } from './discovery.ts';
 import { createHandler } from './http.ts';
 import { Kinds } from './kinds.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { OpenApi } from './openapi.ts';
 import { Pki } from './pki.ts';
+import { bootstrapPolicy, Rbac } from './rbac.ts';
 import { Rest } from './rest.ts';
 import { Storage } from './storage.ts';
 import { Store } from './store.ts';
@@ -30,7 +32,7 @@ const CLOSE_AGAIN_MS = 20;
 export const MAX_CONNECTIONS = 2500;
 
 export type KubeApiOptions = {
-  /** Holds kube.sqlite and kube-pki.json; made 0700 when missing. */
+  /** Holds kube.sqlite, kube-pki.json and kube-calls.jsonl (calls.ts); made 0700 when missing. */
   dir: string;
   /** Names and addresses by which clients reach the API. */
   names: readonly string[];
@@ -69,10 +71,17 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
   for (const name of ['default', 'kube-system', 'kube-public', 'kube-node-lease']) {
     if (store.find(namespaces, name) === null) store.create(namespaces, { metadata: { name } });
   }
+  for (const { plural, object } of bootstrapPolicy()) {
+    const served = kinds.preferred('rbac.authorization.k8s.io', plural)!;
+    if (!verbs.find(served.kind, '', object.metadata.name!))
+      verbs.create(served, '', structuredClone(object));
+  }
   const handler = createHandler({
     kinds,
     rest,
     pki,
+    rbac: new Rbac((collection) => verbs.context().list(collection)),
+    calls: new Calls(join(options.dir, 'kube-calls.jsonl')),
     discovery: new Discovery(kinds),
     openApi: new OpenApi(kinds),
   });

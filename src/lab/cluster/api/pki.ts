@@ -6,7 +6,12 @@ import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from '
 import type { TLSSocket } from 'node:tls';
 import { type KeyAndCert, makeAuthority, signCertificate } from '../../certificates.ts';
 
-export type User = { readonly name: string; readonly groups: readonly string[] };
+export type User = {
+  readonly name: string;
+  readonly groups: readonly string[];
+  readonly uid?: string;
+  readonly extra?: Readonly<Record<string, readonly string[]>>;
+};
 
 type PkiFile = {
   ca: { key: string; cert: string };

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
+import { createPublicKey, verify } from 'node:crypto';
 import { test } from 'node:test';
-import { resource } from '../../../kube/index.ts';
-import { type Harness, startApi } from './testing.ts';
+import { type Pod, pods, resource } from '../../../kube/index.ts';
+import { aPod, type Harness, startApi } from './testing.ts';
 
 const serviceAccounts = resource('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
 const PATH = '/api/v1/namespaces/default/serviceaccounts/default/token';
 
 const ask = (h: Harness, spec: object = {}) => h.raw('POST', PATH, { body: JSON.stringify({ spec }) });
 const codeWith = async (h: Harness, token: string) =>
-  (await h.raw('GET', '/api/v1/pods', { headers: { authorization: `Bearer ${token}` } })).code;
+  (await h.raw('GET', '/version', { headers: { authorization: `Bearer ${token}` } })).code;
 
 test('a service account gets a token that its bearer is known by, until it expires', async () => {
   let now = Date.now();
@@ -52,4 +53,42 @@ test('a TokenRequest that is too short, or of no account, is refused', async () 
   assert.match(json.message, /may not specify a duration less than 10 minutes/);
   const path = PATH.replace('accounts/default', 'accounts/nobody');
   assert.equal((await h.raw('POST', path, { body: '{}' })).code, 404);
+});
+
+test('a token bound to a pod is good as long as the pod is there', async () => {
+  await using h = await startApi();
+  const pod = h.api.store.create(pods, aPod('a') as Pod);
+  const bind = (ref: object) =>
+    ask(h, { boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'a', ...ref } });
+  assert.equal((await bind({ name: 'b' })).code, 404);
+  assert.equal((await bind({ uid: 'other' })).code, 409);
+  assert.equal((await bind({ kind: 'Service' })).code, 400);
+  const { token } = (await bind({ uid: pod.metadata.uid })).json.status as { token: string };
+  assert.equal(await codeWith(h, token), 200);
+  const review = async (spec: object) =>
+    (
+      await h.raw('POST', '/apis/authentication.k8s.io/v1/tokenreviews', {
+        body: JSON.stringify({ spec: { token, ...spec } }),
+      })
+    ).json.status;
+  const { user, authenticated } = await review({});
+  assert.equal(authenticated, true);
+  assert.deepEqual(user.extra['authentication.kubernetes.io/pod-name'], ['a']);
+  assert.equal((await review({ audiences: ['vault'] })).authenticated, false);
+  assert.equal((await review({ token: 'x.y.z' })).authenticated, false);
+  h.api.store.delete(pods, 'a', 'default', { gracePeriodSeconds: 0 });
+  assert.equal(await codeWith(h, token), 401);
+});
+
+test('others can check a token with what the API publishes', async () => {
+  await using h = await startApi();
+  const { issuer, jwks_uri } = (await h.raw('GET', '/.well-known/openid-configuration')).json;
+  assert.ok(jwks_uri.startsWith(issuer));
+  const { keys } = (await h.raw('GET', '/openid/v1/jwks')).json;
+  const { token } = (await ask(h, { audiences: ['vault'] })).json.status as { token: string };
+  const [head, body, signature] = token.split('.') as [string, string, string];
+  assert.equal(JSON.parse(Buffer.from(head, 'base64url').toString()).kid, keys[0].kid);
+  const key = { key: createPublicKey({ key: keys[0], format: 'jwk' }), dsaEncoding: 'ieee-p1363' as const };
+  const text = Buffer.from(`${head}.${body}`);
+  assert.ok(verify('sha256', text, key, Buffer.from(signature, 'base64url')));
 });

@@ -1,8 +1,16 @@
 // Tokens of service accounts: what `serviceaccounts/NAME/token` (TokenRequest) issues and a caller then bears. JWTs
 // signed with the API's own key, so nothing is stored; one is good while it has not expired, is meant for this API, and
-// its service account is the one that it was made for.
+// its service account, and the object that it is bound to, are the ones that it was made for.
 
-import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  type KeyObject,
+  randomUUID,
+  sign,
+  verify,
+} from 'node:crypto';
 import { rfc3339 } from '../../../base/clock.ts';
 import * as errors from './errors.ts';
 import type { Any, Kind } from './kinds.ts';
@@ -22,25 +30,62 @@ type Claims = {
   nbf: number;
   iss: string;
   sub: string;
-  'kubernetes.io': { namespace: string; serviceaccount: { name: string; uid: string } };
+  jti: string;
+  'kubernetes.io': {
+    namespace: string;
+    serviceaccount: Reference;
+    pod?: Reference;
+    secret?: Reference;
+    node?: Reference;
+  };
 };
+
+type Reference = { name: string; uid: string };
+type BoundObject = { kind?: string; apiVersion?: string; name?: string; uid?: string };
 
 export class ServiceAccountTokens {
   private readonly key: KeyObject;
   private readonly publicKey: KeyObject;
+  private readonly keyId: string;
   private readonly verbs: Verbs;
 
   /** `key`: PEM of the API's CA, an EC key on P-256. */
   constructor(key: string, verbs: Verbs) {
     this.key = createPrivateKey(key);
     this.publicKey = createPublicKey(key);
+    const bytes = this.publicKey.export({ type: 'spki', format: 'der' });
+    this.keyId = createHash('sha256').update(bytes).digest('base64url');
     this.verbs = verbs;
+  }
+
+  /** What others need to check a token: OpenID Connect discovery and the key set. Null for another path. */
+  openId(segments: readonly string[]): object | null {
+    switch (segments.join('/')) {
+      case '.well-known/openid-configuration':
+        return {
+          issuer: ISSUER,
+          jwks_uri: `${ISSUER}/openid/v1/jwks`,
+          response_types_supported: ['id_token'],
+          subject_types_supported: ['public'],
+          id_token_signing_alg_values_supported: ['ES256'],
+        };
+      case 'openid/v1/jwks': {
+        const key = this.publicKey.export({ format: 'jwk' });
+        return { keys: [{ ...key, use: 'sig', alg: 'ES256', kid: this.keyId }] };
+      }
+      default:
+        return null;
+    }
   }
 
   /** Answers the TokenRequest with its status. */
   issue(kind: Kind, namespace: string, name: string, request: Any): Any {
     const account = this.verbs.get(kind, namespace, name).object.metadata;
-    const spec = (request['spec'] ?? {}) as { audiences?: string[]; expirationSeconds?: number };
+    const spec = (request['spec'] ?? {}) as {
+      audiences?: string[];
+      expirationSeconds?: number;
+      boundObjectRef?: BoundObject;
+    };
     const wanted = spec.expirationSeconds ?? DEFAULT_SECONDS;
     const named = { group: 'authentication.k8s.io', plural: 'tokenrequests', kind: 'TokenRequest' };
     if (!Number.isSafeInteger(wanted) || wanted < MIN_SECONDS)
@@ -61,7 +106,12 @@ export class ServiceAccountTokens {
       nbf: iat,
       iss: ISSUER,
       sub: `system:serviceaccount:${namespace}:${name}`,
-      'kubernetes.io': { namespace, serviceaccount: { name, uid: account.uid! } },
+      jti: randomUUID(),
+      'kubernetes.io': {
+        namespace,
+        serviceaccount: { name, uid: account.uid! },
+        ...(spec.boundObjectRef ? this.bound(spec.boundObjectRef, namespace, name) : {}),
+      },
     };
     return {
       kind: 'TokenRequest',
@@ -72,19 +122,75 @@ export class ServiceAccountTokens {
     };
   }
 
-  userOf(token: string): User | null {
+  /**
+   * The bearer of a token that is good for one of `audiences`, this API's own without any, and for which of them it is.
+   */
+  userOf(token: string, audiences: readonly string[] = []): { user: User; audiences: string[] } | null {
     const claims = this.open(token);
-    if (claims === null || claims.exp * 1000 <= this.verbs.now() || !claims.aud.includes(ISSUER)) return null;
-    const { namespace, serviceaccount } = claims['kubernetes.io'];
-    const accounts = this.verbs.storage.collection('serviceaccounts');
-    const account = accounts.items.get(`${namespace}/${serviceaccount.name}`);
-    if (account?.object.metadata.uid !== serviceaccount.uid) return null;
-    const groups = ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'];
-    return { name: claims.sub, groups };
+    if (claims === null || claims.exp * 1000 <= this.verbs.now()) return null;
+    const good = (audiences.length > 0 ? audiences : [ISSUER]).filter((each) => claims.aud.includes(each));
+    if (good.length === 0) return null;
+    const { namespace, serviceaccount, ...bound } = claims['kubernetes.io'];
+    const is = (collection: string, where: string, { name, uid }: Reference) =>
+      this.verbs.storage.collection(collection).items.get(`${where}/${name}`)?.object.metadata.uid === uid;
+    if (!is('serviceaccounts', namespace, serviceaccount)) return null;
+    if (bound.pod && !is('pods', namespace, bound.pod)) return null;
+    if (bound.secret && !is('secrets', namespace, bound.secret)) return null;
+    const user = {
+      name: claims.sub,
+      uid: serviceaccount.uid,
+      groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`],
+      extra: {
+        'authentication.kubernetes.io/credential-id': [`JTI=${claims.jti}`],
+        ...(bound.pod
+          ? {
+              'authentication.kubernetes.io/pod-name': [bound.pod.name],
+              'authentication.kubernetes.io/pod-uid': [bound.pod.uid],
+            }
+          : {}),
+        ...(bound.node
+          ? {
+              'authentication.kubernetes.io/node-name': [bound.node.name],
+              'authentication.kubernetes.io/node-uid': [bound.node.uid],
+            }
+          : {}),
+      },
+    };
+    return { user, audiences: good };
+  }
+
+  /** The claim that binds a token to an object: it is good as long as the object is there. */
+  private bound(ref: BoundObject, namespace: string, account: string) {
+    const { kind = '', name = '', uid } = ref;
+    const collection = { Pod: 'pods', Secret: 'secrets', Node: 'nodes' }[kind];
+    if (collection === undefined || (ref.apiVersion ?? 'v1') !== 'v1')
+      throw errors.badRequest(
+        `cannot bind token for serviceaccount to object of type ${ref.apiVersion}, Kind=${kind}`,
+      );
+    const where = kind === 'Node' ? '' : namespace;
+    const found = this.verbs.storage.collection(collection).items.get(`${where}/${name}`)?.object;
+    const named = { group: '', plural: collection, kind };
+    if (found === undefined) throw errors.notFound(named, name);
+    const known = found.metadata.uid!;
+    if (uid !== undefined && uid !== known)
+      throw errors.conflict(
+        named,
+        name,
+        `the UID in the bound object reference (${uid}) does not match the UID in record. The object might have been deleted and then recreated`,
+      );
+    const claim = { [kind.toLowerCase()]: { name, uid: known } };
+    if (kind !== 'Pod') return claim;
+    const spec = (found as Any)['spec'] as { serviceAccountName?: string; nodeName?: string };
+    if (spec.serviceAccountName !== account)
+      throw errors.badRequest(
+        `cannot bind token for serviceaccount "${account}" to pod running with different serviceaccount name.`,
+      );
+    const node = this.verbs.storage.collection('nodes').items.get(`/${spec.nodeName}`)?.object.metadata;
+    return { ...claim, ...(node ? { node: { name: node.name!, uid: node.uid! } } : {}) };
   }
 
   private seal(claims: Claims): string {
-    const text = [{ alg: 'ES256', typ: 'JWT' }, claims]
+    const text = [{ alg: 'ES256', kid: this.keyId, typ: 'JWT' }, claims]
       .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
       .join('.');
     const key = { key: this.key, dsaEncoding: 'ieee-p1363' as const };
