@@ -1,12 +1,11 @@
-// The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner.
+// The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner. What only a
+// route needs is imported when it is asked for the first time: most agents are never asked.
 
 import { PodwayError } from '../base/errors.ts';
 import { type Ip, parseIp } from '../base/ip.ts';
 import { sourceText } from '../ipam/config/sources.ts';
-import { compareTwice } from './compare/index.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
-import { metricsText } from './metrics-text.ts';
 import type { Parts } from './parts.ts';
 import { nodeStatus } from './status.ts';
 
@@ -17,7 +16,10 @@ export function publicRoutes(parts: Parts, gate: Gate): Routes {
       const error = nodeStatus(gate);
       return error ? plain(`${error.code}: ${error.message}\n`, 503) : plain('ok\n');
     },
-    '/metrics': async () => plain(await metricsText(parts, gate), 200, parts.metrics.registry.contentType),
+    '/metrics': async () => {
+      const { metricsText } = await import('./metrics-text.ts');
+      return plain(await metricsText(parts, gate), 200, parts.metrics.registry.contentType);
+    },
   };
 }
 
@@ -39,17 +41,18 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       log.info({ addresses }, 'returns idle addresses by hand');
       return json({ addresses, returning: true });
     },
-    '/v1/explain': (query) => {
+    '/v1/explain': async (query) => {
       const { pool, configuration } = gate.now();
       const about = {
         source: sourceText(configuration.current.source),
         notes: configuration.notes,
         secondsOf: (action: string) => ec2Calls.secondsOf(action),
       };
-      return json(pool.explain(about, query.get('pod') ?? undefined));
+      return json(await pool.explain(about, query.get('pod') ?? undefined));
     },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
+      const { compareTwice } = await import('./compare/index.ts');
       return json(await compareTwice({ config, api, pool, cloud, datapath }));
     },
   };

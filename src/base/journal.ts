@@ -14,7 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { crc32 } from 'node:zlib';
+import { crc32 } from './crc32.ts';
 import { PodwayError, unwritableText } from './errors.ts';
 
 /** Version of the format: 1 had no first line that says so. */

@@ -41,7 +41,7 @@ import {
   withEni,
 } from './state.ts';
 import { diagnose } from './views/diagnose.ts';
-import { type ExplainContext, type Explanation, explainPool } from './views/explain.ts';
+import type { ExplainContext, Explanation } from './views/explain.ts';
 import { type PoolSnapshot, snapshotPool } from './views/snapshot.ts';
 import { WaitingLine } from './waiting.ts';
 
@@ -340,7 +340,12 @@ export class AddressPool {
   }
 
   /** What the pool decides now and why; `pod` (namespace/name) asks for one pod. */
-  explain(about: Pick<ExplainContext, 'source' | 'notes' | 'secondsOf'>, pod?: string): Explanation {
+  async explain(
+    about: Pick<ExplainContext, 'source' | 'notes' | 'secondsOf'>,
+    pod?: string,
+  ): Promise<Explanation> {
+    // Loaded when somebody asks: most agents are never asked.
+    const { explainPool } = await import('./views/explain.ts');
     const { state, clock, callsLeft } = this.#core;
     return explainPool(
       {

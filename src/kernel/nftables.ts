@@ -3,7 +3,7 @@
 // One request at a time: the library keeps a table of links per process. A script is one atomic transaction: all of it
 // or, with NftError and the library's own text, nothing. Elements that change with every pod go through nfnetlink.ts.
 import { extname } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { NftError } from './errors.ts';
 import { NftContext, type NftResult } from './libnftables.ts';
 import { currentNetns, type Netns, openNetns } from './netns.ts';
@@ -28,6 +28,8 @@ let nextId = 1;
 const waiting = new Map<number, Waiting>();
 
 function startWorker(): Worker {
+  // An agent never needs one, and does without the module.
+  const { Worker } = process.getBuiltinModule('node:worker_threads');
   const started = new Worker(new URL(`./nftables-worker${extname(import.meta.url)}`, import.meta.url), {
     name: 'nft',
     // The thread holds strings and a library; a small young heap keeps the process small.

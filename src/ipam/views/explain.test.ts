@@ -17,7 +17,7 @@ test('a node at rest says its numbers, its source, and that it rests', async () 
   await using node = new TestNode();
   await node.start();
   await fill(node, 2);
-  const told = explain(node);
+  const told = await explain(node);
   const { inputs } = told;
   assert.deepEqual([told.subject, told.node, told.source], ['node-1', 'node-1', 'settings']);
   assert.match(told.decision, /^rests: the goal is 4 free, 4 are free$/);
@@ -43,14 +43,14 @@ test('addresses beyond the goal are said to rest, then to be returned', async ()
   await fill(node, 5);
   for (let i = 0; i < 5; i++) node.pool.release(podOwner(`p${i}`));
   await node.clock.advance(1_000);
-  assert.match(explain(node).decision, /rests: .* 5 beyond the goal are returned after 60 s of rest/);
+  assert.match((await explain(node)).decision, /rests: .* 5 beyond the goal are returned after 60 s of rest/);
 });
 
 test('a pod with an address is told it, and since when', async () => {
   await using node = new TestNode();
   await node.start();
   await fill(node, 1);
-  const told = explain(node, 'default/p0');
+  const told = await explain(node, 'default/p0');
   assert.equal(told.addresses?.length, 1);
   assert.match(told.addresses[0]!.eni!, /^eni-/);
   assert.match(told.decision, /^default\/p0 has 10\.0\./);
@@ -68,14 +68,14 @@ test('pods in line are told their place, and when the next address has cooled', 
   node.pool.release(podOwner('p2'));
   const waiting = ['a', 'b'].map((name) => node.pool.acquire(podOwner(name)).catch(() => {}));
   await node.clock.advance(1_000);
-  assert.deepEqual(short(explain(node, 'default/a')), ['COOLDOWN', 1, true, 19]);
-  assert.deepEqual(short(explain(node, 'default/b')), ['COOLDOWN', 2, true, 29]);
+  assert.deepEqual(short(await explain(node, 'default/a')), ['COOLDOWN', 1, true, 19]);
+  assert.deepEqual(short(await explain(node, 'default/b')), ['COOLDOWN', 2, true, 29]);
   assert.match(
-    explain(node).decision,
+    (await explain(node)).decision,
     /^cannot grow now: 2 pods wait, and the goal is 2 free, 0 are free: COOLDOWN$/,
   );
   // One that was refused at once stands in no line until its runtime tries again.
-  assert.deepEqual(short(explain(node, 'default/c')), ['ADDRESS_LIMIT', 3, false, undefined]);
+  assert.deepEqual(short(await explain(node, 'default/c')), ['ADDRESS_LIMIT', 3, false, undefined]);
   await node.clock.advance(30_000);
   await Promise.all(waiting);
 });
@@ -89,8 +89,8 @@ test('a pod that waits for a call of EC2 is told how long such a call takes', as
   await node.start();
   const waiting = node.pool.acquire(podOwner('a'));
   await node.clock.advance(100);
-  assert.deepEqual(short(explain(node, 'default/a')), ['POOL_GROWING', 1, true, 2]);
-  assert.deepEqual(explain(node).inputs.incoming, 1);
+  assert.deepEqual(short(await explain(node, 'default/a')), ['POOL_GROWING', 1, true, 2]);
+  assert.deepEqual((await explain(node)).inputs.incoming, 1);
   gate.resolve();
   await node.clock.advance(100);
   await waiting;
@@ -109,14 +109,14 @@ test('a full subnet is named with its pause, and the plan says what it would do'
   });
   await node.start();
   await node.clock.advance(1_000);
-  const told = explain(node);
+  const told = await explain(node);
   assert.equal(told.inputs.subnets[0]!.paused?.cause, 'SUBNET_EXHAUSTED');
   assert.match(told.decision, /^cannot grow now: the goal is 3 free, 0 are free: SUBNET_EXHAUSTED$/);
   assert.equal(told.cause?.details.object, 'subnet-0a');
-  assert.equal(short(explain(node, 'default/new'))[0], 'SUBNET_EXHAUSTED');
+  assert.equal(short(await explain(node, 'default/new'))[0], 'SUBNET_EXHAUSTED');
   failing = false;
   await node.clock.advance(121_000);
-  assert.equal(explain(node).cause, undefined);
+  assert.equal((await explain(node)).cause, undefined);
 });
 
 test('what the plan does is told in words', async () => {
@@ -124,7 +124,7 @@ test('what the plan does is told in words', async () => {
   await node.start();
   await node.clock.advance(1_000);
   node.pool.setPolicy({ ...node.pool.policy, targets: { kind: 'warm', free: 12 } });
-  const told = explain(node);
+  const told = await explain(node);
   assert.match(told.decision, /^grows: the goal is 12 free, 0 are free/);
   assert.match(told.actions[0]!, /^assign 9 addresses to eni-/);
   assert.match(told.actions[1]!, /^create an ENI with \d addresses in subnet-0a, for device 1$/);
@@ -134,7 +134,7 @@ test('before EC2 has answered, the node says what it waits for', async () => {
   const gate = Promise.withResolvers<void>();
   await using node = new TestNode({ cloud: { before: () => gate.promise } });
   node.open();
-  const told = explain(node);
+  const told = await explain(node);
   assert.match(told.decision, /^waits for EC2/);
   assert.equal(told.cause?.code, 'AGENT_STARTING');
   gate.resolve();
@@ -156,7 +156,7 @@ test('a subnet without whole /28s is told as such, and prefixes count sixteen ad
   isFragmented = true;
   node.pool.setPolicy({ ...node.pool.policy, addressing: 'prefix' });
   await node.clock.advance(2_000);
-  const { inputs } = explain(node);
+  const { inputs } = await explain(node);
   assert.equal(inputs.limits.addresses, 432);
   assert.equal(inputs.subnets[0]!.noPrefixes?.cause, 'SUBNET_FRAGMENTED');
 });
@@ -167,7 +167,7 @@ test('the AWS VPC CNI’s targets: the goal is what they ask for now', async () 
   await node.clock.advance(1_000);
   const targets = { kind: 'incumbent' as const, warmEnis: 1, warmPrefixes: 0, warmIps: 3, minimumIps: 5 };
   node.pool.setPolicy({ ...node.pool.policy, targets });
-  assert.match(explain(node).decision, /^grows: the goal is 5 free, 0 are free/);
+  assert.match((await explain(node)).decision, /^grows: the goal is 5 free, 0 are free/);
   await node.clock.advance(1_000);
-  assert.match(explain(node).decision, /^rests: the goal is 5 free, 5 are free$/);
+  assert.match((await explain(node)).decision, /^rests: the goal is 5 free, 5 are free$/);
 });
