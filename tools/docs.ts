@@ -108,7 +108,7 @@ export function metricsText(): string {
     '# Metrics',
     '<!-- Made from src/agent/metrics.ts and src/agent/incumbent-metrics.ts by `npm run docs`. -->',
     [
-      'The agent serves them as `/metrics` on its socket, and on the TCP port of the setting `metricsPort`, for Prometheus. Labels are',
+      'The agent serves them as `/metrics` on its socket, and on TCP where `--listen` says, for Prometheus. Labels are',
       'bounded: actions, verbs, causes, ENIs and prefixes of the node, and EC2’s error codes (twenty of each action, then `Other`).',
     ].join('\n'),
     '## Our own',

@@ -15,6 +15,7 @@ import { Gate } from './gate.ts';
 import { openParts, type Parts } from './parts.ts';
 import { API_SOCKET, CNI_SOCKET, createSockets } from './sockets.ts';
 import { type Serving, startNode } from './start.ts';
+import { canServe } from './status.ts';
 import { Succession, takeOver } from './succession.ts';
 
 /** Ms that a node which has not started before waits for the Kubernetes API to tell its configuration. */
@@ -60,6 +61,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     seat = await takeOver({ runDir, apiSocket: join(runDir, API_SOCKET) }, announce, parts.log, signal);
     if (!gate.isTakingOver) await sockets.openCni();
     await sockets.openApi();
+    void lookAfterHost(parts, gate, succession.signal);
     serving = await startNode(parts, succession.signal);
     await serveNode(parts, gate, serving, succession.signal);
   } catch (error) {
@@ -81,6 +83,22 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
   }
 }
 
+/** What a pod of a DaemonSet does beside serving; loaded when the start is over. Never rejects. */
+async function lookAfterHost(parts: Parts, gate: Gate, signal: AbortSignal): Promise<void> {
+  const { config, log } = parts;
+  await gate.pass(signal).catch(() => undefined);
+  if (signal.aborted) return;
+  try {
+    if (config.install) {
+      const { Installation } = await import('./install/keep.ts');
+      gate.installation = new Installation(parts, config.install, () => canServe(gate));
+      void gate.installation.keep(signal);
+    }
+  } catch (error) {
+    log.error({ error: String(error) }, 'the host is not looked after');
+  }
+}
+
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
   const { identity, pool, configuration, repair, quarantine, rehearsal } = serving;
   const { api, log } = parts;
@@ -98,6 +116,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
   await pool.start(signal);
+  gate.hasStarted = true;
   await repair.now();
   log.info(
     { instance: identity.instanceId, enis: pool.enis().length, ...pool.counts() },

@@ -19,20 +19,25 @@ export type ApiServer = {
 
 export function createApiServer({
   kubeconfig,
+  inCluster,
   nodeName,
-}: Pick<AgentConfig, 'kubeconfig' | 'nodeName'>): ApiServer {
+}: Pick<AgentConfig, 'kubeconfig' | 'inCluster' | 'nodeName'>): ApiServer {
   const clients = new Set<KubeClient>();
   let last: { changed: number; connection: Promise<Connection> } | null = null;
-  const open = async (file: string): Promise<Connection> => {
+  const isConfigured = kubeconfig !== undefined || inCluster;
+  const open = async (): Promise<Connection> => {
     const kube = await import('../kube/index.ts');
-    const client = new kube.KubeClient(await kube.readKubeConfig(file), { userAgent: 'podway-agent' });
+    // The client itself follows the files of a service account.
+    const config = kubeconfig === undefined ? kube.inClusterConfig() : await kube.readKubeConfig(kubeconfig);
+    const client = new kube.KubeClient(config, { userAgent: 'podway-agent' });
     clients.add(client);
     return { client, kube };
   };
   const connect = async () => {
-    if (kubeconfig === undefined) throw new Error('no Kubernetes API is configured');
-    const changed = statSync(kubeconfig, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    if (last?.changed !== changed) last = { changed, connection: open(kubeconfig) };
+    if (!isConfigured) throw new Error('no Kubernetes API is configured');
+    const changed =
+      kubeconfig === undefined ? 0 : (statSync(kubeconfig, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+    if (last?.changed !== changed) last = { changed, connection: open() };
     const { connection } = last;
     connection.catch(() => {
       if (last?.connection === connection) last = null;
@@ -40,7 +45,7 @@ export function createApiServer({
     return connection;
   };
   return {
-    isConfigured: kubeconfig !== undefined,
+    isConfigured,
     nodeName,
     connect,
     async pods(signal) {

@@ -14,7 +14,7 @@ test('defaults', () => {
     addressing: 'secondary',
     excludeSnatCidrs: [],
   });
-  assert.equal(config.metricsPort, undefined);
+  assert.equal(config.listen, undefined);
 });
 
 const refused: [string, unknown, RegExp][] = [
@@ -22,7 +22,7 @@ const refused: [string, unknown, RegExp][] = [
   ['no node name', { runDir: '/run/podway' }, /nodeName is undefined, and must be given/],
   ['no run directory', { nodeName: 'n' }, /runDir/],
   ['empty text', { ...least, kubeconfig: '' }, /kubeconfig is ""/],
-  ['port', { ...least, metricsPort: 70_000 }, /metricsPort is 70000, not a whole number from 1 to 65535/],
+  ['port', { ...least, listen: ':70000' }, /listen is ":70000", not ADDRESS:PORT/],
   ['negative warm', { ...least, settings: { warm: -1 } }, /warm is -1/],
   ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
   ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],

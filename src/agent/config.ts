@@ -1,6 +1,5 @@
-// The agent's configuration: one JSON file, read once at start. Every value is checked; an error names the wrong one.
-// This file holds all defaults.
-import { readFileSync } from 'node:fs';
+// The agent's configuration as checked values; options.ts reads flags, environment and file. An error names the wrong
+// value. This file holds all defaults.
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import type { SnatMode } from '../datapath/types.ts';
@@ -23,6 +22,23 @@ export type AgentSettings = {
   podMtu?: number;
 };
 
+/** `host` is empty for every address of the node. */
+export type Listen = { host: string; port: number };
+
+export type InstallConfig = {
+  /** Directories of the host, as this process sees them. */
+  hostBinDir: string;
+  hostConfDir: string;
+  /** The compiled plugin; the package's own when absent. */
+  plugin?: string;
+  /** Plugins behind ours; portmap where the host has it, when absent. */
+  chain?: readonly ChainedPlugin[];
+};
+
+/** The standard plugins whose configuration needs no more than their name and capability. */
+export const CHAINED = ['portmap', 'bandwidth', 'tuning'] as const;
+export type ChainedPlugin = (typeof CHAINED)[number];
+
 export type AgentConfig = {
   nodeName: string;
   /** Name of the cluster: a tag of the node's ENIs, which tells them from another cluster's. */
@@ -33,8 +49,14 @@ export type AgentConfig = {
   imdsEndpoint?: string;
   ec2Endpoint?: string;
   region?: string;
-  /** TCP port of /metrics, /healthz and /readyz on the node; none when absent. */
-  metricsPort?: number;
+  /** The pod's service account says how the Kubernetes API is asked. */
+  inCluster: boolean;
+  /** Where /metrics, /healthz and /readyz are served on TCP; nowhere when absent. */
+  listen?: Listen;
+  /** What is installed on the host and where; nothing when absent. */
+  install?: InstallConfig;
+  /** The container runtime's socket, which is asked which sandboxes exist. */
+  criSocket?: string;
   logLevel: string;
   settings: AgentSettings;
 };
@@ -58,6 +80,37 @@ function whole(source: Record<string, unknown>, key: string, min: number, max: n
     throw invalid(key, value, `not a whole number from ${min} to ${max}`);
   }
   return value;
+}
+
+function flag(source: Record<string, unknown>, key: string): boolean {
+  const value = source[key] ?? false;
+  if (typeof value !== 'boolean') throw invalid(key, value, 'not true or false');
+  return value;
+}
+
+function listenOn(source: Record<string, unknown>): Listen | undefined {
+  const value = text(source, 'listen');
+  if (value === undefined) return undefined;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  if (!match || port < 1 || port > 65_535)
+    throw invalid('listen', value, 'not ADDRESS:PORT as 10.0.0.1:9464, [::1]:9464 or :9464');
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
+function installed(source: Record<string, unknown>): InstallConfig | undefined {
+  const chain = source['chain'];
+  if (chain !== undefined && !Array.isArray(chain)) throw invalid('chain', chain, 'not a list of plugins');
+  const wanted = (chain as unknown[] | undefined)?.filter((name) => name !== 'none');
+  const unknown = wanted?.find((name) => !CHAINED.includes(name as ChainedPlugin));
+  if (unknown !== undefined) throw invalid('chain', unknown, `not one of ${CHAINED.join(', ')} or none`);
+  const paths = {
+    hostBinDir: text(source, 'hostBinDir') ?? '/host/opt/cni/bin',
+    hostConfDir: text(source, 'hostConfDir') ?? '/host/etc/cni/net.d',
+    ...optional('plugin', text(source, 'plugin')),
+    ...optional('chain', wanted as ChainedPlugin[] | undefined),
+  };
+  return flag(source, 'install') ? paths : undefined;
 }
 
 const optional = <K extends string, V>(key: K, value: V | undefined) =>
@@ -93,7 +146,10 @@ export function parseAgentConfig(source: unknown): AgentConfig {
     ...optional('imdsEndpoint', text(top, 'imdsEndpoint')),
     ...optional('ec2Endpoint', text(top, 'ec2Endpoint')),
     ...optional('region', text(top, 'region')),
-    ...optional('metricsPort', whole(top, 'metricsPort', 1, 65535)),
+    inCluster: flag(top, 'inCluster'),
+    ...optional('listen', listenOn(top)),
+    ...optional('install', installed(top)),
+    ...optional('criSocket', text(top, 'criSocket')),
     logLevel: text(top, 'logLevel') ?? 'info',
     settings: {
       ...optional('warm', whole(settings, 'warm', 0, 10_000)),
@@ -106,19 +162,4 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       ...optional('podMtu', whole(settings, 'podMtu', 576, 9001)),
     },
   };
-}
-
-export function readAgentConfig(file: string): AgentConfig {
-  let source: unknown;
-  try {
-    source = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new PodwayError(
-      'INVALID_CONFIG',
-      `agent config ${file}: ${(error as Error).message}`,
-      { object: file },
-      { cause: error },
-    );
-  }
-  return parseAgentConfig(source);
 }

@@ -2,6 +2,7 @@
 // much shorter than the wait, so its callers need not retry. Fails with AGENT_STARTING.
 import { systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
+import type { Installation } from './install/keep.ts';
 import type { Serving } from './start.ts';
 
 /** How long ADD, DEL, CHECK and GC wait for an agent that has just started. */
@@ -13,6 +14,10 @@ export class Gate {
   readonly #nodeName: string;
   readonly #opened = Promise.withResolvers<void>();
   #serving: Serving | null = null;
+  /** EC2 has told what the node has, in this agent's life. */
+  hasStarted = false;
+  /** What is installed on the host; null where nothing is to be. */
+  installation: Installation | null = null;
   /** The agent before is handing over: it is a matter of moments, so STATUS waits too. */
   isTakingOver = false;
 

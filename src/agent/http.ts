@@ -1,7 +1,8 @@
 // The agent's HTTP faces: introspection on a unix socket that only the owner may open, and the three public paths
 // (/metrics, /healthz, /readyz) on a TCP port of the node, which only read. Bounded in connections and header time.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { asPodwayError } from '../base/errors.ts';
+import { asPodwayError, PodwayError } from '../base/errors.ts';
+import type { Listen } from './config.ts';
 import { listenPrivately } from './listen.ts';
 
 /** Loaded with require: an import reads every export, and node:http's exports load undici, http2 and TLS (16 MB). */
@@ -52,10 +53,22 @@ function serve(routes: Routes): Server {
 export const serveUnix = (path: string, routes: Routes): Promise<Server> =>
   listenPrivately(serve(routes), path);
 
-export function serveTcp(port: number, routes: Routes): Promise<Server> {
+/** Throws LISTEN_FAILED, which names the address and the system's word. */
+export function serveTcp({ host, port }: Listen, routes: Routes): Promise<Server> {
   const server = serve(routes);
   return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, () => resolve(server));
+    server.once('error', (error) => {
+      const at = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+      reject(
+        new PodwayError(
+          'LISTEN_FAILED',
+          `metrics and health cannot be served on ${at}: ${error.message}`,
+          { object: at },
+          { cause: error },
+        ),
+      );
+    });
+    const where = host === '' ? { port } : { host, port };
+    server.listen(where, () => resolve(server));
   });
 }

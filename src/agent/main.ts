@@ -1,30 +1,21 @@
-// The agent's process: reads its config, runs until SIGTERM or SIGINT, and leaves the node's pods as they are.
-import { asPodwayError } from '../base/errors.ts';
-import { runAgent } from './agent.ts';
-import { readAgentConfig } from './config.ts';
+// The agent's process: reads its configuration, runs until SIGTERM or SIGINT, and leaves the node's pods as they are.
+// Started without the flags that bound its memory, it starts itself again with them.
+import { AGENT_NODE_FLAGS } from '../base/node-flags.ts';
 
-const usage = 'usage: podway-agent --config FILE';
-const at = process.argv.indexOf('--config');
-const file = at >= 0 ? process.argv[at + 1] : undefined;
-if (process.argv.includes('--help')) {
-  console.log(
-    `${usage}\n\nRuns the agent of one node in the foreground. FILE is JSON; ARCHITECTURE.md lists its keys.`,
+const args = process.argv.slice(2);
+const nameOf = (flag: string): string => flag.split('=')[0]!;
+const lacking = AGENT_NODE_FLAGS.filter(
+  (flag) => !process.execArgv.some((given) => nameOf(given) === nameOf(flag)),
+);
+if (args.includes('--help') || args.includes('-h')) {
+  const { agentHelp } = await import('./options.ts');
+  console.log(agentHelp());
+} else if (lacking.length > 0 && process.execve) {
+  process.removeAllListeners('warning');
+  const quiet = '--disable-warning=ExperimentalWarning';
+  process.execve(
+    process.execPath,
+    [process.execPath, ...process.execArgv, ...lacking, quiet, import.meta.filename, ...args],
+    process.env,
   );
-  process.exit(0);
-}
-if (file === undefined) {
-  console.error(`podway: USAGE: no config given (${usage})`);
-  process.exit(2);
-}
-const stop = new AbortController();
-for (const signal of ['SIGTERM', 'SIGINT'] as const)
-  process.once(signal, () => stop.abort(new Error(signal)));
-try {
-  await runAgent(readAgentConfig(file), stop.signal);
-  process.exit(0);
-} catch (thrown) {
-  const error = asPodwayError(thrown);
-  console.error(`podway: ${error.code}: ${error.message} (${error.details.next})`);
-  if (error.code === 'INTERNAL') console.error(error.stack, error.cause ?? '');
-  process.exit(1);
-}
+} else await (await import('./process.ts')).runProcess(args);

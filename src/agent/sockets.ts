@@ -92,7 +92,7 @@ export function createSockets(parts: Parts, gate: Gate, succession: Succession):
       };
       const path = join(config.runDir, API_SOCKET);
       servers.push(await serveUnix(path, { ...routes, ...own, [`POST ${HANDOVER}`]: handover }));
-      if (config.metricsPort !== undefined) servers.push(await serveTcp(config.metricsPort, routes));
+      if (config.listen !== undefined) servers.push(await serveTcp(config.listen, routes));
     },
     close() {
       for (const server of servers) server.close();

@@ -2,6 +2,16 @@
 import { PodwayError } from '../base/errors.ts';
 import type { Gate } from './gate.ts';
 
+/**
+ * Whether the node may be given to the runtime. A pool that nobody has filled or described yet would serve no pod, for
+ * want of rights perhaps.
+ */
+export function canServe(gate: Gate): boolean {
+  if (!gate.serving || nodeStatus(gate) !== null) return false;
+  const { held, free, cooling } = gate.serving.pool.counts();
+  return gate.hasStarted || held + free + cooling > 0;
+}
+
 /** Null when ADD can be served, else STATUS_UNAVAILABLE or STATUS_LIMITED with the cause. */
 export function nodeStatus(gate: Gate): PodwayError | null {
   if (!gate.serving) {

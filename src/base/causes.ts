@@ -191,6 +191,27 @@ export const causes = {
     does: 'Looks again when the configuration changes, and every half minute while a pod waits; ENIs that exist are used on.',
     next: 'Tag a group of the VPC, or name groups by id in the NodeNetwork that the message names.',
   }),
+  LISTEN_FAILED: lasting(120, {
+    meaning: 'Another program listens where the agent is to serve metrics and health.',
+    does: 'Ends, so that its supervisor starts it again; running pods go on.',
+    next: 'Give --listen another port, or end the program that has it: ss -ltnp names it.',
+  }),
+  HOST_UNWRITABLE: lasting(121, {
+    meaning: 'The plugin or the conflist cannot be installed on the host, so no new pod starts there.',
+    does: 'Tries again every few seconds; running pods go on, and so do new ones where both are installed already.',
+    next: 'Mount the host directories that the message names writable; see the values hostBinDir and hostConfDir.',
+  }),
+  PLUGIN_MISSING: lasting(122, {
+    meaning: 'A CNI plugin that is to be installed or chained is not there.',
+    does: 'Looks again every few seconds; running pods go on.',
+    next: 'Build podway-cni (npm run build, or the image has it) or name it by --plugin; install chained plugins on the host.',
+  }),
+  NODE_IN_USE: lasting(123, {
+    meaning:
+      'The node has pods with addresses of Podway, or an agent that serves, so nothing is uninstalled.',
+    does: 'Nothing was changed.',
+    next: 'Drain the node, wait for its pods to end, remove the agent from it, and try again.',
+  }),
   INTERNAL: lasting(999, {
     meaning: 'An error that nothing expected.',
     does: 'Undoes the request; the runtime asks again.',

@@ -2,6 +2,7 @@
 // imports when it is called. Exit 0 done, 1 failed, 2 wrong usage.
 import { type Command, CommanderError } from 'commander';
 import { command } from './command.ts';
+import { agentCommand } from './commands/agent.ts';
 import { cniCommand } from './commands/cni.ts';
 import { connectivityCommand } from './commands/connectivity.ts';
 import { doctorCommand } from './commands/doctor.ts';
@@ -65,6 +66,7 @@ for (const each of [
   explainCommand(),
   versionCommand(),
   cniCommand(),
+  agentCommand(),
 ]) {
   program.addCommand(each);
 }

@@ -2,13 +2,13 @@
 // Every request has a time limit and takes an AbortSignal. Fails with KubeError: the Status that the API answered, or
 // code 0 when it was not reached.
 
-import { readFileSync, statSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest, type RequestOptions } from 'node:https';
 import { createSecureContext } from 'node:tls';
 import { linesOf, textOf } from './body.ts';
 import type { KubeConfig } from './config.ts';
 import { errorOf, KubeError } from './errors.ts';
+import { FollowedFile } from './followed-file.ts';
 import { apiVersionOf, type Resource, resourcePath } from './resources.ts';
 import type { KubeList, KubeObject, Status, WatchEvent } from './types.ts';
 
@@ -55,39 +55,23 @@ type Query = Record<string, string | number | boolean | undefined>;
 export class KubeClient {
   private readonly config: KubeConfig;
   private readonly base: URL;
-  private readonly agent: Agent;
-  private readonly watchAgent: Agent;
   private readonly userAgent: string;
-  private token: { text: string; mtime: number; checked: number } | null = null;
+  private connections: Connections;
+  private readonly ca: FollowedFile | null;
+  private readonly token: FollowedFile | null;
 
   constructor(config: KubeConfig, options: { userAgent?: string } = {}) {
     this.config = config;
     this.base = new URL(config.server);
     this.userAgent = options.userAgent ?? 'podway';
-    // Made once: each connection would parse the certificates again and keep them.
-    const secureContext = createSecureContext({
-      ...(config.ca === undefined ? {} : { ca: config.ca }),
-      ...(config.cert === undefined ? {} : { cert: config.cert }),
-      ...(config.key === undefined ? {} : { key: config.key }),
-    });
-    const tls = {
-      secureContext,
-      ...(config.tlsServerName === undefined ? {} : { servername: config.tlsServerName }),
-      ...(config.insecure ? { rejectUnauthorized: false } : {}),
-    };
-    this.agent = new Agent({
-      ...tls,
-      keepAlive: true,
-      maxSockets: MAX_SOCKETS,
-      maxFreeSockets: 2,
-      timeout: 90_000,
-    });
-    this.watchAgent = new Agent({ ...tls, keepAlive: false });
+    this.ca = config.caFile === undefined ? null : new FollowedFile(config.caFile);
+    this.token = config.tokenFile === undefined ? null : new FollowedFile(config.tokenFile);
+    this.connections = connectionsOf(config, this.ca?.read());
   }
 
   close(): void {
-    this.agent.destroy();
-    this.watchAgent.destroy();
+    this.connections.requests.destroy();
+    this.connections.watches.destroy();
   }
 
   get<T extends KubeObject>(
@@ -226,7 +210,7 @@ export class KubeClient {
       { ...rest, ...initial, watch: true, allowWatchBookmarks: true, timeoutSeconds },
       undefined,
       undefined,
-      this.watchAgent,
+      'watches',
       (timeoutSeconds + 30) * 1000,
       signal,
     );
@@ -246,7 +230,7 @@ export class KubeClient {
     contentType: string | undefined,
     signal?: AbortSignal,
   ): Promise<R> {
-    const response = await this.open(method, path, query, body, contentType, this.agent, REQUEST_MS, signal);
+    const response = await this.open(method, path, query, body, contentType, 'requests', REQUEST_MS, signal);
     if (response.statusCode === undefined || response.statusCode >= 300) throw await this.refusal(response);
     const text = await textOf(response);
     const json = response.headers['content-type']?.startsWith('application/json');
@@ -259,21 +243,22 @@ export class KubeClient {
     query: Query,
     body: unknown,
     contentType: string | undefined,
-    agent: Agent,
+    kind: keyof Connections,
     timeoutMs: number,
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
     const search = new URLSearchParams();
     for (const [key, value] of Object.entries(query)) if (value !== undefined) search.set(key, String(value));
     const text = body === undefined ? undefined : JSON.stringify(body);
-    const token = this.currentToken();
+    const token = this.token?.read() ?? this.config.token;
+    this.followAuthority();
     const prefix = this.base.pathname === '/' ? '' : this.base.pathname;
     const options: RequestOptions = {
       method,
       host: this.base.hostname.replace(/^\[|\]$/g, ''),
       port: this.base.port || 443,
       path: `${prefix}${path}${search.size > 0 ? `?${search}` : ''}`,
-      agent,
+      agent: this.connections[kind],
       ...(signal === undefined ? {} : { signal }),
       headers: {
         accept: 'application/json',
@@ -322,16 +307,35 @@ export class KubeClient {
     return new KubeError(code, 'Unknown', `the API answered ${code}: ${text.slice(0, 200)}`);
   }
 
-  private currentToken(): string | undefined {
-    const { token, tokenFile } = this.config;
-    if (tokenFile === undefined) return token;
-    const now = Date.now();
-    // The kubelet renews projected tokens long before they end; a look a minute is enough.
-    if (this.token === null || now - this.token.checked > 60_000) {
-      const mtime = statSync(tokenFile).mtimeMs;
-      const text = this.token?.mtime === mtime ? this.token.text : readFileSync(tokenFile, 'utf8').trim();
-      this.token = { text, mtime, checked: now };
-    }
-    return this.token.text;
+  /** New connections trust the authority of now; open ones go on, and end when they have been idle. */
+  private followAuthority(): void {
+    if (!this.ca?.hasChanged()) return;
+    this.connections = connectionsOf(this.config, this.ca.read());
   }
+}
+
+type Connections = { requests: Agent; watches: Agent };
+
+function connectionsOf(config: KubeConfig, ca = config.ca): Connections {
+  // Made once: each connection would parse the certificates again and keep them.
+  const secureContext = createSecureContext({
+    ...(ca === undefined ? {} : { ca }),
+    ...(config.cert === undefined ? {} : { cert: config.cert }),
+    ...(config.key === undefined ? {} : { key: config.key }),
+  });
+  const tls = {
+    secureContext,
+    ...(config.tlsServerName === undefined ? {} : { servername: config.tlsServerName }),
+    ...(config.insecure ? { rejectUnauthorized: false } : {}),
+  };
+  return {
+    requests: new Agent({
+      ...tls,
+      keepAlive: true,
+      maxSockets: MAX_SOCKETS,
+      maxFreeSockets: 2,
+      timeout: 90_000,
+    }),
+    watches: new Agent({ ...tls, keepAlive: false }),
+  };
 }

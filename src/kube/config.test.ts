@@ -74,7 +74,7 @@ test('a pod finds its service account, anything else is told what is missing', (
     inClusterConfig(dir, { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '443' }),
     {
       server: 'https://[fd00::1]:443',
-      ca: 'CA',
+      caFile: join(dir, 'ca.crt'),
       tokenFile: join(dir, 'token'),
       namespace: 'kube-system',
     },

@@ -8,6 +8,8 @@ export type KubeConfig = {
   /** https://HOST:PORT without a trailing slash. */
   readonly server: string;
   readonly ca?: string;
+  /** Read again when it changes: a cluster's authority may be replaced while its pods run. */
+  readonly caFile?: string;
   /** Name that the certificate must have, when it is not the host's. */
   readonly tlsServerName?: string;
   readonly insecure?: boolean;
@@ -45,7 +47,7 @@ export function inClusterConfig(
   }
   return {
     server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
-    ca: readFileSync(`${directory}/ca.crt`, 'utf8'),
+    caFile: `${directory}/ca.crt`,
     tokenFile: `${directory}/token`,
     ...(existsSync(`${directory}/namespace`)
       ? { namespace: readFileSync(`${directory}/namespace`, 'utf8').trim() }

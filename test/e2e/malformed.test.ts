@@ -398,7 +398,7 @@ test('another user of the machine gets nothing', { skip }, async () => {
         (path) => `${status.kubernetesEndpoint}${path}`,
       ),
     ],
-    metrics: `http://${status.nodes[0]!.ips[0]}:${metricsPort()}/metrics`,
+    metrics: `http://${status.nodes[0]!.ips[0]}${listen()}/metrics`,
   };
   const child = spawn(process.execPath, ['-e', NOBODY, JSON.stringify(places)], {
     env: {},
@@ -417,8 +417,9 @@ test('another user of the machine gets nothing', { skip }, async () => {
   assert.equal(status.nodes[0]!.ready, true);
 });
 
-const metricsPort = (): number =>
-  (JSON.parse(readFileSync(paths.agentConfig, 'utf8')) as { metricsPort: number }).metricsPort;
+/** `:PORT` */
+const listen = (): string =>
+  (JSON.parse(readFileSync(paths.agentConfig, 'utf8')) as { listen: string }).listen;
 
 /** Run by the pinned Node: becomes the user `nobody` without groups, asks for everything, tells each answer. */
 const NOBODY = `

@@ -51,7 +51,7 @@ export async function writeNodeFiles(input: NodeFilesInput): Promise<void> {
     ec2Endpoint: input.ec2Endpoint,
     region: input.region,
     cniConfDir: paths.cniConfDir,
-    metricsPort: AGENT_METRICS_PORT,
+    listen: `:${AGENT_METRICS_PORT}`,
     settings: {
       ...(settings.warm === undefined ? {} : { warm: settings.warm }),
       cooldownMs: settings.cooldownMs,
