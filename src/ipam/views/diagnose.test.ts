@@ -6,6 +6,7 @@ import { causes } from '../../base/causes.ts';
 import { type ExplainedCause, explainCause, PodwayError } from '../../base/errors.ts';
 import { CloudError, type EniId } from '../../cloud/port.ts';
 import { podOwner, settle, TestNode, type TestNodeOptions } from '../testkit.ts';
+import { diagnose } from './diagnose.ts';
 
 type Told = ExplainedCause & { message: string };
 
@@ -50,6 +51,32 @@ test('ADDRESS_LIMIT names the instance, its addresses and since when it is full'
   assert.deepEqual([told.cause, told.object, told.has, told.limit], ['ADDRESS_LIMIT', 'i-0fake', 27, 27]);
   assert.ok(full - told.since! <= 5_000);
   assert.equal(told.nextAt, undefined, 'it waits for somebody to delete a pod');
+});
+
+test('ENIs without addresses that come or go are no limit: the pod waits for them', async () => {
+  await using node = new TestNode({ settings: { warm: 0 } });
+  await node.start();
+  await fill(node, 27);
+  const { state } = node.pool;
+  const [primary, ...others] = [...state.enis.values()];
+  const uses = new Map(
+    [...state.uses].filter(([, use]) => use.kind === 'held' && use.lease.eni?.id === primary!.id),
+  );
+  const context = {
+    ...{ instanceId: 'i-0fake', limits: node.pool.limits, policy: node.pool.policy, now: node.clock.now() },
+    ...{ position: 0, known: true, waitingSince: node.clock.now() },
+  };
+  for (const [change, words] of [
+    [{ phase: 'attached' }, /is being set up/],
+    [{ phase: 'leaving' }, /is being detached/],
+    [{ missingSince: 1 }, /is not listed by EC2/],
+  ] as const) {
+    const enis = new Map([[primary!.id, primary!]]);
+    for (const eni of others) enis.set(eni.id, { ...eni, blocks: new Map(), ...change });
+    const told = diagnose({ ...state, enis, uses }, context);
+    assert.deepEqual([told.code, told.details.object], ['POOL_GROWING', others[0]!.id]);
+    assert.match(told.message, words);
+  }
 });
 
 test('ENI_LIMIT names the foreign ENI and the slots', async () => {

@@ -71,7 +71,8 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
       const message = `the pool makes room: ${leaving} addresses are on their way back to EC2`;
       return new PodwayError('POOL_GROWING', message, { object, has: leaving, limit: capacity, since });
     }
-    return limitCause(state, census, context, cooling.length);
+    const unready = unreadyCause(census, context);
+    return unready ?? limitCause(state, census, context, cooling.length);
   }
   if (cloud) return position < cooling.length ? coolingError() : pausedError(cloud, '', now);
   if (growth.blocked && position < cooling.length) return coolingError();
@@ -120,6 +121,30 @@ function onLinksError(state: PoolState, limit: number, now: number, since: numbe
     limit,
     since,
   });
+}
+
+/** The error of a node whose ENIs have room, and one of which is on its way to or from the node or unlisted by EC2. */
+function unreadyCause(census: Census, context: DiagnoseContext): PodwayError | null {
+  const slots = slotsPerEni(context.limits);
+  for (const { eni, closed } of census.enis) {
+    const what =
+      eni.phase === 'attached'
+        ? 'is being set up'
+        : eni.phase === 'leaving'
+          ? 'is being detached'
+          : eni.missingSince !== null
+            ? 'is not listed by EC2'
+            : null;
+    if (!what || closed) continue;
+    const message = `${eni.id} ${what}: its ${slots} addresses are not to be had yet`;
+    return new PodwayError('POOL_GROWING', message, {
+      object: eni.id,
+      has: slots,
+      limit: capacityOf(context),
+      since: context.waitingSince,
+    });
+  }
+  return null;
 }
 
 /** The ENI that a call in flight brings addresses to, if it exists already. */
