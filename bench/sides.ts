@@ -112,3 +112,16 @@ export function ptpSide(dir: string): Side {
   process.env['CNI_PATH'] = PEER_DIR;
   return { name: 'ptp', plugin: join(PEER_DIR, 'ptp'), config, linksIn: HOST, netns: HOST };
 }
+
+/** The plugin of a lab's first node, alone; `status` is of `lab status`, `dir` gets its config. */
+export function labSide(
+  status: { nodes: { cniConfDir: string; cniBinDir: string; netns: string }[] },
+  name: string,
+  dir: string,
+): Side {
+  const node = status.nodes[0]!;
+  const list = JSON.parse(readFileSync(join(node.cniConfDir, '10-podway.conflist'), 'utf8'));
+  const config = join(dir, `${name}.json`);
+  writeFileSync(config, JSON.stringify({ ...list.plugins[0], name: list.name, cniVersion: '1.0.0' }));
+  return { name, plugin: join(node.cniBinDir, 'podway-cni'), config, linksIn: node.netns };
+}
