@@ -22,6 +22,7 @@ export const programs = {
   'podway-cni': 'cni/podway-cni.c',
   'pod-server': 'native/pod-server.c',
   'pod-probe': 'native/pod-probe.c',
+  pause: 'native/pause.c',
 } as const;
 export type ProgramName = keyof typeof programs;
 

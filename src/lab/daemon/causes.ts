@@ -118,6 +118,12 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'What was given is no version of Kubernetes, such as v1.36.3.',
     next: 'Name a release, or none for the one that the package pins.',
   },
+  IMAGE_BUILD: {
+    transient: false,
+    meaning:
+      'A local image for the nodes of a lab with a real Kubernetes was not made; the message says of what it lacks.',
+    next: 'Install or build what is named; podway lab kubernetes install then goes on.',
+  },
   BAD_PROGRAM: {
     transient: false,
     meaning: "There is no such program among those of the lab's Kubernetes.",

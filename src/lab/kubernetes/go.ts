@@ -109,6 +109,6 @@ const lastLines = (text: string): string =>
 const buildError = (args: string[], why: string): LabError =>
   new LabError(
     'KUBERNETES_BUILD',
-    `go ${args.slice(0, 2).join(' ')} ${args.at(-1)} failed: ${why}`,
+    `go ${args[0]} ${args.at(-1)} failed: ${why}`,
     'podway lab kubernetes install goes on with what is not built yet',
   );

@@ -2,13 +2,14 @@
 // there, made by the same recipe (Go's version, source, flags), is left alone; so a run that was cut off goes on. Each is
 // written aside and renamed: a lab that runs keeps the file that it has open.
 // Fails with GO_MISSING, KUBERNETES_BUILD, BAD_VERSION or BAD_PROGRAM.
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LabError } from '../daemon/errors.ts';
 import { takeLock } from '../daemon/lock.ts';
 import { type Build, buildsOf, ldflags, recipe } from './builds.ts';
 import { Go } from './go.ts';
-import { kubernetesModule } from './module.ts';
+import { buildImage, type Image, imageFile, imageRecipe, images } from './images.ts';
+import { kubernetesModule, type Module } from './module.ts';
 import { type CachePaths, cachePaths, KUBERNETES_VERSION, kubernetesVersion } from './version.ts';
 
 export type Installed = { name: string; version: string; file: string; built: boolean; seconds: number };
@@ -22,7 +23,7 @@ export type InstallRequest = {
 };
 
 /** Per file below the version's folder: what it was made of, and when (ISO 8601). */
-type Made = Record<string, { recipe: string; version: string; built: string }>;
+export type Made = Record<string, { recipe: string; version: string; built: string }>;
 
 /** While one program builds, a line says so this often. */
 const STILL_MS = 60_000;
@@ -48,25 +49,62 @@ export async function install(request: InstallRequest): Promise<{ version: strin
       'wait for it; then run the command again',
     );
   }
+  const scratch = join(paths.root, 'scratch');
   try {
+    rmSync(scratch, { recursive: true, force: true });
+    mkdirSync(scratch);
     request.say(`Kubernetes ${version} with ${go.version}: fetching the source`);
     const module = await kubernetesModule(version, paths, go);
-    const builds = chosen(buildsOf(module, paths), request.only ?? []);
+    const parts = chosen(
+      [
+        ...buildsOf(module, paths).map((build) => programPart(build, go, module)),
+        ...images.map((image) => imagePart(image, paths, module)),
+      ],
+      request.only ?? [],
+    );
     const installed: Installed[] = [];
-    for (const [index, build] of builds.entries()) {
-      const place = `${build.name} ${build.version} (${index + 1} of ${builds.length})`;
-      installed.push(await buildOne(build, { go, paths, folder: module.folder, place, say: request.say }));
+    for (const [index, part] of parts.entries()) {
+      const place = `${part.name} ${part.version} (${index + 1} of ${parts.length})`;
+      installed.push(await makePart(part, { paths, scratch, place, say: request.say }));
     }
     return { version, installed };
   } finally {
+    rmSync(scratch, { recursive: true, force: true });
     lock.release();
   }
 }
 
-function chosen(builds: Build[], only: string[]): Build[] {
-  const unknown = only.find((name) => !builds.some((build) => build.name === name));
+/** A file to make: what of, and how. */
+type Part = {
+  name: string;
+  version: string;
+  file: string;
+  /** The same text, the same file. */
+  recipe(): string;
+  /** Writes the file at another path; `scratch` is one folder for all that one run makes. */
+  make(aside: string, scratch: string): Promise<void>;
+};
+
+const programPart = (build: Build, go: Go, { folder }: Module): Part => ({
+  name: build.name,
+  version: build.version,
+  file: build.file,
+  recipe: () => recipe(build, go.version),
+  make: (aside) => compile(build, { go, folder, aside }),
+});
+
+const imagePart = (image: Image, paths: CachePaths, { version, source }: Module): Part => ({
+  name: `${image.name}.tar`,
+  version,
+  file: imageFile(paths, image),
+  recipe: () => imageRecipe(image, readRecord(paths)),
+  make: (aside, scratch) => buildImage(image, aside, { paths, scratch, source }),
+});
+
+function chosen(parts: Part[], only: string[]): Part[] {
+  const unknown = only.find((name) => !parts.some((part) => part.name === name));
   if (unknown !== undefined) {
-    const names = builds.map((build) => build.name).join(', ');
+    const names = parts.map((part) => part.name).join(', ');
     throw new LabError(
       'BAD_PROGRAM',
       `"${unknown}" is no program of the lab's Kubernetes`,
@@ -76,15 +114,15 @@ function chosen(builds: Build[], only: string[]): Build[] {
       },
     );
   }
-  return only.length === 0 ? builds : builds.filter((build) => only.includes(build.name));
+  return only.length === 0 ? parts : parts.filter((part) => only.includes(part.name));
 }
 
-type Making = { go: Go; paths: CachePaths; folder: string; place: string; say(text: string): void };
+type Making = { paths: CachePaths; scratch: string; place: string; say(text: string): void };
 
-async function buildOne(build: Build, { go, paths, folder, place, say }: Making): Promise<Installed> {
-  const { name, version, file } = build;
-  const made = recipe(build, go.version);
+async function makePart(part: Part, { paths, scratch, place, say }: Making): Promise<Installed> {
+  const { name, version, file } = part;
   const key = file.slice(paths.root.length + 1);
+  const made = part.recipe();
   if (existsSync(file) && readRecord(paths)[key]?.recipe === made) {
     say(`${place}: there already`);
     return { name, version, file, built: false, seconds: 0 };
@@ -96,8 +134,7 @@ async function buildOne(build: Build, { go, paths, folder, place, say }: Making)
   const aside = join(dirname(file), `.${basename(file)}.part`);
   try {
     mkdirSync(dirname(file), { recursive: true });
-    await compile(build, { go, folder, aside });
-    chmodSync(aside, 0o755);
+    await part.make(aside, scratch);
     renameSync(aside, file);
   } finally {
     clearInterval(still);

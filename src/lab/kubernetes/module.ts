@@ -9,16 +9,17 @@ import { type CachePaths, KUBERNETES_VERSION, stagingVersion } from './version.t
 
 const SHIPPED = join(packageRoot, 'test/kubernetes/programs');
 
-type Downloaded = { Version: string; Info: string; GoMod: string; Sum: string };
+type Downloaded = { Version: string; Info: string; GoMod: string; Dir: string; Sum: string };
 
-export type Module = KubernetesModule & { folder: string };
+/** `folder` is the module that pins it, `source` its own source. */
+export type Module = KubernetesModule & { folder: string; source: string };
 
 export async function kubernetesModule(version: string, paths: CachePaths, go: Go): Promise<Module> {
   const { stdout } = await go.run(['mod', 'download', '-json', `k8s.io/kubernetes@${version}`], paths.root);
   const downloaded = JSON.parse(stdout) as Downloaded;
   const { Time } = JSON.parse(readFileSync(downloaded.Info, 'utf8')) as { Time: string };
   const folder = await moduleFolder(version, paths, downloaded.GoMod, go);
-  return { version, time: Time, sum: downloaded.Sum, folder };
+  return { version, time: Time, sum: downloaded.Sum, folder, source: downloaded.Dir };
 }
 
 async function moduleFolder(version: string, paths: CachePaths, goMod: string, go: Go): Promise<string> {
