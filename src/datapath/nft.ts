@@ -6,7 +6,7 @@
 // from_pod finds the ENI's chain by link and source address. That chain checks, in this order, whether the connection
 // has a mark already (by_ct) and whether a new connection leaves the VPC (begin, outside); else it sets the ENI's mark.
 // Most packets belong to established connections, so their path has the fewest rules.
-import { familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
+import { type Cidr, familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
 import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
 import { POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
 import {
@@ -28,7 +28,7 @@ export const PODS_MAP = 'pods4';
 export const INDEX_BYTES = 4;
 
 /** Link-local services of the VPC (IMDS, DNS, time) answer only the primary ENI's primary address. */
-const LINK_LOCAL = parseCidr('169.254.0.0/16');
+export const LINK_LOCAL = parseCidr('169.254.0.0/16');
 
 const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
 /** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
@@ -48,9 +48,9 @@ const baseChain = (name: string, hook: string, rules: readonly string[]): string
  * Destinations that see the pod's own address. The ENIs' subnets are always included: the list comes from the metadata
  * service, which may not answer at the first start.
  */
-function exemptCidrs(node: NodeDatapath): string[] {
+export function exemptPrefixes(node: NodeDatapath): Cidr[] {
   const all = [...node.vpcCidrs, ...node.enis.map((eni) => eni.subnetCidr), ...node.excludeSnatCidrs];
-  return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === 4)).map(formatCidr);
+  return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === 4));
 }
 
 export type StructureInput = {
@@ -67,7 +67,7 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
   const primary = primaryEni(node);
   const secondary = enis.filter((eni) => !isPrimary(eni));
   const mark = (eni: Eni): number => marks.get(slotKey(eni))!;
-  const exempt = exemptCidrs(node);
+  const exempt = exemptPrefixes(node).map(formatCidr);
 
   const parts = [
     exempt.length === 0

@@ -9,6 +9,7 @@ import type { Kernel, Memory } from './memory.ts';
 import { eniChain, renderRebuild, renderTable, renderUpdate } from './nft.ts';
 import { hasPodsMap, observeElements, observeTable } from './observe.ts';
 import type { Pass } from './pass.ts';
+import { strayJudge } from './stray.ts';
 import type { NodeDatapath } from './types.ts';
 import { elementAdd, elementDel } from './wire.ts';
 
@@ -32,9 +33,11 @@ export async function syncTable(kernel: Kernel, memory: Memory, text: string, pa
     pass.done('make the nft table');
     syncElements(kernel, memory, wanted, pass);
     await remember(kernel, memory, text);
+    await removeStrays(kernel, memory, pass);
     return;
   }
   const observed = await observeTable(kernel);
+  const changedByOthers = memory.table?.text === text;
   const stale = (observed?.chains ?? []).filter((name) => !wanted.has(name));
   const isRight = observed !== null && memory.table?.text === text && memory.table.kernel === observed.kernel;
   if (!isRight) {
@@ -52,7 +55,18 @@ export async function syncTable(kernel: Kernel, memory: Memory, text: string, pa
     }
   }
   syncElements(kernel, memory, wanted, pass);
-  if (!isRight) await remember(kernel, memory, text);
+  if (isRight) return;
+  await remember(kernel, memory, text);
+  if (changedByOthers) await removeStrays(kernel, memory, pass);
+}
+
+/** After the table or a part of it was missing. One walk of all connections, off the main thread. */
+async function removeStrays(kernel: Kernel, memory: Memory, pass: Pass): Promise<void> {
+  const { node, pods } = memory;
+  if (!node || pods.size === 0) return;
+  const held = new Set([...pods.values()].flatMap(({ ips }) => ips));
+  const removed = await kernel.nf.conntrackRemove(strayJudge(node, held));
+  if (removed > 0) pass.done(`forget ${removed} connections that began without the nft table`);
 }
 
 /** Keeps the kernel's listing of the table just made, and removes unwanted chains. */

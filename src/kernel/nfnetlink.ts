@@ -225,6 +225,25 @@ export class NfNetlink implements Disposable {
     this.#walk = undefined;
   }
 
+  /** Deletes the entries that the judge names, with the walk on a pool thread; resolves with how many there were. */
+  async conntrackRemove(judge: (entry: ConntrackEntry) => boolean): Promise<number> {
+    using socket = this.#socket.sibling();
+    const found = new Map<number, ConntrackName>();
+    const keep = (message: Message) => {
+      const entry = decodeConntrack(message);
+      const name = entry && judge(entry) ? decodeConntrackName(message) : null;
+      if (name) found.set(name.id, name);
+    };
+    await socket.dumpAsync(
+      request((w) => encodeConntrackDump(w, 0)),
+      'conntrack',
+      keep,
+      noRestart,
+    );
+    deleteEntries(socket, [...found.values()]);
+    return found.size;
+  }
+
   /** Entries in the namespace now. */
   conntrackCount(): number {
     return this.#conntrackCount(this.#socket);

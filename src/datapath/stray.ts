@@ -1,0 +1,31 @@
+// Connections that began while our nft table was missing, and stay wrong once it is back: they lack their mark or their
+// source NAT, and the kernel asks neither chain again for an entry that it has confirmed. A client that tries again from
+// the same port meets the same entry for as long as it tries. Pure; the sync that brought the table back removes them.
+// Never one that is assured: packets went both ways, so it works, by whatever way.
+import { cidrContains, familyOf, type Ip } from '../base/ip.ts';
+import type { ConntrackEntry } from '../kernel/nfnetlink.ts';
+import { CT_SNAT, ENI_MASK } from './marks.ts';
+import { exemptPrefixes, LINK_LOCAL } from './nft.ts';
+import type { NodeDatapath } from './types.ts';
+
+/** enum ip_conntrack_status (linux/netfilter/nf_conntrack_common.h). */
+const IPS_ASSURED = 4;
+
+/** `pods`: the addresses that pods of this node hold. */
+export function strayJudge(node: NodeDatapath, pods: ReadonlySet<Ip>): (entry: ConntrackEntry) => boolean {
+  const own = new Set(node.enis.map((eni) => eni.primaryIp));
+  const exempt = exemptPrefixes(node);
+  // The map of pods and the translation are IPv4's.
+  const leaves = (ip: Ip): boolean =>
+    familyOf(ip) === 4 &&
+    (cidrContains(LINK_LOCAL, ip) ||
+      (node.snat !== 'none' && !exempt.some((cidr) => cidrContains(cidr, ip))));
+  return ({ status, mark, orig, reply }) => {
+    if (status & IPS_ASSURED) return false;
+    const by = mark & ENI_MASK;
+    // Came in to the node: its answers, or those of the pod behind a host port, would leave by the main table.
+    if (by === 0 && own.has(orig.dst)) return true;
+    // A later packet gets the mark; the translation is decided by the first one alone. `reply.src` is the real target.
+    return (by === 0 || by === CT_SNAT) && pods.has(orig.src) && reply.dst === orig.src && leaves(reply.src);
+  };
+}
