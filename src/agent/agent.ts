@@ -12,10 +12,11 @@ import { watchBoundPods } from './bound-pods.ts';
 import type { AgentConfig } from './config.ts';
 import { watchConfiguration } from './configuration-watch.ts';
 import { Gate } from './gate.ts';
+import { NodeConditions } from './node-condition.ts';
 import { openParts, type Parts } from './parts.ts';
 import { API_SOCKET, CNI_SOCKET, createSockets } from './sockets.ts';
 import { type Serving, startNode } from './start.ts';
-import { canServe } from './status.ts';
+import { canServe, nodeStatus } from './status.ts';
 import { Succession, takeOver } from './succession.ts';
 
 /** Ms that a node which has not started before waits for the Kubernetes API to tell its configuration. */
@@ -85,10 +86,19 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
 
 /** What a pod of a DaemonSet does beside serving; loaded when the start is over. Never rejects. */
 async function lookAfterHost(parts: Parts, gate: Gate, signal: AbortSignal): Promise<void> {
-  const { config, log } = parts;
+  const { api, config, log } = parts;
   await gate.pass(signal).catch(() => undefined);
   if (signal.aborted) return;
   try {
+    if (api.isConfigured) {
+      const { tellNetwork } = await import('./network-condition.ts');
+      const conditions = new NodeConditions(config.nodeName, api.connect, log, signal);
+      void tellNetwork(
+        () => nodeStatus(gate),
+        (condition) => conditions.say(condition),
+        signal,
+      );
+    }
     if (config.install) {
       const { Installation } = await import('./install/keep.ts');
       gate.installation = new Installation(parts, config.install, () => canServe(gate));

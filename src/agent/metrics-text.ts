@@ -1,26 +1,10 @@
 // The text of /metrics: our own metrics, then the same values by the names of the AWS VPC CNI.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Gate } from './gate.ts';
 import { incumbentMetrics } from './incumbent-metrics.ts';
+import { packageVersion } from './install/plugin.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { Parts } from './parts.ts';
-
-/** Above src/agent in a checkout, above dist/src/agent in the package. */
-const PACKAGE = import.meta.filename.endsWith('.js') ? '../../../package.json' : '../../package.json';
-let known: string | undefined;
-
-/** The package's version; `unknown` where its file is missing. */
-function packageVersion(): string {
-  try {
-    known ??= (JSON.parse(readFileSync(join(import.meta.dirname, PACKAGE), 'utf8')) as { version: string })
-      .version;
-  } catch {
-    known = 'unknown';
-  }
-  return known;
-}
 
 export async function metricsText({ metrics, ec2Calls }: Parts, gate: Gate): Promise<string> {
   const pool = gate.serving?.pool;

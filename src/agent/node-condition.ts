@@ -1,12 +1,16 @@
 // Conditions of the Node that the agent owns, such as whether EC2 can be reached. The Node is read first and patched only
 // when status or reason differ, so that a restart writes nothing new. Only the newest word of each type is sent; an API
 // that is away is asked again, ever more seldom. Never throws and never blocks the caller.
+
+import { eventReason } from '../base/causes.ts';
 import { type Clock, rfc3339, systemClock } from '../base/clock.ts';
+import type { PodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Away } from '../ipam/ec2/reach.ts';
 import type { Connect } from './pod-condition.ts';
 
 export const CLOUD_REACHABLE = 'PodwayCloudReachable';
+export const NETWORK_UNAVAILABLE = 'NetworkUnavailable';
 
 export type NodeCondition = {
   type: string;
@@ -28,6 +32,23 @@ export function cloudCondition(away: Away | null, now: number): NodeCondition {
   const { reason, message, since } = away;
   const text = `EC2 cannot be reached: ${message}; pods start while the node has free addresses`;
   return { type, status: 'False', reason, message: text, since };
+}
+
+/**
+ * Kubernetes' own condition of a node whose pods would have no network: its node lifecycle controller taints such a node
+ * (node.kubernetes.io/network-unavailable), for runtimes that do not ask STATUS. `trouble` is null while ADD is served.
+ */
+export function networkCondition(trouble: PodwayError | null, now: number): NodeCondition {
+  const type = NETWORK_UNAVAILABLE;
+  if (!trouble)
+    return {
+      type,
+      status: 'False',
+      reason: 'PodwayServes',
+      message: 'Podway gives pods their network',
+      since: now,
+    };
+  return { type, status: 'True', reason: eventReason(trouble.code), message: trouble.message, since: now };
 }
 
 export class NodeConditions {

@@ -6,6 +6,8 @@ import { type Ip, parseIp } from '../base/ip.ts';
 import { sourceText } from '../ipam/config/sources.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
+import type { HostView } from './install/keep.ts';
+import { packageVersion } from './install/plugin.ts';
 import type { Parts } from './parts.ts';
 import { nodeStatus } from './status.ts';
 
@@ -30,6 +32,7 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       gate.now().quarantine.release(address);
       return json({ address, released: true });
     },
+    '/v1/node': () => json(nodeView(config.nodeName, gate)),
     '/v1/ipam': () => {
       const { pool, configuration } = gate.now();
       const { source } = configuration.current;
@@ -55,6 +58,38 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       const { compareTwice } = await import('./compare/index.ts');
       return json(await compareTwice({ config, api, pool, cloud, datapath }));
     },
+  };
+}
+
+/** What `podway status` and `doctor` tell of the node. */
+export type NodeView = {
+  node: string;
+  version: string;
+  pid: number;
+  /** Why it cannot serve; null when it can. */
+  cause: { code: string; message: string; next?: string } | null;
+  totals: { held: number; free: number; cooling: number } | null;
+  enis: number;
+  /** Null where nothing is installed by the agent. */
+  host: HostView | null;
+};
+
+function nodeView(node: string, gate: Gate): NodeView {
+  const error = nodeStatus(gate);
+  const pool = gate.serving?.pool;
+  const { held, free, cooling } = pool?.counts() ?? { held: 0, free: 0, cooling: 0 };
+  return {
+    node,
+    version: packageVersion(),
+    pid: process.pid,
+    cause: error && {
+      code: error.code,
+      message: error.message,
+      ...(error.details.next === undefined ? {} : { next: error.details.next }),
+    },
+    totals: pool ? { held, free, cooling } : null,
+    enis: pool?.enis().length ?? 0,
+    host: gate.installation?.view() ?? null,
   };
 }
 
