@@ -13,6 +13,7 @@ export type Libc = {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array, length: number): number;
   listen(fd: number, backlog: number): number;
+  connect(fd: number, address: Uint8Array, length: number): number;
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, length: number): number;
   /** `length` is an int: the value's room going in, its length coming back. */
   getsockopt(fd: number, level: number, name: number, value: Uint8Array, length: Uint8Array): number;
@@ -74,6 +75,7 @@ export function libc(): Libc {
       socket: library.func('int socket(int, int, int)'),
       bind: library.func('int bind(int, const void *, uint32_t)'),
       listen: library.func('int listen(int, int)'),
+      connect: library.func('int connect(int, const void *, uint32_t)'),
       setsockopt: library.func('int setsockopt(int, int, int, const void *, uint32_t)'),
       getsockopt: library.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ void *)'),
       send: library.func('intptr_t send(int, const void *, size_t, int)') as Libc['send'],

@@ -21,7 +21,7 @@ const IPV6_UNICAST_HOPS = 16;
 const IPV6_V6ONLY = 26;
 const SO_NETNS_COOKIE = 71; // asm-generic/socket.h, Linux 5.14
 const DEFAULT_BACKLOG = 511;
-const { ENOPROTOOPT } = constants.errno;
+const { EINPROGRESS, ENOPROTOOPT } = constants.errno;
 
 /** struct sockaddr_in or sockaddr_in6. */
 function socketAddress(address: string, port: number): { family: number; bytes: Uint8Array } {
@@ -78,6 +78,24 @@ export function listenTcpIn(
     if (libc().listen(fd, options.backlog ?? DEFAULT_BACKLOG) !== 0) {
       throw new SyscallError(`listen ${address} port ${port} in ${ns.path}`, lastErrno());
     }
+  });
+}
+
+/**
+ * A TCP socket in `ns` that is connecting: the first read or write of `new net.Socket({ fd })` tells a refusal, and until
+ * then it can be written to.
+ */
+export function connectTcpIn(ns: Netns, address: string, port: number): number {
+  const { family, bytes } = socketAddress(address, port);
+  const c = libc();
+  return withNetns(ns, () => {
+    const fd = c.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) throw new SyscallError(`socket in ${ns.path}`, lastErrno());
+    if (c.connect(fd, bytes, bytes.length) === 0) return fd;
+    const errno = lastErrno();
+    if (errno === EINPROGRESS) return fd;
+    c.close(fd);
+    throw new SyscallError(`connect to ${address} port ${port} in ${ns.path}`, errno);
   });
 }
 

@@ -2,11 +2,13 @@
 // endpoints. Opening is the same at the first start and after a kill -9: every part reads what it left and converges.
 import type { Logger } from 'pino';
 import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
-import { buildProgram } from '../../base/programs.ts';
+import { buildProgram, type ProgramName } from '../../base/programs.ts';
 import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
 import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
+import { podAccess } from '../cluster/nodes/pod-access.ts';
+import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
 import { type Act, buildShape } from '../shape/build.ts';
@@ -41,7 +43,7 @@ export type OpenLab = {
 
 export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): Promise<OpenLab> {
   const settings = readSettings(record.shape.settings);
-  const build = (name: 'podway-cni' | 'pod-server' | 'pod-probe') =>
+  const build = (name: ProgramName) =>
     buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then((built) => built.path);
   const [shim, podServer, probe, vpc, kube] = await Promise.all([
     build('podway-cni'),
@@ -89,6 +91,13 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     lives: () => fabric.lives(),
     now: Date.now,
   });
+  kube.servePods(
+    podAccess({
+      sandboxOf: (pod) => cluster.sandboxOf(pod),
+      logFile: openSandboxJournal(paths.pods).logFile,
+      ttyProgram: () => build('pod-tty'),
+    }),
+  );
   let listening = false;
   const follow = coalesced(async () => {
     const state = vpc.state();

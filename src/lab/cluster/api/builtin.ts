@@ -99,7 +99,7 @@ const rows: Record<string, Row> = {
       'status.podIP',
       'status.nominatedNodeName',
     ],
-    subresources: ['binding', 'eviction'],
+    subresources: ['binding', 'eviction', 'exec', 'log', 'portforward'],
     defaults: completePod,
     check: checkPod,
     grace: graceOfPod,

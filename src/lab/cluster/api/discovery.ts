@@ -253,6 +253,10 @@ function subresourcesOf(kind: Kind): Sub[] {
         version: 'v1',
         verbs: ['create'],
       });
+    else if (name === 'log') out.push({ name, kind: kind.kind, verbs: ['get'] });
+    else if (name === 'exec') out.push({ name, kind: 'PodExecOptions', verbs: ['create', 'get'] });
+    else if (name === 'portforward')
+      out.push({ name, kind: 'PodPortForwardOptions', verbs: ['create', 'get'] });
     else if (name === 'binding') out.push({ name, kind: 'Binding', verbs: ['create'] });
     else out.push({ name, kind: kind.kind, verbs: ['update'] });
   }

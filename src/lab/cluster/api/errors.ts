@@ -37,6 +37,16 @@ export class ApiError extends Error {
   }
 }
 
+/** Whatever was thrown, as an answer. */
+export const asApiError = (error: unknown): ApiError =>
+  error instanceof ApiError
+    ? error
+    : new ApiError(
+        500,
+        'InternalError',
+        `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`,
+      );
+
 const about = (r: Named, name: string): Details => ({
   name,
   ...(r.group === '' ? {} : { group: r.group }),

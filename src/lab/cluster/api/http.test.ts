@@ -131,8 +131,8 @@ test('errors are Status objects with the reasons and words of Kubernetes', async
       'NotFound',
       /^deployments\.apps "nope" not found$/,
     ],
-    ['GET', '/api/v1/namespaces/default/pods/p/log', undefined, 404, 'NotFound', /podway pod logs p$/],
-    ['POST', '/api/v1/namespaces/default/pods/p/exec', {}, 404, 'NotFound', /podway pod exec p -- COMMAND$/],
+    ['GET', '/api/v1/namespaces/default/pods/p/log', undefined, 404, 'NotFound', /^pods "p" not found$/],
+    ['POST', '/api/v1/namespaces/default/pods/p/exec', {}, 400, 'BadRequest', /ask for a WebSocket$/],
     ['GET', '/api/v1/widgets', undefined, 404, 'NotFound', /could not find the requested resource/],
     [
       'POST',

@@ -63,14 +63,7 @@ export function createHandler(
 }
 
 function refuse(response: ServerResponse, error: unknown): void {
-  const known =
-    error instanceof errors.ApiError
-      ? error
-      : new errors.ApiError(
-          500,
-          'InternalError',
-          `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`,
-        );
+  const known = errors.asApiError(error);
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
@@ -108,10 +101,23 @@ function bearerOf({ pki, rest }: HttpParts, request: IncomingMessage): User | nu
 }
 
 /** Notes the call, and throws Forbidden for one that no role allows. */
-function authorise({ rbac, calls }: HttpParts, user: User, attributes: Attributes): void {
+export function authorise({ rbac, calls }: HttpParts, user: User, attributes: Attributes): void {
   const { allowed } = rbac.decide(user, attributes);
   calls.note(user, attributes, allowed);
   if (!allowed) rbac.check(user, attributes);
+}
+
+/** Who asks for what, known and allowed. */
+export function identify(parts: HttpParts, request: IncomingMessage) {
+  const caller = callerOf(parts, request);
+  if (caller === null) throw errors.unauthorized();
+  const url = request.url?.startsWith('/') ? URL.parse(`https://api${request.url}`) : null;
+  if (url === null) throw errors.badRequest('the URL of the request does not parse');
+  const segments = segmentsOf(url.pathname);
+  const user = impersonated(caller, request.headers, (attributes) => authorise(parts, caller, attributes));
+  const attributes = attributesOf(request.method ?? 'GET', segments, url.searchParams);
+  authorise(parts, user, attributes);
+  return { user, url, segments, attributes, query: url.searchParams };
 }
 
 async function answer(
@@ -120,14 +126,8 @@ async function answer(
   response: ServerResponse,
   reply: Reply,
 ): Promise<void> {
-  const caller = callerOf(parts, request);
-  if (caller === null) throw errors.unauthorized();
-  const url = request.url?.startsWith('/') ? URL.parse(`https://api${request.url}`) : null;
-  if (url === null) throw errors.badRequest('the URL of the request does not parse');
-  const segments = segmentsOf(url.pathname);
+  const { user, url, segments } = identify(parts, request);
   const read: ReadBody = (types) => readBody(request, types);
-  const user = impersonated(caller, request.headers, (attributes) => authorise(parts, caller, attributes));
-  authorise(parts, user, attributesOf(request.method ?? 'GET', segments, url.searchParams));
 
   const [root, ...path] = segments;
   if (root === 'api' && path.length >= 2) {

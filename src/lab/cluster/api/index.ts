@@ -8,6 +8,7 @@ import { createServer, type Server } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { namespaces } from '../../../kube/resources.ts';
+import type { PodAccess } from '../streaming/access.ts';
 import { builtinKinds } from './builtin.ts';
 import { Calls } from './calls.ts';
 import { Discovery } from './discovery.ts';
@@ -21,6 +22,7 @@ import { Rest } from './rest.ts';
 import { Storage } from './storage.ts';
 import { Store } from './store.ts';
 import { ServiceAccountTokens } from './tokens.ts';
+import { createUpgradeHandler } from './upgrade.ts';
 import { Verbs } from './verbs.ts';
 
 export { ApiError } from './errors.ts';
@@ -50,6 +52,8 @@ export type KubeApi = {
   createServer(): Server;
   /** A kubeconfig (JSON, which is YAML) with the user's token, the same at every call. `server`: https://HOST:PORT */
   kubeconfig(options: { server: string; user: string; groups?: readonly string[] }): string;
+  /** From now on logs, exec and port-forward of pods are served. */
+  servePods(access: PodAccess): void;
   clientCertificate(user: string, groups?: readonly string[]): Promise<{ key: string; cert: string }>;
   /** Ends watches, closes the servers that it made and the store. */
   close(): Promise<void>;
@@ -76,7 +80,7 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
     if (!verbs.find(served.kind, '', object.metadata.name!))
       verbs.create(served, '', structuredClone(object));
   }
-  const handler = createHandler({
+  const parts = {
     kinds,
     rest,
     pki,
@@ -84,7 +88,9 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
     calls: new Calls(join(options.dir, 'kube-calls.jsonl')),
     discovery: new Discovery(kinds),
     openApi: new OpenApi(kinds),
-  });
+  };
+  const handler = createHandler(parts);
+  const upgrade = createUpgradeHandler(parts);
   const servers = new Set<Server>();
 
   return {
@@ -96,6 +102,7 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
         { ...pki.tls, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2' },
         handler,
       );
+      server.on('upgrade', upgrade);
       server.maxConnections = MAX_CONNECTIONS;
       server.headersTimeout = 15_000;
       server.requestTimeout = 60_000;
@@ -119,6 +126,9 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
         null,
         2,
       )}\n`;
+    },
+    servePods(access) {
+      rest.access = () => access;
     },
     clientCertificate: (user, groups = ['system:masters']) => pki.clientCertificate(user, groups, Date.now()),
     async close() {

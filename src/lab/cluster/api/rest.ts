@@ -1,7 +1,10 @@
 // One resource request, decoded: from a path, query and body to a verb and its answer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Pod } from '../../../kube/types.ts';
+import type { PodAccess } from '../streaming/access.ts';
+import { serveLog } from '../streaming/logs.ts';
 import * as errors from './errors.ts';
-import type { Any, Kinds, Served } from './kinds.ts';
+import type { Any, Kind, Kinds, Served } from './kinds.ts';
 import { fromStored } from './kinds.ts';
 import { Lists } from './lists.ts';
 import { type Answer, negotiate } from './negotiate.ts';
@@ -22,6 +25,7 @@ import {
   writeOptions,
 } from './options.ts';
 import { applyMerge, type Json, jsonPatch, mergePatch, strategicMergePatch } from './patch.ts';
+import { noAttach, podAccess, streamError } from './pod-streams.ts';
 import { selectionOf } from './selection.ts';
 import type { Stored } from './storage.ts';
 import { Streams } from './streams.ts';
@@ -57,6 +61,8 @@ export class Rest {
   readonly lists = new Lists();
   readonly streams: Streams;
   readonly tokens: ServiceAccountTokens;
+  /** The nodes' side of logs and streams; null before there are nodes. */
+  access: () => PodAccess | null = () => null;
 
   constructor(verbs: Verbs, tokens: ServiceAccountTokens) {
     this.verbs = verbs;
@@ -78,6 +84,8 @@ export class Rest {
     const include = includeOf(query);
     const show = (code: number, stored: Stored) =>
       reply(code, this.oneJson(served, stored, accept.as, include), contentTypeOf(accept));
+    if (target.subresource === 'log' && isPods(served.kind)) return this.log(target, method, query, response);
+    if (target.subresource === 'attach' && isPods(served.kind)) throw noAttach(name ?? '');
     if (target.subresource !== undefined && target.subresource !== 'status') {
       return subresource(this.verbs, this.tokens, target, method, query, body, reply);
     }
@@ -125,6 +133,21 @@ export class Rest {
       }
       default:
         throw errors.methodNotAllowed();
+    }
+  }
+
+  private async log(
+    { served, namespace, name }: Target,
+    method: string,
+    query: URLSearchParams,
+    response: ServerResponse,
+  ): Promise<void> {
+    if (method !== 'GET') throw errors.methodNotAllowed();
+    const pod = this.verbs.get(served.kind, namespace, name!).object as Pod;
+    try {
+      await serveLog(podAccess(this), pod, query, response);
+    } catch (error) {
+      throw streamError(error);
     }
   }
 
@@ -288,6 +311,8 @@ export class Rest {
     return listJson(served, page);
   }
 }
+
+const isPods = (kind: Kind): boolean => kind.group === '' && kind.plural === 'pods';
 
 const deletedStatus = ({ kind }: Served, stored: Stored) => ({
   kind: 'Status',

@@ -28,8 +28,7 @@ export async function subresource(
   const { kind } = served;
   if (name === undefined || (kind.namespaced && namespace === '')) throw errors.noSuchPath();
   if (sub === 'scale' && kind.scale) return scale(verbs, target, kind.scale, method, query, body, reply);
-  if (sub === undefined || !kind.subresources.includes(sub))
-    throw kind.plural === 'pods' && kind.group === '' ? noNodeAgent(sub, name) : errors.noSuchPath();
+  if (sub === undefined || !kind.subresources.includes(sub)) throw errors.noSuchPath();
   if (sub === 'binding' && method === 'POST') {
     const { value } = await body(JSON_TYPES);
     const binding = objectOf(value);
@@ -68,15 +67,9 @@ export async function subresource(
       ),
     );
   }
+  if (sub === 'exec' || sub === 'portforward')
+    throw errors.badRequest(`pods/${sub} is a stream: the request has to ask for a WebSocket`);
   throw errors.methodNotAllowed();
-}
-
-/** What a kubelet would answer: it is told who answers here. */
-function noNodeAgent(sub: string | undefined, name: string): Error {
-  const instead = sub === 'log' ? `podway pod logs ${name}` : `podway pod exec ${name} -- COMMAND`;
-  return sub === 'log' || sub === 'exec' || sub === 'attach' || sub === 'portforward'
-    ? errors.notServed(`pods/${sub} is not served here: use ${instead}`)
-    : errors.noSuchPath();
 }
 
 /** Gives a pod its node, once. */

@@ -104,18 +104,7 @@ export function startProcess(
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log],
-      env: {
-        PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-        HOME: '/root',
-        [MARK]: process.env[MARK],
-        [CONTAINER]: record.containerId,
-        // A container engine sets it: scripts read it. A pod on the host network has its host's.
-        HOSTNAME: pod.spec.hostNetwork ? (pod.spec.nodeName ?? '') : record.name,
-        POD_NAME: record.name,
-        POD_NAMESPACE: record.namespace,
-        POD_IP: record.ips[0] ?? '',
-        ...environment,
-      },
+      env: processEnvironment(record, pod, environment),
     });
     child.once('error', () => onExit({ code: 127 }));
     child.once('exit', (code, signal) =>
@@ -133,6 +122,24 @@ export function startProcess(
     closeSync(log);
   }
 }
+
+/** What the pod's process finds, and what `exec` runs in it finds. `own`: of its container (environment.ts). */
+export const processEnvironment = (
+  record: SandboxRecord,
+  pod: Pod,
+  own: Record<string, string>,
+): NodeJS.ProcessEnv => ({
+  PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME: '/root',
+  [MARK]: process.env[MARK],
+  [CONTAINER]: record.containerId,
+  // A container engine sets it: scripts read it. A pod on the host network has its host's.
+  HOSTNAME: pod.spec.hostNetwork ? (pod.spec.nodeName ?? '') : record.name,
+  POD_NAME: record.name,
+  POD_NAMESPACE: record.namespace,
+  POD_IP: record.ips[0] ?? '',
+  ...own,
+});
 
 const SIGNALS: Record<string, number> = {
   SIGHUP: 1,

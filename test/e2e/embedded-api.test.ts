@@ -1,0 +1,85 @@
+// The lab's own Kubernetes API as clusters are used: kubectl logs, exec, cp and port-forward reach real pods, and a
+// service account may what its roles say.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { eventually } from '../support/wait.ts';
+import { execute, skip, told } from './command.ts';
+import { Lab } from './lab.ts';
+
+const lab = new Lab('api');
+/** The first that streams by WebSocket. */
+const KUBECTL = 31;
+let env: Record<string, string> = {};
+let without: string | false = 'there is no kubectl 1.31 or newer';
+
+before(async () => {
+  if (skip) return;
+  const version = await execute(['kubectl', 'version', '--client', '-o', 'json']).catch(() => undefined);
+  const minor = Number(/"minor": "(\d+)/.exec(version?.stdout ?? '')?.[1] ?? 0);
+  if (minor >= KUBECTL) without = false;
+  await lab.up();
+  env = { KUBECONFIG: (await lab.env())['KUBECONFIG']! };
+});
+after(async () => {
+  if (!skip) await lab.down();
+});
+
+async function kubectl(...args: string[]): Promise<string> {
+  const ran = await execute(['kubectl', ...args], env);
+  assert.equal(ran.code, 0, told(['kubectl', ...args], ran));
+  return ran.stdout;
+}
+
+test('kubectl logs, exec and cp', { skip }, async (t) => {
+  if (without) return t.skip(without);
+  const pod = await lab.run('web', '--node', 'node-1');
+  assert.match(
+    await kubectl('exec', 'web', '--', 'ip', '-o', 'addr', 'show', 'eth0'),
+    new RegExp(pod.ips[0]!),
+  );
+  const failed = await execute(['kubectl', 'exec', 'web', '--', 'sh', '-c', 'echo no >&2; exit 3'], env);
+  assert.deepEqual([failed.code, failed.stderr.split('\n')[0]], [3, 'no']);
+
+  await kubectl('run', 'talk', '--image=podway/command', '--', 'sh', '-c', 'echo one; echo two; sleep 600');
+  await kubectl('wait', '--for=condition=Ready', 'pod/talk', '--timeout=60s');
+  await eventually('it has spoken', async () => (await kubectl('logs', 'talk')) === 'one\ntwo\n');
+  assert.equal(await kubectl('logs', 'talk', '--tail=1'), 'two\n');
+  const follow = execute(['kubectl', 'logs', '-f', 'talk'], env);
+  await kubectl('delete', 'pod', 'talk', '--grace-period=1');
+  assert.equal((await follow).stdout, 'one\ntwo\n');
+
+  const dir = mkdtempSync(join(tmpdir(), 'podway-cp-'));
+  try {
+    writeFileSync(join(dir, 'from'), 'data');
+    await kubectl('cp', join(dir, 'from'), `web:${join(dir, 'to')}`);
+    assert.equal(readFileSync(join(dir, 'to'), 'utf8'), 'data');
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
+
+test('kubectl port-forward', { skip }, async (t) => {
+  if (without) return t.skip(without);
+  await lab.run('served', '--node', 'node-2');
+  const forward = spawn('kubectl', ['port-forward', 'pod/served', ':8080', '--address=127.0.0.1'], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    let said = '';
+    forward.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    const port = await eventually('it forwards', async () => /127\.0\.0\.1:(\d+) -> 8080/.exec(said)?.[1]);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, async () => (await fetch(`http://127.0.0.1:${port}/`)).text()),
+    );
+    for (const answer of answers) assert.match(answer, /^served 127\.0\.0\.1/);
+  } finally {
+    forward.kill();
+  }
+});
