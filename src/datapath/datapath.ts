@@ -12,7 +12,7 @@ import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { type History, isForgotten, judge } from './backoff.ts';
 import { checkPod, type NodeView, observeNode } from './check.ts';
-import { forwardDrops, linkManagers } from './foreign.ts';
+import { forwardDrops, legacyForwardDrops, linkManagers } from './foreign.ts';
 import { slotKey } from './marks.ts';
 import { emptyMemory, type Kernel, type Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
@@ -267,7 +267,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
         memory.foreignChanged = false;
         drops = await forwardDrops(kernel.nf);
       }
-      return [...drops, ...managersOf(kernel, memory)];
+      return [...drops, ...legacyForwardDrops(kernel.netns), ...managersOf(kernel, memory)];
     },
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
-import { forwardDrops, linkManagers } from './foreign.ts';
+import { forwardDrops, legacyForwardDrops, linkManagers } from './foreign.ts';
 import { eni0, eni1, needsRoot, PEER, TestPods, TestVpc } from './testing.ts';
 
 describe('others in the way', needsRoot, () => {
@@ -40,8 +40,55 @@ describe('others in the way', needsRoot, () => {
       'chain FORWARD of nft table ip docker drops what is forwarded unless a rule accepts it',
       'chain forwarded of nft table inet firewall has a rule that drops everything forwarded',
     ]);
+    // What `doctor` advises, in both tables.
+    const accepts = 'iifname "pw*" counter accept; oifname "pw*" accept;';
+    vpc.nft('node', `table ip docker { chain FORWARD { ${accepts} }; }`);
+    vpc.nft('node', 'flush chain inet firewall forwarded');
+    vpc.nft('node', `table inet firewall { chain forwarded { ${accepts} counter drop; }; }`);
+    assert.deepEqual(await forwardDrops(nf), []);
+    assert.ok(vpc.ping('pod-b', PEER));
+    vpc.nft('node', 'flush chain inet firewall forwarded');
+    vpc.nft('node', 'table inet firewall { chain forwarded { iifname "pw*" accept; drop; }; }');
+    assert.equal((await forwardDrops(nf)).length, 1, 'one way is not enough');
     await pods.datapath.close();
   });
+
+  for (const iptables of ['iptables-nft', 'iptables-legacy'])
+    it(`${iptables} -P FORWARD DROP is told until pods' packets are accepted`, async (t) => {
+      using vpc = new TestVpc();
+      const run = (rule: string) => vpc.run('node', [iptables, '-w', ...rule.split(' ')]);
+      try {
+        run('-P FORWARD DROP');
+      } catch (error) {
+        t.skip(`${iptables} does not work here: ${(error as Error).message}`);
+        return;
+      }
+      await told(vpc, iptables, run);
+    });
+
+  async function told(vpc: TestVpc, iptables: string, run: (rule: string) => string): Promise<void> {
+    using nf = NfNetlink.open(vpc.node);
+    const drops = async () => [...(await forwardDrops(nf)), ...legacyForwardDrops(vpc.node)];
+    const chain =
+      iptables === 'iptables-nft' ? 'FORWARD of nft table ip filter' : 'FORWARD of iptables-legacy';
+    const policy = [`chain ${chain} drops what is forwarded unless a rule accepts it`];
+    assert.deepEqual(await drops(), policy);
+    run('-A FORWARD -i pw+ -j ACCEPT');
+    run('-A FORWARD -o pw+ -p tcp -j ACCEPT');
+    run('-A FORWARD -o pwx+ -j ACCEPT');
+    run('-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT');
+    assert.deepEqual(await drops(), policy);
+    run('-A FORWARD -o pw+ -j ACCEPT');
+    assert.deepEqual(await drops(), []);
+    run('-I FORWARD -j DROP');
+    assert.deepEqual(await drops(), [`chain ${chain} has a rule that drops everything forwarded`]);
+    run('-F FORWARD');
+    run('-P FORWARD ACCEPT');
+    run('-A FORWARD -i pw+ -j DROP');
+    assert.deepEqual(await drops(), []);
+    run('-A FORWARD -j REJECT');
+    assert.equal((await drops()).length, 1);
+  }
 
   it('managers of links say so in files of their own', () => {
     const root = mkdtempSync(join(tmpdir(), 'pwt-managers-'));

@@ -3,14 +3,15 @@
 // Structure (tables, chains, rules) is nftables.ts's.
 import { familyOf, type Ip } from '../base/ip.ts';
 import { ENOENT, NetlinkError } from './errors.ts';
+import { type ForwardRule, howItDrops } from './forward-rules.ts';
 import { ByteWriter } from './netlink/bytes.ts';
 import {
   type BaseChain,
   decodeBaseChain,
   encodeChainDump,
   encodeRuleDump,
+  forwardRule,
   HOOK_FORWARD,
-  isDropOfAll,
 } from './netlink/chain.ts';
 import {
   type ConntrackEntry,
@@ -109,10 +110,10 @@ export class NfNetlink implements Disposable {
   }
 
   /**
-   * Chains on the forward hook whose policy drops, or that have an unconditional drop rule. Uses its own socket and
-   * pool threads: with many foreign chains the kernel takes milliseconds.
+   * Chains on the forward hook whose policy drops, or that have an unconditional drop rule, unless rules before accept
+   * all from and to links of the prefix. Own socket, pool threads: with many foreign chains the kernel takes milliseconds.
    */
-  async forwardDrops(): Promise<ForwardDrop[]> {
+  async forwardDrops(prefix: string): Promise<ForwardDrop[]> {
     using socket = this.#socket.sibling();
     const chains: BaseChain[] = [];
     const keep = (message: Message) => {
@@ -122,7 +123,7 @@ export class NfNetlink implements Disposable {
     await socket.dumpAsync(request(encodeChainDump), 'chains', keep, () => chains.splice(0));
     const found: ForwardDrop[] = [];
     for (const chain of chains) {
-      const by = chain.drops ? 'policy' : (await hasDropOfAll(socket, chain)) ? 'rule' : null;
+      const by = howItDrops(chain.drops ? 'drop' : 'accept', await forwardRules(socket, chain, prefix));
       const family = Object.entries(NFT_FAMILIES).find(([, number]) => number === chain.family)?.[0];
       if (by !== null) found.push({ family: family as NftFamily, table: chain.table, chain: chain.name, by });
     }
@@ -279,19 +280,15 @@ type NamedEntry = ConntrackName & { named: Ip[] };
 /** Entries are kept by id across a repeated dump, so that an entry that is listed twice counts once. */
 const noRestart = () => {};
 
-async function hasDropOfAll(socket: NetlinkSocket, chain: BaseChain): Promise<boolean> {
-  let drops = false;
-  const read = (message: Message) => {
-    drops ||= isDropOfAll(message);
-  };
-  const what = `rules of ${chain.table} ${chain.name}`;
+async function forwardRules(socket: NetlinkSocket, chain: BaseChain, prefix: string): Promise<ForwardRule[]> {
+  const rules: ForwardRule[] = [];
   await socket.dumpAsync(
     request((w) => encodeRuleDump(w, chain)),
-    what,
-    read,
-    noRestart,
+    `rules of ${chain.table} ${chain.name}`,
+    (message) => rules.push(forwardRule(message, prefix)),
+    () => rules.splice(0),
   );
-  return drops;
+  return rules;
 }
 
 function request(encode: (w: ByteWriter) => void): ByteWriter {

@@ -122,13 +122,19 @@ export async function machineRows(): Promise<Row[]> {
 /** Chains of others in this namespace that drop what pods send through the node. */
 async function forwardingRows(): Promise<Row[]> {
   try {
-    const [{ NfNetlink }, { forwardDrops }] = await Promise.all([
+    const [{ NfNetlink }, { openNetns }, { forwardDrops, legacyForwardDrops }] = await Promise.all([
       import('../../kernel/nfnetlink.ts'),
+      import('../../kernel/netns.ts'),
       import('../../datapath/foreign.ts'),
     ]);
     using nf = NfNetlink.open();
-    return (await forwardDrops(nf)).map((drop) =>
-      note('forwarding', drop, 'accept there what comes from and goes to pw*, where this machine is a node'),
+    using netns = openNetns('/proc/self/ns/net');
+    return [...(await forwardDrops(nf)), ...legacyForwardDrops(netns)].map((drop) =>
+      note(
+        'forwarding',
+        drop,
+        'where this machine is a node: iptables -I FORWARD -i pw+ -j ACCEPT; iptables -I FORWARD -o pw+ -j ACCEPT',
+      ),
     );
   } catch (error) {
     return [note('forwarding', `nftables cannot be read: ${(error as Error).message}`, '')];

@@ -1,5 +1,6 @@
-// Base chains of nftables (called by the kernel), and whether a rule drops every packet that reaches it. Reads only,
-// to find foreign chains that drop pods' packets. Our own table is written through libnftables.
+// Base chains of nftables (called by the kernel), and what a rule does with all packets of some links. Reads only, to
+// find foreign chains that drop pods' packets. Our own table is written through libnftables.
+import type { ForwardRule } from '../forward-rules.ts';
 import { Attributes, eachAttribute, putText } from './attribute.ts';
 import type { ByteWriter } from './bytes.ts';
 import { endMessage, type Message, NLM_F_DUMP } from './message.ts';
@@ -21,7 +22,16 @@ const NFTA_EXPR_DATA = 2;
 const NFTA_IMMEDIATE_DATA = 2;
 const NFTA_DATA_VERDICT = 2;
 const NFTA_VERDICT_CODE = 1;
+const NFTA_DATA_VALUE = 1;
+const NFTA_TARGET_NAME = 1;
+const NFTA_META_KEY = 2;
+const NFTA_CMP_OP = 2;
+const NFTA_CMP_DATA = 3;
+const NFT_CMP_EQ = 0;
+const NFT_META_IIFNAME = 6;
+const NFT_META_OIFNAME = 7;
 const NF_DROP = 0;
+const NF_ACCEPT = 1;
 
 /** NF_INET_FORWARD: what the node passes on. */
 export const HOOK_FORWARD = 2;
@@ -56,24 +66,37 @@ export function encodeRuleDump(w: ByteWriter, { family, table, name }: BaseChain
 /** Expressions that match nothing and decide nothing. */
 const SILENT = new Set(['counter', 'log']);
 
-/** True for a rule without a condition that drops or rejects. */
-export function isDropOfAll(message: Message): boolean {
+/** The rule of a forward chain; `prefix` is of links' names, compared as `iifname "pw*"` and as iptables' `-i pw+`. */
+export function forwardRule(message: Message, prefix: string): ForwardRule {
   const list = new Attributes(message.bytes, message.start + NFGEN_LENGTH, message.end).payload(
     NFTA_RULE_EXPRESSIONS,
   );
-  if (!list) return false;
-  let others = 0;
-  let drops = false;
+  if (!list) return 'other';
+  let verdict: number | undefined;
+  let key: number | undefined;
+  const conditions: string[] = [];
   eachAttribute(list, 0, list.length, (type, at, length) => {
     if (type !== NFTA_LIST_ELEM) return;
     const expression = new Attributes(list, at, at + length);
     const name = expression.text(NFTA_EXPR_NAME) ?? '';
-    if (name === 'reject') drops = true;
-    else if (name === 'immediate') {
-      const verdict = expression.nest(NFTA_EXPR_DATA)?.nest(NFTA_IMMEDIATE_DATA)?.nest(NFTA_DATA_VERDICT);
-      if (verdict?.u32be(NFTA_VERDICT_CODE) === NF_DROP) drops = true;
-      else others++;
-    } else if (!SILENT.has(name)) others++;
+    const data = expression.nest(NFTA_EXPR_DATA);
+    // iptables-nft keeps its own REJECT.
+    if (name === 'reject' || (name === 'target' && data?.text(NFTA_TARGET_NAME) === 'REJECT'))
+      verdict = NF_DROP;
+    else if (name === 'immediate')
+      verdict = data?.nest(NFTA_IMMEDIATE_DATA)?.nest(NFTA_DATA_VERDICT)?.u32be(NFTA_VERDICT_CODE);
+    else if (name === 'meta') key = data?.u32be(NFTA_META_KEY);
+    else if (name === 'cmp') conditions.push(comparison(key, data));
+    else if (!SILENT.has(name)) conditions.push('unknown');
   });
-  return drops && others === 0;
+  if (verdict === NF_DROP) return conditions.length === 0 ? 'drops-all' : 'other';
+  if (verdict !== NF_ACCEPT || conditions.length !== 1) return 'other';
+  if (conditions[0] === `${NFT_META_IIFNAME} ${prefix}`) return 'accepts-from';
+  return conditions[0] === `${NFT_META_OIFNAME} ${prefix}` ? 'accepts-to' : 'other';
+}
+
+function comparison(key: number | undefined, data: Attributes | undefined): string {
+  const value = data?.nest(NFTA_CMP_DATA)?.payload(NFTA_DATA_VALUE);
+  if (data?.u32be(NFTA_CMP_OP) !== NFT_CMP_EQ || !value) return 'unknown';
+  return `${key} ${Buffer.from(value).toString('latin1')}`;
 }

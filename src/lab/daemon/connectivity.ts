@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addToIp, formatIp, parseCidr } from '../../base/ip.ts';
-import { forwardDrops } from '../../datapath/foreign.ts';
+import { forwardDrops, legacyForwardDrops } from '../../datapath/foreign.ts';
 import { openNetns } from '../../kernel/netns.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
@@ -251,7 +251,7 @@ async function obstacleOn(nodes: NodeView[]): Promise<string | undefined> {
   for (const node of nodes) {
     using netns = openNetns(node.netnsPath);
     using nf = NfNetlink.open(netns);
-    const [drop] = await forwardDrops(nf);
+    const [drop] = [...(await forwardDrops(nf)), ...legacyForwardDrops(netns)];
     if (drop) return `on ${node.name}, ${drop}`;
   }
   return undefined;
