@@ -1,5 +1,7 @@
 // Which Kubernetes the lab runs, of which versions its companions are, and where their binaries are kept.
-// 1.36.3 is served by Debian's etcd 3.4 as by etcd 3.6 (tried); test/kubernetes/programs/go.mod pins it, and etcd with it.
+// test/kubernetes/programs/go.mod pins it, and etcd 3.6 with it, which costs little more since most of it is in the API
+// server too. Debian's etcd 3.4 serves 1.36.3 as well (tried), but a watch that begins without a version (or at 0) then
+// fails, as it lacks RequestWatchProgress: the API server needs --feature-gates=WatchList=false there, and clients list first.
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 

@@ -1,0 +1,172 @@
+// npm run test:kubernetes: what a lab with a real Kubernetes shows. Builds the programs that are missing, brings up the
+// lab, runs our scenarios and the chosen groups of Kubernetes' own tests, takes the lab down, and writes
+// docs/conformance.md. Goes on where it was cut off: programs are cached by version, results by version and commit.
+// Fails when a test failed, or was asked for and not reached.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
+import { KUBERNETES_VERSION } from '../../src/lab/kubernetes/version.ts';
+import { execute, executeOk, PODWAY, ROOT } from '../e2e/command.ts';
+import { conformanceText } from './report.ts';
+import { runScenarios } from './scenarios.ts';
+import { choose, type Group, groups } from './selection.ts';
+import {
+  commandFor,
+  type GroupResult,
+  keepResult,
+  keptResult,
+  listTests,
+  runGroup,
+  type Suite,
+} from './upstream.ts';
+
+const SCENARIOS = 'scenarios';
+const names = [SCENARIOS, ...groups.map((group) => group.name)];
+
+const USAGE = `npm run test:kubernetes -- [options]
+  --only a,b    these groups: ${names.join(', ')}
+  --again       also those that this commit has results of
+  --keep        leave the lab up, and go on with it the next time
+  --no-install  build nothing
+  --page        write docs/conformance.md from the results that there are, and run nothing`;
+
+const NODES = 2;
+/** Hours when nothing is cached and two cores are shared. */
+const INSTALL_BOUND_MS = 4 * 3_600_000;
+const UP_BOUND_MS = 600_000;
+const READY_BOUND = '300s';
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    again: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    'no-install': { type: 'boolean', default: false },
+    page: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (options.help) {
+  console.log(USAGE);
+  process.exit();
+}
+if (process.getuid?.() !== 0) fail('NOT_ROOT: a lab needs root');
+
+const version = KUBERNETES_VERSION;
+const lab = 'e2e-kubernetes';
+const only = options.only?.split(',');
+const unknown = only?.find((name) => !names.includes(name));
+if (unknown !== undefined) fail(`there is no group "${unknown}"\n${USAGE}`);
+
+function fail(why: string): never {
+  console.error(`test:kubernetes: ${why}`);
+  process.exit(2);
+}
+
+const say = (text: string): void => console.log(`test:kubernetes: ${text}`);
+
+async function commitHere(): Promise<string> {
+  const commit = (await executeOk(['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'])).trim();
+  const changed = await executeOk(['git', '-C', ROOT, 'status', '--porcelain', '--', 'src', 'cni', 'native']);
+  return changed === '' ? commit : `${commit} and changes`;
+}
+
+async function install(): Promise<void> {
+  if (options['no-install']) return;
+  say(`programs of ${version}`);
+  const ran = await execute([PODWAY, 'lab', 'kubernetes', 'install', '--quiet'], {}, INSTALL_BOUND_MS);
+  if (ran.code !== 0) fail(ran.stderr.trim());
+}
+
+async function up(kubectl: string): Promise<string> {
+  say(`lab ${lab}`);
+  await executeOk(
+    [PODWAY, 'lab', 'up', '--lab', lab, '--kubernetes', '--nodes', `${NODES}`],
+    {},
+    UP_BOUND_MS,
+  );
+  const env = JSON.parse(await executeOk([PODWAY, 'lab', 'env', '--lab', lab, '-o', 'json'])) as Record<
+    string,
+    string
+  >;
+  const kubeconfig = env['KUBECONFIG']!;
+  const wait = ['wait', '--for=condition=Ready', 'nodes', '--all', `--timeout=${READY_BOUND}`];
+  await executeOk([kubectl, '--kubeconfig', kubeconfig, ...wait], {}, UP_BOUND_MS);
+  return kubeconfig;
+}
+
+async function down(): Promise<void> {
+  if (options.keep) return say(`lab ${lab} stays: podway lab down --lab ${lab}`);
+  await executeOk([PODWAY, 'lab', 'down', '--lab', lab], {}, UP_BOUND_MS);
+}
+
+function told({ group, cases, missing, seconds }: GroupResult): string {
+  const count = (state: string) => cases.filter((each) => each.state === state).length;
+  return `${group}: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped itself, ${missing.length} not reached (${seconds} s)`;
+}
+
+const bad = (result: GroupResult): boolean =>
+  result.missing.length > 0 || result.cases.some((each) => each.state === 'failed');
+
+await install();
+const { programs } = findBinaries({ version });
+const e2e = programs['e2e.test'];
+if (e2e === undefined) fail('e2e.test is not built: podway lab kubernetes install e2e.test');
+const commit = await commitHere();
+const choice = choose(await listTests(e2e));
+const suite: Suite = { e2e, kubectl: programs.kubectl, version, commit };
+
+const isLeft = (name: string): boolean =>
+  (only === undefined || only.includes(name)) &&
+  (options.again || keptResult(version, name)?.commit !== commit);
+const left = options.page ? [] : names.filter(isLeft);
+
+let failed = false;
+if (left.length > 0) {
+  const kubeconfig = await up(programs.kubectl);
+  try {
+    for (const name of left) {
+      const group = groups.find((each) => each.name === name);
+      const result = group ? await upstream(group, kubeconfig) : await ours(kubeconfig);
+      keepResult(result);
+      failed ||= bad(result);
+      say(told(result));
+      writePage();
+    }
+  } finally {
+    await down();
+  }
+} else writePage();
+process.exitCode = failed ? 1 : 0;
+
+function upstream(group: Group, kubeconfig: string): Promise<GroupResult> {
+  const tests = choice.run.get(group) ?? [];
+  say(`${group.name}: ${tests.length} of Kubernetes' tests`);
+  const log = join(ROOT, 'build', 'kubernetes', version, `${group.name}.log`);
+  return runGroup(group, tests, suite, { kubeconfig, nodes: NODES, log });
+}
+
+async function ours(kubeconfig: string): Promise<GroupResult> {
+  say('our scenarios');
+  const started = performance.now();
+  const cases = await runScenarios({ lab, kubectl: programs.kubectl, kubeconfig });
+  return {
+    group: SCENARIOS,
+    version,
+    commit,
+    date: new Date().toISOString(),
+    seconds: Math.round((performance.now() - started) / 1000),
+    command: commandFor(SCENARIOS),
+    cases,
+    missing: [],
+  };
+}
+
+/** After every group: a run that is cut off has its page. */
+function writePage(): void {
+  const results = groups.flatMap((group) => keptResult(version, group.name) ?? []);
+  const scenarios = keptResult(version, SCENARIOS);
+  const text = conformanceText({ version, results, choice, ...(scenarios ? { scenarios } : {}) });
+  writeFileSync(join(ROOT, 'docs', 'conformance.md'), text);
+}

@@ -1,0 +1,51 @@
+// The smallest proof on a real Kubernetes: two nodes Ready, and pods on both that reach each other by addresses that EC2
+// lists. Builds nothing: skipped, with the reason, where the programs or their images are not in the cache. `npm test` gives it three
+// minutes; all else is `npm run test:kubernetes`.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import type { LabError } from '../../src/lab/daemon/errors.ts';
+import { type Binaries, findBinaries } from '../../src/lab/kubernetes/binaries.ts';
+import { execute, executeOk, skip as notRoot, PODWAY } from '../e2e/command.ts';
+import { runScenarios, scenarios } from './scenarios.ts';
+
+const BOUND_MS = 180_000;
+const PODS = 4;
+const lab = `e2e-kubernetes-${process.pid}`;
+
+function missing(): string | false {
+  try {
+    const { images }: Binaries = findBinaries({});
+    return images.some((file) => file.endsWith('/agnhost.tar'))
+      ? false
+      : 'the image agnhost is not built (podway lab kubernetes install)';
+  } catch (error) {
+    const { message, next } = error as LabError;
+    return `${message} (${next})`;
+  }
+}
+const skip = notRoot || missing();
+
+after(async () => {
+  if (!skip) await execute([PODWAY, 'lab', 'down', '--lab', lab]);
+});
+
+test('pods of two kubelets reach each other by addresses that EC2 lists', {
+  skip,
+  timeout: BOUND_MS,
+}, async () => {
+  await executeOk(
+    [PODWAY, 'lab', 'up', '--lab', lab, '--kubernetes', '--nodes', '2', '--quiet'],
+    {},
+    BOUND_MS,
+  );
+  const env = JSON.parse(await executeOk([PODWAY, 'lab', 'env', '--lab', lab, '-o', 'json'])) as Record<
+    string,
+    string
+  >;
+  const cluster = { lab, kubectl: findBinaries({}).programs.kubectl, kubeconfig: env['KUBECONFIG']! };
+  const cases = await runScenarios(cluster, scenarios(PODS).slice(0, 3));
+  assert.deepEqual(
+    cases.filter((each) => each.state !== 'passed'),
+    [],
+  );
+});

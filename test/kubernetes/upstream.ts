@@ -1,0 +1,95 @@
+// Runs groups of Kubernetes' own end-to-end tests against a lab. A group's result is kept under build/kubernetes with the
+// commit it was made at, so that a run that was cut off goes on with the groups that are missing.
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execute, executeOk, ROOT } from '../e2e/command.ts';
+import { type Case, parseJunit } from './junit.ts';
+import type { Group } from './selection.ts';
+
+export type GroupResult = {
+  group: string;
+  version: string;
+  commit: string;
+  /** ISO 8601, UTC. */
+  date: string;
+  seconds: number;
+  command: string;
+  cases: Case[];
+  /** Tests that were asked for and of which the report says nothing: the bound came first. */
+  missing: string[];
+};
+
+export type Suite = { e2e: string; kubectl: string; version: string; commit: string };
+
+const LIST_BOUND_MS = 60_000;
+/** A test that hangs ends its group, not the run. */
+const TEST_BOUND_S = 240;
+const GROUP_MARGIN_S = 300;
+
+const resultFile = (version: string, group: string): string =>
+  join(ROOT, 'build', 'kubernetes', version, `${group}.json`);
+
+export function keptResult(version: string, group: string): GroupResult | undefined {
+  const file = resultFile(version, group);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as GroupResult) : undefined;
+}
+
+export function keepResult(result: GroupResult): void {
+  const file = resultFile(result.version, result.group);
+  mkdirSync(join(file, '..'), { recursive: true });
+  writeFileSync(`${file}.part`, `${JSON.stringify(result, null, 2)}\n`);
+  renameSync(`${file}.part`, file);
+}
+
+/** Full names of all tests in the binary. */
+export async function listTests(e2e: string): Promise<string[]> {
+  const text = await executeOk([e2e, '--list-tests'], {}, LIST_BOUND_MS);
+  return [...text.matchAll(/^\s+\S+\.go:\d+: (.+)$/gm)].map((match) => match[1]!);
+}
+
+/** Runs `tests` one after the other in one process. */
+export async function runGroup(
+  group: Group,
+  tests: string[],
+  { e2e, kubectl, version, commit }: Suite,
+  { kubeconfig, nodes, log }: { kubeconfig: string; nodes: number; log: string },
+): Promise<GroupResult> {
+  const reports = join(ROOT, 'build', 'kubernetes', version, `${group.name}.reports`);
+  rmSync(reports, { recursive: true, force: true });
+  mkdirSync(reports, { recursive: true });
+  const bound = TEST_BOUND_S * tests.length + GROUP_MARGIN_S;
+  const args = [
+    '--provider=skeleton',
+    `--kubeconfig=${kubeconfig}`,
+    `--kubectl-path=${kubectl}`,
+    `--num-nodes=${nodes}`,
+    `--report-dir=${reports}`,
+    '--disable-log-dump',
+    '--dump-logs-on-failure=false',
+    '--ginkgo.no-color',
+    `--ginkgo.timeout=${bound}s`,
+    `--ginkgo.poll-progress-after=${TEST_BOUND_S}s`,
+    // Ginkgo puts the suite's name before a test's.
+    `--ginkgo.focus= (${tests.map(exactly).join('|')})$`,
+  ];
+  const started = performance.now();
+  const ran = await execute([e2e, ...args], { KUBECONFIG: kubeconfig }, (bound + GROUP_MARGIN_S) * 1000);
+  writeFileSync(log, ran.stdout + ran.stderr);
+  const report = join(reports, 'junit_01.xml');
+  const cases = existsSync(report) ? parseJunit(readFileSync(report, 'utf8')) : [];
+  const told = new Set(cases.map((each) => each.name));
+  return {
+    group: group.name,
+    version,
+    commit,
+    date: new Date().toISOString(),
+    seconds: Math.round((performance.now() - started) / 1000),
+    command: commandFor(group.name),
+    cases,
+    missing: tests.filter((test) => !told.has(test)),
+  };
+}
+
+export const commandFor = (group: string): string => `npm run test:kubernetes -- --only ${group}`;
+
+const exactly = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
