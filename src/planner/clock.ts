@@ -44,7 +44,7 @@ export class SimClock implements Clock {
       this.#due.push(this.#now + Math.max(0, ms), item);
     });
 
-  /** Runs what is due until `end` (ms), in order of time. `idle` is called before each move of time. */
+  /** Runs what is due until `end` (ms), in order of time. */
   async run(end: number): Promise<void> {
     while (this.#due.nextAt <= end) {
       this.#now = this.#due.nextAt;

@@ -172,7 +172,7 @@ export class IncumbentCalls {
     for (let tries = 1; ; tries++) {
       if (this.#isOver()) throw new CloudError(action, 'Network', 'the node has ended');
       try {
-        return await ec2.call(action, false, () => (this.#isOver() ? gone(action) : effect()));
+        return await ec2.call(action, () => (this.#isOver() ? gone(action) : effect()));
       } catch (error) {
         const isThrottled = error instanceof CloudError && error.code === 'CLOUD_THROTTLED';
         if (!isThrottled || tries >= SDK_TRIES) throw error;

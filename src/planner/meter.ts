@@ -3,7 +3,20 @@
 
 export type Sample = { at: number; held: number; taken: number };
 
-export type Wait = { p50: number; p90: number; p99: number; max: number };
+/** What a meter has counted; sums in address-ms and ENI-ms. `times`, `taken`, `enis`: what was taken from each time on. */
+export type Counts = {
+  idle: number;
+  eniTime: number;
+  times: Float64Array;
+  taken: Uint32Array;
+  enis: Uint32Array;
+  waits: Float64Array;
+  calls: Record<string, number>;
+  refused: Record<string, number>;
+  throttled: number;
+  failed: Record<string, number>;
+  samples: Sample[];
+};
 
 export class Meter {
   readonly calls: Record<string, number> = {};
@@ -11,8 +24,6 @@ export class Meter {
   readonly refused: Record<string, number> = {};
   throttled = 0;
   readonly failed: Record<string, number> = {};
-  peakAddresses = 0;
-  peakEnis = 0;
   /** Address-milliseconds of addresses that no pod holds. */
   #idle = 0;
   #pool = 0;
@@ -21,6 +32,10 @@ export class Meter {
   #addresses = 0;
   #eniTime = 0;
   #since = 0;
+  /** What was taken after each time at which it changed. */
+  readonly #times: number[] = [];
+  readonly #taken: number[] = [];
+  readonly #enisThen: number[] = [];
   readonly #waits: number[] = [];
   readonly samples: Sample[] = [];
   readonly #sampleEvery: number;
@@ -40,8 +55,11 @@ export class Meter {
     this.#pool += pool;
     this.#enis += enis;
     this.#addresses += pool + enis;
-    this.peakAddresses = Math.max(this.peakAddresses, this.#addresses);
-    this.peakEnis = Math.max(this.peakEnis, this.#enis);
+    const last = this.#times.length - 1;
+    const at = this.#times[last] === this.#since ? last : last + 1;
+    this.#times[at] = this.#since;
+    this.#taken[at] = this.#addresses;
+    this.#enisThen[at] = this.#enis;
   }
 
   noteHeld(change: 1 | -1): void {
@@ -66,20 +84,22 @@ export class Meter {
     this.failed[cause] = (this.failed[cause] ?? 0) + 1;
   }
 
-  get idleMinutes(): number {
+  /** All of it until now. */
+  counts(): Counts {
     this.#pass();
-    return this.#idle / 60_000;
-  }
-
-  get eniMinutes(): number {
-    this.#pass();
-    return this.#eniTime / 60_000;
-  }
-
-  wait(): Wait {
-    const sorted = Float64Array.from(this.#waits).sort();
-    const at = (share: number) => Math.round(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0);
-    return { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) };
+    return {
+      idle: this.#idle,
+      eniTime: this.#eniTime,
+      times: Float64Array.from(this.#times),
+      taken: Uint32Array.from(this.#taken),
+      enis: Uint32Array.from(this.#enisThen),
+      waits: Float64Array.from(this.#waits),
+      calls: this.calls,
+      refused: this.refused,
+      throttled: this.throttled,
+      failed: this.failed,
+      samples: this.samples,
+    };
   }
 
   #pass(): void {

@@ -3,8 +3,10 @@ import { describe, test } from 'node:test';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { limitsFromTable } from '../cloud/limits.ts';
 import { incumbentChoice, podwayChoice } from './choices.ts';
+import { columnsOf } from './parts/columns.ts';
+import { nodeLives } from './replay.ts';
 import { defaultShapeOptions, generateTrace } from './shapes/index.ts';
-import { type AllocatorChoice, nodeLives, type SimulateOptions, simulate } from './simulate.ts';
+import { type AllocatorChoice, type SimulateOptions, simulate } from './simulate.ts';
 import type { TraceEvent } from './trace.ts';
 
 const limits = (type: string): InstanceLimits => limitsFromTable(type)!;
@@ -92,6 +94,18 @@ for (const [name, allocator] of [
       assert.equal(result.peakAddresses, 11);
     });
 
+    test('many nodes are replayed in two parts: the same figures each time, all pods served', async () => {
+      const events: TraceEvent[] = Array.from({ length: 220 }, (_, i) => ({
+        ...{ time: 0, node: `n${i}`, pod: `p${i}`, event: 'start' as const },
+      }));
+      events.push({ time: 600, node: 'n0', pod: 'p0', event: 'stop' });
+      const first = await run(events, allocator);
+      assert.deepEqual(await run(events, allocator), first);
+      assert.deepEqual(first.failed, {});
+      assert.ok(first.throttled > 0);
+      assert.ok(first.peakEnis >= 220 && first.calls['DescribeNetworkInterfaces']! >= 220);
+    });
+
     test('requests beyond the account buckets are throttled and told', async () => {
       const events: TraceEvent[] = Array.from({ length: 150 }, (_, i) => ({
         ...{ time: 0, node: `n${i}`, pod: `p${i}`, event: 'start' as const },
@@ -110,7 +124,7 @@ test('a node joins half a minute before its first event and leaves half a minute
     { time: 70, node: 'b', pod: 'q', event: 'start' },
     { time: 90, node: 'a', pod: 'p', event: 'stop' },
   ];
-  const lives = nodeLives(events);
+  const lives = nodeLives(columnsOf(events, 1)[0]!);
   assert.equal(lives.get('a')!.joins, 30_000);
   assert.equal(lives.get('a')!.leaves, 120_000);
   assert.equal(lives.get('b')!.leaves, Number.POSITIVE_INFINITY);

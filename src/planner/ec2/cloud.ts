@@ -12,7 +12,6 @@ export function cloudOf(ec2: ModelEc2): Cloud {
     describeNetworkInterfaces: (filter, signal) =>
       ec2.call(
         'DescribeNetworkInterfaces',
-        false,
         () => {
           if (filter.kind === 'ids')
             return filter.ids.map((id) => copy(ec2.eni(id, 'DescribeNetworkInterfaces')));
@@ -34,17 +33,16 @@ export function cloudOf(ec2: ModelEc2): Cloud {
         signal,
       ),
     createNetworkInterface: (request, signal) =>
-      ec2.call('CreateNetworkInterface', false, () => copy(ec2.make(request)), signal),
+      ec2.call('CreateNetworkInterface', () => copy(ec2.make(request)), signal),
     attachNetworkInterface: ({ eniId, instanceId, deviceIndex }, signal) =>
-      ec2.call('AttachNetworkInterface', false, () => ec2.attach(eniId, instanceId, deviceIndex), signal),
+      ec2.call('AttachNetworkInterface', () => ec2.attach(eniId, instanceId, deviceIndex), signal),
     detachNetworkInterface: (attachmentId, signal) =>
-      ec2.call('DetachNetworkInterface', false, () => ec2.detach(attachmentId), signal),
+      ec2.call('DetachNetworkInterface', () => ec2.detach(attachmentId), signal),
     deleteNetworkInterface: (eniId, signal) =>
-      ec2.call('DeleteNetworkInterface', false, () => ec2.remove(eniId), signal),
+      ec2.call('DeleteNetworkInterface', () => ec2.remove(eniId), signal),
     setDeleteOnTermination: (eniId, attachmentId, signal) =>
       ec2.call(
         'ModifyNetworkInterfaceAttribute',
-        false,
         () => {
           const { attachment } = ec2.eni(eniId, 'ModifyNetworkInterfaceAttribute');
           if (attachment?.id !== attachmentId)
@@ -58,11 +56,11 @@ export function cloudOf(ec2: ModelEc2): Cloud {
         signal,
       ),
     assignPrivateIps: (eniId, count, signal) =>
-      ec2.call('AssignPrivateIpAddresses', false, () => ec2.assign(eniId, count), signal),
+      ec2.call('AssignPrivateIpAddresses', () => ec2.assign(eniId, count), signal),
     assignTheseIps: (eniId, ips, signal) =>
-      ec2.call('AssignPrivateIpAddresses', false, () => ec2.assignThese(eniId, ips), signal),
+      ec2.call('AssignPrivateIpAddresses', () => ec2.assignThese(eniId, ips), signal),
     assignPrefixes: (eniId, count, signal) =>
-      ec2.call('AssignPrivateIpAddresses', false, () => ec2.assignBlocks(eniId, count), signal),
+      ec2.call('AssignPrivateIpAddresses', () => ec2.assignBlocks(eniId, count), signal),
     assignThesePrefixes: (eniId, prefixes) => {
       // Only a restored prefix is asked for by name, and nothing takes prefixes from a simulated node.
       const text = `${eniId}: ${prefixes.map(formatCidr).join(', ')}: prefixes by name are not modelled`;
@@ -71,22 +69,19 @@ export function cloudOf(ec2: ModelEc2): Cloud {
     async unassign(eniId, { ips, prefixes }, signal) {
       const none = new Set<Ipv4>();
       const action = 'UnassignPrivateIpAddresses';
-      if (ips.length > 0)
-        await ec2.call(action, false, () => ec2.unassign(eniId, new Set(ips), none), signal);
+      if (ips.length > 0) await ec2.call(action, () => ec2.unassign(eniId, new Set(ips), none), signal);
       if (prefixes.length === 0) return;
       const blocks = new Set(prefixes.map((one: Cidr) => one.ip as Ipv4));
-      await ec2.call(action, false, () => ec2.unassign(eniId, none, blocks), signal);
+      await ec2.call(action, () => ec2.unassign(eniId, none, blocks), signal);
     },
-    describeSubnets: (ids, signal) =>
-      ec2.call('DescribeSubnets', false, () => ids.map(describeSubnet), signal),
+    describeSubnets: (ids, signal) => ec2.call('DescribeSubnets', () => ids.map(describeSubnet), signal),
     describeVpcSubnets: (_vpcId, _zone, signal) =>
-      ec2.call('DescribeSubnets', false, () => ec2.o.subnets.map((one) => describeSubnet(one.id)), signal),
+      ec2.call('DescribeSubnets', () => ec2.o.subnets.map((one) => describeSubnet(one.id)), signal),
     describeSecurityGroups: (_vpcId, signal) =>
-      ec2.call('DescribeSecurityGroups', false, () => [{ id: GROUP, tags: {} }], signal),
+      ec2.call('DescribeSecurityGroups', () => [{ id: GROUP, tags: {} }], signal),
     setSecurityGroups: (eniId, groupIds, signal) =>
       ec2.call(
         'ModifyNetworkInterfaceAttribute',
-        false,
         () => {
           ec2.eni(eniId, 'ModifyNetworkInterfaceAttribute').groupIds = [...groupIds];
         },
@@ -95,7 +90,6 @@ export function cloudOf(ec2: ModelEc2): Cloud {
     describeInstanceType: (instanceType, signal) =>
       ec2.call(
         'DescribeInstanceTypes',
-        false,
         () => {
           const { enis, ipv4PerEni, ipv6PerEni, networkCards } = ec2.o.limits;
           const cards = [...networkCards];

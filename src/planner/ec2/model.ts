@@ -9,7 +9,7 @@ import { CloudError, type CreateEni, type EniDescription, type EniId } from '../
 import type { SimClock } from '../clock.ts';
 import type { Meter } from '../meter.ts';
 import type { Subnet } from './subnet.ts';
-import { Buckets, Times } from './times.ts';
+import { type Gate, Times } from './times.ts';
 
 export const ZONE = 'us-west-2a';
 export const VPC = 'vpc-0simulated';
@@ -23,6 +23,7 @@ export type ModelOptions = {
   seed: number;
   subnets: readonly Subnet[];
   limits: InstanceLimits;
+  gate: Gate;
 };
 
 export class ModelEc2 {
@@ -32,7 +33,6 @@ export class ModelEc2 {
   readonly o: ModelOptions;
   readonly #instances = new Map<string, Instance>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
-  readonly #buckets = new Buckets();
   readonly #times: Times;
   readonly #byToken = new Map<string, EniId>();
   #numbered = 0;
@@ -71,12 +71,12 @@ export class ModelEc2 {
   isRunning = (id: string): boolean => this.#instances.has(id);
 
   /** Takes the time of a call, counts it, throttles it; then `effect` happens. */
-  async call<T>(action: string, unfiltered: boolean, effect: () => T, signal?: AbortSignal): Promise<T> {
-    const { clock, meter } = this.o;
+  async call<T>(action: string, effect: () => T, signal?: AbortSignal): Promise<T> {
+    const { clock, meter, gate } = this.o;
     meter.noteCall(action);
-    const isAllowed = this.#buckets.take(action, unfiltered, clock.now());
+    const isTaken = gate.ask(action, clock.now());
     await clock.sleep(this.#times.answer(action), signal);
-    if (isAllowed) {
+    if (isTaken()) {
       try {
         return effect();
       } catch (error) {

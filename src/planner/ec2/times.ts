@@ -23,14 +23,21 @@ export class Times {
   metadata = (): number => spread(METADATA.median, METADATA.spread, this.#seed, this.#drawn++);
 }
 
-/** The account's buckets. */
-export class Buckets {
+/** The account's request limits. */
+export interface Gate {
+  /** A request is sent at `now`; what it answers tells, when EC2's answer is due, whether EC2 took it. */
+  ask(action: string, now: number): () => boolean;
+}
+
+const taken = (): boolean => true;
+const throttled = (): boolean => false;
+
+/** The account's buckets. No request of an allocator is unfiltered. */
+export class Buckets implements Gate {
   readonly #buckets = new Map<string, Bucket>();
 
-  /** False when the request is throttled. `unfiltered`: it names neither filter nor page size. */
-  take(action: string, unfiltered: boolean, now: number): boolean {
-    const asked = unfiltered ? {} : { MaxResults: 1_000 };
-    return publishedDraws(action, asked).every(({ bucket: name, rate, count }) => {
+  ask(action: string, now: number): () => boolean {
+    const isAllowed = publishedDraws(action, { MaxResults: 1_000 }).every(({ bucket: name, rate, count }) => {
       let bucket = this.#buckets.get(name);
       if (!bucket) {
         bucket = new Bucket(rate);
@@ -38,5 +45,6 @@ export class Buckets {
       }
       return bucket.take(now, count);
     });
+    return isAllowed ? taken : throttled;
   }
 }

@@ -27,6 +27,12 @@ export class Bucket {
     return true;
   }
 
+  /** Sets the tokens as of `now` (ms). */
+  level(tokens: number, now: number): void {
+    this.#tokens = Math.min(this.rate.burst, tokens);
+    this.#filledAt = now;
+  }
+
   /** Tokens as of the last call. */
   get left(): number {
     return this.#tokens;
