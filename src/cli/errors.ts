@@ -14,9 +14,24 @@ export class ExitCode extends Error {
   }
 }
 
+/** The image leaves out the lab and what only planning needs (tools/image/tree.ts): a command of theirs fails to load. */
+function explained(error: unknown): unknown {
+  const { code, message } = error as { code?: unknown; message?: string };
+  if (code !== 'ERR_MODULE_NOT_FOUND' || !/\/dist\/src\/(lab|planner)\//.test(message ?? '')) return error;
+  return new LabError(
+    'NOT_IN_IMAGE',
+    'the image has what a cluster needs, and this command is not among it',
+    'run it on a Linux machine with the npm package or a checkout',
+  );
+}
+
 /** Reports the failure and returns the exit code. */
 export function report(error: unknown, json: boolean): number {
   if (error instanceof ExitCode) return error.code;
+  return reportKnown(explained(error), json);
+}
+
+function reportKnown(error: unknown, json: boolean): number {
   const body = errorBody(error);
   if (json && body.code !== LOST) printJson({ error: body });
   const colour = process.stderr.isTTY === true && !process.env['NO_COLOR'];
