@@ -41,3 +41,9 @@ function reportKnown(error: unknown, json: boolean): number {
   if (process.env['PODWAY_DEBUG'] && error instanceof Error) printError(error.stack ?? '');
   return error instanceof LabError ? error.exit : 1;
 }
+
+/** Of several nodes some did not answer: a line each on stderr. The command's exit code. */
+export function reportFailed(failed: readonly LabError[]): number {
+  for (const error of failed) report(error, false);
+  return failed.length > 0 ? 1 : 0;
+}

@@ -21,6 +21,8 @@ import { labThrottleCommand } from './commands/lab-throttle.ts';
 import { labUpCommand } from './commands/lab-up.ts';
 import { nodeCommand } from './commands/node.ts';
 import { podCommand } from './commands/pod.ts';
+import { probeCommand } from './commands/probe.ts';
+import { statusCommand } from './commands/status.ts';
 import { versionCommand } from './commands/version.ts';
 import { report, usageError } from './errors.ts';
 import { writeOut } from './output.ts';
@@ -61,12 +63,14 @@ for (const each of [
   podCommand(),
   nodeCommand(),
   ipamCommand(),
+  statusCommand(),
   connectivityCommand(),
   doctorCommand(),
   explainCommand(),
   versionCommand(),
   cniCommand(),
   agentCommand(),
+  probeCommand(),
 ]) {
   program.addCommand(each);
 }

@@ -57,7 +57,22 @@ export function inClusterConfig(
 
 type Fields = Record<string, unknown>;
 
-export async function readKubeConfig(file: string): Promise<KubeConfig> {
+/** A user that is known by a command (client.authentication.k8s.io). */
+export type ExecUser = {
+  apiVersion: string;
+  command: string;
+  args?: string[] | null;
+  env?: { name: string; value: string }[] | null;
+};
+
+export type ReadOptions = {
+  /** The current one when absent. */
+  context?: string;
+  /** Runs the user's command; a user that needs one is refused when absent, as a daemon runs none. */
+  runCommand?: (user: ExecUser) => Promise<Pick<KubeConfig, 'token' | 'cert' | 'key'>>;
+};
+
+export async function readKubeConfig(file: string, options: ReadOptions = {}): Promise<KubeConfig> {
   const text = readFileSync(file, 'utf8');
   let parsed: unknown;
   try {
@@ -65,18 +80,19 @@ export async function readKubeConfig(file: string): Promise<KubeConfig> {
   } catch (error) {
     throw new KubeConfigError(`${file} is no kubeconfig: ${(error as Error).message}`, { cause: error });
   }
-  return configOf(parsed, file);
+  return configOf(parsed, file, options);
 }
 
-function configOf(parsed: unknown, file: string): KubeConfig {
+async function configOf(parsed: unknown, file: string, options: ReadOptions): Promise<KubeConfig> {
   const root = fieldsOf(parsed, file, 'the document');
-  const current = root['current-context'];
+  const current = options.context ?? root['current-context'];
   const context = named(root, 'contexts', current, 'context', file);
   const cluster = named(root, 'clusters', context['cluster'], 'cluster', file);
   const user = named(root, 'users', context['user'], 'user', file);
   const server = cluster['server'];
   if (typeof server !== 'string') throw new KubeConfigError(`${file}: the cluster has no server`);
-  if (user['exec'] !== undefined || user['auth-provider'] !== undefined) {
+  const exec = user['exec'] as ExecUser | undefined;
+  if ((exec !== undefined && !options.runCommand) || user['auth-provider'] !== undefined) {
     throw new KubeConfigError(
       `${file}: the user is known by a command (exec, auth-provider); use a token or a certificate`,
     );
@@ -98,6 +114,7 @@ function configOf(parsed: unknown, file: string): KubeConfig {
     ...set('cert', read(user, 'client-certificate')),
     ...set('key', read(user, 'client-key')),
     ...set('namespace', context['namespace'] as string | undefined),
+    ...(exec && options.runCommand ? await options.runCommand(exec) : {}),
   };
 }
 

@@ -3,6 +3,7 @@
 // Must import nothing above base. Entry: loadKubeConfig, KubeClient, EventRecorder.
 export { type DeleteQuery, KubeClient, type ListQuery, type PatchType, type WatchQuery } from './client.ts';
 export {
+  type ExecUser,
   inClusterConfig,
   type KubeConfig,
   KubeConfigError,

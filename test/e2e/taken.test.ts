@@ -115,7 +115,7 @@ test('an address that another interface has is quarantined, told on the pod, and
     check.stdout,
     new RegExp(`quarantined by .* EC2 has given it to ${other!.NetworkInterfaceId}`),
   );
-  assert.match(check.stderr, /has 1 difference/);
+  assert.match(check.stderr, /is 1 difference/);
   await ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId: other!.NetworkInterfaceId! }));
   await lab.delete(pod.name);
   await lab.agreed();

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseIp } from '../../base/ip.ts';
-import { eni0, needsRoot, nodeState, quiet, TestPods, TestVpc } from '../../datapath/testing.ts';
+import { eni0, needsRoot, nodeState, TestPods, TestVpc } from '../../datapath/testing.ts';
 import { tryLockDirectory } from '../../kernel/lock.ts';
 import { CONFLIST } from './network-configs.ts';
 

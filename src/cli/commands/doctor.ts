@@ -1,35 +1,62 @@
-// podway doctor: what this machine has and lacks.
+// podway doctor: what this machine has and lacks for a lab; with --local this node for its agent; in a cluster each node.
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
-import { act, command, withOutput } from '../command.ts';
-import { ExitCode } from '../errors.ts';
-import { green, type OutputOptions, print, printJson, red, table, yellow } from '../output.ts';
+import { openPlace, type PlaceOptions, placeKind, withPlace } from '../cluster/place.ts';
+import { act, command } from '../command.ts';
+import { ExitCode, reportFailed } from '../errors.ts';
+import { green, print, printJson, red, table, yellow } from '../output.ts';
+
+type NodeRow = {
+  node?: string;
+  name: string;
+  state: 'ok' | 'missing' | 'note';
+  detail: string;
+  next: string;
+};
 
 export function doctorCommand(): Command {
-  return withOutput(
-    command('doctor', 'what this machine has and lacks', ['podway doctor', 'podway doctor -o json']),
+  return withPlace(
+    command('doctor', 'what this machine, this node or the nodes of a cluster have and lack', [
+      'podway doctor',
+      'podway doctor --local -o json',
+      'kubectl podway doctor',
+    ]),
   ).action(
-    act(async (options: OutputOptions) => {
-      const { machineRows } = await import('../doctor/checks.ts');
-      const rows = await machineRows();
+    act(async (options: PlaceOptions) => {
+      const { rows, failed } = await rowsOf(options);
       const lacking = rows.filter((row) => row.state === 'missing');
-      if (options.output === 'json') printJson({ ok: lacking.length === 0, checks: rows });
-      else {
-        const mark = { ok: green('ok'), missing: red('missing'), note: yellow('note') };
-        print(
-          table(
-            ['CHECK', 'STATE', 'DETAIL'],
-            rows.map((row) => [
-              row.name,
-              mark[row.state],
-              row.next ? `${row.detail} (${row.next})` : row.detail,
-            ]),
-          ),
-        );
-      }
-      if (lacking.length === 0) return;
-      if (options.output === 'json') throw new ExitCode(1);
-      throw new LabError('MACHINE', lacking[0]!.detail, lacking[0]!.next);
+      const isOk = lacking.length + failed.length === 0;
+      if (options.output === 'json') printJson({ ok: isOk, checks: rows });
+      else print(rowTable(rows));
+      reportFailed(failed);
+      if (isOk) return;
+      if (options.output === 'json' || lacking.length === 0) throw new ExitCode(1);
+      const { node, detail, next } = lacking[0]!;
+      throw new LabError('MACHINE', node === undefined ? detail : `${node}: ${detail}`, next);
     }),
+  );
+}
+
+async function rowsOf(options: PlaceOptions): Promise<{ rows: NodeRow[]; failed: LabError[] }> {
+  if (placeKind(options) === 'lab') {
+    const { machineRows } = await import('../doctor/checks.ts');
+    return { rows: await machineRows(), failed: [] };
+  }
+  const place = await openPlace(options);
+  const { values, failed } = await place.doctor().finally(() => place.close());
+  return { rows: values, failed };
+}
+
+function rowTable(rows: NodeRow[]): string {
+  const mark = { ok: green('ok'), missing: red('missing'), note: yellow('note') };
+  const hasNodes = rows.some((row) => row.node !== undefined);
+  return table(
+    [...(hasNodes ? ['NODE'] : []), 'CHECK', 'STATE', 'DETAIL'],
+    rows.map((row) => [
+      ...(hasNodes ? [row.node ?? ''] : []),
+      row.name,
+      mark[row.state],
+      row.next ? `${row.detail} (${row.next})` : row.detail,
+    ]),
   );
 }

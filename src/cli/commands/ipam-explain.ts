@@ -1,27 +1,25 @@
 // podway ipam explain NODE|POD: what the pool decides now and why; for a pod without an address its cause and place.
 import type { Command } from 'commander';
 import type { Explanation } from '../../ipam/views/explain.ts';
-import { act, type Common, command, withLab, withOutput } from '../command.ts';
-import { openLab } from '../labs.ts';
+import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
+import { act, command } from '../command.ts';
 import { bold, dim, print, printJson, yellow } from '../output.ts';
 
 export function ipamExplainCommand(): Command {
-  return withOutput(
-    withLab(
-      command('explain', "a node's decision now with its inputs, or why a pod has no address", [
-        'podway ipam explain node-1',
-        'podway ipam explain web',
-        'podway ipam explain kube-system/dns -o json',
-      ]),
-    ),
+  return withPlace(
+    command('explain', "a node's decision now with its inputs, or why a pod has no address", [
+      'podway ipam explain node-1',
+      'podway ipam explain web',
+      'kubectl podway ipam explain kube-system/dns -o json',
+      'podway ipam explain --local',
+    ]),
   )
-    .argument('<node-or-pod>', 'a node, a pod, or namespace/pod')
+    .argument('[node-or-pod]', 'a node, a pod, or namespace/pod')
     .option('-n, --namespace <namespace>', 'of the pod', 'default')
     .action(
-      act(async (subject: string, options: Common & { namespace: string }) => {
-        const { control } = await openLab(options);
-        const query = new URLSearchParams({ subject, namespace: options.namespace });
-        const told = await control.call<Explanation>('GET', `/v1/ipam/explain?${query}`);
+      act(async (subject: string | undefined, options: PlaceOptions & { namespace: string }) => {
+        const place = await openPlace(options);
+        const told = await place.explain(subject, options.namespace).finally(() => place.close());
         if (options.output === 'json') printJson(told);
         else print(explanationText(told));
       }),

@@ -1,9 +1,9 @@
 // podway ipam show|check|release: who holds which address, and whether journal, kernel, cloud and API agree on it.
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
-import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
-import { act, type Common, command, withLab, withOutput } from '../command.ts';
-import { ExitCode } from '../errors.ts';
+import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
+import { act, type Common, command, withLab } from '../command.ts';
+import { ExitCode, reportFailed } from '../errors.ts';
 import { openLab } from '../labs.ts';
 import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
@@ -14,43 +14,43 @@ import { ipamDefragCommand, ipamReleaseIdleCommand, ipamSubnetsCommand } from '.
 import { traceGenerateCommand } from './ipam-trace.ts';
 
 export function ipamCommand(): Command {
-  const show = withOutput(
-    withLab(
-      command('show', 'ENIs and addresses of the nodes', [
-        'podway ipam show',
-        'podway ipam show --node node-1 -o json',
-      ]),
-    ),
+  const show = withPlace(
+    command('show', 'ENIs and addresses of the nodes', [
+      'podway ipam show',
+      'podway ipam show --node node-1 -o json',
+      'kubectl podway ipam show',
+    ]),
   )
     .option('--node <node>', 'only this node')
     .action(
-      act(async (options: Common & { node?: string }) => {
-        const { control } = await openLab(options);
-        const query = options.node === undefined ? '' : `?node=${encodeURIComponent(options.node)}`;
-        const nodes = await control.call<IpamNode[]>('GET', `/v1/ipam${query}`);
-        if (options.output === 'json') printJson(nodes);
-        else print(ipamText(nodes));
+      act(async (options: PlaceOptions & { node?: string }) => {
+        const place = await openPlace(options);
+        const { values, failed } = await place.ipam(options.node).finally(() => place.close());
+        if (options.output === 'json') printJson(values);
+        else if (values.length > 0) print(ipamText(values));
+        return reportFailed(failed);
       }),
     );
-  const check = withOutput(
-    withLab(
-      command('check', 'compare journal, kernel, cloud and API; differences are exit 1', [
-        'podway ipam check',
-      ]),
-    ),
+  const check = withPlace(
+    command('check', 'compare journal, kernel, cloud and API; differences are exit 1', [
+      'podway ipam check',
+      'kubectl podway ipam check',
+    ]),
   ).action(
-    act(async (options: Common) => {
-      const { control, lab } = await openLab(options);
-      const result = await control.call<IpamCheck>('GET', '/v1/ipam/check');
+    act(async (options: PlaceOptions) => {
+      const place = await openPlace(options);
+      const { failed, ...result } = await place.check().finally(() => place.close());
       if (options.output === 'json') printJson(result);
       if (result.ok) return void (options.output === 'json' || print('journal, kernel, cloud and API agree'));
+      reportFailed(failed);
       if (options.output === 'json') throw new ExitCode(1);
-      print(differenceTable(result.differences));
       const count = result.differences.length;
+      if (count === 0) return 1;
+      print(differenceTable(result.differences));
       throw new LabError(
         'IPAM_DIFFERENCES',
-        `lab ${lab} has ${count} ${count === 1 ? 'difference' : 'differences'} between journal, kernel, cloud and API`,
-        'podway lab logs NODE tells what the agent does about them',
+        `there ${count === 1 ? 'is 1 difference' : `are ${count} differences`} between journal, kernel, cloud and API`,
+        "the log of the node's agent tells what it does about them",
       );
     }),
   );

@@ -120,7 +120,7 @@ export async function machineRows(): Promise<Row[]> {
 }
 
 /** Chains of others in this namespace that drop what pods send through the node. */
-async function forwardingRows(): Promise<Row[]> {
+export async function forwardingRows(): Promise<Row[]> {
   try {
     const [{ NfNetlink }, { openNetns }, { forwardDrops, legacyForwardDrops }] = await Promise.all([
       import('../../kernel/nfnetlink.ts'),
@@ -173,7 +173,7 @@ export function managerRows(root = '/'): Row[] {
 const filesIn = (dir: string): string[] =>
   existsSync(dir) ? readdirSync(dir).map((file) => join(dir, file)) : [];
 
-async function kernelRows(): Promise<Row[]> {
+export async function kernelRows(): Promise<Row[]> {
   try {
     const { probeFeatures } = await import('../../kernel/features.ts');
     return probeFeatures().map((feature) =>

@@ -46,6 +46,43 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The setting cniChain names a CNI plugin whose program is not on this machine.',
     next: 'Install the package containernetworking-plugins, or put the program into /opt/cni/bin.',
   },
+  NO_CLUSTER: {
+    transient: false,
+    meaning:
+      'No Kubernetes API can be asked: the kubeconfig is missing or wrong, or the API does not answer.',
+    next: 'Name a kubeconfig by --kubeconfig or KUBECONFIG, and a context of it by --context; kubectl get nodes tells whether it works.',
+  },
+  NO_AGENTS: {
+    transient: false,
+    meaning: 'The cluster has no DaemonSet podway-agent, or more than one.',
+    next: 'Install the chart (deploy/README.md), or remove all installations but one.',
+  },
+  EXEC_FAILED: {
+    transient: true,
+    meaning:
+      "The command could not be run in an agent's pod: no right to pods/exec, a node that does not answer, or its time is over.",
+    next: 'kubectl exec into the same pod tells the same; kubectl auth can-i create pods/exec tells of the right.',
+  },
+  NO_IMAGE: {
+    transient: false,
+    meaning: "The agents' DaemonSet names no image that the pods of the connectivity test could run.",
+    next: 'Name one by --image; it must have podway on its path.',
+  },
+  NOT_RUNNING: {
+    transient: true,
+    meaning: 'A pod of the connectivity test did not get to run in time.',
+    next: 'kubectl describe tells its Events; --image names another image.',
+  },
+  PODS_LEFT: {
+    transient: false,
+    meaning: 'Pods of the connectivity test could not be removed.',
+    next: 'kubectl delete pod with the label that the message names.',
+  },
+  INTERRUPTED: {
+    transient: true,
+    meaning: 'The connectivity test was ended by a signal; its pods are removed.',
+    next: 'Run it again.',
+  },
   BAD_SHAPE: {
     transient: false,
     meaning: 'The lab.yaml says what cannot be; the message names the line and the reason.',
