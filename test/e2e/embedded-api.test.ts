@@ -83,3 +83,33 @@ test('kubectl port-forward', { skip }, async (t) => {
     forward.kill();
   }
 });
+
+test('taints keep pods away and evict them; extended resources are counted', { skip }, async (t) => {
+  if (without) return t.skip(without);
+  const capacity = JSON.stringify({ status: { capacity: { 'example.com/eni': '1' } } });
+  await kubectl('patch', 'node', 'node-1', '--subresource=status', '--type=merge', '-p', capacity);
+  await kubectl('taint', 'node', 'node-2', 'only=batch:NoSchedule');
+  const overrides = JSON.stringify({
+    apiVersion: 'v1',
+    spec: {
+      containers: [
+        { name: 'p', image: 'podway/pod-server', resources: { limits: { 'example.com/eni': 1 } } },
+      ],
+    },
+  });
+  const run = (name: string) => kubectl('run', name, '--image=podway/pod-server', `--overrides=${overrides}`);
+  await run('first');
+  await kubectl('wait', '--for=condition=Ready', 'pod/first', '--timeout=60s');
+  await run('second');
+  const words =
+    '0/2 nodes are available: 1 Insufficient example.com/eni, 1 node(s) had untolerated taint(s).';
+  await eventually('the second is told why it waits', async () =>
+    (await kubectl('get', 'events', '-o', 'jsonpath={.items[*].message}')).includes(words),
+  );
+  await kubectl('delete', 'pod', 'first', '--grace-period=1');
+  await kubectl('wait', '--for=condition=Ready', 'pod/second', '--timeout=60s');
+  await kubectl('taint', 'node', 'node-1', 'gone=now:NoExecute');
+  await kubectl('wait', '--for=delete', 'pod/second', '--timeout=60s');
+  await kubectl('taint', 'node', 'node-1', 'gone-');
+  await kubectl('taint', 'node', 'node-2', 'only-');
+});

@@ -47,20 +47,37 @@ const requirementsOf = (expressions: NonNullable<Term['matchExpressions']>): Req
     values: OPERATORS[operator] === undefined ? [] : values,
   }));
 
-const tolerates = (tolerations: readonly Toleration[], taint: Taint): boolean =>
-  tolerations.some(
-    ({ key, operator = 'Equal', value = '', effect }) =>
-      (!effect || effect === taint.effect) &&
-      (key ? key === taint.key : operator === 'Exists') &&
-      (operator === 'Exists' || value === (taint.value ?? '')),
-  );
+const meets = ({ key, operator = 'Equal', value = '', effect }: Toleration, taint: Taint): boolean =>
+  (!effect || effect === taint.effect) &&
+  (key ? key === taint.key : operator === 'Exists') &&
+  (operator === 'Exists' || value === (taint.value ?? ''));
+
+export const tolerates = (tolerations: readonly Toleration[], taint: Taint): boolean =>
+  tolerations.some((each) => meets(each, taint));
+
+const taintsOf = (node: Node, effects: readonly string[]): Taint[] =>
+  (node.spec?.taints ?? []).filter(({ effect }) => effects.includes(effect));
+
+/** The node's taints with one of these effects that the pod does not tolerate. */
+export const untolerated = (
+  tolerations: readonly Toleration[] | undefined,
+  node: Node,
+  effects: readonly string[],
+): Taint[] => taintsOf(node, effects).filter((taint) => !tolerates(tolerations ?? [], taint));
 
 /** True when no taint with one of these effects keeps the pod away. */
 export const toleratesTaints = (
   tolerations: readonly Toleration[] | undefined,
   node: Node,
   effects: readonly string[],
-): boolean =>
-  (node.spec?.taints ?? [])
-    .filter(({ effect }) => effects.includes(effect))
-    .every((taint) => tolerates(tolerations ?? [], taint));
+): boolean => untolerated(tolerations, node, effects).length === 0;
+
+/** Seconds for which taints with one of these effects are tolerated; none for those tolerated without an end. */
+export const allowances = (
+  tolerations: readonly Toleration[] | undefined,
+  node: Node,
+  effects: readonly string[],
+): number[] =>
+  taintsOf(node, effects).flatMap(
+    (taint) => (tolerations ?? []).find((each) => meets(each, taint))?.tolerationSeconds ?? [],
+  );

@@ -20,6 +20,8 @@ export function completePodSpec(spec: Pod['spec'] & Record<string, unknown>): vo
     for (const container of list as FullContainer[]) {
       if (container === null || typeof container !== 'object') continue;
       container.resources ??= {};
+      const { limits, requests } = container.resources;
+      if (limits) container.resources.requests = { ...limits, ...requests };
       container['terminationMessagePath'] ??= '/dev/termination-log';
       container['terminationMessagePolicy'] ??= 'File';
       container['imagePullPolicy'] ??= /:(?!latest$)[^/]+$|@/.test(container.image ?? '')

@@ -4,6 +4,7 @@
 import type { Container } from '../../../kube/types.ts';
 import { BUILT_IN_IMAGE, COMMAND_IMAGE, commandOf } from '../command.ts';
 import { OWN_SCHEDULER } from '../fits.ts';
+import { isExtended } from '../nodes/requests.ts';
 import type { PodTemplate } from '../workloads.ts';
 import type { Any } from './kinds.ts';
 
@@ -17,9 +18,6 @@ const IDLE_FIELDS = [
   'lifecycle',
   'workingDir',
 ] as const;
-
-/** The same, but the API server fills `{}` in. */
-const IDLE_FILLED_FIELDS = ['resources', 'securityContext'] as const;
 
 /** Fields of a pod that nothing reads here. A container's own may hold the same names. */
 const IDLE_POD_FIELDS = [
@@ -90,7 +88,10 @@ const noEffect = (at: string, idle: readonly string[]): string[] =>
 
 function idleOf(container: Container & Fields, hostNetwork = false): string[] {
   const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
-  idle.push(...IDLE_FILLED_FIELDS.filter((field) => says(container[field])));
+  const { requests, limits } = container.resources ?? {};
+  // Extended resources are counted (nodes/requests.ts).
+  if (Object.keys({ ...requests, ...limits }).some((name) => !isExtended(name))) idle.push('resources');
+  if (says(container['securityContext'])) idle.push('securityContext');
   if (container.env?.some(({ valueFrom }) => valueFrom !== undefined && !valueFrom.fieldRef))
     idle.push('env.valueFrom of anything but a fieldRef');
   if (!hostNetwork && container.ports?.some(({ hostPort }) => hostPort)) idle.push('ports.hostPort');

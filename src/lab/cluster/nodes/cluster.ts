@@ -9,16 +9,19 @@ import { INTERNET } from '../../fabric/names.ts';
 import { lifeOf, placesOf } from '../../fabric/plan.ts';
 import { SERVE_TAG } from '../../shape/build.ts';
 import type { Instance, VpcState } from '../../vpc/model.ts';
+import { TaintEviction } from './eviction.ts';
 import { LabNode, type LabNodeDeps } from './lab-node.ts';
 import type { NodeFacts } from './node-object.ts';
 import { condition } from './pod-status.ts';
 import { dropInstance, placesWithFolders, powerOff } from './power.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
-import { isEvicted, isWaiting, placePod } from './scheduler.ts';
+import { isActive, isWaiting, placePod } from './scheduler.ts';
 import { Supervisor } from './supervisor.ts';
 
 export const SERVER_PORT = 8080;
+/** Longest that a timer is set for. */
+const MAX_TIMER_MS = 3_600_000;
 
 export type ClusterDeps = LabNodeDeps & {
   podLimit(instanceType: string): number;
@@ -39,6 +42,8 @@ export class Cluster {
   #scheduling = false;
   #scheduleAgain = false;
   #detached = false;
+  readonly #eviction = new TaintEviction();
+  #evictionTimer: NodeJS.Timeout | undefined;
 
   constructor(deps: ClusterDeps) {
     this.#deps = deps;
@@ -56,8 +61,7 @@ export class Cluster {
           this.#orphan(change.object);
       }
       if (change.kind === 'Node' && change.type === 'DELETED') this.#comeBack(change.object);
-      if (change.kind === 'Node' || change.type !== 'MODIFIED' || change.object.spec.nodeName === undefined)
-        this.#schedule();
+      if (change.kind === 'Node' || change.type !== 'MODIFIED' || isFreeing(change.object)) this.#schedule();
     });
     this.#schedule();
   }
@@ -163,6 +167,7 @@ export class Cluster {
 
   detach(): void {
     this.#detached = true;
+    clearTimeout(this.#evictionTimer);
     this.#watch?.close();
     for (const node of this.#nodes.values()) node.detach();
     for (const server of this.#servers.values()) server.supervisor.detach();
@@ -233,10 +238,26 @@ export class Cluster {
         pods.push({ ...pod, spec: { ...pod.spec, nodeName: placement.name } });
       } else await this.#unschedulable(pod, placement.reason);
     }
-    const nodes = store.nodes();
-    if (!nodes.some((node) => node.spec?.taints?.length)) return;
-    for (const { metadata } of pods.filter((pod) => isEvicted(pod, nodes)))
-      await store.deletePod(metadata.namespace ?? 'default', metadata.name!);
+    await this.#evict();
+  }
+
+  /** Looks again when the next pod's time on a tainted node is over. */
+  async #evict(): Promise<void> {
+    const { store, now } = this.#deps;
+    const { evicted, nextAt } = this.#eviction.due(store.pods(), store.nodes(), now());
+    clearTimeout(this.#evictionTimer);
+    if (nextAt !== undefined && !this.#detached)
+      this.#evictionTimer = setTimeout(() => this.#schedule(), Math.min(nextAt - now(), MAX_TIMER_MS));
+    for (const pod of evicted) {
+      const { namespace = 'default', name = '' } = pod.metadata;
+      const message = `Marking for deletion Pod ${namespace}/${name}`;
+      await store.recordEvent(pod, 'podway-scheduler', {
+        type: 'Normal',
+        reason: 'TaintManagerEviction',
+        message,
+      });
+      await store.deletePod(namespace, name);
+    }
   }
 
   async #unschedulable(pod: Pod, message: string): Promise<void> {
@@ -266,6 +287,9 @@ function placed(state: VpcState): VpcState {
   ]);
   return { ...state, instances: Object.fromEntries(instances) as VpcState['instances'] };
 }
+
+/** A pod that waits for a node, or leaves what it took. */
+const isFreeing = (pod: Pod): boolean => pod.spec.nodeName === undefined || !isActive(pod);
 
 /** Runs, and has not booted since. */
 const runs = (instance: Instance | undefined, life: string): boolean =>

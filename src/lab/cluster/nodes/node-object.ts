@@ -57,8 +57,9 @@ export function nodeStatus(
       { type: 'Hostname', address: facts.instance.name },
       ...(facts.externalIp === undefined ? [] : [{ type: 'ExternalIP', address: facts.externalIp }]),
     ],
-    capacity: resources,
-    allocatable: resources,
+    // Extended resources are others'.
+    capacity: { ...before?.capacity, ...resources },
+    allocatable: { ...before?.allocatable, ...resources },
     conditions: [...others, ready],
     nodeInfo: {
       machineID: facts.instance.id,
