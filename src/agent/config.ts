@@ -36,7 +36,7 @@ export type InstallConfig = {
 };
 
 /** The standard plugins whose configuration needs no more than their name and capability. */
-export const CHAINED = ['portmap', 'bandwidth', 'tuning'] as const;
+export const CHAINED = ['portmap', 'bandwidth'] as const;
 export type ChainedPlugin = (typeof CHAINED)[number];
 
 export type AgentConfig = {

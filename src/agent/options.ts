@@ -142,7 +142,7 @@ export const agentOptions: readonly AgentOption[] = [
     flag: '--chain',
     env: ['PODWAY_CHAIN'],
     value: 'PLUGIN,…',
-    help: 'plugins behind ours in the conflist: portmap, bandwidth, tuning; none for no other (default: portmap if the host has it)',
+    help: 'plugins behind ours in the conflist: portmap, bandwidth; none for no other (default: portmap if the host has it)',
     read: list,
   },
   {

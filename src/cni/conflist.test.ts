@@ -1,7 +1,7 @@
 // The list that is installed: what is chained, in which words it may be asked for, and the versions that all speak.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { conflist, DEFAULT_CHAIN, parseChain } from './conflist.ts';
+import { conflist, parseChain } from './conflist.ts';
 import { chainedPlugins } from './runtime/chained.ts';
 import { parseNetworkList } from './runtime/index.ts';
 import { Chain } from './testing/chain.ts';
@@ -19,7 +19,7 @@ test('alone: both versions are offered, so that STATUS and GC are called by who 
 
 test('a chain is named, or written out', () => {
   const tuning = { type: 'tuning', sysctl: { 'net.core.somaxconn': '500' } };
-  const chain = parseChain(`["${DEFAULT_CHAIN}", "bandwidth", ${JSON.stringify(tuning)}]`);
+  const chain = parseChain(`["portmap", "bandwidth", ${JSON.stringify(tuning)}]`);
   assert.deepEqual(types(conflist({ agentSocket, chain })), [
     ['podway-cni', 'mac'],
     ['portmap', 'portMappings'],

@@ -20,12 +20,6 @@ const KNOWN: Record<string, JsonObject> = {
 };
 
 /**
- * Chained where its binary is there: hostPort without portmap has no effect, and nothing says so. bandwidth is not: it is
- * one more program to run for each ADD and DEL, for two annotations that few pods have.
- */
-export const DEFAULT_CHAIN = 'portmap';
-
-/**
  * Plugins by name (`portmap,bandwidth`), or as a JSON list of names and objects, as tuning needs one:
  * `["portmap",{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}]`. Empty or `none`: nothing is chained.
  * Throws TypeError with what is wrong.

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -13,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { eventually } from '../../../test/support/wait.ts';
 import { loadNetworkList } from '../../cni/runtime/index.ts';
 import { quiet } from '../../datapath/testing.ts';
 import type { InstallConfig } from '../config.ts';
@@ -143,6 +145,28 @@ test('portmap is chained where the host has it; what is asked for must be there'
   writeFileSync(join(root, 'bin', 'bandwidth'), '');
   asked.look();
   assert.deepEqual(types(), ['podway-cni', 'portmap', 'bandwidth']);
+});
+
+test('the conflist offers what the chained programs speak, and again when they are replaced', async () => {
+  mkdirSync(join(root, 'bin'));
+  mkdirSync(join(root, 'net.d'));
+  const portmap = (...versions: string[]) => {
+    const answer = JSON.stringify({ cniVersion: '1.0.0', supportedVersions: versions });
+    writeFileSync(join(root, 'bin', 'portmap.new'), `#!/bin/sh\necho '${answer}'\n`, { mode: 0o755 });
+    renameSync(join(root, 'bin', 'portmap.new'), join(root, 'bin', 'portmap'));
+  };
+  const version = () => loadNetworkList(paths().conflist).cniVersion;
+  for (const [versions, offered] of [
+    [['0.4.0', '1.0.0'], '1.0.0'],
+    [['0.4.0', '1.0.0', '1.1.0'], '1.1.0'],
+  ] as const) {
+    portmap(...versions);
+    const stop = new AbortController();
+    const kept = make().keep(stop.signal);
+    await eventually('the conflist is written', () => existsSync(paths().conflist) && version() === offered);
+    stop.abort();
+    await kept;
+  }
 });
 
 test('other networks that win or lose are told once and left alone', () => {

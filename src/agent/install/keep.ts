@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { asPodwayError, PodwayError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { parseChain } from '../../cni/conflist.ts';
+import { LATEST_VERSION } from '../../cni/versions.ts';
 import type { AgentConfig, ChainedPlugin, InstallConfig } from '../config.ts';
 import type { Parts } from '../parts.ts';
 import { CNI_SOCKET } from '../sockets.ts';
@@ -26,6 +28,9 @@ const SOON_MS = 2_000;
 const REST_MS = 30_000;
 /** Several changes of the directory in this time (ms) are one. */
 const SETTLE_MS = 100;
+
+/** Where the host has it: hostPort without portmap has no effect, and nothing says so. */
+const CHAIN_BY_ITSELF: readonly ChainedPlugin[] = ['portmap'];
 
 /** What `podway status` and `doctor` say of the host. */
 export type HostView = {
@@ -59,6 +64,9 @@ export class Installation {
   #isWhole = false;
   #error: PodwayError | null = null;
   #chain: readonly ChainedPlugin[] = [];
+  /** Spoken by all of the chain; undefined before the first answer. */
+  #versions: readonly string[] | undefined;
+  #asked = '';
   #others: OtherConfig[] = [];
   #told = '';
 
@@ -86,6 +94,7 @@ export class Installation {
     const stop = () => wake.abort();
     signal.addEventListener('abort', stop, { once: true });
     while (!signal.aborted) {
+      if (this.#stamps() !== this.#asked) await this.#askVersions();
       this.look();
       watcher ??= this.#watch(() => wake.abort());
       const pause = this.#isWhole ? REST_MS : SOON_MS;
@@ -144,6 +153,32 @@ export class Installation {
     };
   }
 
+  /** Of the programs that are there. */
+  #stamps(): string {
+    const { chain = CHAIN_BY_ITSELF, hostBinDir } = this.#install;
+    return chain.map((name) => stampOf(join(hostBinDir, name)) ?? '').join();
+  }
+
+  /**
+   * A list offers what all its plugins speak: an older portmap, as Debian 12's, would refuse each ADD at 1.1.0. Asked of
+   * the programs themselves when they change. Below 1.1.0 the runtime asks no STATUS, which is told.
+   */
+  async #askVersions(): Promise<void> {
+    const { chain = CHAIN_BY_ITSELF, hostBinDir } = this.#install;
+    const stamps = this.#stamps();
+    const { chainedPlugins } = await import('../../cni/runtime/chained.ts');
+    const found = await chainedPlugins(parseChain(chain.join()), { binDirs: [hostBinDir] });
+    this.#asked = stamps;
+    if (this.#versions?.join() !== found.versions.join()) this.#good.delete(this.#conflist);
+    this.#versions = found.versions;
+    const names = found.chain.map(({ type }) => type).join(' and ');
+    if (!found.versions.includes(LATEST_VERSION))
+      this.#o.log.warn(
+        { versions: found.versions },
+        `${names} of ${hostName(hostBinDir)} do not speak CNI ${LATEST_VERSION}: runtimes will not ask STATUS and GC (containernetworking-plugins 1.6 do)`,
+      );
+  }
+
   #tellOthers(): void {
     const { log, events } = this.#o;
     const dir = hostName(this.#install.hostConfDir);
@@ -182,7 +217,7 @@ export class Installation {
     this.#chain = chain;
     if (this.#good.get(this.#conflist) !== stampOf(this.#conflist)) {
       const { runDir } = this.#o.config;
-      const wanted = Buffer.from(conflistText(join(runDir, CNI_SOCKET), chain));
+      const wanted = Buffer.from(conflistText(join(runDir, CNI_SOCKET), chain, this.#versions));
       const found = bytesOf(this.#conflist);
       if (!found?.equals(wanted)) {
         placeFile(this.#marker, Buffer.from(`${this.#conflist}\n`), 0o600);
@@ -208,7 +243,7 @@ export class Installation {
   /** Throws PLUGIN_MISSING for one that was asked for. */
   #chainNow(): readonly ChainedPlugin[] {
     const { chain, hostBinDir } = this.#install;
-    if (chain === undefined) return existsSync(join(hostBinDir, 'portmap')) ? ['portmap'] : [];
+    if (chain === undefined) return CHAIN_BY_ITSELF.filter((name) => existsSync(join(hostBinDir, name)));
     const missing = chain.find((name) => !existsSync(join(hostBinDir, name)));
     if (missing !== undefined) {
       const dir = hostName(hostBinDir);

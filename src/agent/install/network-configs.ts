@@ -1,29 +1,25 @@
 // The host's network configs as a runtime sees them: ours as text, and those of others, which would win over ours (they
 // sort before it) or lose. Runtimes use the first file in lexical order (containerd: max_conf_num 1). Pure but for reading.
 import { join } from 'node:path';
+import { conflist, PLUGIN_TYPE, parseChain } from '../../cni/conflist.ts';
 import type { ChainedPlugin } from '../config.ts';
 import { bytesOf, namesIn } from './place.ts';
 
 /** Sorts before a left-over 10-aws.conflist, which `10-podway` would not. */
 export const CONFLIST = '05-podway.conflist';
-export const PLUGIN = 'podway-cni';
+export const PLUGIN = PLUGIN_TYPE;
 
-const CAPABILITIES: Record<ChainedPlugin, object> = {
-  portmap: { snat: true, capabilities: { portMappings: true } },
-  bandwidth: { capabilities: { bandwidth: true } },
-  tuning: {},
-};
-
-export function conflistText(agentSocket: string, chain: readonly ChainedPlugin[]): string {
-  const own = { type: PLUGIN, agentSocket, capabilities: { mac: true } };
-  const list = {
-    cniVersion: '1.0.0',
-    cniVersions: ['1.0.0', '1.1.0'],
-    name: 'podway',
-    plugins: [own, ...chain.map((type) => ({ type, ...CAPABILITIES[type] }))],
-  };
-  return `${JSON.stringify(list, null, 2)}\n`;
-}
+/** `versions`: what all chained plugins speak (src/cni/conflist.ts); absent: not asked yet. */
+export const conflistText = (
+  agentSocket: string,
+  chain: readonly ChainedPlugin[],
+  versions?: readonly string[],
+): string =>
+  `${JSON.stringify(
+    conflist({ agentSocket, chain: parseChain(chain.join()), ...(versions ? { versions } : {}) }),
+    null,
+    2,
+  )}\n`;
 
 export type OtherConfig = {
   file: string;
