@@ -11,12 +11,15 @@ export async function runInNamespace(
   path: string,
   cmd: string[],
   env: Record<string, string> = {},
+  /** A process whose file system is entered too. */
+  holder?: number,
 ): Promise<number> {
   if (!existsSync(path)) {
     printError(`podway: NO_NAMESPACE: ${path} does not exist (podway lab status lists what there is)`);
     return OURS;
   }
-  const child = spawn('nsenter', [`--net=${path}`, '--', ...cmd], {
+  const view = holder === undefined ? [] : [`--mount=/proc/${holder}/ns/mnt`];
+  const child = spawn('nsenter', [`--net=${path}`, ...view, '--', ...cmd], {
     stdio: 'inherit',
     env: { ...process.env, ...env },
   });

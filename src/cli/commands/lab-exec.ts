@@ -1,7 +1,10 @@
 // podway lab exec WHERE -- CMD: runs a command where a node, an instance, the router or the internet host is.
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
+import { readJson } from '../../lab/daemon/files.ts';
 import { netnsPath } from '../../lab/daemon/paths.ts';
+import { isAlive, type ProcessId } from '../../lab/daemon/processes.ts';
+import { IN_VIEW, realNodePaths } from '../../lab/kubernetes/layout.ts';
 import { act, type Common, command, withLab } from '../command.ts';
 import { ExitCode, report } from '../errors.ts';
 import { labNotUp, openLab } from '../labs.ts';
@@ -32,6 +35,14 @@ export function labExecCommand(): Command {
               `podway lab status --lab ${lab} lists them`,
             );
           }
+          const holder = readJson<ProcessId>(realNodePaths(paths, where).processPid('view'));
+          if (holder && isAlive(holder))
+            return await runInNamespace(
+              path,
+              cmd,
+              { KUBECONFIG: `${IN_VIEW.kubernetes}/kubelet.conf` },
+              holder.pid,
+            );
           return await runInNamespace(path, cmd, { KUBECONFIG: paths.kubeconfig });
         } catch (error) {
           throw new ExitCode(report(error, false) === 2 ? 2 : OURS);

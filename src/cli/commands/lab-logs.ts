@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
+import type { LabPaths } from '../../lab/daemon/paths.ts';
+import { CONTROL_PLANE, controlPlanePaths, realNodePaths } from '../../lab/kubernetes/layout.ts';
 import { act, type Common, command, withLab } from '../command.ts';
 import { labNotUp, openLab } from '../labs.ts';
 
@@ -11,23 +13,34 @@ export function labLogsCommand(): Command {
     command('logs', 'the log of a node (its agent), a plain instance, `internet` or `vpc` (the lab itself)', [
       'podway lab logs node-1',
       'podway lab logs db --follow',
+      'podway lab logs node-1 --program kubelet',
     ]),
   )
     .argument('<where>', 'a node, an instance, internet or vpc')
     .option('-f, --follow', 'go on as it grows')
+    .option(
+      '--program <name>',
+      'with --kubernetes, of a node: kubelet, containerd, kube-proxy; of control-plane: kube-apiserver (default), etcd, kube-scheduler, kube-controller-manager',
+    )
     .action(
-      act(async (where: string, options: Common & { follow?: boolean }) => {
+      act(async (where: string, options: Common & { follow?: boolean; program?: string }) => {
         const { lab, paths } = await openLab(options);
         if (!existsSync(paths.root)) throw labNotUp(lab);
-        if (!/^[a-z0-9][a-z0-9._-]*$/i.test(where)) throw noLog(lab, where);
-        const candidates =
-          where === 'vpc' ? [paths.log] : [paths.node(where).agentLog, join(paths.instance(where), 'log')];
+        if (![where, options.program ?? 'agent'].every((each) => /^[a-z0-9][a-z0-9._-]*$/i.test(each)))
+          throw noLog(lab, where);
+        const candidates = logsOf(paths, where, options.program);
         const file = candidates.find((each) => existsSync(each));
         if (file === undefined) throw noLog(lab, where);
         const { tail } = await import('../tail.ts');
         await tail(file, options.follow === true);
       }),
     );
+}
+
+function logsOf(paths: LabPaths, where: string, program: string | undefined): string[] {
+  if (where === CONTROL_PLANE) return [controlPlanePaths(paths).log(program ?? 'kube-apiserver')];
+  if (program !== undefined && program !== 'agent') return [realNodePaths(paths, where).processLog(program)];
+  return where === 'vpc' ? [paths.log] : [paths.node(where).agentLog, join(paths.instance(where), 'log')];
 }
 
 const noLog = (lab: string, where: string): LabError =>

@@ -1,9 +1,10 @@
 // podway lab up: starts or goes on with a lab; returns when its nodes are Ready.
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { labPaths } from '../../lab/daemon/paths.ts';
 import type { Check, IpamNode, UpRequest, UpResult } from '../../lab/daemon/protocol.ts';
+import { KUBERNETES_VERSION, kubernetesVersion } from '../../lab/kubernetes/version.ts';
 import { parseSettingArguments, settingsHelp } from '../../lab/shape/settings.ts';
 import { MAX_NODES } from '../../lab/shape/shape.ts';
 import {
@@ -27,6 +28,9 @@ type Options = Common & {
   demo?: boolean;
   file?: string;
   set?: string[];
+  kubernetes?: boolean;
+  version?: string;
+  kubeBin?: string;
 };
 
 export function labUpCommand(): Command {
@@ -34,6 +38,7 @@ export function labUpCommand(): Command {
     'podway lab up --demo',
     'podway lab up --nodes 3 --instance-type m5.xlarge',
     'podway lab up -f examples/two-tiers.yaml',
+    'podway lab up --kubernetes --demo',
     'podway lab up --lab other --set cooldown=0s --set ec2Latency=realistic',
   ])
     .option(
@@ -44,6 +49,12 @@ export function labUpCommand(): Command {
     .option('--instance-type <type>', 'instance type of the nodes (default m5.large)')
     .option('--demo', 'a plain instance `db`, four pods, and the connectivity test')
     .option('-f, --file <lab.yaml>', 'the shape from a file')
+    .option(
+      '--kubernetes',
+      'a real Kubernetes instead of the embedded API: etcd to kubelet, containerd, CoreDNS',
+    )
+    .option('--version <v>', `with --kubernetes: its version (default ${KUBERNETES_VERSION})`)
+    .option('--kube-bin <dir>', "with --kubernetes: a folder with its programs, before the cache's")
     .option('--set <key=value>', 'a setting, see below', collect)
     .addHelpText('after', `\nSettings:\n${settingsHelp()}`);
   return withQuiet(withOutput(withLab(made, 'the lab (else PODWAY_LAB, else default)'))).action(act(up));
@@ -86,9 +97,22 @@ async function up(options: Options): Promise<number> {
   throw options.output === 'json' ? new ExitCode(1) : failedChecks(failed);
 }
 
+function kubernetesFlag({ kubernetes, version, kubeBin }: Options): Pick<UpRequest['flags'], 'kubernetes'> {
+  if (!kubernetes) {
+    const [idle] = [...(version ? ['--version'] : []), ...(kubeBin ? ['--kube-bin'] : [])];
+    if (idle === undefined) return {};
+    throw usageError(`${idle} is for a real Kubernetes`, 'add --kubernetes');
+  }
+  const wanted = kubernetesVersion(version ?? KUBERNETES_VERSION);
+  if (wanted === undefined)
+    throw usageError(`"${version}" is no version of Kubernetes`, `for example ${KUBERNETES_VERSION}`);
+  return { kubernetes: { version: wanted, ...(kubeBin === undefined ? {} : { binDir: resolve(kubeBin) }) } };
+}
+
 async function upRequest(options: Options): Promise<UpRequest> {
   const settings = parseSettingArguments(options.set ?? []);
   const demo = options.demo === true;
+  const kubernetes = kubernetesFlag(options);
   if (options.instanceType !== undefined) {
     const { instanceTypeExists } = await import('../../lab/shape/types.ts');
     if (!instanceTypeExists(options.instanceType))
@@ -98,6 +122,7 @@ async function upRequest(options: Options): Promise<UpRequest> {
     return {
       demo,
       flags: {
+        ...kubernetes,
         settings,
         ...(options.nodes === undefined ? {} : { nodes: options.nodes }),
         ...(options.instanceType === undefined ? {} : { instanceType: options.instanceType }),
@@ -118,5 +143,5 @@ async function upRequest(options: Options): Promise<UpRequest> {
   }
   const { parseLabYaml } = await import('../../lab/shape/yaml-rules.ts');
   const shape = parseLabYaml(text, basename(options.file));
-  return { demo, flags: {}, shape: { ...shape, settings: { ...shape.settings, ...settings } } };
+  return { demo, flags: kubernetes, shape: { ...shape, settings: { ...shape.settings, ...settings } } };
 }

@@ -135,6 +135,29 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'This installation is an agent alone: npm packages that the lab needs were left out.',
     next: 'Install podway without --omit=peer.',
   },
+  KUBERNETES_API: {
+    transient: true,
+    meaning:
+      'The API server of a real Kubernetes is not ready in time; the message names the process that ended, or what it says.',
+    next: 'podway lab logs control-plane; podway lab up goes on when it is there.',
+  },
+  NODE_START: {
+    transient: true,
+    meaning:
+      'A node of a real Kubernetes does not get as far as its kubelet; the message says at which step.',
+    next: 'podway lab logs NODE --program view, containerd or kubelet.',
+  },
+  NODE_NOT_REGISTERED: {
+    transient: true,
+    meaning: 'The kubelet of the node has not joined the cluster.',
+    next: 'podway lab logs NODE --program kubelet.',
+  },
+  IMAGE_NEEDED: {
+    transient: false,
+    meaning:
+      "A pod of a real Kubernetes runs a program of its image; this machine's own programs are not in it.",
+    next: 'kubectl run NAME --image IMAGE -- CMD with an image that the nodes have, or podway lab exec NODE -- CMD.',
+  },
   KUBERNETES_MISSING: {
     transient: false,
     meaning: 'A lab with a real Kubernetes needs programs that are not here; the message names them.',

@@ -197,7 +197,7 @@ async function enoughPods(
           ips: sandbox.ips,
           phase: 'Running',
           netns: sandbox.netns,
-          netnsPath: netnsPath(sandbox.netns),
+          netnsPath: sandbox.netnsPath ?? netnsPath(sandbox.netns),
         },
       ];
     });

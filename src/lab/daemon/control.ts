@@ -4,7 +4,16 @@ import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
-import { defaultShape, flagDifferences, shapeDifferences, withDemo } from '../shape/shape.ts';
+import { CONTROL_PLANE } from '../kubernetes/layout.ts';
+import { checkSettingsFor } from '../shape/settings.ts';
+import {
+  defaultShape,
+  flagDifferences,
+  type Shape,
+  shapeDifferences,
+  withControlPlane,
+  withDemo,
+} from '../shape/shape.ts';
 import { testConnectivity } from './connectivity.ts';
 import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
@@ -21,6 +30,9 @@ import { waitForInstances, waitForNodes } from './wait.ts';
 
 /** Time for the answer that says why a lab does not open to reach the caller. */
 const TELL_MS = 300;
+
+const wantedShape = (shape: Shape, { flags }: UpRequest): Shape =>
+  flags.kubernetes ? withControlPlane(shape, flags.kubernetes, CONTROL_PLANE) : shape;
 
 export class Control {
   readonly #paths: LabPaths;
@@ -192,7 +204,8 @@ export class Control {
       );
     }
     if (!known) {
-      const wanted = request.shape ?? defaultShape(request.flags);
+      const wanted = wantedShape(request.shape ?? defaultShape(request.flags), request);
+      checkSettingsFor(wanted.kubernetes !== undefined, wanted.settings);
       const record: LabRecord = {
         version: VERSION,
         name: this.#paths.lab,
@@ -205,7 +218,7 @@ export class Control {
       await this.#openNow(record);
     } else {
       const differences = request.shape
-        ? shapeDifferences(known.shape, request.shape)
+        ? shapeDifferences(known.shape, wantedShape(request.shape, request))
         : flagDifferences(known.shape, request.flags);
       if (differences.length > 0) {
         throw new LabError(
@@ -222,6 +235,7 @@ export class Control {
     say('building the VPC');
     await lab.build(say);
     await waitForInstances(lab, say);
+    await lab.settled(say);
     await waitForNodes(lab, say);
     if (!lab.record.whole) {
       lab.record.whole = true;

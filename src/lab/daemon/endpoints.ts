@@ -4,11 +4,11 @@ import http from 'node:http';
 import type { Server, Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { setSocketTtl } from '../../kernel/sockets.ts';
-import type { KubeApi } from '../cluster/api/index.ts';
 import type { Fabric } from '../fabric/index.ts';
 import type { VpcService } from '../vpc/index.ts';
 import { boundCallers } from './callers.ts';
 import { LabError } from './errors.ts';
+import type { ClusterSide } from './lab-cluster.ts';
 import { closeSilently } from './silence.ts';
 
 export const IN_LAB = {
@@ -31,7 +31,7 @@ const BIND_PAUSE_MS = 100;
 
 export type EndpointParts = {
   vpc: VpcService;
-  kube: KubeApi;
+  kube: Pick<ClusterSide, 'hostServer' | 'inLabServer'>;
   fabric: Fabric;
   ports: { ec2: number; kube: number };
   log: Logger;
@@ -49,9 +49,9 @@ export class Endpoints {
     const { vpc, kube, fabric, ports } = this.#parts;
     await Promise.all([
       this.#onHost(this.#ec2(MAX_CONNECTIONS), ports.ec2),
-      this.#onHost(kube.createServer(), ports.kube),
+      this.#onHost(kube.hostServer(), ports.kube),
       this.#inLab(this.#ec2(MAX_OF_CALLER), fabric.listen(IN_LAB.ec2Address, 80)),
-      this.#inLab(kube.createServer(), fabric.listen(IN_LAB.kubeAddress, 443)),
+      ...(kube.inLabServer ? [this.#inLab(kube.inLabServer(), fabric.listen(IN_LAB.kubeAddress, 443))] : []),
     ]);
     await this.#inLab(this.#imds(vpc, fabric), fabric.listenImds());
   }

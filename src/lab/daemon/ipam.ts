@@ -5,10 +5,9 @@ import { existsSync } from 'node:fs';
 import http from 'node:http';
 import type { Explanation } from '../../ipam/views/explain.ts';
 import type { Pod } from '../../kube/types.ts';
-import type { LabNode } from '../cluster/nodes/lab-node.ts';
-import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import { LabError } from './errors.ts';
 import type { OpenLab } from './lab.ts';
+import type { ClusterNode, PodSandbox } from './lab-cluster.ts';
 import { netnsPath } from './paths.ts';
 import type { Difference, IpamAddress, IpamCheck, IpamNode } from './protocol.ts';
 import { podMessage } from './view.ts';
@@ -16,7 +15,7 @@ import { podMessage } from './view.ts';
 const TIMEOUT_MS = 15_000;
 
 /** A request to a node's introspection socket. Throws LabError AGENT_UNREACHABLE, or what the agent answers. */
-function askAgent<T>(node: LabNode, path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> {
+function askAgent<T>(node: ClusterNode, path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> {
   return new Promise((resolve, reject) => {
     const unreachable = (cause: Error) =>
       reject(
@@ -55,7 +54,7 @@ function askAgent<T>(node: LabNode, path: string, method: 'GET' | 'POST' = 'GET'
   });
 }
 
-function nodesOf(lab: OpenLab, name?: string): LabNode[] {
+function nodesOf(lab: OpenLab, name?: string): ClusterNode[] {
   const nodes = lab.cluster.nodes().sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   if (name === undefined) return nodes;
   const node = nodes.find((each) => each.name === name);
@@ -106,7 +105,7 @@ export async function releaseAddress(
   node: string,
   address: string,
 ): Promise<{ address: string; released: true }> {
-  const [only] = nodesOf(lab, node) as [LabNode];
+  const [only] = nodesOf(lab, node) as [ClusterNode];
   return askAgent(only, `/v1/ipam/release?address=${encodeURIComponent(address)}`, 'POST');
 }
 
@@ -116,7 +115,7 @@ export async function releaseIdle(
   node: string,
   addresses: string[],
 ): Promise<{ addresses: string[] }> {
-  const [only] = nodesOf(lab, node) as [LabNode];
+  const [only] = nodesOf(lab, node) as [ClusterNode];
   const query = new URLSearchParams(addresses.map((address) => ['address', address]));
   return askAgent(only, `/v1/ipam/release-idle?${query}`, 'POST');
 }
@@ -173,7 +172,7 @@ const heldOf = (node: IpamNode): IpamAddress[] =>
     (each) => each.state === 'held' || each.containerId !== undefined,
   );
 
-type Sandboxes = { pod: Pod; sandbox: SandboxRecord | undefined }[];
+type Sandboxes = { pod: Pod; sandbox: PodSandbox | undefined }[];
 
 /** What agents hold against what the API's running pods say that they have. Pods in the middle of a change are left out. */
 export function compareWithApi(shown: IpamNode[], sandboxes: Sandboxes): Difference[] {
@@ -236,7 +235,10 @@ function heldTwice(shown: IpamNode[]): Difference[] {
 
 function lostNamespaces(sandboxes: Sandboxes): Difference[] {
   return sandboxes
-    .filter(({ sandbox }) => sandbox?.state === 'made' && !existsSync(netnsPath(sandbox.netns)))
+    .filter(
+      ({ sandbox }) =>
+        sandbox?.state === 'made' && !existsSync(sandbox.netnsPath ?? netnsPath(sandbox.netns)),
+    )
     .map(({ pod, sandbox }) => ({
       kind: 'no-namespace',
       object: `pod ${pod.metadata.namespace}/${pod.metadata.name}`,

@@ -1,54 +1,51 @@
-// One lab, opened: the VPC's service, the Kubernetes API, the fabric and the cluster, wired together, with their
-// endpoints. Opening is the same at the first start and after a kill -9: every part reads what it left and converges.
+// One lab, opened: the VPC's service, the fabric and the cluster with its API (the embedded one, or a real Kubernetes),
+// wired together, with their endpoints. Opening is the same at the first start and after a kill -9: every part reads what
+// it left and converges.
 import type { Logger } from 'pino';
-import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
-import { buildProgram, type ProgramName } from '../../base/programs.ts';
-import { type KubeApi, openKubeApi } from '../cluster/api/index.ts';
-import { Controllers } from '../cluster/controllers/run.ts';
-import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
-import { Cluster } from '../cluster/nodes/cluster.ts';
-import { podAccess } from '../cluster/nodes/pod-access.ts';
-import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
+import { buildProgram } from '../../base/programs.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
 import { type Act, buildShape } from '../shape/build.ts';
 import { eniConfigObjects } from '../shape/eni-configs.ts';
 import { readSettings } from '../shape/settings.ts';
-import { podLimitOf } from '../shape/types.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
 import { coalesced } from './coalesce.ts';
-import { Endpoints, IN_LAB } from './endpoints.ts';
+import { Endpoints } from './endpoints.ts';
 import { writeFileAtomic } from './files.ts';
-import { nodeCommand, packageRoot, programsDir } from './parts.ts';
+import type { ClusterSide, LabCluster } from './lab-cluster.ts';
+import { packageRoot, programsDir } from './parts.ts';
 import type { LabPaths } from './paths.ts';
-import { podNetwork } from './pod-network.ts';
 import type { LabRecord } from './record.ts';
-import { clusterStore } from './store.ts';
+import { openSide } from './sides.ts';
 
 export type OpenLab = {
   record: LabRecord;
   vpc: VpcService;
-  kube: KubeApi;
   fabric: Fabric;
-  cluster: Cluster;
+  cluster: LabCluster;
   store: ClusterStore;
   programs: { shim: string; podServer: string; probe: string };
   /** Brings the VPC to the record's shape, keeping what is there. */
   build(progress: (text: string) => void): Promise<void>;
   /** Resolves when fabric and nodes are as the VPC is now. */
   followed(): Promise<void>;
+  /** Resolves when the cluster has what it needs beside its nodes. */
+  settled: ClusterSide['settled'];
+  apply: ClusterSide['apply'];
   /** Closes everything of this process; nodes, pods and packets go on. */
   close(): Promise<void>;
 };
 
 export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): Promise<OpenLab> {
   const settings = readSettings(record.shape.settings);
-  const build = (name: ProgramName) =>
+  const build = (name: 'podway-cni' | 'pod-server' | 'pod-probe') =>
     buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then((built) => built.path);
-  const [shim, podServer, probe, vpc, kube] = await Promise.all([
-    build('podway-cni'),
-    build('pod-server'),
-    build('pod-probe'),
+  const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
+  const programs = Promise.all([build('podway-cni'), build('pod-server'), build('pod-probe')]).then(
+    ([shim, podServer, probe]) => ({ shim, podServer, probe }),
+  );
+  const [{ shim, podServer, probe }, vpc, side] = await Promise.all([
+    programs,
     openVpc({
       dir: paths.root,
       region: record.shape.region,
@@ -63,41 +60,13 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
       },
       log,
     }),
-    openKubeApi({
-      dir: paths.root,
-      names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
-    }),
+    programs.then((built) => openSide({ paths, record, settings, fabric, log, programs: built })),
   ]);
-  installDefinitions(kube.store);
   vpc.faults.once('lab.yaml', () => {
     for (const fault of record.shape.faults ?? []) vpc.faults.add(fault);
     for (const { action, ...size } of record.shape.throttle ?? []) vpc.faults.setSize(action, size);
   });
-  const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
-  const store = clusterStore(kube);
-  const cluster = new Cluster({
-    lab: paths.lab,
-    paths,
-    store,
-    log,
-    settings,
-    agentCommand: nodeCommand('agent/main', AGENT_NODE_FLAGS),
-    podServer,
-    shim,
-    ec2Endpoint: IN_LAB.ec2Endpoint,
-    kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
-    networkFor: podNetwork,
-    podLimit: (type) => podLimitOf(type, settings),
-    lives: () => fabric.lives(),
-    now: Date.now,
-  });
-  kube.servePods(
-    podAccess({
-      sandboxOf: (pod) => cluster.sandboxOf(pod),
-      logFile: openSandboxJournal(paths.pods).logFile,
-      ttyProgram: () => build('pod-tty'),
-    }),
-  );
+  const { cluster, store } = side;
   let listening = false;
   const follow = coalesced(async () => {
     const state = vpc.state();
@@ -110,39 +79,33 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
   vpc.onChange(follow);
   await follow();
 
-  const endpoints = new Endpoints({ vpc, kube, fabric, ports: record.ports, log });
+  const endpoints = new Endpoints({ vpc, kube: side, fabric, ports: record.ports, log });
   await endpoints.open();
-  writeFileAtomic(
-    paths.kubeconfig,
-    kube.kubeconfig({ server: `https://127.0.0.1:${record.ports.kube}`, user: 'podway-admin' }),
-  );
+  writeFileAtomic(paths.kubeconfig, side.kubeconfig(`https://127.0.0.1:${record.ports.kube}`));
   listening = true;
   await follow();
-  cluster.serve('internet');
-  cluster.start();
-  cluster.sweepFolders();
-  const controllers = new Controllers({ store: kube.store, log });
+  side.begin();
 
   const act: Act = (action, input) =>
     vpc.act(action as never, input as never) as Promise<Record<string, unknown>>;
   return {
     record,
     vpc,
-    kube,
     fabric,
     cluster,
     store,
     programs: { shim, podServer, probe },
     build: async (progress) => {
       await buildShape(record.shape, { act, state: () => vpc.state(), progress });
-      putEniConfigs(kube.store, eniConfigObjects(record.shape, vpc.state()));
+      await side.putEniConfigs(eniConfigObjects(record.shape, vpc.state()));
     },
     followed: follow,
+    settled: side.settled,
+    apply: side.apply,
     async close() {
-      controllers.close();
-      cluster.detach();
+      side.detach();
       await endpoints.close();
-      await kube.close();
+      await side.close();
       vpc.close();
       await fabric.close();
     },

@@ -13,11 +13,14 @@ import { podMessage } from './view.ts';
 import { until } from './wait.ts';
 
 const DEMO_PODS = 4;
+const REAL_DEMO_PODS = 20;
 const DEMO_TIMEOUT_MS = 60_000;
+const REAL_DEMO_TIMEOUT_MS = 180_000;
 
-export function podObject(
-  request: Pick<RunPodRequest, 'name' | 'namespace' | 'labels' | 'command' | 'node'>,
-): Pod {
+type PodRequest = Pick<RunPodRequest, 'name' | 'namespace' | 'labels' | 'command' | 'node'>;
+
+/** `real`: for a real runtime, which has the server as an image that the lab imports, and pulls nothing. */
+export function podObject(request: PodRequest, real = false): Pod {
   const command = request.command.length > 0;
   return {
     apiVersion: 'v1',
@@ -32,6 +35,7 @@ export function podObject(
           name: 'main',
           image: command ? COMMAND_IMAGE : BUILT_IN_IMAGE,
           ...(command ? { command: request.command } : { ports: [{ containerPort: 8080 }] }),
+          ...(real ? { imagePullPolicy: 'Never', args: ['--name', request.name] } : {}),
         },
       ],
     },
@@ -48,9 +52,16 @@ export async function runPod(
   if (node !== undefined && !lab.store.nodes().some((each) => each.metadata.name === node)) {
     throw new LabError('NO_SUCH_NODE', `there is no node ${node}`, 'podway node list');
   }
+  const real = lab.record.shape.kubernetes !== undefined;
+  if (real && request.command.length > 0)
+    throw new LabError(
+      'IMAGE_NEEDED',
+      `pod ${name} has a command, and a real Kubernetes runs commands of images alone`,
+      'kubectl run NAME --image IMAGE -- CMD, with an image that the nodes have; or podway lab exec NODE -- CMD',
+    );
   let created: Pod;
   try {
-    created = await lab.store.createPod(podObject(request));
+    created = await lab.store.createPod(podObject(request, real));
   } catch (error) {
     throw refusal(error, namespace, name);
   }
@@ -163,8 +174,71 @@ export async function deletePods(
   return { deleted: present.map((pod) => pod.metadata.name!) };
 }
 
+/** A Deployment of the built-in server over the nodes of a real Kubernetes; returns when its pods run. */
+async function runDemoDeployment(lab: OpenLab, say: (text: string) => void): Promise<void> {
+  const labels = { app: 'demo' };
+  const spread = {
+    maxSkew: 1,
+    topologyKey: 'kubernetes.io/hostname',
+    whenUnsatisfiable: 'ScheduleAnyway',
+    labelSelector: { matchLabels: labels },
+  };
+  const container = {
+    name: 'main',
+    image: BUILT_IN_IMAGE,
+    imagePullPolicy: 'Never',
+    args: ['--name', '$(POD_NAME)'],
+    env: [{ name: 'POD_NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } }],
+    ports: [{ containerPort: 8080 }],
+  };
+  await lab.apply('demo', [
+    {
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'demo', namespace: 'default' },
+      spec: {
+        replicas: REAL_DEMO_PODS,
+        selector: { matchLabels: labels },
+        template: {
+          metadata: { labels },
+          spec: {
+            terminationGracePeriodSeconds: 1,
+            topologySpreadConstraints: [spread],
+            containers: [container],
+          },
+        },
+      },
+    },
+  ]);
+  const running = () =>
+    lab.store
+      .pods()
+      .filter(
+        ({ metadata, status }) =>
+          metadata.labels?.['app'] === 'demo' && !metadata.deletionTimestamp && status?.phase === 'Running',
+      ).length;
+  let before = -1;
+  const look = () => {
+    const count = running();
+    if (count !== before) say(`${count} of ${REAL_DEMO_PODS} demo pods run`);
+    before = count;
+    return count >= REAL_DEMO_PODS ? true : undefined;
+  };
+  if (await until(lab.store, look, REAL_DEMO_TIMEOUT_MS)) return;
+  const late = lab.store
+    .pods()
+    .find(({ metadata, status }) => metadata.labels?.['app'] === 'demo' && status?.phase !== 'Running');
+  const message = late && podMessage(late, nodeOf(lab, late));
+  throw new LabError(
+    message?.code ?? 'TIMEOUT',
+    `${before} of ${REAL_DEMO_PODS} demo pods run after ${REAL_DEMO_TIMEOUT_MS / 1000} s: ${late?.metadata.name}: ${message?.text ?? late?.status?.phase}`,
+    'kubectl get pods -o wide; kubectl get events',
+  );
+}
+
 /** Makes the demo's pods that are missing, replaces ended ones, and waits until all run. */
 export async function runDemoPods(lab: OpenLab, say: (text: string) => void): Promise<void> {
+  if (lab.record.shape.kubernetes) return runDemoDeployment(lab, say);
   const signal = new AbortController().signal;
   say('starting the demo pods');
   await Promise.all(

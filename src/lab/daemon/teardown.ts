@@ -10,6 +10,7 @@ import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
 import { createFabric } from '../fabric/index.ts';
 import { INTERNET, ROUTER } from '../fabric/names.ts';
 import { Spaces } from '../fabric/spaces.ts';
+import { endRealNode } from '../kubernetes/end-node.ts';
 import { ControlClient } from './client.ts';
 import { LabError } from './errors.ts';
 import { readJson } from './files.ts';
@@ -40,6 +41,7 @@ export async function removeLab(lab: string, say: (text: string) => void): Promi
       [...processesMarked(readMark(paths)), ...processesInNamespaces(namespaces.map(netnsPath))],
       0,
     );
+    for (const node of readNames(paths.nodes)) await endRealNode(paths, node);
     say('removing its namespaces');
     const fabric = createFabric({ lab, dir: paths.root });
     await fabric.destroy();

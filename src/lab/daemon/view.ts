@@ -3,15 +3,15 @@
 import type { Node, Pod } from '../../kube/types.ts';
 import { OWN_SCHEDULER } from '../cluster/fits.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
-import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import { placesOf } from '../fabric/plan.ts';
 import { availableAddresses } from '../vpc/index.ts';
 import type { Instance, VpcState } from '../vpc/model.ts';
+import type { PodSandbox } from './lab-cluster.ts';
 import type { LabPaths } from './paths.ts';
 import { netnsPath } from './paths.ts';
 import type { InstanceView, NodeView, PodMessage, PodView, VpcView } from './protocol.ts';
 
-export function podView(pod: Pod, sandbox: SandboxRecord | undefined, node?: Node): PodView {
+export function podView(pod: Pod, sandbox: PodSandbox | undefined, node?: Node): PodView {
   const ips = (pod.status?.podIPs ?? []).map((each) => each.ip);
   const netns = sandbox?.state === 'made' ? sandbox.netns : '';
   const message = podMessage(pod, node) ?? unplaced(pod, node);
@@ -22,7 +22,7 @@ export function podView(pod: Pod, sandbox: SandboxRecord | undefined, node?: Nod
     ips,
     phase: pod.status?.phase ?? 'Pending',
     netns,
-    netnsPath: netns === '' ? '' : netnsPath(netns),
+    netnsPath: netns === '' ? '' : (sandbox?.netnsPath ?? netnsPath(netns)),
     ...(message === undefined ? {} : { message }),
   };
 }

@@ -7,6 +7,8 @@ import type { OpenLab } from './lab.ts';
 import { living } from './view.ts';
 
 const NODE_READY_MS = 60_000;
+/** A real one's runtime and kubelet start, and its images are imported. */
+const REAL_NODE_READY_MS = 180_000;
 /** With ec2Latency=realistic an instance takes 8 s. */
 const INSTANCE_MS = 60_000;
 const LOOK_MS = 50;
@@ -80,6 +82,7 @@ export async function waitForNodes(lab: OpenLab, say: (text: string) => void): P
       ({ instance }) => isNode(instance) && (instance.state === 'running' || instance.state === 'pending'),
     );
   const isReady = (name: string) => lab.cluster.node(name)?.ready === true;
+  const boundMs = lab.record.shape.kubernetes ? REAL_NODE_READY_MS : NODE_READY_MS;
   let before = '';
   const ready = await until(
     lab.store,
@@ -91,7 +94,7 @@ export async function waitForNodes(lab: OpenLab, say: (text: string) => void): P
       before = text;
       return count === nodes.length ? true : undefined;
     },
-    NODE_READY_MS,
+    boundMs,
   );
   const late = wanted().find(({ name }) => !isReady(name));
   if (ready || !late) return;
@@ -101,7 +104,7 @@ export async function waitForNodes(lab: OpenLab, say: (text: string) => void): P
   };
   throw new LabError(
     cause,
-    `${late.name} is not ready after ${NODE_READY_MS / 1000} s: ${text}`,
+    `${late.name} is not ready after ${boundMs / 1000} s: ${text}`,
     `podway lab logs ${late.name} --lab ${lab.record.name}`,
   );
 }

@@ -20,8 +20,12 @@ export type SettingKey =
   | 'repair'
   | 'addressing'
   | 'cniChain'
-  | 'env';
+  | 'env'
+  | 'runtime'
+  | 'agent';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
+
+export type RuntimeChoice = 'auto' | 'containerd1' | 'containerd2';
 
 export type Settings = {
   /** Milliseconds before a released address is given again. */
@@ -47,6 +51,9 @@ export type Settings = {
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents. */
   env: Record<string, string>;
+  /** Of a real Kubernetes alone: which containerd, and whether the lab runs the nodes' agents or somebody installs them. */
+  runtime: RuntimeChoice;
+  agent: 'process' | 'none';
 };
 
 type Row = { example: string; fallback: string; meaning: string; read(text: string): unknown };
@@ -205,7 +212,34 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: "environment of the nodes' agents: the AWS VPC CNI's variables count",
     read: variables,
   },
+  runtime: {
+    example: 'auto|containerd1|containerd2',
+    fallback: 'auto',
+    meaning: 'with --kubernetes: the container runtime; auto is 2 where it is, else 1',
+    read: oneOf('auto', 'containerd1', 'containerd2'),
+  },
+  agent: {
+    example: 'process|none',
+    fallback: 'process',
+    meaning: 'with --kubernetes: the lab runs the agents, or nodes wait for somebody to install them',
+    read: oneOf('process', 'none'),
+  },
 };
+
+/** Settings that an embedded cluster has no use for. */
+const KUBERNETES_ALONE: SettingKey[] = ['runtime', 'agent'];
+
+/** Throws LabError for a setting that would have no effect. */
+export function checkSettingsFor(kubernetes: boolean, texts: SettingTexts): void {
+  const idle = KUBERNETES_ALONE.find((key) => !kubernetes && texts[key] !== undefined);
+  if (idle === undefined) return;
+  throw new LabError(
+    'BAD_SETTING',
+    `setting ${idle} is for a lab with a real Kubernetes`,
+    `podway lab up --kubernetes --set ${idle}=${texts[idle]}`,
+    { exit: 2 },
+  );
+}
 
 export const isSettingKey = (key: string): key is SettingKey => Object.hasOwn(settingRows, key);
 
@@ -262,6 +296,8 @@ export function readSettings(texts: SettingTexts): Settings {
     addressing: read('addressing'),
     cniChain: read('cniChain'),
     env: read('env'),
+    runtime: read('runtime'),
+    agent: read('agent'),
     ...(texts.warm === undefined ? {} : { warm: read<number>('warm') }),
     ...(texts.idleRelease === undefined ? {} : { idleReleaseMs: read<number>('idleRelease') }),
     ...(texts.podMtu === undefined ? {} : { podMtu: read<number>('podMtu') }),

@@ -46,6 +46,12 @@ export type InstanceShape = {
 export type InstanceTypeShape = { enis?: number; ipv4PerEni?: number };
 /** An object of the lab's Kubernetes API, with names for ids. */
 export type EniConfigShape = { name: string; subnet: string; securityGroups: string[] };
+export type KubernetesShape = {
+  /** As v1.36.3. */
+  version: string;
+  /** Folder of the user's with Kubernetes' programs. */
+  binDir?: string;
+};
 export type Shape = {
   region: string;
   zones: string[];
@@ -53,6 +59,8 @@ export type Shape = {
   vpcs: VpcShape[];
   instances: InstanceShape[];
   settings: SettingTexts;
+  /** A real Kubernetes instead of the embedded cluster. */
+  kubernetes?: KubernetesShape;
   /** Made when the lab is. Not compared: their objects may change later. */
   eniConfigs?: EniConfigShape[];
   /** What `lab fault add` and `lab throttle` do, done once when the lab is made. Not compared: both change them later. */
@@ -64,8 +72,15 @@ export const MAX_NODES = 50;
 export const INTERNET_HOST = '203.0.113.10';
 export const DEFAULT_TYPE = 'm5.large';
 export const DB_TYPE = 't3.small';
+export const CONTROL_PLANE_TYPE = 'm5.large';
 
-export type ShapeFlags = { nodes?: number; instanceType?: string; demo?: boolean; settings?: SettingTexts };
+export type ShapeFlags = {
+  nodes?: number;
+  instanceType?: string;
+  demo?: boolean;
+  settings?: SettingTexts;
+  kubernetes?: KubernetesShape;
+};
 
 /** Two subnets in two zones, nodes round robin over them, and `db` for the demo. */
 export function defaultShape(flags: ShapeFlags = {}): Shape {
@@ -131,6 +146,23 @@ export function withDemo(shape: Shape): Shape {
   return { ...shape, instances: [...shape.instances, db] };
 }
 
+/** The instance that the control plane of a real Kubernetes runs on, in the first node's subnet and groups. */
+export function withControlPlane(shape: Shape, kubernetes: KubernetesShape, name: string): Shape {
+  const made = { ...shape, kubernetes };
+  if (shape.instances.some((instance) => instance.name === name)) return made;
+  const first = shape.instances.find((instance) => instance.agent === 'podway') ?? shape.instances[0];
+  const instance: InstanceShape = {
+    name,
+    type: CONTROL_PLANE_TYPE,
+    subnet: first?.subnet ?? shape.vpcs[0]!.subnets[0]!.name,
+    agent: 'none',
+    publicAddress: false,
+    securityGroups: first?.securityGroups ?? [],
+    serve: false,
+  };
+  return { ...made, instances: [...shape.instances, instance] };
+}
+
 /** What flags ask for that the lab is not, one sentence each; a flag that is not given asks for nothing. */
 export function flagDifferences(present: Shape, flags: ShapeFlags): string[] {
   const differences: string[] = [];
@@ -141,8 +173,19 @@ export function flagDifferences(present: Shape, flags: ShapeFlags): string[] {
   const other =
     flags.instanceType === undefined ? undefined : nodes.find((node) => node.type !== flags.instanceType);
   if (other) differences.push(`${other.name} is ${other.type}, asked for ${flags.instanceType}`);
+  if (flags.kubernetes !== undefined) compareKubernetes(present.kubernetes, flags.kubernetes, differences);
   compareSettings(present.settings, { ...present.settings, ...flags.settings }, differences);
   return differences;
+}
+
+function compareKubernetes(
+  is: KubernetesShape | undefined,
+  asked: KubernetesShape | undefined,
+  out: string[],
+): void {
+  const text = (each: KubernetesShape | undefined) =>
+    each ? `Kubernetes ${each.version}${each.binDir ? ` of ${each.binDir}` : ''}` : 'the embedded one';
+  if (text(is) !== text(asked)) out.push(`the cluster is ${text(is)}, asked for ${text(asked)}`);
 }
 
 function compareSettings(is: SettingTexts, asked: SettingTexts, out: string[]): void {
@@ -190,6 +233,7 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
       compare(`instance ${is.name}: agent`, is.agent, asked.agent);
     });
   }
+  compareKubernetes(present.kubernetes, wanted.kubernetes, differences);
   compareSettings(present.settings, wanted.settings, differences);
   return differences;
 }

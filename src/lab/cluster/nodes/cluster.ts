@@ -1,10 +1,7 @@
 // The cluster of a lab: one LabNode per running instance with an agent, one supervised built-in server per instance that
 // serves, the scheduler. `leave` runs before the fabric changes (what must end while its links are there), `settle`
 // after it. Both look at the newest VPC state and do nothing when it is already so.
-import { join } from 'node:path';
 import type { Node, Pod } from '../../../kube/types.ts';
-import { privateDir } from '../../daemon/files.ts';
-import { netnsPath } from '../../daemon/paths.ts';
 import { INTERNET } from '../../fabric/names.ts';
 import { lifeOf, placesOf } from '../../fabric/plan.ts';
 import { SERVE_TAG } from '../../shape/build.ts';
@@ -17,7 +14,7 @@ import { dropInstance, placesWithFolders, powerOff } from './power.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 import { openSandboxJournal } from './sandbox-journal.ts';
 import { isActive, isWaiting, placePod } from './scheduler.ts';
-import { Supervisor } from './supervisor.ts';
+import { Servers } from './servers.ts';
 
 export const SERVER_PORT = 8080;
 /** Longest that a timer is set for. */
@@ -29,13 +26,10 @@ export type ClusterDeps = LabNodeDeps & {
   lives(): ReadonlyMap<string, string>;
 };
 
-/** `life`: of its instance (see lifeOf); empty for the internet host, which is there as long as the lab. */
-type Server = { life: string; name: string; supervisor: Supervisor };
-
 export class Cluster {
   readonly #deps: ClusterDeps;
   readonly #nodes = new Map<string, LabNode>();
-  readonly #servers = new Map<string, Server>();
+  readonly #servers: Servers;
   /** The instances of the last `leave`. */
   #left = '';
   #watch: { close(): void } | undefined;
@@ -47,6 +41,7 @@ export class Cluster {
 
   constructor(deps: ClusterDeps) {
     this.#deps = deps;
+    this.#servers = new Servers(deps.paths, deps.podServer);
   }
 
   /** True after the first `settle`: pods whose node does not exist by then have no runner to end them. */
@@ -105,15 +100,7 @@ export class Cluster {
         else await node.remove();
       }),
     );
-    const silent = [...this.#servers.values()].filter(
-      ({ life, name }) => life !== '' && lives.get(name) !== life,
-    );
-    await Promise.all(
-      silent.map(async (server) => {
-        this.#servers.delete(server.name);
-        await server.supervisor.stop();
-      }),
-    );
+    await this.#servers.leave(lives);
     const done = new Set(going.map((node) => node.name));
     for (const [place, life] of this.#deps.lives())
       if (life !== '' && lives.get(place) !== life && !done.has(place)) await powerOff(this.#deps, place);
@@ -142,17 +129,7 @@ export class Cluster {
 
   /** The built-in server in the namespace of an instance, or of the internet host. */
   serve(name: string, life = ''): void {
-    if (this.#servers.has(name)) return;
-    const dir = this.#deps.paths.instance(name);
-    privateDir(dir);
-    const supervisor = new Supervisor({
-      netnsPath: netnsPath(this.#deps.paths.netns(name)),
-      command: [this.#deps.podServer, '--name', name],
-      pidFile: join(dir, 'server.pid'),
-      logFile: join(dir, 'log'),
-    });
-    this.#servers.set(name, { life, name, supervisor });
-    supervisor.start();
+    this.#servers.serve(name, life);
   }
 
   /** Drops folders, left by a kill, of pods without an API object and without a sandbox record. */
@@ -170,7 +147,7 @@ export class Cluster {
     clearTimeout(this.#evictionTimer);
     this.#watch?.close();
     for (const node of this.#nodes.values()) node.detach();
-    for (const server of this.#servers.values()) server.supervisor.detach();
+    this.#servers.detach();
   }
 
   #facts(state: VpcState, instance: Instance): NodeFacts {

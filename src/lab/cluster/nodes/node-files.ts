@@ -35,7 +35,7 @@ export type NodeFilesInput = {
 };
 
 /** Where the machine's distributions have the standard plugins. */
-const PLUGIN_DIRS = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'];
+export const PLUGIN_DIRS = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'];
 
 /** LabError NO_PLUGIN when a chained plugin is not on the machine. */
 export async function writeNodeFiles(input: NodeFilesInput): Promise<void> {
@@ -43,14 +43,58 @@ export async function writeNodeFiles(input: NodeFilesInput): Promise<void> {
   for (const dir of [paths.root, paths.run, paths.cniConfDir, paths.cniBinDir, paths.cniCacheDir])
     privateDir(dir);
   writeFileAtomic(paths.kubeconfig, input.kubeconfig);
-  writeJson(paths.agentConfig, {
-    nodeName: input.nodeName,
-    cluster: input.cluster,
+  writeAgentConfig(paths.agentConfig, {
+    ...input,
     runDir: paths.run,
     kubeconfig: paths.kubeconfig,
+    cniConfDir: paths.cniConfDir,
+  });
+  installPlugin(input.shim, join(paths.cniBinDir, 'podway-cni'));
+  await writeConflist(join(paths.cniConfDir, CONFLIST), {
+    agentSocket: paths.agentSocket,
+    chain: settings.cniChain,
+    mtu: settings.podMtu,
+    binDir: paths.cniBinDir,
+    install: symlinkSync,
+  });
+}
+
+export type ConflistInput = {
+  /** Path, as the plugin sees it. */
+  agentSocket: string;
+  chain: readonly PluginEntry[];
+  mtu: number | undefined;
+  binDir: string;
+  /** How the machine's plugins come into `binDir`. */
+  install(source: string, target: string): void;
+};
+
+export async function writeConflist(file: string, input: ConflistInput): Promise<void> {
+  const { chain, versions } = await installChain(input);
+  const { agentSocket, mtu } = input;
+  writeJson(file, conflist({ agentSocket, chain, versions, ...(mtu === undefined ? {} : { mtu }) }));
+}
+
+export type AgentConfigInput = Pick<
+  NodeFilesInput,
+  'nodeName' | 'cluster' | 'region' | 'ec2Endpoint' | 'settings'
+> & {
+  runDir: string;
+  /** Path, as the agent sees it. */
+  kubeconfig: string;
+  cniConfDir: string;
+};
+
+export function writeAgentConfig(file: string, input: AgentConfigInput): void {
+  const { settings } = input;
+  writeJson(file, {
+    nodeName: input.nodeName,
+    cluster: input.cluster,
+    runDir: input.runDir,
+    kubeconfig: input.kubeconfig,
     ec2Endpoint: input.ec2Endpoint,
     region: input.region,
-    cniConfDir: paths.cniConfDir,
+    cniConfDir: input.cniConfDir,
     listen: `:${AGENT_METRICS_PORT}`,
     settings: {
       ...(settings.warm === undefined ? {} : { warm: settings.warm }),
@@ -63,18 +107,11 @@ export async function writeNodeFiles(input: NodeFilesInput): Promise<void> {
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),
     },
   });
-  installPlugin(input.shim, join(paths.cniBinDir, 'podway-cni'));
-  const { chain, versions } = await installChain(settings.cniChain, paths.cniBinDir);
-  const mtu = settings.podMtu;
-  writeJson(
-    join(paths.cniConfDir, CONFLIST),
-    conflist({ agentSocket: paths.agentSocket, chain, versions, ...(mtu === undefined ? {} : { mtu }) }),
-  );
 }
 
-/** The machine's own binaries, by links: the node's runtime finds all its plugins in one folder. */
-async function installChain(wanted: readonly PluginEntry[], binDir: string): Promise<Chained> {
-  const found = await chainedPlugins(wanted, { binDirs: PLUGIN_DIRS });
+/** The machine's own binaries: the node's runtime finds all its plugins in one folder. */
+async function installChain({ chain, binDir, install }: ConflistInput): Promise<Chained> {
+  const found = await chainedPlugins(chain, { binDirs: PLUGIN_DIRS });
   if (found.missing.length > 0)
     throw new LabError(
       'NO_PLUGIN',
@@ -82,15 +119,15 @@ async function installChain(wanted: readonly PluginEntry[], binDir: string): Pro
       'apt-get install containernetworking-plugins',
     );
   for (const { type } of found.chain) {
-    const link = join(binDir, type);
-    rmSync(link, { force: true });
-    symlinkSync(findPlugin(type, PLUGIN_DIRS), link);
+    const target = join(binDir, type);
+    rmSync(target, { force: true });
+    install(findPlugin(type, PLUGIN_DIRS), target);
   }
   return found;
 }
 
 /** Renamed into place: a plugin that is being executed cannot be overwritten. */
-function installPlugin(source: string, target: string): void {
+export function installPlugin(source: string, target: string): void {
   if (existsSync(target) && readFileSync(source).equals(readFileSync(target))) return;
   const aside = `${target}.${process.pid}.new`;
   copyFileSync(source, aside);

@@ -8,6 +8,8 @@ import { endProcess, identify, isAlive, type ProcessId } from '../../daemon/proc
 export type ProcessSpec = {
   /** Path of the namespace that it runs in. */
   netnsPath: string;
+  /** Further arguments of nsenter, asked at each launch: other namespaces that it enters. */
+  enter?: () => string[];
   command: string[];
   pidFile: string;
   logFile: string;
@@ -78,12 +80,16 @@ export class Supervisor {
     turnLog(this.spec.logFile);
     const log = openSync(this.spec.logFile, 'a', 0o600);
     try {
-      const child = spawn('nsenter', [`--net=${this.spec.netnsPath}`, '--', ...this.spec.command], {
-        cwd: '/',
-        detached: true,
-        stdio: ['ignore', log, log],
-        env: { ...process.env, ...this.spec.env },
-      });
+      const child = spawn(
+        'nsenter',
+        [`--net=${this.spec.netnsPath}`, ...(this.spec.enter?.() ?? []), '--', ...this.spec.command],
+        {
+          cwd: '/',
+          detached: true,
+          stdio: ['ignore', log, log],
+          env: { ...process.env, ...this.spec.env },
+        },
+      );
       let over = false;
       const onEnd = () => {
         if (!over) this.#ended();

@@ -1,0 +1,113 @@
+// Opens the cluster that a lab's record asks for: the embedded one, which is the default and needs nothing, or a real
+// Kubernetes, whose code is loaded only then.
+import type { Logger } from 'pino';
+import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
+import { buildProgram, type ProgramName } from '../../base/programs.ts';
+import { openKubeApi } from '../cluster/api/index.ts';
+import { Controllers } from '../cluster/controllers/run.ts';
+import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
+import { Cluster } from '../cluster/nodes/cluster.ts';
+import { podAccess } from '../cluster/nodes/pod-access.ts';
+import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
+import type { Fabric } from '../fabric/index.ts';
+import type { Settings } from '../shape/settings.ts';
+import { podLimitOf } from '../shape/types.ts';
+import { IN_LAB } from './endpoints.ts';
+import type { ClusterSide } from './lab-cluster.ts';
+import { nodeCommand, packageRoot, programsDir } from './parts.ts';
+import type { LabPaths } from './paths.ts';
+import { podNetwork } from './pod-network.ts';
+import type { LabRecord } from './record.ts';
+import { clusterStore } from './store.ts';
+
+export type SideInput = {
+  paths: LabPaths;
+  record: LabRecord;
+  settings: Settings;
+  fabric: Fabric;
+  programs: { shim: string; podServer: string };
+  log: Logger;
+};
+
+export const openSide = (input: SideInput): Promise<ClusterSide> =>
+  input.record.shape.kubernetes ? openReal(input) : openEmbedded(input);
+
+const built = (name: ProgramName): Promise<string> =>
+  buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then(({ path }) => path);
+const agentCommand = () => nodeCommand('agent/main', AGENT_NODE_FLAGS);
+
+async function openEmbedded({ paths, settings, fabric, programs, log }: SideInput): Promise<ClusterSide> {
+  const kube = await openKubeApi({
+    dir: paths.root,
+    names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
+  });
+  installDefinitions(kube.store);
+  const store = clusterStore(kube);
+  const cluster = new Cluster({
+    lab: paths.lab,
+    paths,
+    store,
+    log,
+    settings,
+    agentCommand: agentCommand(),
+    podServer: programs.podServer,
+    shim: programs.shim,
+    ec2Endpoint: IN_LAB.ec2Endpoint,
+    kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
+    networkFor: podNetwork,
+    podLimit: (type) => podLimitOf(type, settings),
+    lives: () => fabric.lives(),
+    now: Date.now,
+  });
+  kube.servePods(
+    podAccess({
+      sandboxOf: (pod) => cluster.sandboxOf(pod),
+      logFile: openSandboxJournal(paths.pods).logFile,
+      ttyProgram: () => built('pod-tty'),
+    }),
+  );
+  let controllers: Controllers | undefined;
+  return {
+    cluster,
+    store,
+    hostServer: () => kube.createServer(),
+    inLabServer: () => kube.createServer(),
+    kubeconfig: (server) => kube.kubeconfig({ server, user: 'podway-admin' }),
+    begin() {
+      cluster.serve('internet');
+      cluster.start();
+      cluster.sweepFolders();
+      controllers = new Controllers({ store: kube.store, log });
+    },
+    settled: async () => {},
+    apply: () => Promise.reject(new Error('the embedded cluster takes objects by its store')),
+    putEniConfigs: async (objects) => putEniConfigs(kube.store, objects),
+    detach() {
+      controllers?.close();
+      cluster.detach();
+    },
+    close: () => kube.close(),
+  };
+}
+
+async function openReal({ paths, record, settings, fabric, programs, log }: SideInput): Promise<ClusterSide> {
+  const { version, binDir } = record.shape.kubernetes!;
+  const [{ openKubernetes }, { findBinaries }, pause] = await Promise.all([
+    import('../kubernetes/cluster.ts'),
+    import('../kubernetes/binaries.ts'),
+    built('pause'),
+  ]);
+  return openKubernetes({
+    lab: paths.lab,
+    paths,
+    settings,
+    binaries: findBinaries({ version, ...(binDir === undefined ? {} : { dir: binDir }) }),
+    port: record.ports.kube,
+    programs: { ...programs, pause },
+    agentCommand: agentCommand(),
+    ec2Endpoint: IN_LAB.ec2Endpoint,
+    podLimit: (type) => podLimitOf(type, settings),
+    lives: () => fabric.lives(),
+    log,
+  });
+}
