@@ -104,9 +104,36 @@ async function lookAfterHost(parts: Parts, gate: Gate, signal: AbortSignal): Pro
       gate.installation = new Installation(parts, config.install, () => canServe(gate));
       void gate.installation.keep(signal);
     }
+    if (config.criSocket !== undefined) await compareWithRuntime(parts, gate, config.criSocket, signal);
   } catch (error) {
     log.error({ error: String(error) }, 'the host is not looked after');
   }
+}
+
+/** Loaded where a runtime's socket is named. */
+async function compareWithRuntime(
+  parts: Parts,
+  gate: Gate,
+  socket: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { api, log, metrics, tell } = parts;
+  const [{ listSandboxes }, { VanishedSandboxes }] = await Promise.all([
+    import('./runtime/sandboxes.ts'),
+    import('./runtime/vanished.ts'),
+  ]);
+  const vanished = new VanishedSandboxes({
+    sandboxes: (stop) => listSandboxes(socket, stop),
+    held: () => gate.serving?.pool.held() ?? [],
+    end: async (lease) => {
+      const { attachments } = gate.now();
+      await attachments.whileHeld(lease, () => attachments.giveUp(lease));
+    },
+    ...{ api, log, tell },
+    onEnded: () => metrics.vanished.inc(),
+    now: () => systemClock.now(),
+  });
+  void vanished.keep(signal);
 }
 
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {

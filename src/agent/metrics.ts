@@ -45,6 +45,11 @@ export function createMetrics() {
       help: 'Pods held by their link because the journal did not know them.',
       registers,
     }),
+    vanished: new Counter({
+      name: 'podway_sandboxes_vanished_total',
+      help: 'Attachments that were ended because the container runtime has no such sandbox and no DEL came.',
+      registers,
+    }),
     enis: new Gauge({ name: 'podway_pool_enis', help: 'ENIs attached to the node.', registers }),
     waiting: new Gauge({
       name: 'podway_pool_waiting_pods',

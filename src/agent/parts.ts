@@ -39,6 +39,7 @@ const REASONS: Record<Telling['kind'], string> = {
   'eni-link': 'EniWithoutLink',
   obstacle: 'ForwardingObstructed',
   'kernel-rule': 'KernelRuleRestored',
+  sandbox: 'SandboxUnknown',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

@@ -16,7 +16,8 @@ export type Telling = {
     | 'restored-link'
     | 'eni-link'
     | 'obstacle'
-    | 'kernel-rule';
+    | 'kernel-rule'
+    | 'sandbox';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;
