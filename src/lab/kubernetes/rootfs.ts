@@ -51,6 +51,7 @@ export async function unpackDebian(folder: string, packages: string[]): Promise<
       );
     },
   );
+  writeFileSync(complete, '');
 }
 
 /** An empty one with the folders and files that every program expects. */
