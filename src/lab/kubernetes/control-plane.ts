@@ -6,6 +6,7 @@ import { Supervisor } from '../cluster/nodes/supervisor.ts';
 import { privateDir, writeFileAtomic } from '../daemon/files.ts';
 import { type LabPaths, netnsPath } from '../daemon/paths.ts';
 import type { Binaries } from './binaries.ts';
+import { flagsForEtcd } from './etcd.ts';
 import {
   API_PORT,
   CONTROL_PLANE,
@@ -135,7 +136,10 @@ export class ControlPlane {
     const file: Files = (name, kind) => pki.file(name, kind);
     const args: Record<ControlProgram, string[]> = {
       etcd: etcdArguments(this.#files.etcd, file),
-      'kube-apiserver': apiServerArguments(address, file),
+      'kube-apiserver': [
+        ...apiServerArguments(address, file),
+        ...(await flagsForEtcd(binaries.programs.etcd)),
+      ],
       'kube-controller-manager': controllerManagerArguments(
         this.#files.kubeconfig('controller-manager'),
         file,
