@@ -1,5 +1,6 @@
 // Workers that make and delete pods at random over a lab's nodes, each with a few of its own at a time. With
-// `tolerant` a worker lives through the lab's end: what it was told nothing about it looks up when the lab is back.
+// `tolerant` a worker lives through the lab's end and a node's agent that is away: what it was told nothing about it
+// looks up when they are back.
 import type { TestLab } from './lab.ts';
 import { eventually } from './wait.ts';
 
@@ -12,7 +13,7 @@ export type ChurnOptions = {
   /** Pods to make in all; without it, until `stop`. */
   total?: number;
   random: () => number;
-  /** The lab is killed meanwhile. */
+  /** The lab or its agents are killed meanwhile. */
   tolerant?: boolean;
   prefix?: string;
 };
@@ -81,11 +82,11 @@ export class Churn {
       await this.#o.lab.run(name, node);
       return;
     } catch (error) {
-      if (!this.#o.tolerant || !isLabGone(error)) throw error;
+      if (!this.#o.tolerant || !(isLabGone(error) || isAgentAway(error))) throw error;
     }
     // Was it made before the lab went? It is there, or is made now.
     await eventually(
-      `pod ${name} runs after the lab is back`,
+      `pod ${name} runs after what was away is back`,
       async () => {
         if (this.#abandoned) return true;
         const found = (await this.#o.lab.pods()).find((pod) => pod.name === name);
@@ -125,6 +126,10 @@ const isLabGone = (error: unknown): boolean => {
     /aborted|socket hang up|Unexpected end of JSON/.test(message ?? '')
   );
 };
+
+/** The agent was killed again and again as long as `pod run` waits; the pod stays and is tried again. */
+const isAgentAway = (error: unknown): boolean =>
+  ['AGENT_UNREACHABLE', 'AGENT_STARTING'].includes((error as { code?: string }).code ?? '');
 
 /** `p50 12 ms, p99 40 ms, most 55 ms`. */
 export function spread(ms: readonly number[]): string {
