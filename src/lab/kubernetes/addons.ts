@@ -53,7 +53,9 @@ export const bindingManifests = (): Manifest[] => [
 
 const COREFILE = `.:53 {
     errors
-    health { lameduck 5s }
+    health {
+        lameduck 5s
+    }
     ready
     kubernetes ${CLUSTER_DOMAIN} in-addr.arpa ip6.arpa {
         pods insecure
