@@ -102,10 +102,15 @@ async function waitForPod(
   const { namespace = 'default', name = '' } = created.metadata;
   const uid = created.metadata.uid;
   let before = '';
+  // A real API's answer may come before its watch tells of the pod.
+  let seen = false;
   const look = (): 'running' | LabError | undefined => {
     const pod = lab.store.pod(namespace, name);
-    if (pod?.metadata.uid !== uid || !pod)
+    if (pod?.metadata.uid !== uid || !pod) {
+      if (!seen) return undefined;
       return new LabError('POD_GONE', `pod ${name} was deleted while it was waited for`, 'podway pod list');
+    }
+    seen = true;
     const phase = pod.status?.phase;
     if (phase === 'Running' || phase === 'Succeeded') return 'running';
     const message = podMessage(pod);
