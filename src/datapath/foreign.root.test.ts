@@ -82,6 +82,8 @@ describe('others in the way', needsRoot, () => {
     assert.deepEqual(await drops(), []);
     run('-I FORWARD -j DROP');
     assert.deepEqual(await drops(), [`chain ${chain} has a rule that drops everything forwarded`]);
+    run('-I FORWARD -j ACCEPT');
+    assert.deepEqual(await drops(), []);
     run('-F FORWARD');
     run('-P FORWARD ACCEPT');
     run('-A FORWARD -i pw+ -j DROP');

@@ -107,7 +107,8 @@ function ruleOf(entry: Uint8Array, prefix: string): ForwardRule {
   const verdict = verdictOf(entry);
   if (hasMatches || verdict === undefined) return 'other';
   const conditions = entry.slice(0, IP_LENGTH);
-  if (verdict === DROP) return isEmpty(conditions) ? 'drops-all' : 'other';
+  if (isEmpty(conditions)) return verdict === DROP ? 'drops-all' : 'accepts-all';
+  if (verdict === DROP) return 'other';
   for (const [rule, name, mask] of [
     ['accepts-from', AT_IN, AT_IN_MASK],
     ['accepts-to', AT_OUT, AT_OUT_MASK],

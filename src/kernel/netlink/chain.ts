@@ -90,6 +90,7 @@ export function forwardRule(message: Message, prefix: string): ForwardRule {
     else if (!SILENT.has(name)) conditions.push('unknown');
   });
   if (verdict === NF_DROP) return conditions.length === 0 ? 'drops-all' : 'other';
+  if (verdict === NF_ACCEPT && conditions.length === 0) return 'accepts-all';
   if (verdict !== NF_ACCEPT || conditions.length !== 1) return 'other';
   if (conditions[0] === `${NFT_META_IIFNAME} ${prefix}`) return 'accepts-from';
   return conditions[0] === `${NFT_META_OIFNAME} ${prefix}` ? 'accepts-to' : 'other';
