@@ -16,6 +16,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   waste: () => import('./waste.ts'),
   planner: () => import('./planner.ts'),
   burst: () => import('./burst.ts'),
+  upgrade: () => import('./upgrade.ts'),
 };
 
 const args = process.argv.slice(2);

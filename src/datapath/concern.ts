@@ -1,9 +1,9 @@
 // Decides whether a kernel notification reports a foreign change of our objects, and which part of a sync checks it.
 // Pure. Our own changes of routes, rules, addresses and elements are filtered out earlier, by the port that made them.
 // For links and settings the kernel gives no port: their values are compared. A wrong yes costs one comparison.
-import { cidrContains, type Ip } from '../base/ip.ts';
+import { bitsOf, cidrContains, familyOf, type Ip } from '../base/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
-import { MAIN_TABLE } from '../kernel/rtnetlink.ts';
+import { MAIN_TABLE, type Route } from '../kernel/rtnetlink.ts';
 import { POD_GATEWAY } from './desired.ts';
 import { GROUP_PODS, isOurTable, isPodLinkName, PROTOCOL } from './marks.ts';
 import type { Memory } from './memory.ts';
@@ -25,7 +25,8 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
     case 'address':
       return concernOfAddress(event, known, node);
     case 'route':
-      return isOurTable(event.route.table) ? 'routes' : null;
+      if (isOurTable(event.route.table)) return 'routes';
+      return isPodRouteOfOthers(event.route, known, node) ? 'addresses' : null;
     case 'rule': {
       const { protocol, table } = event.rule;
       const isKernels = event.change === 'del' && (table === MAIN_TABLE || table === DEFAULT_TABLE);
@@ -83,6 +84,12 @@ function concernOfAddress(
   // IPv6 adds a link-local address to every link that goes up.
   if (address.scope !== 0) return null;
   return known.eniLinks.has(address.index) || isOfOurEnis(node, address.ip) ? 'addresses' : null;
+}
+
+/** As another network plugin makes one for a pod of its own; see sync-addresses.ts. */
+function isPodRouteOfOthers({ table, dst, protocol, oif }: Route, known: Known, node: NodeDatapath): boolean {
+  if (table !== MAIN_TABLE || protocol === PROTOCOL || oif === null || known.eniLinks.has(oif)) return false;
+  return dst.length === bitsOf(familyOf(dst.ip)) && isOfOurEnis(node, dst.ip);
 }
 
 function isOfOurEnis(node: NodeDatapath, ip: Ip): boolean {

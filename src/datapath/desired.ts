@@ -141,9 +141,29 @@ function eniRoutes(eni: Eni, oif: number): RouteValues[] {
   ];
 }
 
-/** All our routes except the pods'. `links` maps slot keys to link indexes; ENIs without a link are left out. */
-export function desiredRoutes(node: NodeDatapath, links: ReadonlyMap<string, number>): RouteValues[] {
-  const routes = unheldCidrs(node).flatMap(unheldRoutes);
+/** Ends the look into our tables: what the main table says of the address counts. */
+const elsewhereRoutes = (ip: Ip): RouteValues[] =>
+  [UNHELD_TABLE, UNREACHABLE_TABLE].map((table) => ({
+    dst: hostCidr(ip),
+    table,
+    type: 'throw',
+    protocol: PROTOCOL,
+  }));
+
+/**
+ * All our routes except the pods'. `links` maps slot keys to link indexes; ENIs without a link are left out. `elsewhere`
+ * are addresses of our ENIs that another network plugin routes to a pod of its own: they get no black hole.
+ */
+export function desiredRoutes(
+  node: NodeDatapath,
+  links: ReadonlyMap<string, number>,
+  elsewhere: ReadonlySet<Ip> = new Set(),
+): RouteValues[] {
+  const isElsewhere = ({ ip, length }: Cidr) => length === bitsOf(familyOf(ip)) && elsewhere.has(ip);
+  const routes = unheldCidrs(node)
+    .filter((cidr) => !isElsewhere(cidr))
+    .flatMap(unheldRoutes);
+  routes.push(...[...elsewhere].flatMap(elsewhereRoutes));
   for (const eni of node.enis) {
     const oif = links.get(slotKey(eni));
     if (!isPrimary(eni) && oif !== undefined) routes.push(...eniRoutes(eni, oif));

@@ -46,6 +46,8 @@ export type Memory = {
   removedAt: Map<string, number>;
   /** Addresses of our ENIs that no pod holds and that are on a link of the node, with its name. */
   onLinks: ReadonlyMap<Ip, string>;
+  /** Those of them that others route to a link of theirs: pods of another network plugin. */
+  elsewhere: ReadonlySet<Ip>;
   /** Chains or rules of a foreign nft table changed since we last read them; true until the first read. */
   foreignChanged: boolean;
   /** The nft table when it was last correct: our text and the kernel's listing. */
@@ -65,6 +67,7 @@ export const emptyMemory = (): Memory => ({
   eniLinks: new Map(),
   removedAt: new Map(),
   onLinks: new Map(),
+  elsewhere: new Set(),
   foreignChanged: true,
   table: undefined,
 });

@@ -13,9 +13,9 @@ import {
   hostCidr,
   type Ip,
 } from '../base/ip.ts';
-import type { Address, Link } from '../kernel/rtnetlink.ts';
+import { type Address, type Link, MAIN_TABLE } from '../kernel/rtnetlink.ts';
 import { gatewayOf, POD_GATEWAY } from './desired.ts';
-import { isPrimary, linkMacs, slotKey } from './marks.ts';
+import { isPrimary, linkMacs, PROTOCOL, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import type { Pass } from './pass.ts';
 import { applyChanges } from './sync-links.ts';
@@ -92,7 +92,24 @@ export function syncAddresses(
   }
   for (const [ip, at] of memory.removedAt)
     if (clock.now - at >= REMOVAL_PAUSE_MS) memory.removedAt.delete(ip);
+  const elsewhere = routedElsewhere(kernel, memory, node);
+  for (const [ip, index] of elsewhere) if (!holders.has(ip)) onLinks.set(ip, `${nameOf(index)} (a route)`);
+  memory.elsewhere = new Set([...elsewhere.keys()].filter((ip) => !holders.has(ip)));
   memory.onLinks = onLinks;
+}
+
+/**
+ * Addresses of our ENIs that somebody routes to one link, with its index, as ptp and the AWS VPC CNI do for their pods: such
+ * a pod keeps its network while Podway takes the node over, and nobody else gets its address.
+ */
+function routedElsewhere(kernel: Kernel, memory: Memory, node: NodeDatapath): Map<Ip, number> {
+  const found = new Map<Ip, number>();
+  for (const { dst, type, protocol, oif } of kernel.rt.routes({ table: MAIN_TABLE })) {
+    if (type !== 'unicast' || protocol === PROTOCOL || oif === null) continue;
+    if (dst.length !== bitsOf(familyOf(dst.ip)) || memory.eniLinks.has(oif)) continue;
+    if (isOfEnis(node, dst.ip)) found.set(dst.ip, oif);
+  }
+  return found;
 }
 
 /** Addresses that the kernel would take off the link with this one (IFA_F_SECONDARY of the same prefix). */

@@ -135,6 +135,6 @@ function syncRoutes(
     const index = podIndexes.get(pod.hostIfname);
     return index === undefined ? [] : pod.ips.map((ip) => podRoute(ip, index));
   });
-  const desired = [...desiredRoutes(node, eniIndexes), ...podRoutes];
+  const desired = [...desiredRoutes(node, eniIndexes, memory.elsewhere), ...podRoutes];
   applyChanges(kernel, diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), desired), pass);
 }
