@@ -64,6 +64,7 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
       sandboxOf: (pod) => cluster.sandboxOf(pod),
       logFile: openSandboxJournal(paths.pods).logFile,
       ttyProgram: () => built('pod-tty'),
+      nodeNamespaces: () => new Map(cluster.nodes().map(({ name }) => [name, paths.netns(name)])),
     }),
   );
   let controllers: Controllers | undefined;

@@ -1,5 +1,6 @@
 // The kinds that the API serves from the start: one row each.
 
+import { checkHooks, completeHooks } from '../admission/hooks.ts';
 import { checkDefinition, completeDefinition } from './crds.ts';
 import { eventFromCore, eventToCore } from './event-views.ts';
 import type { Any, HookContext, Kind, ScalePaths } from './kinds.ts';
@@ -201,9 +202,13 @@ const rows: Record<string, Row> = {
   },
   'admissionregistration.k8s.io/v1 MutatingWebhookConfiguration mutatingwebhookconfigurations': {
     ...cluster,
+    defaults: (object) => completeHooks(object, true),
+    check: checkHooks,
   },
   'admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration validatingwebhookconfigurations': {
     ...cluster,
+    defaults: (object) => completeHooks(object, false),
+    check: checkHooks,
   },
   'certificates.k8s.io/v1 CertificateSigningRequest certificatesigningrequests': {
     short: ['csr'],

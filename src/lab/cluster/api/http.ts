@@ -132,10 +132,12 @@ async function answer(
   const [root, ...path] = segments;
   if (root === 'api' && path.length >= 2) {
     const target = targetOf(parts.kinds, '', path[0]!, path.slice(1));
-    if (target !== null) return parts.rest.answer(request, response, target, url.searchParams, read, reply);
+    if (target !== null)
+      return parts.rest.answer(request, response, target, user, url.searchParams, read, reply);
   } else if (root === 'apis' && path.length >= 3) {
     const target = targetOf(parts.kinds, path[0]!, path[1]!, path.slice(2));
-    if (target !== null) return parts.rest.answer(request, response, target, url.searchParams, read, reply);
+    if (target !== null)
+      return parts.rest.answer(request, response, target, user, url.searchParams, read, reply);
     const asked = request.method === 'POST' ? reviewOf(path) : undefined;
     if (asked) {
       const { value } = await read(['application/json', 'application/yaml']);

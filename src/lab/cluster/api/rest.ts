@@ -1,8 +1,11 @@
 // One resource request, decoded: from a path, query and body to a verb and its answer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Pod } from '../../../kube/types.ts';
+import { Admission } from '../admission/admission.ts';
+import type { Dial } from '../admission/call.ts';
 import type { PodAccess } from '../streaming/access.ts';
 import { serveLog } from '../streaming/logs.ts';
+import { Admitted } from './admitted.ts';
 import * as errors from './errors.ts';
 import type { Any, Kind, Kinds, Served } from './kinds.ts';
 import { fromStored } from './kinds.ts';
@@ -25,6 +28,7 @@ import {
   writeOptions,
 } from './options.ts';
 import { applyMerge, type Json, jsonPatch, mergePatch, strategicMergePatch } from './patch.ts';
+import type { User } from './pki.ts';
 import { noAttach, podAccess, streamError } from './pod-streams.ts';
 import { selectionOf } from './selection.ts';
 import type { Stored } from './storage.ts';
@@ -61,11 +65,14 @@ export class Rest {
   readonly lists = new Lists();
   readonly streams: Streams;
   readonly tokens: ServiceAccountTokens;
+  readonly admitted: Admitted;
   /** The nodes' side of logs and streams; null before there are nodes. */
   access: () => PodAccess | null = () => null;
 
   constructor(verbs: Verbs, tokens: ServiceAccountTokens) {
     this.verbs = verbs;
+    const dial: Dial = (endpoint) => podAccess(this).dial(endpoint);
+    this.admitted = new Admitted(verbs, new Admission({ list: verbs.context().list, dial }));
     this.tokens = tokens;
     this.streams = new Streams(() => verbs.storage.version, verbs.now);
   }
@@ -74,6 +81,7 @@ export class Rest {
     request: IncomingMessage,
     response: ServerResponse,
     target: Target,
+    user: User,
     query: URLSearchParams,
     body: ReadBody,
     reply: Reply,
@@ -87,11 +95,12 @@ export class Rest {
     if (target.subresource === 'log' && isPods(served.kind)) return this.log(target, method, query, response);
     if (target.subresource === 'attach' && isPods(served.kind)) throw noAttach(name ?? '');
     if (target.subresource !== undefined && target.subresource !== 'status') {
-      return subresource(this.verbs, this.tokens, target, method, query, body, reply);
+      return subresource(this, target, user, method, query, body, reply);
     }
     const status = target.subresource === 'status';
     if (status && !served.kind.status) throw errors.noSuchPath();
-    if (name === undefined) return this.collection(request, response, target, query, body, reply, accept);
+    if (name === undefined)
+      return this.collection(request, response, target, user, query, body, reply, accept);
     if (served.kind.namespaced && namespace === '') throw errors.noSuchPath();
 
     switch (method) {
@@ -101,10 +110,8 @@ export class Rest {
         return show(200, this.verbs.get(served.kind, namespace, name));
       case 'PUT': {
         const { value } = await body(WRITE_TYPES);
-        return show(
-          200,
-          this.verbs.update(served, namespace, name, objectOf(value), writeOptions(query, response, status)),
-        );
+        const options = writeOptions(query, response, status);
+        return show(200, await this.admitted.update(served, namespace, name, objectOf(value), user, options));
       }
       case 'PATCH': {
         const { value, type } = await body(PATCH_TYPES);
@@ -112,20 +119,16 @@ export class Rest {
           const options = { group: 'meta.k8s.io', plural: '', kind: 'PatchOptions' };
           throw errors.invalid(options, '', [errors.required('fieldManager', 'is required for apply patch')]);
         }
-        const { stored, created } = this.patch(
-          served,
-          namespace,
-          name,
-          type,
-          value as Json,
-          writeOptions(query, response, status),
-        );
-        return show(created ? 201 : 200, stored);
+        const options = writeOptions(query, response, status);
+        const plan = this.patchPlan(served, namespace, name, type, value as Json, options);
+        if ('create' in plan)
+          return show(201, await this.admitted.create(served, namespace, plan.create, user, options));
+        return show(200, await this.admitted.modify(served, namespace, name, user, options, plan.change));
       }
       case 'DELETE': {
         if (status) throw errors.methodNotAllowed();
         const options = { ...(await deleteOptions(request, query, body)), warn: warnIn(response) };
-        const { stored, gone } = this.verbs.delete(served.kind, namespace, name, options);
+        const { stored, gone } = await this.admitted.delete(served, namespace, name, user, options);
         if (!gone || accept.as === 'table') return show(200, stored);
         // kube-apiserver answers the pod itself, and a Status for most other kinds.
         if (served.kind.grace) return show(200, stored);
@@ -155,6 +158,7 @@ export class Rest {
     request: IncomingMessage,
     response: ServerResponse,
     target: Target,
+    user: User,
     query: URLSearchParams,
     body: ReadBody,
     reply: Reply,
@@ -171,12 +175,8 @@ export class Rest {
       case 'POST': {
         if (served.kind.namespaced && namespace === '') throw errors.methodNotAllowed();
         const { value } = await body(WRITE_TYPES);
-        const stored = this.verbs.create(
-          served,
-          namespace,
-          objectOf(value),
-          writeOptions(query, response, false),
-        );
+        const options = writeOptions(query, response, false);
+        const stored = await this.admitted.create(served, namespace, objectOf(value), user, options);
         return reply(201, this.oneJson(served, stored, accept.as, includeOf(query)), contentTypeOf(accept));
       }
       case 'DELETE': {
@@ -185,7 +185,7 @@ export class Rest {
         const page = this.page(target, query);
         for (const { namespace: where, name } of page.items) {
           try {
-            this.verbs.delete(served.kind, where, name, options);
+            await this.admitted.delete(served, where, name, user, options);
           } catch (error) {
             if (!(error instanceof errors.ApiError) || error.code !== 404) throw error;
           }
@@ -241,7 +241,21 @@ export class Rest {
     patch: Json,
     options: UpdateOptions,
   ): { stored: Stored; created: boolean } {
-    const { verbs } = this;
+    const plan = this.patchPlan(served, namespace, name, type, patch, options);
+    if ('create' in plan)
+      return { stored: this.verbs.create(served, namespace, plan.create, options), created: true };
+    return { stored: this.verbs.modify(served, namespace, name, options, plan.change), created: false };
+  }
+
+  /** What a patch does: makes the object that it applies, or changes the one that is there. */
+  private patchPlan(
+    served: Served,
+    namespace: string,
+    name: string,
+    type: string,
+    patch: Json,
+    options: UpdateOptions,
+  ): { create: Any } | { change: (object: Any) => Any } {
     if (type === 'application/apply-patch+yaml') {
       const applied = objectOf(patch);
       applied.metadata ??= {};
@@ -251,34 +265,26 @@ export class Rest {
         );
       }
       applied.metadata.name = name;
-      if (verbs.find(served.kind, namespace, name) === undefined) {
+      if (this.verbs.find(served.kind, namespace, name) === undefined) {
         if (options.subresource !== undefined) throw errors.notFound(served.kind, name);
-        return { stored: verbs.create(served, namespace, applied, options), created: true };
+        return { create: applied };
       }
-      return {
-        stored: verbs.modify(
-          served,
-          namespace,
-          name,
-          options,
-          (object) => applyMerge(object as Json, applied as Json) as Any,
-        ),
-        created: false,
-      };
+      return { change: (object) => applyMerge(object as Json, applied as Json) as Any };
     }
     if (type === 'application/strategic-merge-patch+json' && served.kind.custom) {
       throw errors.unsupportedMediaType(PATCH_TYPES.filter((t) => t !== type));
     }
-    const stored = verbs.modify(served, namespace, name, options, (object) => {
-      const patched =
-        type === 'application/json-patch+json'
-          ? jsonPatch(object as Json, patch)
-          : type === 'application/merge-patch+json'
-            ? mergePatch(object as Json, objectOf(patch) as Json)
-            : strategicMergePatch(object as Json, patch);
-      return objectOf(patched);
-    });
-    return { stored, created: false };
+    return {
+      change: (object) => {
+        const patched =
+          type === 'application/json-patch+json'
+            ? jsonPatch(object as Json, patch)
+            : type === 'application/merge-patch+json'
+              ? mergePatch(object as Json, objectOf(patch) as Json)
+              : strategicMergePatch(object as Json, patch);
+        return objectOf(patched);
+      },
+    };
   }
 
   private oneJson(served: Served, stored: Stored, as: Answer['as'], include: IncludeObject): string {

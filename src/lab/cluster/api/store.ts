@@ -6,6 +6,7 @@ import { noSuchPath } from './errors.ts';
 import type { Any, Kinds, Served } from './kinds.ts';
 import { fromStored } from './kinds.ts';
 import type { Json } from './patch.ts';
+import type { User } from './pki.ts';
 import type { Rest } from './rest.ts';
 import { selectionOf } from './selection.ts';
 import type { Stored } from './storage.ts';
@@ -82,6 +83,20 @@ export class Store {
     const served = this.served(r);
     const where = namespace ?? object.metadata.namespace ?? (r.namespaced ? 'default' : '');
     return this.show(served, this.rest.verbs.create(served, where, copyOf(object)));
+  }
+
+  /** True when webhooks are to see such an object before it is made: `create` passes them by. */
+  isAdmitted(r: Resource, { metadata: { name = '', namespace } }: KubeObject): boolean {
+    const where = namespace ?? (r.namespaced ? 'default' : '');
+    const place = { served: this.served(r), namespace: where, name, subresource: '' };
+    return this.rest.admitted.concerned('CREATE', place) !== null;
+  }
+
+  /** Makes an object by the webhooks that concern it. */
+  async createAdmitted<T extends KubeObject>(r: Resource<T>, object: T, user: User): Promise<Frozen<T>> {
+    const served = this.served(r);
+    const where = object.metadata.namespace ?? (r.namespaced ? 'default' : '');
+    return this.show<T>(served, await this.rest.admitted.create(served, where, copyOf(object), user));
   }
 
   update<T extends KubeObject>(r: Resource<T>, object: T | Frozen<T>): Frozen<T> {

@@ -1,11 +1,13 @@
 // Subresources other than status: binding and eviction of pods, scale, finalize of namespaces, tokens.
 import { rfc3339 } from '../../../base/clock.ts';
 import type { Pod } from '../../../kube/types.ts';
+import type { Admitted } from './admitted.ts';
 import * as errors from './errors.ts';
 import { readPath, writePath } from './jsonpath.ts';
 import type { Any, ScalePaths, Served } from './kinds.ts';
 import { objectOf, type ReadBody, type Reply, type Target, writeOptions } from './options.ts';
 import { applyMerge, type Json, jsonPatch, mergePatch } from './patch.ts';
+import type { User } from './pki.ts';
 import type { Stored } from './storage.ts';
 import { objectJson } from './table.ts';
 import type { ServiceAccountTokens } from './tokens.ts';
@@ -15,10 +17,12 @@ const JSON_TYPES = ['application/json', 'application/yaml'];
 const SUCCESS = (code: number) =>
   JSON.stringify({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code });
 
+type Parts = { verbs: Verbs; tokens: ServiceAccountTokens; admitted: Admitted };
+
 export async function subresource(
-  verbs: Verbs,
-  tokens: ServiceAccountTokens,
+  { verbs, tokens, admitted }: Parts,
   target: Target,
+  user: User,
   method: string,
   query: URLSearchParams,
   body: ReadBody,
@@ -27,11 +31,28 @@ export async function subresource(
   const { served, namespace, name, subresource: sub } = target;
   const { kind } = served;
   if (name === undefined || (kind.namespaced && namespace === '')) throw errors.noSuchPath();
-  if (sub === 'scale' && kind.scale) return scale(verbs, target, kind.scale, method, query, body, reply);
+  const place = { served, namespace, name, subresource: sub ?? '' };
+  const options = () => writeOptions(query, null, false);
+  const create = async (group: string, version: string, kindName: string): Promise<Any> => {
+    const { value } = await body(JSON_TYPES);
+    const there = { group, version, kind: kindName };
+    return admitted.admit('CREATE', place, there, user, options(), objectOf(value));
+  };
+  if (sub === 'scale' && kind.scale) {
+    const admit = (wanted: Any) =>
+      admitted.admit(
+        'UPDATE',
+        place,
+        { group: 'autoscaling', version: 'v1', kind: 'Scale' },
+        user,
+        options(),
+        wanted,
+      );
+    return scale(verbs, target, kind.scale, method, query, body, reply, admit);
+  }
   if (sub === undefined || !kind.subresources.includes(sub)) throw errors.noSuchPath();
   if (sub === 'binding' && method === 'POST') {
-    const { value } = await body(JSON_TYPES);
-    const binding = objectOf(value);
+    const binding = await create('', 'v1', 'Binding');
     const node = (binding['target'] as { name?: unknown } | undefined)?.name;
     if (typeof node !== 'string' || node === '') {
       throw errors.invalid({ group: '', plural: 'bindings', kind: 'Binding' }, name, [
@@ -42,18 +63,14 @@ export async function subresource(
     return reply(201, SUCCESS(201));
   }
   if (sub === 'eviction' && method === 'POST') {
-    const { value } = await body(JSON_TYPES);
-    const options = objectOf(value)['deleteOptions'] as { gracePeriodSeconds?: number } | undefined;
-    verbs.delete(kind, namespace, name, {
-      ...(options?.gracePeriodSeconds === undefined
-        ? {}
-        : { gracePeriodSeconds: options.gracePeriodSeconds }),
-    });
+    const eviction = await create('policy', 'v1', 'Eviction');
+    const { gracePeriodSeconds } = (eviction['deleteOptions'] ?? {}) as { gracePeriodSeconds?: number };
+    verbs.delete(kind, namespace, name, gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds });
     return reply(201, SUCCESS(201));
   }
   if (sub === 'token' && method === 'POST') {
-    const { value } = await body(JSON_TYPES);
-    return reply(201, JSON.stringify(tokens.issue(kind, namespace, name, objectOf(value))));
+    const request = await create('authentication.k8s.io', 'v1', 'TokenRequest');
+    return reply(201, JSON.stringify(tokens.issue(kind, namespace, name, request)));
   }
   if ((sub === 'finalize' || sub === 'approval') && method === 'PUT') {
     const { value } = await body(JSON_TYPES);
@@ -138,6 +155,7 @@ async function scale(
   query: URLSearchParams,
   body: ReadBody,
   reply: Reply,
+  admit: (wanted: Any) => Promise<Any>,
 ): Promise<void> {
   const now = scaleOf(served, paths, verbs.get(served.kind, namespace, name!));
   if (method === 'GET') return reply(200, JSON.stringify(now));
@@ -159,6 +177,7 @@ async function scale(
           : mergePatch(now as Json, patch),
     );
   } else throw errors.methodNotAllowed();
+  wanted = await admit(wanted);
   const replicas = (wanted['spec'] as { replicas?: unknown } | undefined)?.replicas ?? 0;
   if (!Number.isSafeInteger(replicas) || (replicas as number) < 0) {
     throw errors.invalid({ group: 'autoscaling', plural: 'scales', kind: 'Scale' }, name!, [

@@ -6,6 +6,7 @@ import type { Pod } from '../../../kube/types.ts';
 import type { ResourceAttributes } from './attributes.ts';
 import * as errors from './errors.ts';
 import { authorise, type HttpParts, identify } from './http.ts';
+import type { Any } from './kinds.ts';
 import { noAttach, podAccess, streamError } from './pod-streams.ts';
 
 export function createUpgradeHandler(
@@ -34,6 +35,17 @@ async function upgrade(
     throw errors.badRequest(
       `streams are served here by WebSocket, not by ${protocol}: take kubectl 1.31 or newer, with KUBECTL_REMOTE_COMMAND_WEBSOCKETS and KUBECTL_PORT_FORWARD_WEBSOCKETS not set to false`,
     );
+  const { namespace, name, subresource } = attributes;
+  const served = parts.kinds.find('', 'v1', 'pods')!;
+  const kind = subresource === 'exec' ? 'PodExecOptions' : 'PodPortForwardOptions';
+  await parts.rest.admitted.admit(
+    'CONNECT',
+    { served, namespace, name, subresource },
+    { group: '', version: 'v1', kind },
+    user,
+    {},
+    optionsOf(kind, query),
+  );
   await serve(podAccess(parts.rest), pod, query, request, socket, head);
 }
 
@@ -48,6 +60,23 @@ async function streamOf(
   if (subresource === 'portforward')
     return { pod, serve: (await import('../streaming/port-forward.ts')).servePortForward };
   throw subresource === 'attach' ? noAttach(name) : errors.noSuchPath();
+}
+
+/** What a webhook sees of a stream. */
+function optionsOf(kind: string, query: URLSearchParams): Any {
+  const is = (name: string) => (query.get(name) === 'true' ? { [name]: true } : {});
+  const command = query.getAll('command');
+  return {
+    kind,
+    apiVersion: 'v1',
+    metadata: {},
+    ...is('stdin'),
+    ...is('stdout'),
+    ...is('stderr'),
+    ...is('tty'),
+    ...(query.has('container') ? { container: query.get('container')! } : {}),
+    ...(command.length > 0 ? { command } : {}),
+  };
 }
 
 function refuse(socket: Duplex, cause: unknown): void {

@@ -25,6 +25,10 @@ export type WriteOptions = {
   fieldValidation?: FieldValidation;
   /** Receives what Kubernetes sends as Warning headers. */
   warn?: (text: string) => void;
+  /** For webhooks that may change it: completed and not checked. With `dryRun`. */
+  draft?: boolean;
+  /** The identity that was told to webhooks. */
+  born?: { uid: string; at: string };
 };
 
 export type UpdateOptions = WriteOptions & { subresource?: 'status' | undefined };
@@ -105,11 +109,12 @@ export class Verbs {
       metadata: serverMetadata(meta, kind),
       ...rest,
     };
-    object.metadata.uid = randomUUID();
-    object.metadata.creationTimestamp = rfc3339(this.now());
+    object.metadata.uid = options.born?.uid ?? randomUUID();
+    object.metadata.creationTimestamp = options.born?.at ?? rfc3339(this.now());
     if (kind.status && !kind.createsWithStatus) delete object['status'];
     if (kind.status) object.metadata.generation = 1;
     kind.defaults?.(object, this.context(), null);
+    if (options.draft) return preview(this.storage.version, kind, namespace, name, object);
     const problem = nameProblem(kind.nameRule, name);
     const causes = problem ? [errors.invalidValue('metadata.name', name, problem)] : [];
     causes.push(...metadataProblems(object.metadata), ...(kind.check?.(object, null) ?? []));
@@ -175,6 +180,7 @@ export class Verbs {
     kind.defaults?.(object, this.context(), before);
     const wished = options.subresource !== 'status' && !sameDesire(object, before);
     if (kind.status && wished) object.metadata.generation = (before.metadata.generation ?? 0) + 1;
+    if (options.draft) return preview(stored.version, kind, namespace, name, object);
     const causes = [...metadataProblems(object.metadata), ...(kind.check?.(object, before) ?? [])];
     if (before.metadata.deletionTimestamp) {
       const had = new Set(before.metadata.finalizers);

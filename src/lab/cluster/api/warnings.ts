@@ -146,8 +146,6 @@ const idleKinds: Record<string, string> = {
   'csidrivers.storage.k8s.io': 'is stored; there are no volumes here',
   'volumeattachments.storage.k8s.io': 'is stored; there are no volumes here',
   'runtimeclasses.node.k8s.io': 'is stored; pods have one runtime here',
-  'mutatingwebhookconfigurations.admissionregistration.k8s.io': 'is stored; webhooks are not called here',
-  'validatingwebhookconfigurations.admissionregistration.k8s.io': 'is stored; webhooks are not called here',
   'certificatesigningrequests.certificates.k8s.io': 'is stored; nobody signs it here',
 };
 

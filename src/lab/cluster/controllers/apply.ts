@@ -7,11 +7,40 @@ import { recordEvent } from '../events.ts';
 import type { Action } from './plan.ts';
 
 const COMPONENT = 'podway-controllers';
+/** Who webhooks are told that it is. */
+const CONTROLLER = {
+  name: 'system:kube-controller-manager',
+  groups: ['system:masters', 'system:authenticated'],
+};
 /** Of generateName, what the API keeps (metadata.ts). */
 const MAX_BASE = 58;
 
-export function applyActions(store: Store, actions: readonly Action[], now: () => number): void {
-  for (const action of actions) applyOne(store, action, now);
+/** A promise from the first creation on that webhooks are to see before it is done. */
+export function applyActions(
+  store: Store,
+  actions: readonly Action[],
+  now: () => number,
+): void | Promise<void> {
+  for (const [i, action] of actions.entries()) {
+    if (isAdmitted(store, action)) return applyLater(store, actions.slice(i), now);
+    applyOne(store, action, now);
+  }
+}
+
+const isAdmitted = (store: Store, action: Action): action is Action & { do: 'create' } =>
+  action.do === 'create' && store.isAdmitted(action.resource, action.object);
+
+async function applyLater(store: Store, actions: readonly Action[], now: () => number): Promise<void> {
+  for (const action of actions) {
+    if (!isAdmitted(store, action)) {
+      applyOne(store, action, now);
+      continue;
+    }
+    const { resource, object } = action;
+    await store.createAdmitted(resource, object, CONTROLLER).catch((error: unknown) => {
+      throw nameless(error, object);
+    });
+  }
 }
 
 function applyOne(store: Store, action: Action, now: () => number): void {
@@ -46,20 +75,24 @@ function applyOne(store: Store, action: Action, now: () => number): void {
   }
 }
 
-/** A refusal speaks of the name that was to be generated: another at each try, which would make each a new failure. */
 function create(store: Store, resource: Resource, object: KubeObject): void {
   try {
     store.create(resource, object);
   } catch (error) {
-    const { name, generateName } = object.metadata;
-    if (!(error instanceof ApiError) || name || !generateName) throw error;
-    const { code, reason, details } = error;
-    const begins = generateName.slice(0, MAX_BASE);
-    const text = error.message.replace(/"([^"]*)"/, (whole, made: string) =>
-      made.startsWith(begins) ? `"${begins}"` : whole,
-    );
-    throw new ApiError(code, reason, text, details);
+    throw nameless(error, object);
   }
+}
+
+/** A refusal speaks of the name that was to be generated: another at each try, which would make each a new failure. */
+function nameless(error: unknown, object: KubeObject): unknown {
+  const { name, generateName } = object.metadata;
+  if (!(error instanceof ApiError) || name || !generateName) return error;
+  const { code, reason, details } = error;
+  const begins = generateName.slice(0, MAX_BASE);
+  const text = error.message.replace(/"([^"]*)"/, (whole, made: string) =>
+    made.startsWith(begins) ? `"${begins}"` : whole,
+  );
+  return new ApiError(code, reason, text, details);
 }
 
 function present(store: Store, resource: Resource, object: KubeObject): KubeObject | undefined {

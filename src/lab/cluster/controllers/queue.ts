@@ -9,14 +9,18 @@ const MIN_WAKE_MS = 20;
 /** Longest that a timer is set for; what lies further ahead is looked at again then. */
 const MAX_WAKE_MS = 3_600_000;
 
-type Look = (key: string, failure: string | undefined) => void;
+/** One that has to wait for others answers a promise: its key is left alone until then. */
+type Look = (key: string, failure: string | undefined) => void | Promise<void>;
+type Failure = { message: string; pause: number; at: number };
 
 export class WorkQueue {
   readonly #look: Look;
   readonly #failed: (key: string, error: unknown, repeated: boolean) => void;
   readonly #dirty = new Set<string>();
   readonly #timers = new Map<string, NodeJS.Timeout>();
-  readonly #failures = new Map<string, { message: string; pause: number; at: number }>();
+  readonly #failures = new Map<string, Failure>();
+  /** Keys whose look still waits, and whether they were marked meanwhile. */
+  readonly #busy = new Map<string, boolean>();
   #turn: NodeJS.Immediate | undefined;
   #closed = false;
 
@@ -28,6 +32,10 @@ export class WorkQueue {
 
   mark(key: string): void {
     if (this.#closed) return;
+    if (this.#busy.has(key)) {
+      this.#busy.set(key, true);
+      return;
+    }
     this.#dirty.add(key);
     this.#turn ??= setImmediate(() => this.#next());
   }
@@ -65,17 +73,42 @@ export class WorkQueue {
     if (this.#dirty.size > 0) this.#turn ??= setImmediate(() => this.#next());
   }
 
-  #lookAt(key: string, failure: { message: string; pause: number } | undefined): void {
+  #lookAt(key: string, failure: Failure | undefined): void {
+    let later: void | Promise<void>;
     try {
-      this.#look(key, failure?.message);
-      // Once more without the failure, so that nothing goes on telling of it.
-      if (failure && this.#failures.delete(key)) this.mark(key);
+      later = this.#look(key, failure?.message);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      const pause = failure === undefined ? FIRST_PAUSE_MS : Math.min(failure.pause * 2, LAST_PAUSE_MS);
-      this.#failures.set(key, { message, pause, at: performance.now() });
-      this.wake(key, pause);
-      this.#failed(key, error, failure?.message === message);
+      this.#fail(key, failure, error);
+      return;
     }
+    if (later === undefined) {
+      this.#succeed(key, failure);
+      return;
+    }
+    this.#busy.set(key, false);
+    const over = (told: () => void) => {
+      const again = this.#busy.get(key);
+      this.#busy.delete(key);
+      if (this.#closed) return;
+      told();
+      if (again) this.mark(key);
+    };
+    later.then(
+      () => over(() => this.#succeed(key, failure)),
+      (error: unknown) => over(() => this.#fail(key, failure, error)),
+    );
+  }
+
+  #succeed(key: string, failure: Failure | undefined): void {
+    // Once more without the failure, so that nothing goes on telling of it.
+    if (failure && this.#failures.delete(key)) this.mark(key);
+  }
+
+  #fail(key: string, failure: Failure | undefined, error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    const pause = failure === undefined ? FIRST_PAUSE_MS : Math.min(failure.pause * 2, LAST_PAUSE_MS);
+    this.#failures.set(key, { message, pause, at: performance.now() });
+    this.wake(key, pause);
+    this.#failed(key, error, failure?.message === message);
   }
 }

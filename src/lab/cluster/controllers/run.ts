@@ -158,12 +158,12 @@ export class Controllers {
     }
   }
 
-  #look(key: string, failure: string | undefined): void {
+  #look(key: string, failure: string | undefined): void | Promise<void> {
     const object = this.#find(key);
     if (object === null) return;
     const { actions, wakeAt } = this.#plan(key, object, failure);
-    applyActions(this.#store, actions, this.#now);
     if (wakeAt !== undefined) this.#queue.wake(key, wakeAt - this.#now());
+    return applyActions(this.#store, actions, this.#now);
   }
 
   #find(key: string): KubeObject | null {

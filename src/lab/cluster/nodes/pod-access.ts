@@ -1,4 +1,8 @@
-// The nodes' side of logs, exec and port-forward: where a running pod's process is and what it finds in its environment.
+// The nodes' side of logs, exec, port-forward and webhooks: where a running pod's process is, what it finds in its
+// environment, and a way to an address of the VPC.
+import { Socket } from 'node:net';
+import { openNetns } from '../../../kernel/netns.ts';
+import { connectTcpIn } from '../../../kernel/sockets.ts';
 import type { Pod } from '../../../kube/types.ts';
 import { netnsPath } from '../../daemon/paths.ts';
 import { environmentOf } from '../environment.ts';
@@ -10,9 +14,11 @@ type Parts = {
   sandboxOf(pod: Pod): SandboxRecord | undefined;
   logFile(uid: string): string;
   ttyProgram(): Promise<string>;
+  /** Names of the namespaces of nodes by the nodes' names. */
+  nodeNamespaces(): ReadonlyMap<string, string>;
 };
 
-export const podAccess = ({ sandboxOf, logFile, ttyProgram }: Parts): PodAccess => ({
+export const podAccess = ({ sandboxOf, logFile, ttyProgram, nodeNamespaces }: Parts): PodAccess => ({
   running(pod) {
     const record = sandboxOf(pod);
     if (record?.state !== 'made' || record.process === undefined) return undefined;
@@ -22,4 +28,11 @@ export const podAccess = ({ sandboxOf, logFile, ttyProgram }: Parts): PodAccess 
   },
   logFile: (pod) => logFile(pod.metadata.uid!),
   ttyProgram,
+  dial({ address, port, node }) {
+    const all = nodeNamespaces();
+    const name = all.get(node ?? '') ?? [...all.values()][0];
+    if (name === undefined) throw new Error(`no node runs from which ${address} could be reached`);
+    using netns = openNetns(netnsPath(name));
+    return new Socket({ fd: connectTcpIn(netns, address, port), readable: true, writable: true });
+  },
 });

@@ -1,4 +1,5 @@
 // What the streams ask of the lab's nodes. Implemented over the node runners (nodes/pod-access.ts); tests have their own.
+import type { Socket } from 'node:net';
 import type { Pod } from '../../../kube/types.ts';
 
 export type RunningPod = {
@@ -13,6 +14,8 @@ export type PodAccess = {
   running(pod: Pod): RunningPod | undefined;
   /** Where its output is kept; the file may not exist yet. */
   logFile(pod: Pod): string;
+  /** A connection into the VPC, from the namespace of a node: the named one, or any. Throws when there is none. */
+  dial(endpoint: { address: string; port: number; node: string | undefined }): Socket;
   /** Path of the program that gives a command a terminal. */
   ttyProgram(): Promise<string>;
 };

@@ -27,6 +27,7 @@ async function withPod(t: TestContext) {
         ? { netns: '/proc/self/ns/net', env: { PATH: process.env['PATH'], WHO: 'a' } }
         : undefined,
     logFile: () => log,
+    dial: () => assert.fail('nothing is dialled'),
     ttyProgram: async () =>
       (await buildProgram('pod-tty', { srcRoot: packageRoot, outDir: programsDir() })).path,
   });
