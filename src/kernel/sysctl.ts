@@ -4,12 +4,15 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Netns, withNetns } from './netns.ts';
 
+/** In a container /proc/sys is read-only; the node's own is mounted beside it, and is writable where this says. */
+const ROOT = process.env['PODWAY_PROC_SYS'] || '/proc/sys';
+
 /** `net/ipv4/conf/eth0.100/rp_filter`: slashes between parts, so that link names may hold dots. */
 function sysctlPath(key: string): string {
   if (!key.startsWith('net/') || key.includes('..') || key.includes('\0')) {
     throw new TypeError(`"${key}" is not a network sysctl (net/…, with slashes)`);
   }
-  return `/proc/sys/${key}`;
+  return `${ROOT}/${key}`;
 }
 
 /** The value without its newline; null when the kernel has no such key (or no such link). */
