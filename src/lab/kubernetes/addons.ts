@@ -2,7 +2,7 @@
 // resources and its agent's rights, and CoreDNS. Objects are values; `kubectl apply` on the server's side is the only
 // effect, so that a second run changes nothing.
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parseAllDocuments } from 'yaml';
@@ -16,18 +16,14 @@ const APPLY_MS = 60_000;
 
 type Manifest = KubeObject & Record<string, unknown>;
 
-/** Every YAML file of deploy/crds, and the agent's rights. */
-export function podwayManifests(): Manifest[] {
-  const crds = join(packageRoot, 'deploy', 'crds');
-  const files = [
-    ...readdirSync(crds).map((name) => join(crds, name)),
-    join(packageRoot, 'deploy', 'rbac.yaml'),
-  ];
-  return files
-    .filter((file) => file.endsWith('.yaml'))
-    .flatMap((file) => parseAllDocuments(readFileSync(file, 'utf8')))
+/** Of deploy/podway.yaml the custom resources, and the agent's rights where the lab itself starts the agents. */
+export function podwayManifests(agent: 'process' | 'none'): Manifest[] {
+  const all = parseAllDocuments(readFileSync(join(packageRoot, 'deploy', 'podway.yaml'), 'utf8'))
     .map((document) => document.toJS() as Manifest | null)
     .filter((object) => object !== null);
+  return all.filter(({ kind }) =>
+    agent === 'process' ? kind !== 'DaemonSet' : kind === 'CustomResourceDefinition',
+  );
 }
 
 const binding = (

@@ -284,7 +284,7 @@ class RealCluster implements LabCluster {
     const hasDns = this.#parts.images.some((file) => file.endsWith('/coredns.tar'));
     await this.apply('base', [
       ...bindingManifests(),
-      ...podwayManifests(),
+      ...podwayManifests(this.#deps.settings.agent),
       ...(hasDns ? dnsManifests() : []),
     ]);
   }

@@ -38,6 +38,8 @@ const VIEW_MS = 10_000;
 const CONTAINERD_MS = 60_000;
 const IMPORT_MS = 300_000;
 const AGENT_LOOK_MS = 200;
+/** The lab's own umask is 077; with it the root of every container would be closed to all but root. */
+const USUAL_UMASK = ['/bin/sh', '-c', 'umask 022 && exec "$0" "$@"'];
 export const CONFLIST = '05-podway.conflist';
 
 export type RealNodeDeps = {
@@ -107,13 +109,17 @@ export class RealNode {
     const { kubelet, 'kube-proxy': kubeProxy } = deps.binaries.programs;
     const path = { PATH: pathFor(deps.runtime) };
     this.#others = {
-      containerd: inView('containerd', [containerd, `--config=${IN_VIEW.containerdConf}/config.toml`], path),
+      containerd: inView(
+        'containerd',
+        [...USUAL_UMASK, containerd, `--config=${IN_VIEW.containerdConf}/config.toml`],
+        path,
+      ),
       agent: inView(
         'agent',
         [...deps.agentCommand, '--config', `${IN_VIEW.podway}/agent.json`],
         deps.settings.env,
       ),
-      kubelet: inView('kubelet', [kubelet, ...kubeletArguments(facts)], path),
+      kubelet: inView('kubelet', [...USUAL_UMASK, kubelet, ...kubeletArguments(facts)], path),
       'kube-proxy': inView('kube-proxy', [kubeProxy, `--config=${IN_VIEW.kubernetes}/kube-proxy.yaml`], path),
     };
   }

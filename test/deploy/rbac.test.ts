@@ -1,0 +1,48 @@
+// The agent's rights are exactly the verbs that its code uses.
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { manifests, one, right, rights } from './manifest.ts';
+
+const root = join(import.meta.dirname, '../..');
+const granted = rights(one(manifests(), 'ClusterRole').rules!);
+
+/** Each constant of a kind, with its group and plural. */
+const kinds: Record<string, [group: string, plural: string]> = {
+  nodes: ['', 'nodes'],
+  pods: ['', 'pods'],
+  events: ['', 'events'],
+  nodeNetworks: ['podway.dev', 'nodenetworks'],
+  eniConfigs: ['crd.k8s.amazonaws.com', 'eniconfigs'],
+};
+
+test('the rules are the verbs that the code of the agent uses, and no others', () => {
+  const used = new Set<string>();
+  const files = [...globSync('src/agent/**/*.ts', { cwd: root }), 'src/kube/recorder.ts'];
+  for (const file of files.filter((name) => !name.endsWith('.test.ts'))) {
+    const text = readFileSync(join(root, file), 'utf8');
+    const calls = /\bclient\.(get|list|create|update|patch|delete)\(\s*(?:kube\.)?(\w+)([^;]*);/g;
+    for (const [, verb = '', kind = '', rest = ''] of text.matchAll(calls)) {
+      const [group, plural] =
+        kinds[kind] ?? assert.fail(`${file} calls ${verb} of ${kind}, which is not known here`);
+      // The options of a patch may be a value of their own.
+      const options =
+        /subresource: 'status'/.test(rest) ||
+        (/\boptions\b/.test(rest) && /subresource: 'status'/.test(text));
+      used.add(right(verb, group, options ? `${plural}/status` : plural));
+    }
+    for (const [, kind = ''] of text.matchAll(/\bfollow\(\s*client,\s*(?:kube\.)?(\w+)/g)) {
+      const [group, plural] = kinds[kind] ?? assert.fail(`${file} follows ${kind}, which is not known here`);
+      for (const verb of ['list', 'watch']) used.add(right(verb, group, plural));
+    }
+  }
+  assert.deepEqual(granted, [...used].sort());
+});
+
+test('the account that is bound is the one that runs', () => {
+  const { subjects } = one(manifests(), 'ClusterRoleBinding');
+  const { namespace } = one(manifests(), 'ServiceAccount').metadata;
+  assert.deepEqual(subjects, [{ kind: 'ServiceAccount', name: 'podway-agent', namespace }]);
+  assert.equal(one(manifests(), 'DaemonSet').spec!.template.spec['serviceAccountName'], 'podway-agent');
+});
