@@ -278,9 +278,7 @@ export async function bench(): Promise<BenchResult[]> {
         `--net=/run/netns/${netns}`,
         join(root, 'build/pod-server'),
       ];
-      servers.push(
-        spawn(server[0]!, server.slice(1), { stdio: 'ignore', env: { ...process.env, POD_NAME: netns } }),
-      );
+      servers.push(spawn(server[0]!, server.slice(1), { stdio: 'ignore' }));
       return { netns, ip };
     };
     const [a, b, c] = [await pod(one, names[0]!), await pod(one, names[1]!), await pod(two, names[2]!)];
