@@ -1,14 +1,17 @@
 // A good citizen: standard plugins behind ours, and what others do on a node, on real packets. Pods hold addresses of each
 // of the node's three ENIs; questions come from pods, nodes, a plain instance and the internet. docs/neighbours.md.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { Question } from '../support/asker.ts';
 import { INTERNET, Neighbours, pod, SOMAXCONN, skip } from '../support/neighbours.ts';
+import { full } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
-import { PODWAY } from './command.ts';
+import { execute, PODWAY } from './command.ts';
 
 const ground = new Neighbours('nb');
 /** One of each ENI. */
@@ -28,6 +31,8 @@ after(async () => {
   if (!skip) await ground.down();
 });
 
+/** The API server's absence: with PODWAY_SOAK=1 as long as an upgrade of it takes. */
+const AWAY_MS = full ? 300_000 : 3_000;
 const IPTABLES = ['iptables', '-w'];
 const portOf = (name: string): number => 8080 + Number(name.slice(1));
 
@@ -202,6 +207,50 @@ test("a node's own services: node-local DNS without tracking, the credentials' a
   await ground.lab.delete('dns');
   await ground.on('node-1', ...IPTABLES, '-t', 'raw', '-F');
   await ground.on('node-1', 'ip', 'link', 'del', 'nodelocaldns');
+});
+
+test('the API server away: pods start while addresses last, also by an agent that starts meanwhile', {
+  skip,
+}, async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-away-'));
+  const node = ground.status.nodes.find(({ name }) => name === 'node-2')!;
+  const conf = ['--conf', node.cniConfDir, '--bin-dir', node.cniBinDir, '--cache-dir', dir];
+  const name = (n: number) => `${ground.lab.name}-away-${n}`;
+  const agent = () =>
+    (JSON.parse(readFileSync(labPaths(ground.lab.name).node('node-2').agentPid, 'utf8')) as { pid: number })
+      .pid;
+  /** As a runtime for a pod that it was told of before. */
+  const call = async (verb: 'add' | 'del', n: number): Promise<string> => {
+    const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=away-${n};K8S_POD_UID=${n}`;
+    const one = ['--netns', join('/run/netns', name(n)), '--container-id', `away${n}`, '--args', args];
+    return ground.on('node-2', PODWAY, 'cni', verb, ...conf, ...one);
+  };
+  const start = async (n: number): Promise<void> => {
+    await ground.on('node-2', 'ip', 'netns', 'add', name(n));
+    // A runtime tries again while an agent starts.
+    const result = await eventually(`ADD of away-${n}`, () => call('add', n));
+    const { ips } = JSON.parse(result) as { ips: { address: string }[] };
+    const [address] = ips[0]!.address.split('/');
+    const pinged = ['ip', 'netns', 'exec', name(n), 'ping', '-c1', '-W3', ground.pod('far').ips[0]!];
+    assert.match(await ground.on('node-2', ...pinged), / 0% packet loss/, `from ${address}`);
+  };
+  const rule = 'chain c { type filter hook output priority 0; ip daddr 169.254.169.11 drop\n}';
+  await ground.on('node-2', 'nft', `table ip away {\n${rule}\n}`);
+  try {
+    await sleep(AWAY_MS);
+    await start(1);
+    await start(2);
+    const before = agent();
+    process.kill(before, 'SIGKILL');
+    await eventually('another agent', () => existsSync(`/proc/${agent()}`) && agent() !== before);
+    await start(3);
+    for (const n of [1, 2, 3]) await call('del', n);
+  } finally {
+    await ground.on('node-2', 'nft', 'delete', 'table', 'ip', 'away');
+    for (const n of [1, 2, 3]) await execute(['ip', 'netns', 'del', name(n)]);
+    rmSync(dir, { recursive: true, force: true });
+  }
+  await ground.lab.agreed();
 });
 
 test('FORWARD DROP: probes reach pods, the rest is told by name until it is let through', {
