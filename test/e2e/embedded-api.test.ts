@@ -1,11 +1,13 @@
 // The lab's own Kubernetes API as clusters are used: kubectl logs, exec, cp and port-forward reach real pods, and a
-// service account may what its roles say.
+// service account may what its roles say; taints, extended resources and webhooks have their effect.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { AdmissionregistrationV1Api, AppsV1Api, CoreV1Api } from '@kubernetes/client-node';
+import { makeAuthority, signCertificate } from '../../src/lab/certificates.ts';
 import { eventually } from '../support/wait.ts';
 import { execute, skip, told } from './command.ts';
 import { Lab } from './lab.ts';
@@ -112,4 +114,75 @@ test('taints keep pods away and evict them; extended resources are counted', { s
   await kubectl('wait', '--for=delete', 'pod/second', '--timeout=60s');
   await kubectl('taint', 'node', 'node-1', 'gone-');
   await kubectl('taint', 'node', 'node-2', 'only-');
+});
+
+/** Answers every review with a label, on 9443; the key and certificate come in its environment. */
+const WEBHOOK = `
+require('node:https').createServer({ key: process.env.KEY, cert: process.env.CERT }, async (request, response) => {
+  const { apiVersion, kind, request: { uid, object } } = JSON.parse((await request.toArray()).join(''));
+  const labels = { ...object.metadata.labels, seen: process.env.POD_NAME };
+  const patch = Buffer.from(JSON.stringify([{ op: 'add', path: '/metadata/labels', value: labels }])).toString('base64');
+  response.end(JSON.stringify({ apiVersion, kind, response: { uid, allowed: true, patchType: 'JSONPatch', patch } }));
+}).listen(9443);`;
+
+test('a webhook in a pod sees what a Deployment creates, by its service', { skip }, async () => {
+  const config = await lab.kube();
+  const core = config.makeApiClient(CoreV1Api);
+  const namespace = 'default';
+  const ca = await makeAuthority('test', Date.now());
+  const { key, cert } = await signCertificate(ca, Date.now(), { user: 'hook', names: ['hook.default.svc'] });
+  const env = [
+    { name: 'KEY', value: key },
+    { name: 'CERT', value: cert },
+  ];
+  const command = [process.execPath, '-e', WEBHOOK];
+  const containers = [{ name: 'main', image: 'podway/command', command, env }];
+  await core.createNamespacedPod({
+    namespace,
+    body: { metadata: { name: 'hook', labels: { app: 'hook' } }, spec: { containers } },
+  });
+  await core.createNamespacedService({
+    namespace,
+    body: {
+      metadata: { name: 'hook' },
+      spec: { selector: { app: 'hook' }, ports: [{ port: 443, targetPort: 9443 }] },
+    },
+  });
+  await config.makeApiClient(AdmissionregistrationV1Api).createMutatingWebhookConfiguration({
+    body: {
+      metadata: { name: 'hook' },
+      webhooks: [
+        {
+          name: 'hook.example.com',
+          clientConfig: {
+            service: { namespace, name: 'hook' },
+            caBundle: Buffer.from(ca.cert).toString('base64'),
+          },
+          rules: [{ operations: ['CREATE'], apiGroups: [''], apiVersions: ['v1'], resources: ['pods'] }],
+          objectSelector: { matchLabels: { app: 'web' } },
+          sideEffects: 'None',
+          admissionReviewVersions: ['v1'],
+        },
+      ],
+    },
+  });
+  await config.makeApiClient(AppsV1Api).createNamespacedDeployment({
+    namespace,
+    body: {
+      metadata: { name: 'web' },
+      spec: {
+        replicas: 3,
+        selector: { matchLabels: { app: 'web' } },
+        template: {
+          metadata: { labels: { app: 'web' } },
+          spec: { containers: [{ name: 'main', image: 'podway/pod-server' }] },
+        },
+      },
+    },
+  });
+  // Until the webhook listens its calls fail, and the Deployment tries again.
+  await eventually('three pods, seen by the webhook, run', async () => {
+    const { items } = await core.listNamespacedPod({ namespace, labelSelector: 'seen=hook' });
+    return items.filter(({ status }) => status?.phase === 'Running').length === 3;
+  });
 });
