@@ -116,6 +116,22 @@ test('taints keep pods away and evict them; extended resources are counted', { s
   await kubectl('taint', 'node', 'node-2', 'only-');
 });
 
+test('a pod calls the API as its service account, which may what its roles say', { skip }, async (t) => {
+  if (without) return t.skip(without);
+  await kubectl('create', 'serviceaccount', 'reader');
+  const ask = 'until kubectl get pods -o name; do sleep 0.3; done; sleep 600';
+  const overrides = JSON.stringify({ apiVersion: 'v1', spec: { serviceAccountName: 'reader' } });
+  await kubectl('run', 'asks', '--image=podway/command', `--overrides=${overrides}`, '--', 'sh', '-c', ask);
+  await eventually('it is refused', async () =>
+    /User "system:serviceaccount:default:reader" cannot list resource "pods"/.test(
+      await kubectl('logs', 'asks'),
+    ),
+  );
+  await kubectl('create', 'role', 'reads', '--verb=list', '--resource=pods');
+  await kubectl('create', 'rolebinding', 'reads', '--role=reads', '--serviceaccount=default:reader');
+  await eventually('it is answered', async () => /^pod\/asks$/m.test(await kubectl('logs', 'asks')));
+});
+
 /** Answers every review with a label, on 9443; the key and certificate come in its environment. */
 const WEBHOOK = `
 require('node:https').createServer({ key: process.env.KEY, cert: process.env.CERT }, async (request, response) => {

@@ -3,10 +3,12 @@
 import type { Logger } from 'pino';
 import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram, type ProgramName } from '../../base/programs.ts';
+import type { Pod } from '../../kube/types.ts';
 import { openKubeApi } from '../cluster/api/index.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
 import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
+import { type CredentialParts, giveCredentials, keepCredentials } from '../cluster/nodes/credentials.ts';
 import { podAccess } from '../cluster/nodes/pod-access.ts';
 import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
 import type { Fabric } from '../fabric/index.ts';
@@ -43,10 +45,18 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
   });
   installDefinitions(kube.store);
   const store = clusterStore(kube);
+  const access: CredentialParts = {
+    server: IN_LAB.kubeEndpoint,
+    ca: kube.tls.ca,
+    folder: paths.pod,
+    token: kube.podToken,
+  };
+  const credentials = (pod: Pod) => giveCredentials(access, pod);
   const cluster = new Cluster({
     lab: paths.lab,
     paths,
     store,
+    credentials,
     log,
     settings,
     agentCommand: agentCommand(),
@@ -64,10 +74,12 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
       sandboxOf: (pod) => cluster.sandboxOf(pod),
       logFile: openSandboxJournal(paths.pods).logFile,
       ttyProgram: () => built('pod-tty'),
+      credentials,
       nodeNamespaces: () => new Map(cluster.nodes().map(({ name }) => [name, paths.netns(name)])),
     }),
   );
   let controllers: Controllers | undefined;
+  let kept: { close(): void } | undefined;
   return {
     cluster,
     store,
@@ -79,12 +91,14 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
       cluster.start();
       cluster.sweepFolders();
       controllers = new Controllers({ store: kube.store, log });
+      kept = keepCredentials(access, () => store.pods().filter((pod) => cluster.sandboxOf(pod)?.process));
     },
     settled: async () => {},
     apply: () => Promise.reject(new Error('the embedded cluster takes objects by its store')),
     putEniConfigs: async (objects) => putEniConfigs(kube.store, objects),
     detach() {
       controllers?.close();
+      kept?.close();
       cluster.detach();
     },
     close: () => kube.close(),

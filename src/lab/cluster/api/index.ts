@@ -8,6 +8,7 @@ import { createServer, type Server } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { namespaces } from '../../../kube/resources.ts';
+import type { Pod } from '../../../kube/types.ts';
 import type { PodAccess } from '../streaming/access.ts';
 import { builtinKinds } from './builtin.ts';
 import { Calls } from './calls.ts';
@@ -52,6 +53,8 @@ export type KubeApi = {
   createServer(): Server;
   /** A kubeconfig (JSON, which is YAML) with the user's token, the same at every call. `server`: https://HOST:PORT */
   kubeconfig(options: { server: string; user: string; groups?: readonly string[] }): string;
+  /** A token of the pod's service account, bound to the pod; null when the pod wants none or the account is gone. */
+  podToken(pod: Pod, seconds: number): string | null;
   /** From now on logs, exec and port-forward of pods are served. */
   servePods(access: PodAccess): void;
   clientCertificate(user: string, groups?: readonly string[]): Promise<{ key: string; cert: string }>;
@@ -127,6 +130,7 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
         2,
       )}\n`;
     },
+    podToken: (pod, seconds) => tokens.ofPod(pod, seconds),
     servePods(access) {
       rest.access = () => access;
     },

@@ -118,6 +118,12 @@ export class Lifecycle {
     );
   }
 
+  /** A namespace that stays gets its default service account again. */
+  private refurnish(namespace: string): void {
+    const known = this.verbs.storage.collection('namespaces').items.get(`/${namespace}`);
+    if (known !== undefined && known.object.metadata.deletionTimestamp === undefined) this.furnish(namespace);
+  }
+
   private ignoreExisting(make: () => void): void {
     try {
       make();
@@ -225,6 +231,7 @@ export class Lifecycle {
     }
     this.finishOwners(stored);
     if (kind.namespaced) this.finishNamespace(stored.namespace);
+    if (kind.collection === 'serviceaccounts' && stored.name === 'default') this.refurnish(stored.namespace);
     if (kind.custom) this.finishDefinition(kind.group, kind.plural);
     if (isDefinition(kind)) {
       const { group, names } = (stored.object as Definition).spec;

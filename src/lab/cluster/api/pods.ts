@@ -1,8 +1,8 @@
 // What the API server adds to a Pod, and what it refuses.
 import { isDeepStrictEqual } from 'node:util';
-import type { Container, Pod, PodStatus } from '../../../kube/types.ts';
+import type { Container, KubeObject, Pod, PodStatus } from '../../../kube/types.ts';
 import { OWN_SCHEDULER } from '../fits.ts';
-import { invalidValue, required, type StatusCause } from './errors.ts';
+import { forbidden, invalidValue, required, type StatusCause } from './errors.ts';
 import type { Any, HookContext } from './kinds.ts';
 
 type FullContainer = Container & Record<string, unknown>;
@@ -36,7 +36,7 @@ export function completePodSpec(spec: Pod['spec'] & Record<string, unknown>): vo
 }
 
 /** Defaults of core/v1 and of the admission plugins that every cluster runs (service account, tolerations). */
-export function completePod(object: Any, _context: HookContext, before: Any | null): void {
+export function completePod(object: Any, context: HookContext, before: Any | null): void {
   const pod = object as Any & Pod;
   const spec = pod.spec as Pod['spec'] & Record<string, unknown>;
   if (spec === null || typeof spec !== 'object') return;
@@ -46,6 +46,7 @@ export function completePod(object: Any, _context: HookContext, before: Any | nu
   spec.priority ??= 0;
   spec['preemptionPolicy'] ??= 'PreemptLowerPriority';
   if (before !== null) return;
+  checkAccount(pod, context);
   const tolerations = Array.isArray(spec.tolerations) ? spec.tolerations : [];
   for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']) {
     if (tolerations.some((t) => (!t.key || t.key === key) && (!t.effect || t.effect === 'NoExecute')))
@@ -55,6 +56,19 @@ export function completePod(object: Any, _context: HookContext, before: Any | nu
   spec.tolerations = tolerations;
   const status: PodStatus = { phase: 'Pending', qosClass: qosClassOf(pod) };
   pod.status = status;
+}
+
+/** As the ServiceAccount admission plugin: a pod's account has to be there. */
+function checkAccount({ metadata, spec }: Pod, { list }: HookContext): void {
+  const { name = '', namespace = '' } = metadata;
+  const account = spec.serviceAccountName ?? '';
+  const isIt = (each: KubeObject) => each.metadata.name === account && each.metadata.namespace === namespace;
+  if (list('serviceaccounts').some(isIt)) return;
+  throw forbidden(
+    { group: '', plural: 'pods', kind: 'Pod' },
+    name,
+    `error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`,
+  );
 }
 
 /** https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/ */

@@ -70,7 +70,8 @@ export async function subresource(
   }
   if (sub === 'token' && method === 'POST') {
     const request = await create('authentication.k8s.io', 'v1', 'TokenRequest');
-    return reply(201, JSON.stringify(tokens.issue(kind, namespace, name, request)));
+    const account = verbs.get(kind, namespace, name).object.metadata;
+    return reply(201, JSON.stringify(tokens.issue(account, namespace, name, request)));
   }
   if ((sub === 'finalize' || sub === 'approval') && method === 'PUT') {
     const { value } = await body(JSON_TYPES);

@@ -42,7 +42,7 @@ test('a token of another audience, changed, or of an account made anew is nobody
   for (const wrong of [`${head}.${forged}.${signature}`, `${head}.${body}.`, `${head}.${body}`, 'x.y.z'])
     assert.equal(await codeWith(h, wrong), 401, wrong);
   h.api.store.delete(serviceAccounts, 'default', 'default');
-  h.api.store.create(serviceAccounts, { metadata: { name: 'default', namespace: 'default' } });
+  assert.ok(h.api.store.find(serviceAccounts, 'default', 'default'), 'another takes its place');
   assert.equal(await codeWith(h, token), 401);
 });
 
@@ -91,4 +91,30 @@ test('others can check a token with what the API publishes', async () => {
   const key = { key: createPublicKey({ key: keys[0], format: 'jwk' }), dsaEncoding: 'ieee-p1363' as const };
   const text = Buffer.from(`${head}.${body}`);
   assert.ok(verify('sha256', text, key, Buffer.from(signature, 'base64url')));
+});
+
+test('a pod whose service account is not there is refused; its process gets a token unless it wants none', async () => {
+  await using h = await startApi();
+  const make = (name: string, spec: object) =>
+    h.raw('POST', '/api/v1/namespaces/default/pods', { body: JSON.stringify(aPod(name, { spec })) });
+  const refused = await make('a', { serviceAccountName: 'nobody' });
+  assert.equal(refused.code, 403);
+  assert.equal(
+    refused.json.message,
+    'pods "a" is forbidden: error looking up service account default/nobody: serviceaccount "nobody" not found',
+  );
+  const account = { metadata: { name: 'quiet', namespace: 'default' }, automountServiceAccountToken: false };
+  h.api.store.create(serviceAccounts, account as never);
+  const tokenOf = async (name: string, spec: object) => {
+    const { json } = await make(name, spec);
+    return h.api.podToken(json as Pod, 600);
+  };
+  const token = await tokenOf('b', {});
+  assert.equal(await codeWith(h, token!), 200);
+  assert.equal(await tokenOf('c', { automountServiceAccountToken: false }), null);
+  assert.equal(await tokenOf('d', { serviceAccountName: 'quiet' }), null);
+  assert.notEqual(
+    await tokenOf('e', { serviceAccountName: 'quiet', automountServiceAccountToken: true }),
+    null,
+  );
 });

@@ -12,8 +12,9 @@ import {
   verify,
 } from 'node:crypto';
 import { rfc3339 } from '../../../base/clock.ts';
+import type { ObjectMeta, Pod } from '../../../kube/types.ts';
 import * as errors from './errors.ts';
-import type { Any, Kind } from './kinds.ts';
+import type { Any } from './kinds.ts';
 import type { User } from './pki.ts';
 import type { Verbs } from './verbs.ts';
 
@@ -40,6 +41,7 @@ type Claims = {
   };
 };
 
+type Automount = { automountServiceAccountToken?: boolean };
 type Reference = { name: string; uid: string };
 type BoundObject = { kind?: string; apiVersion?: string; name?: string; uid?: string };
 
@@ -79,8 +81,7 @@ export class ServiceAccountTokens {
   }
 
   /** Answers the TokenRequest with its status. */
-  issue(kind: Kind, namespace: string, name: string, request: Any): Any {
-    const account = this.verbs.get(kind, namespace, name).object.metadata;
+  issue(account: ObjectMeta, namespace: string, name: string, request: Any): Any {
     const spec = (request['spec'] ?? {}) as {
       audiences?: string[];
       expirationSeconds?: number;
@@ -120,6 +121,26 @@ export class ServiceAccountTokens {
       spec: { ...spec, audiences, expirationSeconds },
       status: { token: this.seal(claims), expirationTimestamp: rfc3339(claims.exp * 1000) },
     };
+  }
+
+  /** For a pod's own process; null when the pod or its account wants none, or the account is gone. */
+  ofPod({ metadata, spec }: Pod, seconds: number): string | null {
+    const { name = '', namespace = 'default', uid } = metadata;
+    const account = spec.serviceAccountName ?? 'default';
+    const found = this.verbs.storage.collection('serviceaccounts').items.get(`${namespace}/${account}`);
+    const mounts = (spec as Automount).automountServiceAccountToken;
+    if (found === undefined || !(mounts ?? (found.object as Automount).automountServiceAccountToken ?? true))
+      return null;
+    const boundObjectRef = { kind: 'Pod', apiVersion: 'v1', name, ...(uid === undefined ? {} : { uid }) };
+    try {
+      const request = { metadata: {}, spec: { expirationSeconds: seconds, boundObjectRef } };
+      const { status } = this.issue(found.object.metadata, namespace, account, request);
+      return (status as { token: string }).token;
+    } catch (error) {
+      // The pod has gone meanwhile.
+      if (error instanceof errors.ApiError) return null;
+      throw error;
+    }
   }
 
   /**

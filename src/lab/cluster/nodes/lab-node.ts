@@ -31,6 +31,7 @@ export type LabNodeDeps = {
   /** Command of the agent, config file excluded. */
   agentCommand: string[];
   podServer: string;
+  credentials(pod: Pod): Record<string, string>;
   shim: string;
   ec2Endpoint: string;
   kubeconfigFor(node: string): string;
@@ -85,6 +86,7 @@ export class LabNode {
       network: this.#network,
       journal: openSandboxJournal(deps.paths.pods),
       podServer: deps.podServer,
+      credentials: deps.credentials,
       store: deps.store,
       log: deps.log,
       now: deps.now,

@@ -14,16 +14,24 @@ type Parts = {
   sandboxOf(pod: Pod): SandboxRecord | undefined;
   logFile(uid: string): string;
   ttyProgram(): Promise<string>;
+  credentials(pod: Pod): Record<string, string>;
   /** Names of the namespaces of nodes by the nodes' names. */
   nodeNamespaces(): ReadonlyMap<string, string>;
 };
 
-export const podAccess = ({ sandboxOf, logFile, ttyProgram, nodeNamespaces }: Parts): PodAccess => ({
+export const podAccess = ({
+  sandboxOf,
+  logFile,
+  ttyProgram,
+  credentials,
+  nodeNamespaces,
+}: Parts): PodAccess => ({
   running(pod) {
     const record = sandboxOf(pod);
     if (record?.state !== 'made' || record.process === undefined) return undefined;
     const facts = { pod, ips: record.ips, hostIp: pod.status?.hostIP ?? '' };
-    const env = processEnvironment(record, pod, environmentOf(pod.spec.containers[0]!, facts));
+    const own = environmentOf(pod.spec.containers[0]!, facts);
+    const env = processEnvironment(record, pod, { ...credentials(pod), ...own });
     return { netns: netnsPath(record.netns), env };
   },
   logFile: (pod) => logFile(pod.metadata.uid!),

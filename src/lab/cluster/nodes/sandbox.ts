@@ -30,6 +30,8 @@ export type SandboxDeps = {
   journal: SandboxJournal;
   /** The built-in server, run for a pod that names no command. */
   podServer: string;
+  /** Environment that names what the pod calls the API with. */
+  credentials(pod: Pod): Record<string, string>;
   now(): number;
 };
 
@@ -104,7 +106,7 @@ export function startProcess(
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log],
-      env: processEnvironment(record, pod, environment),
+      env: processEnvironment(record, pod, { ...deps.credentials(pod), ...environment }),
     });
     child.once('error', () => onExit({ code: 127 }));
     child.once('exit', (code, signal) =>
