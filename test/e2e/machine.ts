@@ -105,8 +105,8 @@ export class Machine {
   }
 
   /** A command on it, with a home of its own; the end is a value as everywhere. */
-  run(command: string[], env: Env = {}): Promise<Ran> {
-    return execute(this.#enter(command), { HOME, XDG_CACHE_HOME: undefined, ...env });
+  run(command: string[], env: Env = {}, boundMs?: number): Promise<Ran> {
+    return execute(this.#enter(command), { HOME, XDG_CACHE_HOME: undefined, ...env }, boundMs);
   }
 
   async shell(script: string): Promise<string> {

@@ -3,7 +3,7 @@
 // to repeat; the folder is last, since it lists the rest. A second `lab down` at the same time waits for the first and
 // finds nothing.
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deleteNetns, listNetns } from '../../kernel/netns.ts';
 import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
@@ -11,6 +11,7 @@ import { createFabric } from '../fabric/index.ts';
 import { INTERNET, ROUTER } from '../fabric/names.ts';
 import { Spaces } from '../fabric/spaces.ts';
 import { endRealNode } from '../kubernetes/end-node.ts';
+import { BULK_ROOT, bulkFolder } from '../kubernetes/layout.ts';
 import { ControlClient } from './client.ts';
 import { LabError } from './errors.ts';
 import { readJson } from './files.ts';
@@ -42,6 +43,8 @@ export async function removeLab(lab: string, say: (text: string) => void): Promi
       0,
     );
     for (const node of readNames(paths.nodes)) await endRealNode(paths, node);
+    rmSync(bulkFolder(paths), { recursive: true, force: true });
+    for (const dir of [BULK_ROOT, dirname(BULK_ROOT)]) dropWhenEmpty(dir);
     say('removing its namespaces');
     const fabric = createFabric({ lab, dir: paths.root });
     await fabric.destroy();

@@ -23,7 +23,14 @@ import type { Binaries } from './binaries.ts';
 import { ControlPlane } from './control-plane.ts';
 import { endRealNode } from './end-node.ts';
 import { hostDoor } from './host-door.ts';
-import { CONTROL_PLANE, COREDNS_IMAGE, controlPlanePaths, PAUSE_IMAGE, POD_SERVER_IMAGE } from './layout.ts';
+import {
+  bulkFolder,
+  CONTROL_PLANE,
+  COREDNS_IMAGE,
+  controlPlanePaths,
+  PAUSE_IMAGE,
+  POD_SERVER_IMAGE,
+} from './layout.ts';
 import { RealNode, type RealNodeDeps } from './node.ts';
 import { ClusterPki, kubeconfigText } from './pki.ts';
 import { chooseRuntime } from './runtime.ts';
@@ -53,7 +60,7 @@ export async function openKubernetes(deps: KubernetesDeps): Promise<ClusterSide>
   const files = controlPlanePaths(paths);
   mkdirSync(files.images, { recursive: true, mode: 0o700 });
   const pki = new ClusterPki(files);
-  const runtime = await chooseRuntime(binaries.programs, settings.runtime, files.root);
+  const runtime = await chooseRuntime(binaries.programs, settings.runtime, bulkFolder(paths));
   log.info({ runtime, kubernetes: binaries.version, source: binaries.source }, 'a real Kubernetes');
   const ca = await pki.authority('ca');
   const door = `https://127.0.0.1:${deps.port}`;
@@ -198,7 +205,9 @@ class RealCluster implements LabCluster {
       going.map(async (node) => {
         this.#nodes.delete(node.name);
         await node.stop();
-        if (!present.has(node.name)) await this.#parts.store.removeNode(node.name).catch(() => {});
+        if (present.has(node.name)) return;
+        await this.#parts.store.removeNode(node.name).catch(() => {});
+        for (const dir of [node.paths.root, node.paths.bulk]) rmSync(dir, { recursive: true, force: true });
       }),
     );
     await this.#servers.leave(lives);

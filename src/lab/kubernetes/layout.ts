@@ -1,5 +1,6 @@
 // Where the parts of a real Kubernetes lie and which numbers they share. Of a node every folder has two names: the one on
 // the machine, below the lab's folder, and the one inside the node's mount view, where kubelet and containerd look.
+import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabPaths } from '../daemon/paths.ts';
 
@@ -18,6 +19,23 @@ export const SERVICE_ACCOUNT_ISSUER = `https://kubernetes.default.svc.${CLUSTER_
 export const PAUSE_IMAGE = 'podway.lab/pause:1';
 export const COREDNS_IMAGE = 'podway.lab/coredns:1';
 export const POD_SERVER_IMAGE = 'docker.io/podway/pod-server:latest';
+
+const TMPFS_MAGIC = 0x01021994;
+
+/**
+ * Where images and volumes lie, which are too large for memory: the lab's folder, or, when that is in memory, one on disk
+ * that goes with the lab.
+ */
+export function bulkFolder({ lab, root }: LabPaths): string {
+  try {
+    return statfsSync(join(root, '..', '..')).type === TMPFS_MAGIC
+      ? join(BULK_ROOT, lab)
+      : join(root, 'bulk');
+  } catch {
+    return join(root, 'bulk');
+  }
+}
+export const BULK_ROOT = '/var/lib/podway/labs';
 
 export const controlPlanePaths = ({ root }: LabPaths) => {
   const own = join(root, 'kubernetes');
@@ -39,6 +57,7 @@ export type ControlPlanePaths = ReturnType<typeof controlPlanePaths>;
 export const realNodePaths = (paths: LabPaths, node: string) => {
   const base = paths.node(node);
   const own = (...parts: string[]) => join(base.root, ...parts);
+  const bulk = (part: string) => join(bulkFolder(paths), node, part);
   return {
     ...base,
     pki: own('pki'),
@@ -49,8 +68,9 @@ export const realNodePaths = (paths: LabPaths, node: string) => {
     netns: own('netns'),
     containerdRun: own('containerd-run'),
     libCni: own('lib', 'cni'),
-    libKubelet: own('lib', 'kubelet'),
-    libContainerd: own('lib', 'containerd'),
+    bulk: bulk(''),
+    libKubelet: bulk('kubelet'),
+    libContainerd: bulk('containerd'),
     logs: own('log'),
     sysctl: own('sysctl'),
     shadows: own('shadows'),
@@ -60,7 +80,7 @@ export const realNodePaths = (paths: LabPaths, node: string) => {
     /** A folder for each container that has, or had, a process. */
     tasks: own('containerd-run', 'io.containerd.runtime.v2.task', CONTAINERS),
     containerdSocket: own('containerd-run', 'containerd.sock'),
-    imagesDone: own('lib', 'containerd', 'podway-images'),
+    imagesDone: join(bulk('containerd'), 'podway-images'),
     processLog: (program: string) => own(`${program}.log`),
     processPid: (program: string) => own(`${program}.pid`),
   };

@@ -38,6 +38,8 @@ const VIEW_MS = 10_000;
 const CONTAINERD_MS = 60_000;
 const IMPORT_MS = 300_000;
 const AGENT_LOOK_MS = 200;
+/** Between two tries to start a node. */
+const AGAIN_MS = 5000;
 /** The lab's own umask is 077; with it the root of every container would be closed to all but root. */
 const USUAL_UMASK = ['/bin/sh', '-c', 'umask 022 && exec "$0" "$@"'];
 export const CONFLIST = '05-podway.conflist';
@@ -135,12 +137,24 @@ export class RealNode {
   }
 
   start(): void {
-    const { signal } = this.#ending;
-    this.#starting = this.#start(signal).catch((error: unknown) => {
-      if (signal.aborted) return;
-      this.#failure = { cause: 'NODE_START', text: (error as Error).message, transient: true };
-      this.#deps.log.error({ err: error, node: this.name }, 'the node does not start');
-    });
+    this.#starting = this.#startAgain(this.#ending.signal);
+  }
+
+  /** Each step can be repeated: what stands already is left alone. */
+  async #startAgain(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#start(signal);
+        this.#failure = undefined;
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const text = (error as Error).message.trim().split('\n').at(-1)!;
+        this.#failure = { cause: 'NODE_START', text, transient: true };
+        this.#deps.log.error({ err: error, node: this.name }, 'the node does not start');
+        await sleep(AGAIN_MS, undefined, { signal }).catch(() => {});
+      }
+    }
   }
 
   async #start(signal: AbortSignal): Promise<void> {
@@ -242,14 +256,16 @@ export class RealNode {
   }
 
   async #import(archives: string[]): Promise<void> {
-    const { ctr, snapshotter } = this.#deps.runtime;
+    const { ctr, snapshotter, major } = this.#deps.runtime;
+    // By its transfer service containerd 2 unpacks for the snapshotter of its own configuration alone.
+    const local = major === 2 ? ['--local'] : [];
     const done = readJson<Record<string, string>>(this.paths.imagesDone) ?? {};
     for (const archive of archives) {
       const { size, mtimeMs } = statSync(archive);
       const stamp = `${size} ${mtimeMs}`;
       if (done[archive] === stamp) continue;
       const address = ['--address', this.paths.containerdSocket, '--namespace', 'k8s.io'];
-      await run(ctr, [...address, 'images', 'import', '--snapshotter', snapshotter, archive], {
+      await run(ctr, [...address, 'images', 'import', ...local, '--snapshotter', snapshotter, archive], {
         timeout: IMPORT_MS,
       });
       done[archive] = stamp;

@@ -1,11 +1,16 @@
 // The lab's view of a real API: pods and nodes, listed and watched as every client does it, and the few writes that the
 // lab's commands make. What the API last said stays while it is away.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeClient } from '../../kube/client.ts';
 import { KubeError } from '../../kube/errors.ts';
 import { follow } from '../../kube/follow.ts';
 import { nodes, pods } from '../../kube/resources.ts';
 import type { Node, ObjectMeta, Pod } from '../../kube/types.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
+
+/** A watch tells of a new object within milliseconds. */
+const SEEN_TRIES = 250;
+const SEEN_PAUSE_MS = 20;
 
 const keyOf = (namespace: string, name: string): string => `${namespace}/${name}`;
 
@@ -55,7 +60,14 @@ export function realStore(client: KubeClient, onAway: (error: Error) => void): R
     pods: () => [...allPods.values()],
     pod: (namespace, name) => allPods.get(keyOf(namespace, name)),
     nodes: () => [...allNodes.values()],
-    createPod: (pod) => client.create(pods, pod),
+    createPod: async (pod) => {
+      const made = await client.create(pods, pod);
+      const { name = '', namespace = '' } = made.metadata;
+      // Whoever waits for it looks here: it is not gone because the watch has not told of it yet.
+      for (let tries = 0; tries < SEEN_TRIES && !allPods.has(keyOf(namespace, name)); tries += 1)
+        await sleep(SEEN_PAUSE_MS);
+      return made;
+    },
     deletePod: async (namespace, name) => {
       await ifThere(client.delete(pods, name, namespace));
     },

@@ -32,10 +32,10 @@ test('the lab folder is hidden last, and the script ends as the holder of the vi
   const lines = viewScript(paths, () => true, ['kernel/panic'])
     .trim()
     .split('\n');
-  const binds = lines.filter((line) => line.startsWith('mount --bind'));
-  assert.equal(binds.at(-1), `mount --bind '${paths.run}' '/run/podway'`);
-  assert.ok(binds.includes(`mount --bind '${paths.sysctl}/kernel/panic' '/proc/sys/kernel/panic'`));
-  assert.equal(lines[2], 'mount --make-rprivate /');
+  const binds = lines.filter((line) => line.startsWith('mount -n --bind'));
+  assert.equal(binds.at(-1), `mount -n --bind '${paths.run}' '/run/podway'`);
+  assert.ok(binds.includes(`mount -n --bind '${paths.sysctl}/kernel/panic' '/proc/sys/kernel/panic'`));
+  assert.equal(lines[2], 'mount -n --make-rprivate /');
   assert.equal(lines.at(-1), 'exec sleep infinity');
   assert.ok(!lines.some((line) => line.includes('tmpfs')));
 });

@@ -1,6 +1,7 @@
 // A node's mount view as a shell script: a mount namespace in which the folders that kubelet, containerd and CNI plugins
 // keep their state in are the node's own. The machine's file system is never written to: a folder that it lacks is made
-// in a small tmpfs that shows the rest of its parent by links. Pure; nothing of it outlives the view's last process.
+// in a small tmpfs that shows the rest of its parent by links, and `mount -n` keeps libmount from noting the mounts in the
+// machine's /run/mount. Pure; nothing of it outlives the view's last process.
 import { dirname } from 'node:path';
 import { IN_VIEW, type RealNodePaths } from './layout.ts';
 
@@ -62,30 +63,30 @@ export function viewScript(
   const lines = [
     '#!/bin/sh',
     'set -eu',
-    'mount --make-rprivate /',
+    'mount -n --make-rprivate /',
     // Namespaces of other labs would live on in this copy of their mounts.
-    'while grep -q " /run/netns" /proc/self/mountinfo && umount -R -l /run/netns 2>/dev/null; do :; done',
+    'while grep -q " /run/netns" /proc/self/mountinfo && umount -n -R -l /run/netns 2>/dev/null; do :; done',
   ];
   for (const folder of shadowedFolders(bindings, exists)) {
     const shadow = quoted(`${paths.shadows}/${folder.slice(1).replaceAll('/', '-') || 'root'}`);
     lines.push(
       `mkdir -p ${shadow}`,
-      `mount -t tmpfs -o mode=755,size=4m podway-shadow ${shadow}`,
+      `mount -n -t tmpfs -o mode=755,size=4m podway-shadow ${shadow}`,
       `mkdir ${shadow}/.machine`,
-      `mount --rbind ${quoted(folder)} ${shadow}/.machine`,
+      `mount -n --rbind ${quoted(folder)} ${shadow}/.machine`,
       `for each in ${quoted(folder)}/* ${quoted(folder)}/.[!.]*; do`,
       `  if [ -e "$each" ] || [ -L "$each" ]; then ln -s ".machine/\${each##*/}" ${shadow}/; fi`,
       'done',
-      `mount --move ${shadow} ${quoted(folder)}`,
+      `mount -n --move ${shadow} ${quoted(folder)}`,
     );
   }
   for (const key of sysctls)
-    lines.push(`mount --bind ${quoted(`${paths.sysctl}/${key}`)} ${quoted(`/proc/sys/${key}`)}`);
+    lines.push(`mount -n --bind ${quoted(`${paths.sysctl}/${key}`)} ${quoted(`/proc/sys/${key}`)}`);
   for (const { from, to } of bindings)
-    lines.push(`mkdir -p ${quoted(to)}`, `mount --bind ${quoted(from)} ${quoted(to)}`);
+    lines.push(`mkdir -p ${quoted(to)}`, `mount -n --bind ${quoted(from)} ${quoted(to)}`);
   lines.push(
     // What a container mounts of it with HostToContainer sees what comes later.
-    'mount --make-rshared /',
+    'mount -n --make-rshared /',
     `echo $$ > ${IN_VIEW.viewReady}.new`,
     `mv ${IN_VIEW.viewReady}.new ${IN_VIEW.viewReady}`,
     'exec sleep infinity',
