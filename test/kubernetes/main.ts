@@ -73,7 +73,7 @@ async function commitHere(): Promise<string> {
 }
 
 async function install(): Promise<void> {
-  if (options['no-install']) return;
+  if (options['no-install'] || options.page) return;
   say(`programs of ${version}`);
   const ran = await execute([PODWAY, 'lab', 'kubernetes', 'install', '--quiet'], {}, INSTALL_BOUND_MS);
   if (ran.code !== 0) fail(ran.stderr.trim());
@@ -112,10 +112,8 @@ const bad = (result: GroupResult): boolean =>
 await install();
 const { programs } = findBinaries({ version });
 const e2e = programs['e2e.test'];
-if (e2e === undefined) fail('e2e.test is not built: podway lab kubernetes install e2e.test');
 const commit = await commitHere();
-const choice = choose(await listTests(e2e));
-const suite: Suite = { e2e, kubectl: programs.kubectl, version, commit };
+const choice = choose(e2e === undefined ? [] : await listTests(e2e));
 
 const isLeft = (name: string): boolean =>
   (only === undefined || only.includes(name)) &&
@@ -141,6 +139,8 @@ if (left.length > 0) {
 process.exitCode = failed ? 1 : 0;
 
 function upstream(group: Group, kubeconfig: string): Promise<GroupResult> {
+  if (e2e === undefined) fail('e2e.test is not built: podway lab kubernetes install e2e.test');
+  const suite: Suite = { e2e, kubectl: programs.kubectl, version, commit };
   const tests = choice.run.get(group) ?? [];
   say(`${group.name}: ${tests.length} of Kubernetes' tests`);
   const log = join(ROOT, 'build', 'kubernetes', version, `${group.name}.log`);

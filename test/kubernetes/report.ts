@@ -24,15 +24,15 @@ export function conformanceText({ version, results, scenarios, choice }: ReportI
       "The tests are Kubernetes' own (`test/e2e`), unchanged; images are built on the machine, under the names that the tests expect.",
     ].join('\n'),
     'To run all, or one group: `npm run test:kubernetes`, `npm run test:kubernetes -- --only dns`. It goes on where it was cut off.',
-    ...(scenarios ? ['## Our scenarios', table([['Our scenarios', scenarios]])] : []),
+    ...(scenarios ? ['## Our scenarios', table([['Our scenarios', scenarios]]), list(scenarios)] : []),
     "## Kubernetes' tests",
     table(groups.flatMap((group) => (of(group) ? [[group.title, of(group)!] as const] : []))),
     ...notRun(groups.filter((group) => !of(group))),
     ...problems(scenarios ? [scenarios, ...results] : results),
-    '## Tests of the network that are not run',
-    skippedTable(choice),
-    ...unlisted(choice),
-    '## Every test that ran',
+    ...(choice.skipped.size > 0
+      ? ['## Tests of the network that are not run', skippedTable(choice), ...unlisted(choice)]
+      : []),
+    ...(results.length > 0 ? ["## Every test of Kubernetes' that ran"] : []),
     ...results.map((result) =>
       [
         `### ${groups.find((group) => group.name === result.group)?.title ?? result.group}`,

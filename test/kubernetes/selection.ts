@@ -23,6 +23,12 @@ export const groups: Group[] = [
       /\[sig-network\] Connectivity Pod Lifecycle|\[sig-node\] (PreStop|KubeletManagedEtcHosts|Pods should (get a host IP|be submitted and removed|support remote command execution over websockets|support retrieving logs))|\[sig-node\] Container Lifecycle Hook.*(http|https) hook|\[sig-node\] Probing container.*(http|tcp|GRPC) .*probe/,
   },
   { name: 'dns', title: 'DNS', focus: /\[sig-network\] DNS / },
+  {
+    name: 'paths',
+    title: 'Pods without SNAT, traffic distribution, the API server from pods',
+    focus:
+      /\[sig-network\] (NoSNAT|Traffic Distribution|Topology Hints|API Server|Service CIDRs|Networking should (check kube-proxy|provide unchanging))/,
+  },
   { name: 'services', title: 'Services', focus: /\[sig-network\] Services / },
   {
     name: 'service-granular',

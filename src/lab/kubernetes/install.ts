@@ -164,7 +164,7 @@ async function compile(
     }
     return;
   }
-  const verb = build.kind === 'test' ? ['test', '-c'] : ['build'];
+  const verb = build.kind === 'test' ? ['test', '-c', '-vet=off'] : ['build'];
   await go.run([...verb, '-mod=readonly', ...flags, '-o', aside, build.package], folder);
 }
 
