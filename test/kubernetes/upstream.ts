@@ -1,8 +1,18 @@
 // Runs groups of Kubernetes' own end-to-end tests against a lab. A group's result is kept under build/kubernetes with the
 // commit it was made at, so that a run that was cut off goes on with the groups that are missing.
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { execute, executeOk, ROOT } from '../e2e/command.ts';
+import { executeOk, ROOT } from '../e2e/command.ts';
 import { type Case, parseJunit } from './junit.ts';
 import type { Group } from './selection.ts';
 
@@ -73,8 +83,7 @@ export async function runGroup(
     `--ginkgo.focus= (${tests.map(exactly).join('|')})$`,
   ];
   const started = performance.now();
-  const ran = await execute([e2e, ...args], { KUBECONFIG: kubeconfig }, (bound + GROUP_MARGIN_S) * 1000);
-  writeFileSync(log, ran.stdout + ran.stderr);
+  await runLogged([e2e, ...args], log, (bound + GROUP_MARGIN_S) * 1000);
   const report = join(reports, 'junit_01.xml');
   const cases = existsSync(report) ? parseJunit(readFileSync(report, 'utf8')) : [];
   const told = new Set(cases.map((each) => each.name));
@@ -88,6 +97,16 @@ export async function runGroup(
     cases,
     missing: tests.filter((test) => !told.has(test)),
   };
+}
+
+/** Its exit code says no more than the report. */
+function runLogged(command: string[], log: string, boundMs: number): Promise<void> {
+  const out = openSync(log, 'w');
+  return new Promise<void>((resolve, reject) => {
+    const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', out, out], timeout: boundMs });
+    child.once('error', reject);
+    child.once('close', () => resolve());
+  }).finally(() => closeSync(out));
 }
 
 export const commandFor = (group: string): string => `npm run test:kubernetes -- --only ${group}`;

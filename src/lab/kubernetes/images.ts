@@ -38,13 +38,15 @@ type Sources = {
 };
 
 /** Raised when archives of the same recipe come out otherwise than before. */
-const FORMAT = 1;
+const FORMAT = 2;
 const NAMES_BOUND_MS = 20_000;
 const COREDNS = `components/coredns-${componentVersions.coredns}/coredns`;
 const AGNHOST = 'components/agnhost';
 const NAMES = 'components/imagenames';
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** What agnhost's own Dockerfile installs, and what our scenarios run. */
+/**
+ * busybox's shell runs its own nc, hostname or nslookup before those of /usr/bin, so the shell is bash where these are
+ * others. What agnhost's own Dockerfile installs, and what our scenarios run. */
 const TOOLS = [
   '/bin/bash',
   '/usr/bin/curl',
@@ -54,7 +56,14 @@ const TOOLS = [
   '/bin/ip',
   '/bin/ss',
 ];
-const DNS_TOOLS = ['/usr/bin/dig', '/usr/bin/host', '/usr/bin/nslookup', '/usr/bin/getent', '/bin/hostname'];
+const DNS_TOOLS = [
+  '/bin/bash',
+  '/usr/bin/dig',
+  '/usr/bin/host',
+  '/usr/bin/nslookup',
+  '/usr/bin/getent',
+  '/bin/hostname',
+];
 const DEBIAN_PACKAGES = [
   'bash',
   'bind9-dnsutils',
@@ -101,6 +110,7 @@ export const images: Image[] = [
       for (const file of ['localhost.crt', 'localhost.key'])
         copyFileSync(join(source, 'test/images/agnhost/porter', file), join(rootfs, file));
       symlinkSync('nc.openbsd', join(rootfs, 'usr/bin/nc'));
+      symlinkSync('bash', join(rootfs, 'usr/bin/sh'));
     },
   },
   {
@@ -117,6 +127,9 @@ export const images: Image[] = [
     config: { Cmd: ['sleep', 'infinity'], Env: [PATH] },
     programs: [],
     debian: ['/bin/busybox', ...DNS_TOOLS],
+    fill(rootfs) {
+      symlinkSync('bash', join(rootfs, 'usr/bin/sh'));
+    },
   },
 ];
 
