@@ -47,7 +47,7 @@ export const bindingManifests = (): Manifest[] => [
   }),
 ];
 
-const COREFILE = `.:53 {
+const COREFILE = `${CLUSTER_DOMAIN}:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
     health {
         lameduck 5s
@@ -60,13 +60,20 @@ const COREFILE = `.:53 {
     }
     prometheus :9153
     cache 30
-    loop
     reload
     loadbalance
 }
+.:53 {
+    errors
+    template ANY ANY {
+        rcode NXDOMAIN
+        authority "{{ .Zone }} 30 IN SOA lab. lab. 1 30 30 30 30"
+    }
+}
 `;
 
-/** As kubeadm's, without a server beyond: a lab has no resolver of the VPC, so other names do not exist. */
+/** As kubeadm's, without a server beyond: a lab has no resolver of the VPC, so other names do not
+ * exist, and are said not to: a server's failure would end the search of a resolver at the first suffix. */
 export function dnsManifests(): Manifest[] {
   const name = 'coredns';
   const namespace = 'kube-system';

@@ -3,7 +3,7 @@
 // those that upstream names have upstream's names too, as the built Kubernetes tells them (programs/imagenames).
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildProgram, programs as programSources } from '../../base/programs.ts';
@@ -13,7 +13,7 @@ import { type ImageConfig, writeArchive } from './archive.ts';
 import { copyPrograms, DEBIAN_SUITE, emptyRootfs, linkBusybox, unpackDebian } from './rootfs.ts';
 import { type CachePaths, componentVersions } from './version.ts';
 
-export type LabImage = 'pause' | 'agnhost' | 'coredns' | 'busybox' | 'dnsutils';
+export type LabImage = 'pause' | 'agnhost' | 'coredns' | 'busybox' | 'dnsutils' | 'nginx';
 
 /** The name under which the lab's own manifests and containerd's config use an image. */
 export const labImage = (image: LabImage): string => `podway.lab/${image}:1`;
@@ -74,7 +74,11 @@ const DEBIAN_PACKAGES = [
   'iproute2',
   'libc-bin',
   'netcat-openbsd',
+  'nginx-light',
 ];
+
+const NGINX_CONF =
+  'user nobody nogroup;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n  server { listen 80; location / { return 200 ok; } }\n}\n';
 
 export const images: Image[] = [
   {
@@ -119,6 +123,18 @@ export const images: Image[] = [
     config: { Cmd: ['sh'], Env: [PATH] },
     programs: [],
     debian: ['/bin/busybox'],
+  },
+  {
+    name: 'nginx',
+    upstream: 'nginx',
+    config: { Cmd: ['nginx', '-g', 'daemon off;'], Env: [PATH] },
+    programs: [],
+    debian: ['/bin/busybox', '/usr/sbin/nginx'],
+    fill(rootfs) {
+      for (const folder of ['etc/nginx', 'var/lib/nginx', 'var/log/nginx'])
+        mkdirSync(join(rootfs, folder), { recursive: true });
+      writeFileSync(join(rootfs, 'etc/nginx/nginx.conf'), NGINX_CONF);
+    },
   },
   {
     name: 'dnsutils',
