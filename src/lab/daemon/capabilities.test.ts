@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CniError } from '../../cni/errors.ts';
 import type { Pod } from '../../kube/types.ts';
-import { capabilitiesOf } from './capabilities.ts';
+import { capabilitiesOf, withoutEffect } from './capabilities.ts';
 
 const pod = (annotations: Record<string, string>, ports: object[] = []) =>
   ({
@@ -30,4 +30,16 @@ test('bandwidth is bits a second, in the notation of Kubernetes', () => {
     assert.deepEqual(bandwidth(text), { egressRate, egressBurst: 2 ** 32 - 1 }, text);
   for (const text of ['', '0', '-1M', 'M', '10Mb', '10m', '9999999P', '1 M'])
     assert.throws(() => bandwidth(text), CniError, text);
+});
+
+test('what no plugin of the chain takes is told, once for each thing', () => {
+  const offered = capabilitiesOf(
+    pod({ 'kubernetes.io/egress-bandwidth': '1M' }, [{ containerPort: 80, hostPort: 80 }]),
+  );
+  assert.deepEqual(withoutEffect(offered, new Set(['portMappings', 'bandwidth'])), []);
+  assert.deepEqual(
+    withoutEffect(offered, new Set(['mac'])).map((text) => text.split(' ')[0]),
+    ['hostPort', 'bandwidth'],
+  );
+  assert.deepEqual(withoutEffect(capabilitiesOf(pod({ note: 'x' })), new Set()), []);
 });

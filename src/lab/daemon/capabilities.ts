@@ -58,3 +58,14 @@ export function capabilitiesOf(pod: Pod): JsonObject {
     ...(Object.keys(annotations).length > 0 ? { 'io.kubernetes.cri.pod-annotations': annotations } : {}),
   };
 }
+
+const PLUGIN_OF = { portMappings: ['hostPort', 'portmap'], bandwidth: ['bandwidth', 'bandwidth'] } as const;
+
+/** A sentence for each thing that the pod offers and no plugin takes: a container runtime says nothing of it. */
+export const withoutEffect = (offered: JsonObject, declared: ReadonlySet<string>): string[] =>
+  Object.entries(PLUGIN_OF)
+    .filter(([capability]) => offered[capability] !== undefined && !declared.has(capability))
+    .map(
+      ([, [what, plugin]]) =>
+        `${what} has no effect: no plugin of the node's network does it (podway lab up --set cniChain=${plugin})`,
+    );

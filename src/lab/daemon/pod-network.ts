@@ -16,7 +16,7 @@ import { hasVerb, LATEST_VERSION } from '../../cni/versions.ts';
 import { openNetns, withNetns } from '../../kernel/netns.ts';
 import { NetworkFailure, type PodNetwork } from '../cluster/nodes/network.ts';
 import type { PodFailure } from '../cluster/nodes/pod-status.ts';
-import { capabilitiesOf } from './capabilities.ts';
+import { capabilitiesOf, withoutEffect } from './capabilities.ts';
 import { type NodePaths, netnsPath } from './paths.ts';
 
 const IFNAME = 'eth0';
@@ -37,7 +37,9 @@ export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
   return {
     add: ({ containerId, netnsPath: netns, pod }, signal) =>
       typed(async () => {
-        const { result } = await addNetworkList(list(), {
+        const chain = list();
+        const offered = capabilitiesOf(pod);
+        const { result } = await addNetworkList(chain, {
           ...options(),
           ...(signal ? { signal } : {}),
           containerId,
@@ -49,9 +51,13 @@ export function podNetwork(paths: NodePaths, nodeNetns: string): PodNetwork {
             pod.metadata.uid!,
             containerId,
           ),
-          capabilityArgs: capabilitiesOf(pod),
+          capabilityArgs: offered,
         });
-        return { ips: result.ips.map((each) => each.address.split('/')[0]!) };
+        const declared = new Set(chain.plugins.flatMap(({ capabilities }) => capabilities));
+        return {
+          ips: result.ips.map((each) => each.address.split('/')[0]!),
+          without: withoutEffect(offered, declared),
+        };
       }),
     del: ({ containerId, netnsPath: netns, namespace, name, uid }) =>
       typed(async () => {

@@ -68,12 +68,11 @@ type Fields = Readonly<Record<string, unknown>>;
 function specWarnings(spec: unknown, path: string, endless = ''): string[] {
   const fields = (spec ?? {}) as Fields & {
     containers?: (Container & Fields)[];
-    hostNetwork?: boolean;
     schedulerName?: string;
   };
   const containers = (fields.containers ?? []).flatMap((container, i) => {
     const at = `${path}.containers[${i}]`;
-    return [...whatRuns(container, at, endless), ...noEffect(at, idleOf(container, fields.hostNetwork))];
+    return [...whatRuns(container, at, endless), ...noEffect(at, idleOf(container))];
   });
   const { schedulerName = OWN_SCHEDULER } = fields;
   const waits =
@@ -86,7 +85,7 @@ function specWarnings(spec: unknown, path: string, endless = ''): string[] {
 const noEffect = (at: string, idle: readonly string[]): string[] =>
   idle.length === 0 ? [] : [`${at}: ${idle.join(', ')} ${idle.length === 1 ? 'has' : 'have'} no effect here`];
 
-function idleOf(container: Container & Fields, hostNetwork = false): string[] {
+function idleOf(container: Container & Fields): string[] {
   const idle: string[] = IDLE_FIELDS.filter((field) => container[field] !== undefined);
   const { requests, limits } = container.resources ?? {};
   // Extended resources are counted (nodes/requests.ts).
@@ -94,7 +93,6 @@ function idleOf(container: Container & Fields, hostNetwork = false): string[] {
   if (says(container['securityContext'])) idle.push('securityContext');
   if (container.env?.some(({ valueFrom }) => valueFrom !== undefined && !valueFrom.fieldRef))
     idle.push('env.valueFrom of anything but a fieldRef');
-  if (!hostNetwork && container.ports?.some(({ hostPort }) => hostPort)) idle.push('ports.hostPort');
   return idle;
 }
 

@@ -88,7 +88,7 @@ const told: [string, string, object, string[]][] = [
       },
     },
     [
-      'spec.containers[0]: resources, ports.hostPort have no effect here',
+      'spec.containers[0]: resources has no effect here',
       'spec: securityContext, activeDeadlineSeconds, affinity.podAntiAffinity have no effect here',
       'spec.schedulerName "other" does not run here: the pod waits until somebody binds it',
     ],

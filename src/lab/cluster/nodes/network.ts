@@ -6,8 +6,11 @@ import type { PodFailure } from './pod-status.ts';
 export type PodAttachment = { containerId: string; netnsPath: string; pod: Pod };
 
 export type PodNetwork = {
-  /** Runs ADD over the chain; the pod's addresses, primary family first. Throws NetworkFailure. */
-  add(attachment: PodAttachment, signal?: AbortSignal): Promise<{ ips: string[] }>;
+  /**
+   * Runs ADD over the chain; the pod's addresses, primary family first, and a sentence for each thing that the pod asks for
+   * and no plugin of the chain does. Throws NetworkFailure.
+   */
+  add(attachment: PodAttachment, signal?: AbortSignal): Promise<{ ips: string[]; without: string[] }>;
   /** Runs DEL over the chain; needs neither the namespace nor the pod's object. */
   del(attachment: {
     containerId: string;

@@ -206,8 +206,9 @@ export class PodRunner {
     entry.adopted = false;
     const abort = new AbortController();
     entry.abort = abort;
+    let without: string[];
     try {
-      await makeSandbox(deps, record, pod, abort.signal);
+      without = await makeSandbox(deps, record, pod, abort.signal);
     } catch (error) {
       const failure = failureOf(error);
       if (this.#stopped) return;
@@ -224,6 +225,12 @@ export class PodRunner {
     entry.pause = 0;
     startProcess(deps, record, pod, (exit) => this.#exited(uid, entry, record, exit));
     await deps.store.setPodStatus(pod, sandboxStatus({ pod, hostIp: deps.hostIp, now: deps.now() }, record));
+    for (const message of without)
+      await deps.store.recordEvent(pod, 'podway-node-runner', {
+        type: 'Warning',
+        reason: 'NetworkWithoutEffect',
+        message,
+      });
   }
 
   /** The sandbox stands: its process is running, or ended and is started again, or ended for good. */

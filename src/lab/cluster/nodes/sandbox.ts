@@ -55,27 +55,30 @@ export function newRecord(deps: SandboxDeps, pod: Pod, restarts: number): Sandbo
   };
 }
 
-/** Namespace, loopback, CNI chain. Throws NetworkFailure; the caller ends the sandbox then. */
+/** Namespace, loopback, CNI chain; what the chain leaves without effect. Throws NetworkFailure: the caller ends the sandbox. */
 export async function makeSandbox(
   deps: SandboxDeps,
   record: SandboxRecord,
   pod: Pod,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string[]> {
   deps.journal.save(record);
+  let without: string[] = [];
   if (record.hostNetwork) record.ips = [deps.hostIp];
   else {
     // The name keeps the namespace alive; an open descriptor would keep it and its links after the pod's end.
     createNetns(record.netns).close();
     setLoopbackUp(record.netns);
-    const { ips } = await deps.network.add(
+    const made = await deps.network.add(
       { containerId: record.containerId, netnsPath: netnsPath(record.netns), pod },
       signal,
     );
-    record.ips = ips;
+    record.ips = made.ips;
+    without = made.without;
   }
   record.state = 'made';
   deps.journal.save(record);
+  return without;
 }
 
 function setLoopbackUp(name: string): void {
