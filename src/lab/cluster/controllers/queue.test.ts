@@ -64,3 +64,30 @@ test('a closed queue looks at nothing more', async () => {
   await until('the other', () => looks === 1);
   other.close();
 });
+
+test('a look that waits keeps its key to itself, not the others; marked meanwhile, the key comes again', async () => {
+  const begun: string[] = [];
+  const failed: string[] = [];
+  const gates: { open: () => void; refuse: (error: Error) => void }[] = [];
+  const queue = new WorkQueue(
+    (key) => {
+      begun.push(key);
+      if (key !== 'slow') return;
+      return new Promise<void>((resolve, reject) => gates.push({ open: resolve, refuse: reject }));
+    },
+    (key) => failed.push(key),
+  );
+  queue.mark('slow');
+  await until('it has begun', () => gates.length === 1);
+  queue.mark('slow');
+  queue.mark('other');
+  await until('the other was looked at', () => begun.includes('other'));
+  assert.deepEqual(begun, ['slow', 'other']);
+  gates[0]!.open();
+  await until('it comes again', () => gates.length === 2);
+  gates[1]!.refuse(new Error('no'));
+  await until('its failure is told, and it is tried again', () => failed.length === 1 && gates.length === 3);
+  gates[2]!.open();
+  await until('once more without the failure', () => gates.length === 4);
+  queue.close();
+});

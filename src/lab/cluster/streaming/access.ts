@@ -1,4 +1,4 @@
-// What the streams ask of the lab's nodes. Implemented over the node runners (nodes/pod-access.ts); tests have their own.
+// What streams and webhooks ask of the lab's nodes. Implemented over the node runners (nodes/pod-access.ts); tests have their own.
 import type { Socket } from 'node:net';
 import type { Pod } from '../../../kube/types.ts';
 
