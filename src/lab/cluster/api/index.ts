@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { namespaces } from '../../../kube/resources.ts';
 import type { Pod } from '../../../kube/types.ts';
@@ -105,7 +106,18 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
         { ...pki.tls, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2' },
         handler,
       );
-      server.on('upgrade', upgrade);
+      const streams = new Set<Duplex>();
+      server.on('upgrade', (request, socket, head) => {
+        streams.add(socket);
+        socket.once('close', () => streams.delete(socket));
+        upgrade(request, socket, head);
+      });
+      // Node counts a connection that was upgraded among those that keep a server open, and not among these.
+      const closeRequests = server.closeAllConnections.bind(server);
+      server.closeAllConnections = () => {
+        closeRequests();
+        for (const socket of streams) socket.destroy();
+      };
       server.maxConnections = MAX_CONNECTIONS;
       server.headersTimeout = 15_000;
       server.requestTimeout = 60_000;

@@ -139,6 +139,16 @@ test('exec: the command ends with its connection', { skip }, async (t) => {
   }
 });
 
+test('a server that closes ends its streams', { skip }, async (t) => {
+  const { h } = await withPod(t);
+  const socket = await open(h, 'exec?stdout=true&command=sleep&command=600');
+  await once(socket, 'open');
+  socket.on('error', () => {});
+  const ended = once(socket, 'close');
+  await h.restart();
+  await ended;
+});
+
 test('streams that cannot be served are refused with a Status', { skip }, async (t) => {
   const { h, state } = await withPod(t);
   const one = `exec?stdout=true&${sh('true')}`;
