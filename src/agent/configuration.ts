@@ -37,8 +37,6 @@ const DESCRIBE_LAST_MS = 8 * 60_000;
 const DESCRIBE_AFTER_ENI_MS = 60_000;
 /** After a start that knows the subnets of an earlier run (ms, at most): nodes of a cluster are updated together. */
 const FIRST_DESCRIBE_MS = 5_000;
-/** Between two looks whether the API has told (ms). */
-const KNOWN_LOOK_MS = 20;
 /** Between two looks whether EC2 is to be asked (ms). */
 const LOOK_MS = 5_000;
 
@@ -70,6 +68,7 @@ export class Configuration {
   /** Describes in a row that did not help. */
   #blockedDescribes = 0;
   #isKnown: boolean;
+  readonly #known = Promise.withResolvers<void>();
   readonly #startedAt = systemClock.now();
   /** From 1 to 1.5: keeps the nodes of a cluster apart. */
   readonly #late = 1 + Math.random() / 2;
@@ -106,9 +105,11 @@ export class Configuration {
    * node waits for it, so that it asks EC2 for nothing that its NodeNetwork does not want.
    */
   async known(ms: number, signal: AbortSignal): Promise<void> {
-    const end = systemClock.now() + ms;
-    while (!this.#isKnown && systemClock.now() < end && !signal.aborted)
-      await systemClock.sleep(KNOWN_LOOK_MS, signal).catch(() => undefined);
+    if (this.#isKnown) return;
+    const late = new AbortController();
+    const enough = systemClock.sleep(ms, AbortSignal.any([signal, late.signal])).catch(() => undefined);
+    await Promise.race([this.#known.promise, enough]);
+    late.abort();
   }
 
   /** What the API says of the NodeNetworks now. */
@@ -120,8 +121,13 @@ export class Configuration {
       if (good) networks.push(good);
     }
     this.#refused = read.filter(isRefused);
-    this.#isKnown ||= this.#facts.node !== null;
+    if (this.#facts.node !== null) this.#noteKnown();
     this.#learn({ networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) });
+  }
+
+  #noteKnown(): void {
+    this.#isKnown = true;
+    this.#known.resolve();
   }
 
   noteNode(node: NodeMarks): void {

@@ -1,6 +1,7 @@
 // What Kubernetes and EC2 last said of the node's configuration, kept in the run directory, so that a restart without
 // them goes on with it. A file that cannot be read counts as absent; a write that fails is only logged.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { writeFileAtomic } from '../base/files.ts';
 import type { Log } from '../base/log.ts';
 import type { ValidNetwork } from '../ipam/config/node-network.ts';
 import type { KnownFacts } from '../ipam/config/sources.ts';
@@ -40,8 +41,7 @@ export function readFacts(file: string, log: Log): KeptFacts {
 
 export function keepFacts(file: string, facts: KeptFacts, log: Log): void {
   try {
-    writeFileSync(`${file}.new`, JSON.stringify({ version: VERSION, facts }), { mode: 0o600 });
-    renameSync(`${file}.new`, file);
+    writeFileAtomic(file, JSON.stringify({ version: VERSION, facts }));
   } catch (error) {
     log.warn({ error: (error as Error).message }, 'the configuration cannot be kept');
   }

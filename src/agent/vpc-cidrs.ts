@@ -1,7 +1,8 @@
 // The VPC's CIDRs, which say where a pod keeps its own source address. IMDS tells them; a file under the run directory
 // keeps them for a start without IMDS. A new one counts at once. One that IMDS no longer lists counts until it has been
 // missing for a minute, and as long as an ENI of the node stands in it: metadata may be stale.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { writeFileAtomic } from '../base/files.ts';
 import { type Cidr, cidrContains, formatCidr, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 
@@ -77,8 +78,7 @@ export class VpcCidrs {
   #keep(): void {
     const { file, log } = this.#o;
     try {
-      writeFileSync(`${file}.new`, JSON.stringify(this.#all.map(formatCidr)), { mode: 0o600 });
-      renameSync(`${file}.new`, file);
+      writeFileAtomic(file, JSON.stringify(this.#all.map(formatCidr)));
     } catch (error) {
       log.warn({ error: (error as Error).message }, 'the VPC CIDRs cannot be kept');
     }

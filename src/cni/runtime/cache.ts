@@ -85,13 +85,18 @@ export function writeCache(cacheDir: string, entry: CachedAttachment): void {
     ...(Object.keys(entry.capabilityArgs).length > 0 ? { capabilityArgs: entry.capabilityArgs } : {}),
     ...(entry.result ? { result: entry.result } : {}),
   });
-  // A network's name never begins with a dot, so nobody takes the file for an entry.
-  const aside = join(dir, `.${process.pid}-${entry.containerId}-${entry.ifname}`);
+  const aside = asideOf(cacheDir, entry);
   writeFileSync(aside, text, { mode: 0o600 });
   renameSync(aside, fileOf(cacheDir, entry));
 }
 
+/** A network's name never begins with a dot, so nobody takes the file for an entry. */
+const asideOf = (cacheDir: string, { containerId, ifname }: Attachment): string =>
+  join(directoryOf(cacheDir), `.${containerId}-${ifname}`);
+
+/** Also what a kill left of writing it. */
 export function removeCache(cacheDir: string, key: Attachment): void {
+  rmSync(asideOf(cacheDir, key), { force: true });
   rmSync(fileOf(cacheDir, key), { force: true });
 }
 

@@ -1,11 +1,6 @@
 // Small state files of the lab: written aside and renamed, so that a reader and a restart see the old or the new one.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-
-export function writeFileAtomic(file: string, text: string, mode = 0o600): void {
-  const aside = `${file}.${process.pid}.new`;
-  writeFileSync(aside, text, { mode });
-  renameSync(aside, file);
-}
+import { mkdirSync, readFileSync } from 'node:fs';
+import { writeFileAtomic } from '../../base/files.ts';
 
 export const writeJson = (file: string, value: unknown, mode = 0o600): void =>
   writeFileAtomic(file, `${JSON.stringify(value, null, 2)}\n`, mode);

@@ -2,6 +2,7 @@
 // wired together, with their endpoints. Opening is the same at the first start and after a kill -9: every part reads what
 // it left and converges.
 import type { Logger } from 'pino';
+import { writeFileAtomic } from '../../base/files.ts';
 import { buildProgram } from '../../base/programs.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
@@ -11,7 +12,6 @@ import { readSettings } from '../shape/settings.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
 import { coalesced } from './coalesce.ts';
 import { Endpoints } from './endpoints.ts';
-import { writeFileAtomic } from './files.ts';
 import type { ClusterSide, LabCluster } from './lab-cluster.ts';
 import { packageRoot, programsDir } from './parts.ts';
 import type { LabPaths } from './paths.ts';

@@ -2,8 +2,9 @@
 // that the instance has in the VPC, controller manager and scheduler beside it. They outlive the lab's daemon and are
 // adopted by the next one. Entry: ControlPlane; the argument lists are pure.
 import { writeFileSync } from 'node:fs';
+import { writeFileAtomic } from '../../base/files.ts';
 import { Supervisor } from '../cluster/nodes/supervisor.ts';
-import { privateDir, writeFileAtomic } from '../daemon/files.ts';
+import { privateDir } from '../daemon/files.ts';
 import { type LabPaths, netnsPath } from '../daemon/paths.ts';
 import type { Binaries } from './binaries.ts';
 import { flagsForEtcd } from './etcd.ts';

@@ -4,8 +4,9 @@
 import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeFileAtomic } from '../../base/files.ts';
 import { type Holder, type KeyAndCert, makeAuthority, signCertificate } from '../certificates.ts';
-import { privateDir, readJson, writeFileAtomic, writeJson } from '../daemon/files.ts';
+import { privateDir, readJson, writeJson } from '../daemon/files.ts';
 import { API_SERVICE_ADDRESS, CLUSTER_DOMAIN, type ControlPlanePaths } from './layout.ts';
 
 export type Authority = 'ca' | 'etcd-ca' | 'front-proxy-ca';

@@ -3,7 +3,8 @@
 // keys.json, and the secret key follows from the token. So they survive the lab's death and end on time.
 // Fails with AuthFailure for what it does not know, RequestExpired for what has ended.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync } from 'node:fs';
+import { writeFileAtomic } from '../../base/files.ts';
 import type { Caller } from './context.ts';
 import { Ec2Error } from './errors.ts';
 import { authFailure } from './sigv4.ts';
@@ -106,8 +107,6 @@ function createKeys(file: string): StoredKeys {
     secretAccessKey: randomBytes(30).toString('base64'),
     sessionSecret: randomBytes(32).toString('hex'),
   };
-  const aside = `${file}.${process.pid}.new`;
-  writeFileSync(aside, `${JSON.stringify(stored, null, 2)}\n`, { mode: 0o600 });
-  renameSync(aside, file);
+  writeFileAtomic(file, `${JSON.stringify(stored, null, 2)}\n`);
   return stored;
 }

@@ -2,8 +2,9 @@
 // Kept in one file, 0600, written aside and renamed. Made once: a lab that starts again serves the same CA, so the
 // kubeconfigs that were handed out stay good. Fails by throwing on a file that does not parse.
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { TLSSocket } from 'node:tls';
+import { writeFileAtomic } from '../../../base/files.ts';
 import { type KeyAndCert, makeAuthority, signCertificate } from '../../certificates.ts';
 
 export type User = {
@@ -96,10 +97,7 @@ export class Pki {
   }
 
   private save(): void {
-    const aside = `${this.path}.${process.pid}.new`;
-    writeFileSync(aside, JSON.stringify(this.file, null, 1), { mode: 0o600 });
-    chmodSync(aside, 0o600);
-    renameSync(aside, this.path);
+    writeFileAtomic(this.path, JSON.stringify(this.file, null, 1));
   }
 }
 

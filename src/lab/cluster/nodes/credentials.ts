@@ -2,8 +2,9 @@
 // it. They are files in the pod's folder, named by KUBECONFIG: a pod has no file system of its own in which the token
 // could stand under /var/run/secrets. Tokens are written anew long before they expire; all go with the folder.
 import { join } from 'node:path';
+import { writeFileAtomic } from '../../../base/files.ts';
 import type { Pod } from '../../../kube/types.ts';
-import { privateDir, writeFileAtomic } from '../../daemon/files.ts';
+import { privateDir } from '../../daemon/files.ts';
 
 /** As kubelet asks for one, and after how much of it another. */
 const TOKEN_SECONDS = 3607;

@@ -10,11 +10,12 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { writeFileAtomic } from '../../../base/files.ts';
 import { conflist, type PluginEntry } from '../../../cni/conflist.ts';
 import { type Chained, chainedPlugins } from '../../../cni/runtime/chained.ts';
 import { findPlugin } from '../../../cni/runtime/index.ts';
 import { LabError } from '../../daemon/errors.ts';
-import { privateDir, writeFileAtomic, writeJson } from '../../daemon/files.ts';
+import { privateDir, writeJson } from '../../daemon/files.ts';
 import type { NodePaths } from '../../daemon/paths.ts';
 import type { Settings } from '../../shape/settings.ts';
 
