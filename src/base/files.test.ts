@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { writeFileAtomic } from 'files.ts';
+import { writeFileAtomic } from './files.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'podway-files-'));
 after(() => rmSync(dir, { recursive: true }));
