@@ -22,16 +22,20 @@ export async function bench(): Promise<BenchResult[]> {
     ['AWS VPC CNI', incumbentChoice(limits).choice],
   ] as const) {
     const began = performance.now();
+    const cpu = process.cpuUsage();
     const { idleAddressMinutes, calls, throttled, waitMs, failed } = await simulate(events, {
       limits,
       allocator,
     });
     const seconds = round((performance.now() - began) / 1000, 1);
+    const { user, system } = process.cpuUsage(cpu);
+    const cpuSeconds = round((user + system) / 1e6, 1);
     const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, one) => all + one, 0);
-    numbers[name] = { seconds, starts, idleAddressMinutes, calls, throttled, waitMs, failed };
+    numbers[name] = { seconds, cpuSeconds, starts, idleAddressMinutes, calls, throttled, waitMs, failed };
     rows.push([
       name,
       `${seconds} s`,
+      `${cpuSeconds} s`,
       'under 120 s',
       `${idleAddressMinutes}`,
       `${sum(calls)}, ${throttled}`,
@@ -45,6 +49,7 @@ export async function bench(): Promise<BenchResult[]> {
       head: [
         'allocator',
         'time taken',
+        'CPU, all threads',
         'aim',
         'idle address-minutes',
         'calls, throttled',

@@ -2,8 +2,14 @@
 // free addresses to keep. The agent computes it from its sources; the planner only reads it. Pure.
 import type { Cause } from '../base/causes.ts';
 
-/** How many pods wait for an address, and how many more free addresses the forecast wants. */
-export type Demand = { readonly waiting: number; readonly expected?: number };
+export type Demand = {
+  /** Pods that wait for an address. */
+  readonly waiting: number;
+  /** How many more free addresses the forecast wants. */
+  readonly expected?: number;
+  /** How many pods the slots of attached ENIs should suffice for; absent: ENIs come when addresses are wanted. */
+  readonly room?: number;
+};
 
 /** secondary: single addresses; prefix: /28; auto: prefixes while the subnet has whole /28s, else single addresses. */
 export type Addressing = 'secondary' | 'prefix' | 'auto';

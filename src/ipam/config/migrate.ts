@@ -2,7 +2,7 @@
 // Both sides have had time to rest: no pod has just ended. Pure.
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import { freeGoal, slotsPerEni } from '../plan/aim.ts';
-import { restingFree } from '../plan/forecast.ts';
+import { atRest } from '../plan/forecast.ts';
 import { defaultGoals, defaultPolicy } from '../policy.ts';
 import type { IncumbentTargets } from './incumbent.ts';
 import { type Environment, readEnvironment } from './incumbent-env.ts';
@@ -88,10 +88,11 @@ export function migrationReport(
 function podwayAtRest(limits: InstanceLimits, pods: number): PoolAtRest {
   const room = podAddresses(limits);
   const held = Math.min(pods, room);
-  const expected = restingFree(defaultGoals, slotsPerEni(limits), held);
+  const rest = atRest(defaultGoals, slotsPerEni(limits), held);
   const policy = { ...defaultPolicy, podLimit: maxPods(limits) };
-  const goal = freeGoal(held, { waiting: 0, expected }, policy);
+  const goal = freeGoal(held, { waiting: 0, expected: rest.free }, policy);
   const addresses = Math.min(held + goal, room);
-  const enis = Math.max(1, Math.ceil(addresses / Math.max(1, limits.ipv4PerEni - 1)));
+  const slots = Math.max(addresses, Math.min(rest.room, policy.podLimit));
+  const enis = Math.min(limits.enis, Math.ceil(slots / Math.max(1, limits.ipv4PerEni - 1)));
   return { enis, addresses, idle: addresses - held, waiting: pods - held };
 }

@@ -5,8 +5,8 @@ import type { Core } from '../core.ts';
 import type { Demand } from '../policy.ts';
 import type { Owner } from '../state.ts';
 import { slotsPerEni } from './aim.ts';
-import { censusOf, givingNow } from './census.ts';
-import { expectedFree, type Forecast, nextSlot, observe } from './forecast.ts';
+import { censusOf, givingNow, usesPrefixes } from './census.ts';
+import { expectedFree, expectedRoom, type Forecast, nextSlot, observe } from './forecast.ts';
 
 const nameOf = ({ pod }: Owner): string => (pod ? `${pod.namespace}/${pod.name}` : '');
 
@@ -46,8 +46,16 @@ export class Expectation {
     const { held, cooling, incoming } = totals;
     const usage = { held, cooling, waiting, available: counted + incoming };
     this.#forecast = observe(this.#forecast, usage, now);
-    const context = { bound: this.#bound.size, goals: targets, perEni: slotsPerEni(limits), now };
-    return { waiting, expected: expectedFree(this.#forecast, usage, context) };
+    const perEni = slotsPerEni(limits);
+    const context = { bound: this.#bound.size, goals: targets, perEni, now };
+    const expected = expectedFree(this.#forecast, usage, context);
+    // A slot with a prefix has room for sixteen pods.
+    if (usesPrefixes(policy, limits)) return { waiting, expected };
+    return {
+      waiting,
+      expected,
+      room: Math.min(policy.podLimit, expectedRoom(this.#forecast, usage, perEni)),
+    };
   }
 
   /** When the forecast changes by time alone. */

@@ -15,6 +15,8 @@ export type Forecast = {
   /** The fastest rise of use in each of the last hours, the present one last. */
   readonly hour: number;
   readonly rises: readonly number[];
+  /** The most that was used in each of these hours. */
+  readonly tops: readonly number[];
   /** What was used when the present rise began, and when that was. */
   readonly rise: { readonly at: number; readonly from: number };
   readonly used: number;
@@ -31,21 +33,30 @@ export type Usage = {
 };
 
 const SLOT_MS = 600_000;
-/** Two and a half hours: longer costs idle addresses, shorter costs calls when the same use comes again. */
-const SLOTS = 15;
+/** Three and a half hours: longer costs idle addresses, shorter costs calls when the same use comes again. */
+const SLOTS = 21;
 const HOUR_MS = 3_600_000;
 const HOURS = 12;
 /** A rise that was reached in so many of the last hours comes again. */
-const USUAL_HOURS = 3;
+const USUAL_HOURS = 7;
 /** Pods that come within this time come at once, as EC2 needs it for a new ENI's addresses (ms). */
 const AT_ONCE_MS = 10_000;
 /** A node is new for so long (ms): it is filling, so it keeps more ready and asks for more at once. */
-const NEW_FOR_MS = 1_200_000;
-const NEW_LEAST = 0.25;
+const NEW_FOR_MS = 900_000;
+const NEW_LEAST = 0.4;
 const NEW_STEP = 0.5;
 /** Asked for at once, as a share of an ENI's addresses: a call is worth that many idle ones. */
-const STEP = 0.3;
+const STEP = 0.24;
 const LEAST_STEP = 2;
+/** Free addresses that are kept whatever was seen, as a share of an ENI's: pods come while EC2 is asked for more. */
+const LEAST = 0.16;
+/** Of what was used beyond the present use, all but the last six addresses of an ENI are kept, and half of the rest: it is a call away. */
+const LAST = 6;
+const LEAST_WHOLE = 3;
+/** Beyond the next step this many are not worth a call that returns them. */
+const SLACK = 1;
+/** Slots of attached ENIs beyond the most that was used in the last hours, as a share of an ENI's. */
+const ROOM = 0.2;
 
 const usedOf = ({ held, cooling, waiting }: Usage): number => held + cooling + waiting;
 
@@ -56,7 +67,17 @@ export function observe(before: Forecast | null, usage: Usage, now: number): For
   const used = usedOf(usage);
   if (before === null) {
     const rise = { at: now, from: used };
-    return { since: now, slot, peaks: [used + usage.available], lows: [used], hour, rises: [0], rise, used };
+    return {
+      since: now,
+      slot,
+      peaks: [used + usage.available],
+      lows: [used],
+      hour,
+      rises: [0],
+      tops: [used],
+      rise,
+      used,
+    };
   }
   const isSame = slot <= before.slot && hour <= before.hour && used === before.used;
   if (isSame) return before;
@@ -67,6 +88,7 @@ export function observe(before: Forecast | null, usage: Usage, now: number): For
   const peaks = advanced(before.peaks, slot - before.slot, SLOTS, before.used);
   const lows = advanced(before.lows, slot - before.slot, 2, before.used);
   const rises = advanced(before.rises, hour - before.hour, HOURS, 0);
+  const tops = advanced(before.tops, hour - before.hour, HOURS, before.used);
   return {
     since: before.since,
     slot: Math.max(slot, before.slot),
@@ -74,6 +96,7 @@ export function observe(before: Forecast | null, usage: Usage, now: number): For
     lows: used < lows.at(-1)! ? lows.with(-1, used) : lows,
     hour: Math.max(hour, before.hour),
     rises: raised(rises, used - rise.from),
+    tops: raised(tops, used),
     rise,
     used,
   };
@@ -108,20 +131,34 @@ export function expectedFree(
   const asked = Math.max(goals.minIdle, Math.ceil((goals.podsPerMinute * AT_ONCE_MS) / 60_000));
   // Pods that came at once lately come again, from where the use was before.
   const seen = Math.min(...forecast.lows) + usualRise(forecast.rises) - used;
-  const least = Math.max(asked, seen, isNew ? Math.ceil(perEni * NEW_LEAST) : 0) + bound;
-  const share = goals.maxIdlePercent * (isNew ? Math.max(peak, perEni) : peak);
+  const ready = isNew ? Math.ceil(perEni * NEW_LEAST) : Math.floor(perEni * LEAST);
+  const least = Math.max(asked, seen, ready) + bound;
+  const share = goals.maxIdlePercent * Math.max(peak, perEni);
   const most = Math.max(asked + bound, Math.floor(share / 100));
   const free = usage.available - usage.waiting;
-  const wanted = Math.min(most, Math.max(least + step - 1, peak - used));
+  const whole = Math.max(LEAST_WHOLE, perEni - LAST);
+  const back = Math.round(Math.min(peak - used, whole) + Math.max(0, peak - used - whole) / 2);
+  // One ENI's addresses cost a call once: returning them costs another, and pods of a lost node miss them.
+  const wanted = Math.min(most, Math.max(least + step - 1, back, perEni - used));
   if (free < Math.min(least, most)) return wanted;
-  return free <= Math.min(most, wanted + step - 1) ? free : wanted;
+  return free <= Math.min(most, wanted + step - 1 + SLACK) ? free : wanted;
 }
 
-/** Free addresses of a node whose use has not changed for hours. */
-export function restingFree(goals: Goals, perEni: number, held: number): number {
+/**
+ * Pods that the slots of the attached ENIs should suffice for: an address on an attached ENI is there in tenths of a
+ * second, a new ENI takes seconds. More than one ENI takes, so that pods of a lost node, or a first wave, find room.
+ */
+export function expectedRoom(forecast: Forecast, usage: Usage, perEni: number): number {
+  const top = Math.max(usedOf(usage), ...forecast.tops);
+  return Math.max(perEni + 1, top + Math.ceil(perEni * ROOM));
+}
+
+/** Free addresses of a node whose use has not changed for hours, and the pods that its ENIs have slots for. */
+export function atRest(goals: Goals, perEni: number, held: number): { free: number; room: number } {
   const usage = { held, cooling: 0, waiting: 0, available: 0 };
   const forecast = observe(observe(null, usage, 0), usage, NEW_FOR_MS);
-  return expectedFree(forecast, usage, { bound: 0, goals, perEni, now: NEW_FOR_MS });
+  const free = expectedFree(forecast, usage, { bound: 0, goals, perEni, now: NEW_FOR_MS });
+  return { free, room: expectedRoom(forecast, usage, perEni) };
 }
 
 /** When the forecast changes by time alone: the end of the present slot. */

@@ -63,6 +63,23 @@ export function subnetsForNew(state: PoolState, policy: PoolPolicy): string[] {
   return wanted.filter((id) => !policy.excludedSubnetIds.includes(id));
 }
 
+/** Slots of the ENIs that give addresses, those on their way included. */
+export function slotsOf({ state, census, limits }: PlanContext): number {
+  const giving = census.enis.filter(({ eni, closed }) => eni.phase !== 'leaving' && !closed);
+  return slotsPerEni(limits) * (giving.length + state.creations.size);
+}
+
+/** Addresses that come with an ENI that is attached for its slots. */
+const WITH_ENI = 4;
+
+/** An ENI, one at a time, where the attached ones have too few slots for what may come. */
+export function widen(context: PlanContext): Action[] {
+  if (slotsOf(context) >= (context.demand.room ?? 0) || context.state.creations.size > 0) return [];
+  const growth = new Growth(context, { short: WITH_ENI, urgent: 0 });
+  growth.attach();
+  return growth.actions;
+}
+
 export function grow(context: PlanContext, aim: Aim): Action[] {
   const growth = new Growth(context, aim);
   const growable = growableEnis(context.census.enis, context.limits);
@@ -85,7 +102,7 @@ class Growth {
   #missing: number;
   #urgent: number;
 
-  constructor(context: PlanContext, aim: Aim) {
+  constructor(context: PlanContext, aim: Pick<Aim, 'short' | 'urgent'>) {
     this.#context = context;
     this.#slots = slotsPerEni(context.limits);
     this.#missing = aim.short;

@@ -8,7 +8,7 @@ import type { Demand, PoolPolicy } from '../policy.ts';
 import { blockHolding, type Creation, hasForeign, type PoolState } from '../state.ts';
 import { Allowance, aimOf, slotsPerEni } from './aim.ts';
 import { type Census, censusOf, type EniCount, givingOf, isIdle } from './census.ts';
-import { grow } from './grow.ts';
+import { grow, widen } from './grow.ts';
 import { isPaused, isProbe } from './pauses.ts';
 import { drain, makeRoom, returnBeyond, shrink } from './shrink.ts';
 
@@ -81,7 +81,11 @@ export function plan(
     const growing = grow(context, aim);
     add(isProbe(state, 'cloud', now) || aim.oneByOne ? growing.slice(0, 1) : growing);
     if (growing.length === 0 && demand.waiting === 0) add(makeRoom(context));
-  } else if (demand.waiting === 0 && census.totals.incoming === 0) add(shrink(context, aim));
+    return actions;
+  }
+  const wider = isProbe(state, 'cloud', now) ? [] : widen(context);
+  add(wider);
+  if (wider.length === 0 && demand.waiting === 0 && census.totals.incoming === 0) add(shrink(context, aim));
   return actions;
 }
 

@@ -6,7 +6,7 @@ import { PREFIX_SIZE } from '../config/incumbent.ts';
 import type { PoolPolicy } from '../policy.ts';
 import { type Aim, Allowance, slotsPerEni } from './aim.ts';
 import { type BlockCount, type EniCount, isIdle, usesPrefixes } from './census.ts';
-import { growableEnis } from './grow.ts';
+import { growableEnis, slotsOf } from './grow.ts';
 import { isPaused } from './pauses.ts';
 import { type Action, type PlanContext, returning } from './plan.ts';
 
@@ -81,14 +81,16 @@ export function returnBeyond(context: PlanContext): Action[] {
 }
 
 export function shrink(context: PlanContext, aim: Aim): Action[] {
-  const { census, policy, now } = context;
+  const { census, demand, limits, policy, now } = context;
   const actions: Action[] = [];
   const leaving = new Set<EniCount>();
   const all = candidates(context).filter((one) => !one.closed);
   let free = census.counted;
   let enis = aim.mostEnis;
+  const slots = slotsPerEni(limits);
+  let spare = slotsOf(context) - (demand.room ?? 0);
   for (const one of all) {
-    if (enis <= 0) break;
+    if (enis <= 0 || spare < slots) break;
     const { eni, blocks } = one;
     if (eni.primary || one.isHolding || eni.since + policy.idleReleaseMs > now) continue;
     if (!blocks.every((each) => isExpired(each, context))) continue;
@@ -105,6 +107,7 @@ export function shrink(context: PlanContext, aim: Aim): Action[] {
     leaving.add(one);
     free = elsewhere;
     enis--;
+    spare -= slots;
   }
   let most = aim.mostBlocks;
   for (const one of all) {
