@@ -20,17 +20,17 @@ const report = (...args: string[]): MigrationReport => {
 test('migrate-report: the default keeps a spare ENI, Podway what its forecast asks for', () => {
   const { before, after, rows } = report('--pods', '0', '--pods', '5');
   assert.deepEqual([before.addressing, before.maxPods, before.variables], ['secondary', 29, []]);
-  assert.deepEqual([after.addressing, after.free, after.maxPods], ['secondary', 1, 29]);
+  assert.deepEqual([after.addressing, after.free, after.maxPods], ['secondary', 9, 29]);
   assert.deepEqual(rows, [
     {
       pods: 0,
       before: { enis: 1, addresses: 9, idle: 9, waiting: 0 },
-      after: { enis: 1, addresses: 1, idle: 1, waiting: 0 },
+      after: { enis: 2, addresses: 9, idle: 9, waiting: 0 },
     },
     {
       pods: 5,
       before: { enis: 2, addresses: 18, idle: 13, waiting: 0 },
-      after: { enis: 1, addresses: 7, idle: 2, waiting: 0 },
+      after: { enis: 2, addresses: 9, idle: 4, waiting: 0 },
     },
   ]);
 });

@@ -77,7 +77,7 @@ export function widen(context: PlanContext): Action[] {
   if (slotsOf(context) >= (context.demand.room ?? 0) || context.state.creations.size > 0) return [];
   const growth = new Growth(context, { short: WITH_ENI, urgent: 0 });
   growth.attach();
-  return growth.actions;
+  return growth.actions.slice(0, 1);
 }
 
 export function grow(context: PlanContext, aim: Aim): Action[] {

@@ -103,6 +103,21 @@ const paused = (state: PoolState, key: string, over: Partial<Pause> = {}): PoolS
   pauses: new Map([[key, pause(over)]]),
 });
 
+test('an ENI comes for its slots before they are wanted, and stays for them', () => {
+  const forRoom = (state: PoolState, room: number, over: Partial<PoolPolicy> = {}) =>
+    plan(state, { waiting: 0, room }, m5Large, { ...policy, ...over }, NOW).map(short);
+  const met = pool([4, 0, 0]);
+  assert.deepEqual(forRoom(met, 9), []);
+  assert.deepEqual(forRoom(met, 10), ['create 1 4']);
+  // One at a time, and none beyond the type's limit or in a full subnet.
+  assert.deepEqual(forRoom(met, 27), ['create 1 4']);
+  assert.deepEqual(forRoom(pool([9, 9, 0], [9, 9, 0], [9, 5, 0]), 40), []);
+  assert.deepEqual(forRoom(paused(met, 'subnet:subnet-0a'), 10), []);
+  const empty = pool([9, 0, 0], [4, 0, 0]);
+  assert.deepEqual(forRoom(empty, 9), ['remove eni-1', 'unassign eni-0 5']);
+  assert.deepEqual(forRoom(empty, 10), ['unassign eni-1 4', 'unassign eni-0 5']);
+});
+
 const cases: [string, PoolState, number, Partial<PoolPolicy>, string[]][] = [
   ['a new node fills the primary ENI to the warm target', pool([0, 0, 0]), 0, {}, ['assign eni-0 4']],
   ['nothing to do at the target', pool([4, 0, 0]), 0, {}, []],
