@@ -21,12 +21,14 @@ function installCommand(): Command {
     .option('--version <version>', 'of Kubernetes (default: the one that the package pins)');
   return withQuiet(withOutput(made)).action(
     act(async (programs: string[], options: Options) => {
+      const { ensurePackages } = await import('../../lab/kubernetes/packages.ts');
       const { install } = await import('../../lab/kubernetes/install.ts');
       const shown = progress(options);
       const interrupt = new AbortController();
       const stop = () => interrupt.abort();
       process.once('SIGINT', stop).once('SIGTERM', stop);
       try {
+        if (process.getuid?.() === 0) await ensurePackages(['runc', 'mmdebstrap'], shown.say);
         const { version, installed } = await install({
           ...(options.version === undefined ? {} : { version: options.version }),
           only: programs,

@@ -74,6 +74,7 @@ async function up(options: Options): Promise<number> {
   let ipam: IpamNode[] = [];
   try {
     shown.say(`lab ${lab}: starting`);
+    if (request.flags.kubernetes) await checkPrograms(request.flags.kubernetes, shown.say);
     await startDaemon(labPaths(lab));
     result = await control.follow<UpResult>('POST', '/v1/up', request, (line) => {
       if (line.kind === 'progress') shown.say(`lab ${lab}: ${line.text}`);
@@ -107,6 +108,17 @@ function kubernetesFlag({ kubernetes, version, kubeBin }: Options): Pick<UpReque
   if (wanted === undefined)
     throw usageError(`"${version}" is no version of Kubernetes`, `for example ${KUBERNETES_VERSION}`);
   return { kubernetes: { version: wanted, ...(kubeBin === undefined ? {} : { binDir: resolve(kubeBin) }) } };
+}
+
+/** Before anything is made: a lab that lacks its programs would be half there. */
+async function checkPrograms(
+  { version, binDir }: NonNullable<UpRequest['flags']['kubernetes']>,
+  say: (text: string) => void,
+): Promise<void> {
+  const { ensurePackages } = await import('../../lab/kubernetes/packages.ts');
+  const { findBinaries } = await import('../../lab/kubernetes/binaries.ts');
+  await ensurePackages(['runc'], say);
+  findBinaries({ version, ...(binDir === undefined ? {} : { dir: binDir }) });
 }
 
 async function upRequest(options: Options): Promise<UpRequest> {

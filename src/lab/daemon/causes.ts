@@ -158,6 +158,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
       "A pod of a real Kubernetes runs a program of its image; this machine's own programs are not in it.",
     next: 'kubectl run NAME --image IMAGE -- CMD with an image that the nodes have, or podway lab exec NODE -- CMD.',
   },
+  PACKAGES: {
+    transient: true,
+    meaning: 'apt-get did not install a package that a real Kubernetes needs; the message has its last line.',
+    next: 'apt-get update, then apt-get install what is named; a mirror that answers is needed once.',
+  },
   KUBERNETES_MISSING: {
     transient: false,
     meaning: 'A lab with a real Kubernetes needs programs that are not here; the message names them.',

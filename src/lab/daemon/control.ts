@@ -293,7 +293,8 @@ export class Control {
 
   #podLog(lab: OpenLab, namespace: string, name: string): { file: string } {
     const pod = this.#find(lab, namespace, name);
-    const file = openSandboxJournal(this.#paths.pods).logFile(pod.metadata.uid!);
+    const file =
+      lab.cluster.logFile?.(pod) ?? openSandboxJournal(this.#paths.pods).logFile(pod.metadata.uid!);
     if (!existsSync(file))
       throw new LabError(
         'NO_LOG',

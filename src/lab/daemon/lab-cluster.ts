@@ -31,6 +31,8 @@ export type LabCluster = {
   sandboxOf(pod: Pod): PodSandbox | undefined;
   /** True while any node still holds something of that pod. */
   hasSandbox(uid: string): boolean;
+  /** Where a pod's output is written, when it is not in the pod's folder of the lab. */
+  logFile?(pod: Pod): string;
   /** Ends what must end before the fabric follows the state. */
   leave(state: VpcState): Promise<void>;
   /** Starts what the state has, after the fabric. */

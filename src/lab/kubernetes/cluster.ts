@@ -31,6 +31,7 @@ import {
   controlPlanePaths,
   PAUSE_IMAGE,
   POD_SERVER_IMAGE,
+  realNodePaths,
 } from './layout.ts';
 import { RealNode, type RealNodeDeps } from './node.ts';
 import { ClusterPki, kubeconfigText } from './pki.ts';
@@ -172,6 +173,14 @@ class RealCluster implements LabCluster {
 
   sandboxOf(pod: Pod): PodSandbox | undefined {
     return this.#sandboxes.of(pod);
+  }
+
+  /** In the form of the CRI: a time, the stream and F or P before each line. */
+  logFile({ metadata: { namespace, name, uid }, spec, status }: Pod): string {
+    const pods = join(realNodePaths(this.#deps.paths, spec.nodeName ?? '').logs, 'pods');
+    const [first] = spec.containers;
+    const restarts = status?.containerStatuses?.find((each) => each.name === first?.name)?.restartCount ?? 0;
+    return join(pods, `${namespace}_${name}_${uid}`, first?.name ?? '', `${restarts}.log`);
   }
 
   /** Kubelet takes a pod from the API when its sandbox is gone. */
