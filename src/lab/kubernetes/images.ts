@@ -45,12 +45,17 @@ const AGNHOST = 'components/agnhost';
 const NAMES = 'components/imagenames';
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /**
- * busybox's shell runs its own nc, hostname or nslookup before those of /usr/bin, so the shell is bash where these are
- * others. What agnhost's own Dockerfile installs, and what our scenarios run. */
+ * What agnhost's own Dockerfile installs, and what upstream's tests run in it. The shell is bash: busybox's runs its own
+ * nc, hostname and nslookup before those of /usr/bin.
+ */
 const TOOLS = [
   '/bin/bash',
+  '/bin/hostname',
   '/usr/bin/curl',
   '/usr/bin/dig',
+  '/usr/bin/getent',
+  '/usr/bin/host',
+  '/usr/bin/nslookup',
   '/usr/bin/iperf',
   '/bin/nc.openbsd',
   '/bin/ip',
