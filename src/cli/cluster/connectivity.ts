@@ -105,13 +105,19 @@ export async function testCluster(cluster: Cluster, options: ConnectivityOptions
     for (const member of members)
       await client.create(pods, podOf(member, run, port, image), namespace, options.signal);
     const addresses = await addressesOf(client, namespace, run, members, options.signal);
-    const checks: Check[] = [];
-    for (const question of planQuestions(members)) {
-      options.say(`${question.name}: ${question.from.name} to ${question.to.name}`);
-      checks.push(await ask(cluster, question, run, port, addresses));
-      options.signal.throwIfAborted();
-    }
-    return checks;
+    // Those who ask do so at the same time, each one question after the other.
+    const asked = await Promise.all(
+      members.map(async (from) => {
+        const own: Check[] = [];
+        for (const question of planQuestions(members).filter((one) => one.from === from)) {
+          options.signal.throwIfAborted();
+          options.say(`${question.name}: ${from.name} to ${question.to.name}`);
+          own.push(await ask(cluster, question, run, port, addresses));
+        }
+        return own;
+      }),
+    );
+    return asked.flat();
   } finally {
     options.say('removing the pods');
     await remove(client, namespace, run, members);

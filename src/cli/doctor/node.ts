@@ -14,8 +14,14 @@ export function agentRows({ cause, host, node, version, enis, totals }: NodeView
   const rows: Row[] = [];
   if (cause) rows.push(row('agent', 'missing', `${cause.code}: ${cause.message}`, cause.next ?? ''));
   else {
-    const counts = totals ? `, ${totals.held} addresses held, ${totals.free} free` : '';
-    rows.push(row('agent', 'ok', `version ${version} serves ${node} with ${enis} ENIs${counts}`));
+    const counts = totals ? `, ${totals.held} held and ${totals.free} free addresses` : '';
+    rows.push(
+      row(
+        'agent',
+        'ok',
+        `version ${version} serves ${node} with ${enis} ${enis === 1 ? 'ENI' : 'ENIs'}${counts}`,
+      ),
+    );
   }
   if (!host) {
     rows.push(
