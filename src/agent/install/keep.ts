@@ -256,11 +256,12 @@ export class Installation {
 
   /** An Event only for what was right before in this agent's life; at its start an upgrade is the usual reason. */
   #tellWritten(reason: string, path: string, why: string): void {
-    const text = `wrote ${hostName(path)} again: it ${why}`;
+    // At an agent's start the file is new, or of another version.
     if (!this.#good.has(path)) {
-      this.#o.log.info({}, text);
+      this.#o.log.info({}, `installed ${hostName(path)}: it ${why}`);
       return;
     }
+    const text = `wrote ${hostName(path)} again: it ${why}`;
     this.#o.log.warn({}, text);
     this.#o.events.node('Warning', reason, text);
   }

@@ -11,10 +11,12 @@ import { execInPod } from './exec.ts';
 
 const CONTAINER = 'probe';
 const LABEL = 'podway.dev/connectivity-test';
-const READY_MS = 90_000;
+const READY_MS = 180_000;
 const LOOK_MS = 500;
 /** A command in a pod: its start on a busy node, and the probe's own limit of 5 s. */
-const ASK_MS = 30_000;
+const ASK_MS = 60_000;
+/** Questions at once: each starts a program in a container, and a test must not look like a load. */
+const AT_ONCE = 2;
 
 export type Member = { name: string; node: string; hostNetwork: boolean };
 export type Question = { name: string; from: Member; to: Member; protocol: 'tcp' | 'udp' };
@@ -69,6 +71,8 @@ export function podOf(member: Member, run: string, port: number, image: string):
     image,
     command: ['podway', 'probe', 'serve', '--name', member.name, '--port', String(port)],
     resources: { requests: { cpu: '10m', memory: '32Mi' } },
+    // Ready when the kubelet reaches the server: then it listens.
+    readinessProbe: { tcpSocket: { port }, periodSeconds: 1, timeoutSeconds: 5 },
     securityContext,
   };
   const spec = {
@@ -105,19 +109,19 @@ export async function testCluster(cluster: Cluster, options: ConnectivityOptions
     for (const member of members)
       await client.create(pods, podOf(member, run, port, image), namespace, options.signal);
     const addresses = await addressesOf(client, namespace, run, members, options.signal);
-    // Those who ask do so at the same time, each one question after the other.
-    const asked = await Promise.all(
-      members.map(async (from) => {
-        const own: Check[] = [];
-        for (const question of planQuestions(members).filter((one) => one.from === from)) {
-          options.signal.throwIfAborted();
-          options.say(`${question.name}: ${from.name} to ${question.to.name}`);
-          own.push(await ask(cluster, question, run, port, addresses));
-        }
-        return own;
-      }),
-    );
-    return asked.flat();
+    const questions = planQuestions(members);
+    const checks: Check[] = [];
+    let next = 0;
+    const worker = async () => {
+      for (let at = next++; at < questions.length; at = next++) {
+        options.signal.throwIfAborted();
+        const { name, from, to } = questions[at]!;
+        options.say(`${name}: ${from.name} to ${to.name}`);
+        checks[at] = await ask(cluster, questions[at]!, run, port, addresses);
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    return checks;
   } finally {
     options.say('removing the pods');
     await remove(client, namespace, run, members);
@@ -151,26 +155,29 @@ async function addressesOf(
 ): Promise<Map<string, string>> {
   for (const end = performance.now() + READY_MS; ; ) {
     const { items } = await client.list(pods, { namespace, labelSelector: `${LABEL}=${run}` }, signal);
-    const running = items.filter((pod) => pod.status?.phase === 'Running' && pod.status.podIP);
+    const running = items.filter((pod) => isReady(pod) && pod.status?.podIP);
     if (running.length === members.length)
       return new Map(
         running.map((pod) => [pod.metadata.name!.replace(`podway-${run}-`, ''), pod.status!.podIP!]),
       );
     if (performance.now() > end || items.some((pod) => pod.status?.phase === 'Failed')) {
-      const late = items.find((pod) => pod.status?.phase !== 'Running') ?? items[0];
+      const late = items.find((pod) => !isReady(pod)) ?? items[0];
       const waiting = late?.status?.containerStatuses?.[0]?.state?.waiting;
       const why = waiting
         ? `${waiting.reason ?? ''} ${waiting.message ?? ''}`.trim()
         : (late?.status?.phase ?? 'not seen');
       throw new LabError(
         'NOT_RUNNING',
-        `pod ${late?.metadata.name} on ${late?.spec.nodeName} does not run: ${why}`,
+        `pod ${late?.metadata.name} on ${late?.spec.nodeName} is not ready: ${why}`,
         'kubectl describe tells its Events; --image names another image',
       );
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
+
+const isReady = (pod: Pod): boolean =>
+  pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 
 async function ask(
   cluster: Cluster,
