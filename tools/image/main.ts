@@ -42,7 +42,10 @@ function build(name: string, base: string, epoch: number, archive: string): Arch
     ],
     {},
   );
-  return writeArchive(name, archive, epoch);
+  const written = writeArchive(name, archive, epoch);
+  // The image of an earlier run has lost its name to this one.
+  buildah.try(['rmi', '--prune', '--force']);
+  return written;
 }
 
 function main(): void {
