@@ -225,7 +225,13 @@ const policyArbitrary: fc.Arbitrary<PoolPolicy> = fc.record({
 });
 
 /** Checks one plan against the state that it is made for. */
-function checkPlan(model: Model, actions: readonly Action[], waiting: number, policy: PoolPolicy): void {
+function checkPlan(
+  model: Model,
+  actions: readonly Action[],
+  waiting: number,
+  policy: PoolPolicy,
+  room: number,
+): void {
   const { state, now } = model;
   const census = censusOf(state, now, givingOf(policy, limits));
   const allowance = new Allowance(state, policy);
@@ -264,7 +270,9 @@ function checkPlan(model: Model, actions: readonly Action[], waiting: number, po
       );
     }
   }
-  checkFilled(model, actions, policy, touched);
+  // Where slots are wanted an ENI comes for them, at the goal.
+  const giving = census.enis.filter(({ closed }) => !closed).length;
+  if (giving * slots >= room) checkFilled(model, actions, policy, touched);
   if (waiting > 0)
     for (const { kind } of actions) assert.notEqual(kind === 'unassign' && touched.size === 0, true);
 }
@@ -298,11 +306,11 @@ function checkFilled(
 const MOST_STEPS = 40;
 
 /** Applies plans until there is nothing to do; a plan's later actions may be of a state that its earlier ones changed. */
-function settle(model: Model, waiting: number, policy: PoolPolicy): void {
+function settle(model: Model, waiting: number, policy: PoolPolicy, room: number): void {
   for (let step = 0; ; step++) {
     assert.ok(step < MOST_STEPS, 'it does not come to rest');
-    const actions = plan(model.state, { waiting }, limits, policy, model.now);
-    checkPlan(model, actions, waiting, policy);
+    const actions = plan(model.state, { waiting, room }, limits, policy, model.now);
+    checkPlan(model, actions, waiting, policy, room);
     if (actions.length === 0) return;
     for (const action of actions) model.apply(action);
   }
@@ -316,14 +324,17 @@ test('within every bound, nothing held named, filled before attached, drained be
       fc.nat(30),
       fc.subarray(SUBNETS),
       fc.subarray(SUBNETS),
-      (made, policy, waiting, broken, full) => {
+      fc.nat(40),
+      (made, policy, waiting, broken, full, asked) => {
+        // Only a forecast of single addresses asks for slots.
+        const room = policy.targets.kind === 'incumbent' || policy.addressing !== 'secondary' ? 0 : asked;
         const model = new Model(poolOf(made), broken, full);
         const held = [...model.state.uses].filter(([, use]) => use.kind === 'held').map(([ip]) => ip);
-        settle(model, waiting, policy);
+        settle(model, waiting, policy, room);
         // No pod waits, what cooled is idle, and EC2's refusals are past and come again.
         for (let round = 0; round < 3; round++) {
           model.now += 400_000;
-          settle(model, 0, policy);
+          settle(model, 0, policy, room);
         }
         const { enis, counted, totals } = censusOf(model.state, model.now, givingOf(policy, limits));
         const blocks = enis.flatMap((one) => one.blocks);
