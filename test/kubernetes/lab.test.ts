@@ -40,7 +40,10 @@ before(async () => {
   clean = await machine.census();
 });
 after(async () => {
-  if (!skip) await machine.stop();
+  if (skip) return;
+  // What a failed test leaves is in the real machine's cgroups too.
+  await machine.run([PODWAY, 'lab', 'down', '--lab', LAB], cache);
+  await machine.stop();
 });
 
 async function podway(...args: string[]): Promise<string> {

@@ -21,9 +21,12 @@ export function cgroupMounts(mountinfo: string): string[] {
 }
 
 /** A group below each hierarchy's root for each container of the node. */
-export function containerGroups({ tasks }: Pick<RealNodePaths, 'tasks'>): string[] {
-  if (!existsSync(tasks)) return [];
-  return readdirSync(tasks).map((id) => `/${CONTAINERS}/${id}`);
+export function containerGroups({
+  tasks,
+  containers,
+}: Pick<RealNodePaths, 'tasks' | 'containers'>): string[] {
+  const ids = [tasks, ...containers].flatMap((dir) => (existsSync(dir) ? readdirSync(dir) : []));
+  return [...new Set(ids)].map((id) => `/${CONTAINERS}/${id}`);
 }
 
 const foldersOf = (group: string): string[] =>

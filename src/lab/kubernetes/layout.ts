@@ -79,6 +79,10 @@ export const realNodePaths = (paths: LabPaths, node: string) => {
     viewReady: join(base.run, 'view'),
     /** A folder for each container that has, or had, a process. */
     tasks: own('containerd-run', 'io.containerd.runtime.v2.task', CONTAINERS),
+    /** The same of each sandbox and container that kubelet has not removed: a kill may come between the two. */
+    containers: ['sandboxes', 'containers'].map((kind) =>
+      own('containerd-run', 'io.containerd.grpc.v1.cri', kind),
+    ),
     containerdSocket: own('containerd-run', 'containerd.sock'),
     imagesDone: join(bulk('containerd'), 'podway-images'),
     processLog: (program: string) => own(`${program}.log`),
