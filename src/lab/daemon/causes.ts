@@ -46,6 +46,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The setting cniChain names a CNI plugin whose program is not on this machine.',
     next: 'Install the package containernetworking-plugins, or put the program into /opt/cni/bin.',
   },
+  NOT_IN_IMAGE: {
+    transient: false,
+    meaning: 'The command needs parts that the image leaves out: the lab, or what only planning needs.',
+    next: 'Run it on a Linux machine with the npm package or a checkout.',
+  },
   NO_CLUSTER: {
     transient: false,
     meaning:
