@@ -1,6 +1,6 @@
 // docs/conformance.md from the results that are kept: what ran, what passed, what failed, what was not run and why.
 import type { Case } from './junit.ts';
-import { type Choice, type Group, groups } from './selection.ts';
+import { type Choice, explained, type Group, groups } from './selection.ts';
 import type { GroupResult } from './upstream.ts';
 
 export type ReportInput = {
@@ -68,11 +68,18 @@ function problems(results: GroupResult[]): string[] {
   return [
     '## Failed, skipped by the test itself, or not reached',
     [
-      ...failed.map((each) => `- ${each.state}: \`${each.name}\`: ${each.message ?? 'no message'}`),
+      ...failed.map(
+        (each) => `- ${each.state}: \`${each.name}\`: ${each.message ?? 'no message'}${because(each.name)}`,
+      ),
       ...missing.map((name) => `- not reached: \`${name}\``),
     ].join('\n'),
   ];
 }
+
+const because = (name: string): string => {
+  const why = explained.find(({ pattern }) => pattern.test(name))?.why;
+  return why === undefined ? '' : `. Why: ${why}.`;
+};
 
 function skippedTable({ skipped }: Choice): string {
   const rows = [...skipped].flatMap(([reason, tests]) =>

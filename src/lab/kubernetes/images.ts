@@ -56,6 +56,7 @@ const TOOLS = [
   '/usr/bin/getent',
   '/usr/bin/host',
   '/usr/bin/nslookup',
+  '/usr/bin/wget',
   '/usr/bin/iperf',
   '/bin/nc.openbsd',
   '/bin/ip',
@@ -66,13 +67,14 @@ const DNS_TOOLS = [
   '/usr/bin/dig',
   '/usr/bin/host',
   '/usr/bin/nslookup',
+  '/usr/bin/wget',
   '/usr/bin/getent',
   '/bin/hostname',
 ];
 const DEBIAN_PACKAGES = [
   'bash',
   'bind9-dnsutils',
-  'busybox-static',
+  'busybox',
   'curl',
   'hostname',
   'iperf',
@@ -80,6 +82,7 @@ const DEBIAN_PACKAGES = [
   'libc-bin',
   'netcat-openbsd',
   'nginx-light',
+  'wget',
 ];
 
 const NGINX_CONF =
@@ -110,11 +113,13 @@ export const images: Image[] = [
     name: 'agnhost',
     upstream: 'agnhost',
     config: { Entrypoint: ['/agnhost'], Cmd: ['pause'], Env: [PATH] },
-    programs: [AGNHOST],
+    programs: [AGNHOST, COREDNS],
     debian: ['/bin/busybox', ...TOOLS],
     fill(rootfs, { paths, source }) {
       copyFileSync(built(paths, AGNHOST), join(rootfs, 'agnhost'));
       symlinkSync('agnhost', join(rootfs, 'agnhost-2'));
+      // Tests run a name server of their own in it.
+      copyFileSync(built(paths, COREDNS), join(rootfs, 'coredns'));
       mkdirSync(join(rootfs, 'uploads'));
       for (const file of ['localhost.crt', 'localhost.key'])
         copyFileSync(join(source, 'test/images/agnhost/porter', file), join(rootfs, file));
