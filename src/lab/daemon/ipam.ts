@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import http from 'node:http';
 import type { Explanation } from '../../ipam/views/explain.ts';
 import type { Pod } from '../../kube/types.ts';
+import { readSettings } from '../shape/settings.ts';
 import { LabError } from './errors.ts';
 import type { OpenLab } from './lab.ts';
 import type { ClusterNode, PodSandbox } from './lab-cluster.ts';
@@ -62,8 +63,15 @@ function nodesOf(lab: OpenLab, name?: string): ClusterNode[] {
   return [node];
 }
 
+/** Where somebody else brings the agents (`agent=none`), a node that nobody is asked for has none yet. */
+function withAgent(lab: OpenLab, name?: string): ClusterNode[] {
+  const nodes = nodesOf(lab, name);
+  if (name !== undefined || readSettings(lab.record.shape.settings).agent !== 'none') return nodes;
+  return nodes.filter((node) => existsSync(node.paths.apiSocket));
+}
+
 export async function showIpam(lab: OpenLab, name?: string): Promise<IpamNode[]> {
-  const shown = await Promise.all(nodesOf(lab, name).map((node) => askAgent<IpamNode>(node, '/v1/ipam')));
+  const shown = await Promise.all(withAgent(lab, name).map((node) => askAgent<IpamNode>(node, '/v1/ipam')));
   return shown.map((node) => ({
     ...node,
     enis: node.enis.map((eni) => ({ ...eni, addresses: eni.addresses.map((each) => withPod(lab, each)) })),
