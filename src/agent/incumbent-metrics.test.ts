@@ -20,6 +20,7 @@ const OWN = [
   'podway_pool_trouble',
   'podway_pool_waiting_pods',
   'podway_process_resident_bytes',
+  'podway_sandboxes_vanished_total',
   'podway_serving_since_seconds',
 ];
 const INCUMBENT = [
