@@ -84,9 +84,9 @@ test('a full directory', { skip, timeout: 180_000 }, async () => {
   };
   const why = new RegExp(`${join(run(), 'journal')} cannot be written: ENOSPC \\(no space left on device\\)`);
   // What is left of the journal's last page takes a few more (4096 bytes, a hold is about 560). Filled again each time,
-  // because the agent may free a page meanwhile: its rehearsal ends a moment after the start.
+  // because the agent frees pages meanwhile, which the journal's next one may be: its rehearsal ends a moment after the start.
   for (let more = 0; ; more++) {
-    assert.ok(more < 12, 'the journal still takes holds');
+    assert.ok(more < 20, 'the journal still takes holds');
     fill();
     const refusal = await lab.run(`more-${more}`, NODE, 2_000).then(
       () => null,

@@ -42,7 +42,9 @@ test('a second ENI goes to the tagged subnet with most free addresses, never to 
   skip,
 }, async () => {
   await run(0, 12);
-  assert.deepEqual(await subnetsOf('node-1'), ['nodes-a', 'more-a']);
+  // How many ENIs the node keeps for what may come is not this test's.
+  const [first, ...others] = await subnetsOf('node-1');
+  assert.deepEqual([first, ...new Set(others)], ['nodes-a', 'more-a']);
   const { checks } = await lab.json<{ checks: { ok: boolean }[] }>('connectivity', 'test');
   assert.ok(checks.every(({ ok }) => ok));
 });
