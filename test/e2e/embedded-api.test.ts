@@ -95,11 +95,12 @@ test('taints keep pods away and evict them; extended resources are counted', { s
     apiVersion: 'v1',
     spec: {
       containers: [
-        { name: 'p', image: 'podway/pod-server', resources: { limits: { 'example.com/eni': 1 } } },
+        { name: 'p', image: 'podway.lab/pod-server:1', resources: { limits: { 'example.com/eni': 1 } } },
       ],
     },
   });
-  const run = (name: string) => kubectl('run', name, '--image=podway/pod-server', `--overrides=${overrides}`);
+  const run = (name: string) =>
+    kubectl('run', name, '--image=podway.lab/pod-server:1', `--overrides=${overrides}`);
   await run('first');
   await kubectl('wait', '--for=condition=Ready', 'pod/first', '--timeout=60s');
   await run('second');
@@ -191,7 +192,7 @@ test('a webhook in a pod sees what a Deployment creates, by its service', { skip
         selector: { matchLabels: { app: 'web' } },
         template: {
           metadata: { labels: { app: 'web' } },
-          spec: { containers: [{ name: 'main', image: 'podway/pod-server' }] },
+          spec: { containers: [{ name: 'main', image: 'podway.lab/pod-server:1' }] },
         },
       },
     },

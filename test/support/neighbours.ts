@@ -130,6 +130,6 @@ export function pod(name: string, nodeName: string, hostPort?: number, more: Par
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name, labels: { app: 'all' }, ...more.metadata },
-    spec: { nodeName, containers: [{ name: 'main', image: 'podway/pod-server', ports }], ...more.spec },
+    spec: { nodeName, containers: [{ name: 'main', image: 'podway.lab/pod-server:1', ports }], ...more.spec },
   };
 }

@@ -3,7 +3,7 @@
 import type { Container } from '../../kube/types.ts';
 
 /** Images that say what runs: nobody needs to be told that they are not pulled. */
-export const BUILT_IN_IMAGE = 'podway/pod-server';
+export const BUILT_IN_IMAGE = 'podway.lab/pod-server:1';
 export const COMMAND_IMAGE = 'podway/command';
 
 /**

@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../../base/files.ts';
 import { KubeClient } from '../../kube/client.ts';
 import { readKubeConfig } from '../../kube/config.ts';
 import type { Node, Pod } from '../../kube/types.ts';
+import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import { Servers } from '../cluster/nodes/servers.ts';
 import { LabError } from '../daemon/errors.ts';
@@ -30,7 +31,6 @@ import {
   COREDNS_IMAGE,
   controlPlanePaths,
   PAUSE_IMAGE,
-  POD_SERVER_IMAGE,
   realNodePaths,
 } from './layout.ts';
 import { RealNode, type RealNodeDeps } from './node.ts';
@@ -99,7 +99,7 @@ async function ownImages({ paths, programs, binaries }: KubernetesDeps): Promise
   const { images } = controlPlanePaths(paths);
   const made: [string, string, string | undefined][] = [
     ['pause', PAUSE_IMAGE, programs.pause],
-    ['pod-server', POD_SERVER_IMAGE, programs.podServer],
+    ['pod-server', BUILT_IN_IMAGE, programs.podServer],
     ['coredns', COREDNS_IMAGE, binaries.programs.coredns],
   ];
   const files: string[] = [];

@@ -18,7 +18,6 @@ export const SERVICE_ACCOUNT_ISSUER = `https://kubernetes.default.svc.${CLUSTER_
 /** Made by the lab from its own static programs, imported into every node's containerd. */
 export const PAUSE_IMAGE = 'podway.lab/pause:1';
 export const COREDNS_IMAGE = 'podway.lab/coredns:1';
-export const POD_SERVER_IMAGE = 'docker.io/podway/pod-server:latest';
 
 const TMPFS_MAGIC = 0x01021994;
 

@@ -59,7 +59,9 @@ const told: [string, string, object, string[]][] = [
     PODS,
     {
       metadata: { name: 'w' },
-      spec: { containers: [{ name: 'a', image: 'podway/pod-server', livenessProbe: {}, volumeMounts: [] }] },
+      spec: {
+        containers: [{ name: 'a', image: 'podway.lab/pod-server:1', livenessProbe: {}, volumeMounts: [] }],
+      },
     },
     ['spec.containers[0]: volumeMounts, livenessProbe have no effect here'],
   ],
@@ -80,7 +82,7 @@ const told: [string, string, object, string[]][] = [
         containers: [
           {
             name: 'a',
-            image: 'podway/pod-server',
+            image: 'podway.lab/pod-server:1',
             resources: { requests: { cpu: '1000' } },
             ports: [{ containerPort: 80, hostPort: 80 }],
           },
@@ -102,7 +104,7 @@ const told: [string, string, object, string[]][] = [
         hostNetwork: true,
         tolerations: [{ operator: 'Exists' }],
         nodeSelector: { zone: 'a' },
-        containers: [{ name: 'a', image: 'podway/pod-server', ports: [{ containerPort: 80 }] }],
+        containers: [{ name: 'a', image: 'podway.lab/pod-server:1', ports: [{ containerPort: 80 }] }],
       },
     },
     [],
