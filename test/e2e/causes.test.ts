@@ -16,6 +16,9 @@ import { eventually } from '../support/wait.ts';
 import { execute, podway, skip } from './command.ts';
 import { downAll, Lab } from './lab.ts';
 
+/** EC2's pauses and the runtime's own waits between two tries add up. */
+const BACK_MS = 120_000;
+
 // t3.nano: two ENIs of one pod address each, so that one pod fills an ENI.
 const lab = new Lab('why', [
   '--nodes',
@@ -49,7 +52,7 @@ const isEmpty = () =>
       const { enis, totals } = await lab.ipam('node-1');
       return enis.length === 1 && totals.free === 0 && totals.held === 0;
     },
-    60_000,
+    BACK_MS,
   );
 
 async function eventOf(pod: string, cause: Cause): Promise<CoreV1Event> {
@@ -63,7 +66,7 @@ async function eventOf(pod: string, cause: Cause): Promise<CoreV1Event> {
       });
       return items.find((event) => event.reason === eventReason(cause));
     },
-    60_000,
+    BACK_MS,
   );
 }
 
@@ -95,7 +98,7 @@ for (const [cause, code] of refused)
     await eventually(
       'it runs',
       async () => (await lab.pods()).some((one) => one.phase === 'Running'),
-      60_000,
+      BACK_MS,
     );
     await lab.delete(pod);
   });
