@@ -67,3 +67,18 @@ export function scratch(): { dir: string; launcher: string; remove: () => void }
   run('cc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', launcher, join(root, 'bench/launch.c')]);
   return { dir, launcher, remove: () => rmSync(dir, { recursive: true, force: true }) };
 }
+
+/** The same with two subnets in two zones, `a` and `b`, and a security group `nodes` that lets its members talk. */
+export const twoSubnets = (...instances: string[]): string => `
+vpcs:
+  - name: vpc
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
+      - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
+    securityGroups:
+      - name: nodes
+        ingress: [{ from: nodes }]
+instances:
+${instances.map((instance) => `  - ${instance}`).join('\n')}
+`;

@@ -11,7 +11,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
-import { podway, root, run, scratch } from './run.ts';
+import { podway, root, run, scratch, twoSubnets } from './run.ts';
 import { type BenchResult, round, summarise } from './stats.ts';
 
 const LAB = 'bench-traffic';
@@ -21,22 +21,12 @@ const SECONDS = '0.5';
 const MANY = 100;
 const PREFIX = 'podway-bench-t';
 
-const shape = `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets:
-      - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
-      - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
-    securityGroups:
-      - name: nodes
-        ingress: [{ from: nodes }]
-instances:
-  - { name: node-1, type: m5.4xlarge, subnet: a, securityGroups: [nodes] }
-  - { name: node-2, type: m5.4xlarge, subnet: b, securityGroups: [nodes] }
-  - { name: bare-1, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }
-  - { name: bare-2, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }
-settings: { cooldown: 0s, warm: 5, repair: report }
+const shape = `${twoSubnets(
+  '{ name: node-1, type: m5.4xlarge, subnet: a, securityGroups: [nodes] }',
+  '{ name: node-2, type: m5.4xlarge, subnet: b, securityGroups: [nodes] }',
+  '{ name: bare-1, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }',
+  '{ name: bare-2, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }',
+)}settings: { cooldown: 0s, warm: 5, repair: report }
 `;
 
 export type End = { netnsPath: string; ip: string };

@@ -8,7 +8,7 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
-import { podway, root, run, scratch } from './run.ts';
+import { podway, root, run, scratch, twoSubnets } from './run.ts';
 import { type BenchResult, round } from './stats.ts';
 
 const LAB = 'bench-upgrade';
@@ -23,20 +23,10 @@ const AGAIN_MS = 200;
 const REAL_TIME = ['-f', '1'];
 const PREFIX = 'podway-bench-u';
 
-const shape = `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets:
-      - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
-      - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
-    securityGroups:
-      - name: nodes
-        ingress: [{ from: nodes }]
-instances:
-  - { name: one, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }
-  - { name: two, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }
-`;
+const shape = twoSubnets(
+  '{ name: one, type: m5.large, subnet: a, agent: none, securityGroups: [nodes] }',
+  '{ name: two, type: m5.large, subnet: b, agent: none, securityGroups: [nodes] }',
+);
 
 type Pod = { netns: string; ip: string };
 
