@@ -44,6 +44,8 @@ function tests(name: string, args: string[]): boolean {
     '--test-reporter-destination=stdout',
     '--test-reporter=tap',
     `--test-reporter-destination=${tap}`,
+    `--test-reporter=${join(root, 'tools/slowest.ts')}`,
+    '--test-reporter-destination=stdout',
     ...args,
   ]);
   const text = readFileSync(tap, 'utf8');
