@@ -6,6 +6,7 @@ import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Totals } from './totals.ts';
 
 const root = join(import.meta.dirname, '..');
 const named = process.argv.slice(2);
@@ -35,24 +36,23 @@ let ok = true;
 /** One run of node:test; its totals are added to `counts`. */
 function tests(name: string, args: string[]): boolean {
   const folder = mkdtempSync(join(tmpdir(), 'podway-test-'));
-  const tap = join(folder, 'tap');
-  const reporters = named.length > 0 ? 'spec' : 'dot';
+  const file = join(folder, 'totals.json');
   const passed = stage(name, node, [
     '--test',
     '--test-timeout=300000',
-    `--test-reporter=${reporters}`,
+    `--test-reporter=${named.length > 0 ? 'spec' : 'dot'}`,
     '--test-reporter-destination=stdout',
-    '--test-reporter=tap',
-    `--test-reporter-destination=${tap}`,
-    `--test-reporter=${join(root, 'tools/slowest.ts')}`,
-    '--test-reporter-destination=stdout',
+    `--test-reporter=${join(root, 'tools/totals.ts')}`,
+    `--test-reporter-destination=${file}`,
     ...args,
   ]);
-  const text = readFileSync(tap, 'utf8');
+  const text = readFileSync(file, 'utf8');
   rmSync(folder, { recursive: true });
-  for (const key of Object.keys(counts) as (keyof typeof counts)[]) {
-    counts[key] += Number(new RegExp(`^# ${key} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
-  }
+  if (text === '') return false;
+  const totals = JSON.parse(text) as Totals;
+  for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += totals[key];
+  const longest = totals.files.sort((a, b) => b.seconds - a.seconds).slice(0, 10);
+  for (const one of longest) console.log(`${one.seconds.toFixed(1).padStart(7)} s  ${one.file}`);
   return passed;
 }
 
