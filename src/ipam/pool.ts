@@ -1,7 +1,6 @@
 // Composes the pool: requests for addresses, the waiting line, and the loop that keeps the pool at its goal.
 // Invariants: an address has one holder; a hold is in the journal before it is answered; waiting pods are served in
 // order. At rest the loop sleeps until the next describe. Throws PodwayError with the cause and its numbers.
-import type { Cause } from '../base/causes.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
@@ -11,7 +10,6 @@ import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
 import { Cleaner } from './cleaner.ts';
 import { type AttachedEni, attachedNow, type Core, commit, type EniListener } from './core.ts';
-import { runAction } from './ec2/actions.ts';
 import { MetadataHint } from './ec2/hint.ts';
 import { Learner } from './ec2/learner.ts';
 import { Reconciler } from './ec2/reconcile.ts';
@@ -19,14 +17,13 @@ import { returnIdle } from './ec2/return-idle.ts';
 import type { Adoption } from './journal/adopt.ts';
 import { JournalKeeper } from './journal/journal-keeper.ts';
 import { Leases } from './leases.ts';
-import { Loop, REST } from './loop.ts';
+import { Loop } from './loop.ts';
+import { noteNode, noteTold } from './node-link.ts';
 import { type OpenOptions, openCore } from './open.ts';
-import { countPool, givingNow, type Totals } from './plan/census.ts';
-import { nextWake } from './plan/due.ts';
+import type { Totals } from './plan/census.ts';
 import { Expectation } from './plan/expectation.ts';
 import { Gatherer } from './plan/gather.ts';
-import { type Action, plan } from './plan/plan.ts';
-import type { Demand, PoolPolicy } from './policy.ts';
+import type { PoolPolicy } from './policy.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
 import {
   type AttachmentId,
@@ -37,10 +34,8 @@ import {
   ownerKey,
   type PoolState,
   shortenCooling,
-  toldEni,
-  withEni,
 } from './state.ts';
-import { diagnose } from './views/diagnose.ts';
+import { countNow, demandNow, diagnoseNow, nextTurn, type PoolParts, takeTurn } from './turn.ts';
 import type { ExplainContext, Explanation } from './views/explain.ts';
 import { type PoolSnapshot, snapshotPool } from './views/snapshot.ts';
 import { WaitingLine } from './waiting.ts';
@@ -62,20 +57,16 @@ const LONGEST_NAP = 60_000;
 
 export class AddressPool {
   readonly #core: Core;
+  readonly #parts: PoolParts;
   readonly #settings: PoolSettings;
   readonly #nodeName: string;
   readonly #leases: Leases;
   readonly #line: WaitingLine;
-  readonly #cleaner: Cleaner;
-  readonly #keeper: JournalKeeper;
   readonly #reconciler: Reconciler;
-  readonly #hint: MetadataHint;
-  readonly #stop = new AbortController();
-  readonly #gatherer = new Gatherer();
-  readonly #learner: Learner;
-  readonly #loop: Loop;
-  #ran: Promise<void> | undefined;
   readonly #expectation: Expectation;
+  readonly #loop: Loop;
+  readonly #stop = new AbortController();
+  #ran: Promise<void> | undefined;
   /** How a damaged journal was rebuilt; null for a whole one, and on a first start. */
   readonly adoption: Adoption | null;
 
@@ -93,20 +84,30 @@ export class AddressPool {
     });
     this.#core = core;
     this.#loop = new Loop(core, {
-      turn: () => this.#step(),
-      dueAt: (now) => this.#nextWake(now),
+      turn: () => takeTurn(this.#parts),
+      dueAt: (now) => nextTurn(this.#parts, now),
       defer: options.defer ?? setImmediate,
       longestNapMs: options.longestNapMs ?? LONGEST_NAP,
     });
     this.adoption = adoption;
     this.#line = new WaitingLine(clock);
-    this.#keeper = new JournalKeeper(this.#core);
-    this.#cleaner = new Cleaner(core, () => this.cooldownMs, options.settings.beforeReuse);
-    this.#reconciler = new Reconciler(this.#core, options.settings.reconcileMs);
-    this.#hint = new MetadataHint(this.#core);
-    this.#learner = new Learner(core);
+    this.#reconciler = new Reconciler(core, options.settings.reconcileMs);
     this.#expectation = new Expectation(core);
     this.#leases = new Leases(core, options.settings);
+    this.#parts = {
+      core,
+      settings: options.settings,
+      loop: this.#loop,
+      leases: this.#leases,
+      line: this.#line,
+      cleaner: new Cleaner(core, () => this.cooldownMs, options.settings.beforeReuse),
+      keeper: new JournalKeeper(core),
+      reconciler: this.#reconciler,
+      hint: new MetadataHint(core),
+      gatherer: new Gatherer(),
+      learner: new Learner(core),
+      expectation: this.#expectation,
+    };
   }
 
   get state(): PoolState {
@@ -284,29 +285,12 @@ export class AddressPool {
 
   /** Sets what the node cannot use now: ENIs without a link, addresses that are on a link of the node. */
   noteNode(seen: { linkless: ReadonlySet<EniId>; onLinks: ReadonlyMap<Ip, string> }): void {
-    const { state } = this.#core;
-    const changed = [...state.enis.values()].filter(
-      (eni) => Boolean(eni.linkless) !== seen.linkless.has(eni.id),
-    );
-    const isSame = sameKeys(state.onLinks, seen.onLinks);
-    if (changed.length === 0 && isSame) return;
-    const enis = new Map(state.enis);
-    for (const eni of changed) enis.set(eni.id, { ...eni, linkless: seen.linkless.has(eni.id) });
-    // The ENI may have been detached.
-    if (changed.some((eni) => seen.linkless.has(eni.id))) this.#core.reconcileSoon();
-    this.#core.state = { ...state, enis, onLinks: isSame ? state.onLinks : new Map(seen.onLinks) };
-    this.kick();
+    noteNode(this.#core, seen);
   }
 
   /** The node's network is set up for these ENIs. ENIs that EC2 must be asked about first are left to the loop. */
   noteTold(told: readonly AttachedEni[]): void {
-    let { state } = this.#core;
-    for (const { id, blocks } of told) {
-      const eni = state.enis.get(id);
-      if (eni?.phase !== 'attached' || !(eni.primary || eni.deleteOnTermination)) continue;
-      state = withEni(state, toldEni(eni, new Set(blocks.map((cidr) => cidr.ip))));
-    }
-    commit(this.#core, state);
+    noteTold(this.#core, told);
   }
 
   enis(): AttachedEni[] {
@@ -314,13 +298,13 @@ export class AddressPool {
   }
 
   counts(): Totals & { waiting: number } {
-    return { ...this.#count(this.#core.clock.now()), waiting: this.#line.size };
+    return { ...countNow(this.#parts, this.#core.clock.now()), waiting: this.#line.size };
   }
 
   /** The error that the next pod would get; null while an address is free. */
   trouble(): PodwayError | null {
     if (this.counts().free > this.#line.size) return null;
-    return this.#diagnose(this.#line.size, this.#core.clock.now());
+    return diagnoseNow(this.#parts, this.#line.size, this.#core.clock.now());
   }
 
   snapshot(): PoolSnapshot {
@@ -351,7 +335,7 @@ export class AddressPool {
       {
         ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#core.limits },
         ...{ policy: this.#core.policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
-        demand: this.#demand(this.#core.clock.now()),
+        demand: demandNow(this.#parts, this.#core.clock.now()),
         cloud: this.#reconciler.status(),
         otherwiseDue: Math.min(this.#reconciler.dueAt(), this.#line.nextDeadline()),
         waiting: this.#waiting(),
@@ -364,7 +348,7 @@ export class AddressPool {
   #waiting() {
     return this.#line
       .list()
-      .map((each, position) => ({ ...each, cause: this.#diagnose(position, each.since) }));
+      .map((each, position) => ({ ...each, cause: diagnoseNow(this.#parts, position, each.since) }));
   }
 
   /** Describes now instead of at the next interval; resolves when it has ended. */
@@ -377,85 +361,12 @@ export class AddressPool {
     this.#loop.kick();
   }
 
-  #count = (now: number): Totals => countPool(this.#core.state, now, givingNow(this.#core));
-
-  #demand = (now: number): Demand => this.#expectation.demand(this.#line.size, now);
-
   #refuseSecond(owner: Owner): void {
     this.#leases.refuseHolder(owner);
     if (!this.#line.has(ownerKey(owner))) return;
     const message = `${ownerKey(owner)} waits for an address already`;
     throw new PodwayError('ATTACHMENT_EXISTS', message, { object: owner.containerId });
   }
-
-  #diagnose(position: number, waitingSince: number, now = this.#core.clock.now()): PodwayError {
-    // Nothing can be given out, nor asked of EC2, that cannot be written down.
-    if (this.#core.unwritable) return this.#core.unwritable;
-    return diagnose(this.#core.state, {
-      instanceId: this.identity.instanceId,
-      limits: this.#core.limits,
-      policy: this.#core.policy,
-      now,
-      position,
-      known: this.#core.state.enis.size > 0,
-      waitingSince,
-    });
-  }
-
-  #nextWake(now: number): number {
-    return Math.min(
-      this.#gatherer.dueAt(),
-      this.#line.nextDeadline(),
-      this.#core.unwritable ? now + REST : Number.POSITIVE_INFINITY,
-      this.#core.reach.dueAt(),
-      this.#reconciler.dueAt(),
-      this.#hint.dueAt(),
-      this.#reconciler.status().reachable ? this.#learner.dueAt() : Number.POSITIVE_INFINITY,
-      this.#cleaner.dueAt(now),
-      this.#expectation.dueAt(),
-      nextWake(this.#core.state, this.#demand(now), this.#core.limits, this.#core.policy, now),
-    );
-  }
-
-  /** One turn of the loop: serve, clean, plan, start due actions, refuse pods that wait in vain. Synchronous. */
-  #step(): void {
-    if (this.#core.signal.aborted) return;
-    const now = this.#core.clock.now();
-    this.#line.serve((owner) => this.#leases.give(owner));
-    this.#loop.background(this.#cleaner.startDue(now));
-    this.#loop.background(this.#core.reach.startDue(now));
-    this.#loop.background(this.#reconciler.startDue(now));
-    this.#loop.background(this.#hint.startDue(now));
-    if (this.#reconciler.status().reachable) this.#loop.background(this.#learner.startDue(now));
-    for (const action of this.#dueActions(now)) this.#loop.background(runAction(this.#core, action));
-    this.#line.refuse(
-      // As of before the serving: what was free then is given out.
-      (position, since) => this.#diagnose(position, since, now),
-      (cause) => this.#lastFailure(cause),
-      this.#settings.lastingWaitMs ?? 5_000,
-    );
-    this.#keeper.tend(now);
-  }
-
-  #lastFailure(cause: Cause): number {
-    let last = 0;
-    for (const one of this.#core.state.pauses.values())
-      if (one.cause === cause) last = Math.max(last, one.failedAt);
-    return last;
-  }
-
-  #dueActions(now: number): readonly Action[] {
-    const demand = this.#demand(now);
-    const planned = plan(this.#core.state, demand, this.#core.limits, this.#core.policy, now);
-    // A kill may have lost the record of assigned addresses, so nothing but setup runs before the first describe.
-    const hasLooked = this.#reconciler.status().reachable !== null;
-    const allowed = hasLooked ? planned : planned.filter((action) => action.kind === 'setup');
-    const urgent = demand.waiting > 0 || this.#count(now).free === 0;
-    return this.#gatherer.due(this.unsure ? [] : allowed, urgent, now);
-  }
 }
-
-const sameKeys = (a: ReadonlyMap<Ip, unknown>, b: ReadonlyMap<Ip, unknown>): boolean =>
-  a.size === b.size && [...a.keys()].every((ip) => b.has(ip));
 
 const stopping = (): PodwayError => new PodwayError('AGENT_UNREACHABLE', 'the agent is stopping');
