@@ -1,6 +1,6 @@
 // Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
-// Unit tests run side by side; tests that need root (x.root.test.ts and test/) run one at a time and are listed as
-// skipped without root. Fails when a stage fails, and when no test ran.
+// Tests run two files side by side; storms, real Kubernetes and what compares the whole machine run alone. Tests that
+// need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no test ran.
 import { spawn, spawnSync } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -56,6 +56,11 @@ function tests(name: string, args: string[]): boolean {
   return passed;
 }
 
+/** True for a storm, for what runs kubelets, and for a file that compares the whole machine before and after. */
+const runsAlone = (file: string): boolean =>
+  /^test\/(soak|kubernetes|deploy)\//.test(file) ||
+  /\/machine\.ts'/.test(readFileSync(join(root, file), 'utf8'));
+
 if (named.length > 0) {
   ok = tests('tests', named);
 } else {
@@ -76,7 +81,10 @@ if (named.length > 0) {
   ];
   ok = tests(`unit tests (${unit.length} files)`, ['--test-concurrency=2', ...unit]) && ok;
   if (isRoot) {
-    ok = tests(`lab tests (${rooted.length} files)`, ['--test-concurrency=1', ...rooted]) && ok;
+    const beside = rooted.filter((file) => !runsAlone(file));
+    const alone = rooted.filter(runsAlone);
+    ok = tests(`lab tests (${beside.length} files)`, ['--test-concurrency=2', ...beside]) && ok;
+    ok = tests(`lab tests that run alone (${alone.length} files)`, ['--test-concurrency=1', ...alone]) && ok;
   } else {
     for (const file of rooted) console.log(`skipped: ${file} (needs root for network namespaces)`);
   }
