@@ -3,13 +3,13 @@
 // leaves no address, link, route or element; DEL of an absent attachment succeeds.
 import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
-import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import { bitsOf, type Cidr, familyOf, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import type { CniRequest, Result, Route } from '../cni/types.ts';
 import { linkAlias } from '../datapath/alias.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import type { PodEnd } from '../datapath/pod-end.ts';
 import type { PodRoute, PodWiring } from '../datapath/types.ts';
-import { DEFAULT_ROUTE } from '../datapath/wire.ts';
+import { defaultRoutes } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { AttachmentId, Lease, Owner } from '../ipam/state.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
@@ -57,8 +57,9 @@ export class Attachments {
       }
       const owner = ownerOf(request);
       this.#refuseHeld(owner);
-      const routes = podRoutes(wishes.defaultRoute, wishes.routes);
+      const wished = wishedRoutes(wishes.routes);
       const lease = this.#o.pool.tryAcquire(owner) ?? (await this.#o.pool.acquire(owner, signal));
+      const routes = podRoutes(wishes.defaultRoute, wished, lease.ips);
       try {
         const wiring = {
           containerId: request.containerId,
@@ -142,7 +143,11 @@ export class Attachments {
         eni: lease.eni,
         ...(own?.mac === undefined ? {} : { mac: own.mac.toLowerCase() as never }),
         ...(own?.mtu === undefined ? {} : { mtu: own.mtu }),
-        routes: podRoutes(request.conf.wishes.defaultRoute, request.conf.wishes.routes),
+        routes: podRoutes(
+          request.conf.wishes.defaultRoute,
+          wishedRoutes(request.conf.wishes.routes),
+          lease.ips,
+        ),
       });
       if (wrong.length > 0) {
         throw new PodwayError(
@@ -303,8 +308,8 @@ const ownerOf = (request: Of<'ADD'>): Owner => ({
   ...(request.pod ? { pod: request.pod } : {}),
 });
 
-function podRoutes(defaultRoute: boolean, wished: readonly Route[]): PodRoute[] {
-  const own = wished.map((route): PodRoute => {
+function wishedRoutes(wished: readonly Route[]): PodRoute[] {
+  return wished.map((route): PodRoute => {
     const dst: Cidr = parseCidr(route.dst);
     const scope = route.scope === undefined ? undefined : scopes[route.scope];
     if (route.scope !== undefined && !scope) {
@@ -324,8 +329,14 @@ function podRoutes(defaultRoute: boolean, wished: readonly Route[]): PodRoute[] 
       ...(scope === undefined ? {} : { scope }),
     };
   });
-  const hasDefault = own.some((route) => route.dst.length === 0 && (route.table ?? 254) === 254);
-  return defaultRoute && !hasDefault ? [DEFAULT_ROUTE, ...own] : own;
+}
+
+/** The wished routes, and a default route for each family of the pod that has none of them. */
+function podRoutes(defaultRoute: boolean, wished: readonly PodRoute[], ips: readonly Ip[]): PodRoute[] {
+  if (!defaultRoute) return [...wished];
+  const isDefault = (route: PodRoute) => route.dst.length === 0 && (route.table ?? 254) === 254;
+  const has = new Set(wished.filter(isDefault).map(({ dst }) => familyOf(dst.ip)));
+  return [...defaultRoutes(ips).filter(({ dst }) => !has.has(familyOf(dst.ip))), ...wished];
 }
 
 type Wired = ReturnType<Datapath['wirePod']>;
@@ -334,8 +345,11 @@ type Wired = ReturnType<Datapath['wirePod']>;
 function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[]): Result {
   const before = request.conf.prevResult ?? { interfaces: [], ips: [], routes: [], dns: {} };
   const place = before.interfaces.length + 1;
-  const gateway = wired.gateways[0];
-  const length = (ip: Ip) => (typeof ip === 'number' ? 32 : 128);
+  const gatewayOf = (ip: Ip) => wired.gateways.find((one) => familyOf(one) === familyOf(ip));
+  const withGateway = <K extends string>(key: K, ip: Ip) => {
+    const gateway = gatewayOf(ip);
+    return gateway === undefined ? {} : ({ [key]: formatIp(gateway) } as { [P in K]: string });
+  };
   const asWished = new Map(request.conf.wishes.routes.map((route) => [route.dst, route] as const));
   return {
     interfaces: [
@@ -346,16 +360,16 @@ function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[])
     ips: [
       ...before.ips,
       ...wired.ips.map((ip) => ({
-        address: `${formatIp(ip)}/${length(ip)}`,
+        address: `${formatIp(ip)}/${bitsOf(familyOf(ip))}`,
         interface: place,
-        ...(gateway === undefined ? {} : { gateway: formatIp(gateway) }),
+        ...withGateway('gateway', ip),
       })),
     ],
     routes: [
       ...before.routes,
       ...routes.map((route): Route => {
         const dst = `${formatIp(route.dst.ip)}/${route.dst.length}`;
-        return asWished.get(dst) ?? { dst, ...(gateway === undefined ? {} : { gw: formatIp(gateway) }) };
+        return asWished.get(dst) ?? { dst, ...withGateway('gw', route.dst.ip) };
       }),
     ],
     dns: Object.keys(request.conf.wishes.dns).length > 0 ? request.conf.wishes.dns : before.dns,

@@ -3,14 +3,14 @@
 import { formatCidr, formatIp, hostCidr } from '../base/ip.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Address, type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
-import { POD_GATEWAY } from './desired.ts';
+import { isV6, POD_GATEWAY, POD_GATEWAY6, podGateway } from './desired.ts';
 import type { PodElement } from './diff.ts';
 import { isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Kernel } from './memory.ts';
 import { eniChain } from './nft.ts';
 import { observeElements } from './observe.ts';
 import type { CheckTarget } from './types.ts';
-import { podRoutes } from './wire.ts';
+import { familiesIn, podRoutes } from './wire.ts';
 
 /** The node's side of all pods, listed once for a comparison of many. */
 export type NodeView = {
@@ -25,8 +25,8 @@ export function observeNode(kernel: Kernel): NodeView {
   const podLinks = kernel.rt.links().filter((link) => isPodLinkName(link.name));
   return {
     podLinks,
-    routes: kernel.rt.routes({ family: 4, table: PODS_TABLE, protocol: PROTOCOL }),
-    elements: observeElements(kernel, podLinks),
+    routes: kernel.rt.routes({ table: PODS_TABLE, protocol: PROTOCOL }),
+    elements: observeElements(kernel, podLinks, [4, 6]),
     addresses: kernel.rt.addresses(),
   };
 }
@@ -67,16 +67,20 @@ function checkInside(netns: Netns, target: CheckTarget): { wrong: string[]; peer
       wrong.push(`address ${formatIp(ip)} is missing on ${target.ifname}`);
   }
   const routes = pod.routes({ oif: link.index });
-  const wanted = [{ dst: hostCidr(POD_GATEWAY) }, ...podRoutes(target.routes)];
+  const families = familiesIn(target.ips);
+  const toGateway = families.includes(4) ? [{ dst: hostCidr(POD_GATEWAY) }] : [];
+  const wanted = [...toGateway, ...podRoutes(target.routes, target.ips)];
   for (const { dst } of wanted) {
     // The table is not compared: a pod's second interface has its own route table.
     if (!routes.some((route) => formatCidr(route.dst) === formatCidr(dst) && route.type === 'unicast')) {
       wrong.push(`route ${formatCidr(dst)} by ${target.ifname} is missing`);
     }
   }
-  const neighbour = pod.neighbours(link.index).find((entry) => entry.ip === POD_GATEWAY);
-  if (neighbour?.state !== 'permanent')
-    wrong.push(`the permanent neighbour ${formatIp(POD_GATEWAY)} is missing`);
+  const neighbours = pod.neighbours(link.index);
+  for (const gateway of families.map(podGateway)) {
+    if (neighbours.find((entry) => entry.ip === gateway)?.state !== 'permanent')
+      wrong.push(`the permanent neighbour ${formatIp(gateway)} is missing`);
+  }
   return { wrong, peerIndex: link.peerIndex };
 }
 
@@ -87,6 +91,9 @@ function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | unde
     wrong.push(`host link ${target.hostIfname} is missing`);
   } else {
     if (!link.up) wrong.push(`host link ${target.hostIfname} is down`);
+    const isOn = view.addresses.some(({ index, ip }) => index === link.index && ip === POD_GATEWAY6);
+    if (target.ips.some(isV6) && !isOn)
+      wrong.push(`address ${formatIp(POD_GATEWAY6)} is missing on host link ${target.hostIfname}`);
     if (peerIndex !== undefined && peerIndex !== link.index) {
       wrong.push(`host link ${target.hostIfname} is not the other end of ${target.ifname}`);
     }

@@ -50,7 +50,7 @@ const rule = (over: Partial<Rule>, change: 'new' | 'del' = 'new') =>
     rule: { family: 4, priority: 100, table: 100, protocol: 3, ...over } as Rule,
   });
 const netconf = (over: { index: number; forwarding?: number; rpFilter?: number }) =>
-  concern({ kind: 'netconf', netconf: over });
+  concern({ kind: 'netconf', netconf: { family: 4, ...over } });
 const neighbour = (over: Partial<Neighbour>) =>
   concern({
     kind: 'neighbour',

@@ -4,10 +4,10 @@
 import { bitsOf, cidrContains, familyOf, type Ip } from '../base/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import { MAIN_TABLE, type Route } from '../kernel/rtnetlink.ts';
-import { POD_GATEWAY } from './desired.ts';
-import { GROUP_PODS, isOurTable, isPodLinkName, PROTOCOL } from './marks.ts';
+import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
+import { GROUP_PODS, isOurTable, isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Memory } from './memory.ts';
-import { PODS_MAP } from './nft.ts';
+import { PODS_MAPS } from './nft.ts';
 import type { Part } from './parts.ts';
 import type { NodeDatapath } from './types.ts';
 
@@ -25,6 +25,7 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
     case 'address':
       return concernOfAddress(event, known, node);
     case 'route':
+      if (isOfCutPod(event, known)) return null;
       if (isOurTable(event.route.table)) return 'routes';
       return isPodRouteOfOthers(event.route, known, node) ? 'addresses' : null;
     case 'rule': {
@@ -39,7 +40,9 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
       return event.change === 'new' && isFixed && !proxy && isOurs ? 'neighbours' : null;
     }
     case 'netconf': {
-      const { index, forwarding, rpFilter } = event.netconf;
+      const { family, index, forwarding, rpFilter } = event.netconf;
+      // A link's own forwarding means nothing in IPv6: that of the namespace counts.
+      if (family === 6) return index < 0 && forwarding === 0 && has6(node) ? 'sysctls' : null;
       if (index < 0) return forwarding === 0 ? 'sysctls' : null;
       const isPods = known.podLinks.has(index);
       if (!isPods && !known.eniLinks.has(index)) return null;
@@ -47,10 +50,20 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
       return forwarding === 0 || !isFilterRight ? 'sysctls' : null;
     }
     case 'nftables':
-      return event.object === 'element' && event.set === PODS_MAP ? 'elements' : 'table';
+      return event.object === 'element' && PODS_MAPS.includes(event.set ?? '') ? 'elements' : 'table';
     default:
       return null;
   }
+}
+
+/** When a link goes down the kernel tells of its IPv6 routes, and of no other. */
+function isOfCutPod(
+  { change, route: { table, dst } }: KernelEvent & { kind: 'route' },
+  known: Known,
+): boolean {
+  if (change !== 'del' || table !== PODS_TABLE || !isV6(dst.ip)) return false;
+  for (const { ips } of known.pods.values()) if (ips.includes(dst.ip)) return false;
+  return true;
 }
 
 function concernsLink(
@@ -76,11 +89,16 @@ function concernsLink(
 }
 
 function concernOfAddress(
-  { address }: KernelEvent & { kind: 'address' },
+  { change, address }: KernelEvent & { kind: 'address' },
   known: Known,
   node: NodeDatapath,
 ): Part | null {
   if (address.ip === POD_GATEWAY) return 'addresses';
+  if (address.ip === POD_GATEWAY6) {
+    // The kernel tells our own change too. A cut pod's goes with its link.
+    const name = known.podLinks.get(address.index)?.name;
+    return change === 'del' && name !== undefined && known.pods.has(name) ? 'addresses' : null;
+  }
   // IPv6 adds a link-local address to every link that goes up.
   if (address.scope !== 0) return null;
   return known.eniLinks.has(address.index) || isOfOurEnis(node, address.ip) ? 'addresses' : null;

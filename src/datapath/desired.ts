@@ -6,13 +6,17 @@ import {
   bitsOf,
   type Cidr,
   cidrCovers,
+  cidrOf,
   compareIp,
   type Family,
   familyOf,
   hostCidr,
   type Ip,
   type Ipv4,
+  ipFromBytes,
+  parseIp,
 } from '../base/ip.ts';
+import { type Mac, macToBytes } from '../base/mac.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import {
   ENI_MASK,
@@ -32,6 +36,14 @@ import type { Eni, NodeDatapath } from './types.ts';
 
 /** The pods' gateway: link-local, so it costs no address of the VPC and is the same in every pod. */
 export const POD_GATEWAY = 0xa9fe0101 as Ipv4; // 169.254.1.1
+/** The same of IPv6: an address of each pod's host link. */
+export const POD_GATEWAY6 = parseIp('fe80::1');
+export const podGateway = (family: Family): Ip => (family === 4 ? POD_GATEWAY : POD_GATEWAY6);
+
+/** The VPC's router, on every link, beside its address by EUI-64 (AWS VPC user guide, subnet CIDR blocks). */
+const ROUTER6 = parseIp('fe80:ec2::1');
+/** A subnet of EC2 has at least this many addresses in common: a /64. */
+const SUBNET6_LENGTH = 64;
 
 type RuleValues = Omit<RuleOp, 'op'>;
 type RouteValues = Omit<RouteOp, 'op'>;
@@ -43,19 +55,26 @@ export function primaryEni(node: Pick<NodeDatapath, 'enis'>): Eni {
   return eni;
 }
 
-/** The subnet's router: its first address, as EC2 reserves it. */
-export const gatewayOf = (eni: Pick<Eni, 'gateway' | 'subnetCidr'>): Ip =>
-  eni.gateway ?? addToIp(eni.subnetCidr.ip, 1);
+/** The subnet's router: of IPv4 its first address, as EC2 reserves it. */
+export const gatewayOf = (eni: Pick<Eni, 'gateway' | 'subnetCidr'>, family: Family): Ip =>
+  family === 6 ? ROUTER6 : (eni.gateway ?? addToIp(eni.subnetCidr.ip, 1));
 
-/** The address families of the node's ENIs; always includes IPv4. */
+/** The ENI's own address or one that it carries is of the family. */
+export const carries = (eni: Eni, family: Family): boolean =>
+  familyOf(eni.primaryIp) === family ||
+  eni.addresses.some((ip) => familyOf(ip) === family) ||
+  eni.prefixes.some(({ ip }) => familyOf(ip) === family);
+
+/** The address families of the node's ENIs. */
 export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
-  const has6 = node.enis.some((eni) =>
-    [eni.primaryIp, ...eni.addresses, ...eni.prefixes.map((prefix) => prefix.ip)].some(
-      (ip) => familyOf(ip) === 6,
-    ),
-  );
-  return has6 ? [4, 6] : [4];
+  const has = ([4, 6] as const).filter((family) => node.enis.some((eni) => carries(eni, family)));
+  return has.length > 0 ? has : [4];
 }
+
+/** True where pods can have IPv6 addresses. */
+export const has6 = (node: Pick<NodeDatapath, 'enis'>): boolean => node.enis.some((eni) => carries(eni, 6));
+
+export const isV6 = (ip: Ip): boolean => familyOf(ip) === 6;
 
 /**
  * Three rules for each subnet of ours and one for each secondary ENI, however many pods there are. The kernel walks the
@@ -80,7 +99,7 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
       rules.push({ ...towards, priority: RULE_UNHELD, table: UNHELD_TABLE });
     }
     for (const eni of node.enis) {
-      if (isPrimary(eni) || familyOf(eni.primaryIp) !== family) continue;
+      if (isPrimary(eni) || !carries(eni, family)) continue;
       rules.push({
         ...common,
         priority: RULE_ENI,
@@ -96,13 +115,19 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
 /** Prefixes that contain all pod addresses and black holes: the ENIs' subnets, or everything if one lies outside. */
 function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
-  const subnets = withoutCovered(node.enis.map((eni) => eni.subnetCidr).filter(ofFamily));
+  const subnets = withoutCovered(node.enis.flatMap(subnetsOf).filter(ofFamily));
   const within = [...unheldCidrs(node), ...node.pods.flatMap((pod) => pod.ips.map(hostCidr))].filter(
     ofFamily,
   );
   const isInside = (one: Cidr) => subnets.some((subnet) => cidrCovers(subnet, one));
   return subnets.length > 0 && within.every(isInside) ? subnets : [undefined];
 }
+
+/** The ENI's subnet; of IPv6 the part of it that the ENI's prefixes are in. */
+const subnetsOf = (eni: Eni): Cidr[] => [
+  eni.subnetCidr,
+  ...eni.prefixes.filter(({ ip }) => isV6(ip)).map(({ ip }) => cidrOf(ip, SUBNET6_LENGTH)),
+];
 
 /** The list's prefixes that no other prefix of the list covers, in order. */
 export function withoutCovered(cidrs: readonly Cidr[]): Cidr[] {
@@ -130,16 +155,24 @@ const unheldRoutes = (dst: Cidr): RouteValues[] => [
 
 /** A secondary ENI's routes: everything, peers of its own subnet too, goes through the subnet's router. */
 function eniRoutes(eni: Eni, oif: number): RouteValues[] {
-  const gateway = gatewayOf(eni);
-  const family = familyOf(gateway);
-  const any: Cidr = family === 4 ? { ip: 0 as Ip, length: 0 } : { ip: 0n as Ip, length: 0 };
   const common = { table: eniTable(eni), oif, protocol: PROTOCOL };
-  return [
-    { ...common, dst: hostCidr(gateway), scope: 'link' },
-    // onlink: the ENI's own address is a /32, so nothing else says that the router is a neighbour.
-    { ...common, dst: any, gateway, onlink: true, scope: 'universe' },
-  ];
+  const routes: RouteValues[] = [];
+  if (carries(eni, 4)) {
+    const gateway = gatewayOf(eni, 4);
+    routes.push(
+      { ...common, dst: hostCidr(gateway), scope: 'link' },
+      // onlink: the ENI's own address is a /32, so nothing else says that the router is a neighbour.
+      { ...common, dst: anyOf(4), gateway, onlink: true, scope: 'universe' },
+    );
+  }
+  // A link-local gateway is a neighbour on its link.
+  if (carries(eni, 6)) routes.push({ ...common, dst: anyOf(6), gateway: gatewayOf(eni, 6) });
+  return routes;
 }
+
+/** Every destination of the family. */
+export const anyOf = (family: Family): Cidr =>
+  family === 4 ? { ip: 0 as Ip, length: 0 } : { ip: 0n as Ip, length: 0 };
 
 /** Ends the look into our tables: what the main table says of the address counts. */
 const elsewhereRoutes = (ip: Ip): RouteValues[] =>
@@ -180,9 +213,20 @@ export const podRoute = (ip: Ip, oif: number): RouteValues => ({
   protocol: PROTOCOL,
 });
 
+/**
+ * The link-local address that the kernel would give by itself (RFC 4291, appendix A), but usable at once: with duplicate
+ * address detection a new link could ask for its neighbours only after a second.
+ */
+export function linkLocalOn(index: number, mac: Mac) {
+  const [a, b, c, d, e, f] = macToBytes(mac);
+  const bytes = Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a! ^ 2, b!, c!, 0xff, 0xfe, d!, e!, f!);
+  return { index, ip: ipFromBytes(bytes), length: 64, noDad: true } as const;
+}
+
 /** A secondary ENI's own address: a host address, so that the main table gets no second route to the subnet. */
 export const eniAddress = (eni: Eni) => ({
   ip: eni.primaryIp,
   length: bitsOf(familyOf(eni.primaryIp)),
   noPrefixRoute: true,
+  ...(isV6(eni.primaryIp) ? { noDad: true } : {}),
 });

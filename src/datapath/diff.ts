@@ -147,8 +147,11 @@ function selectors(rule: Rule): RuleValues {
   };
 }
 
+/** What the kernel gives to a route that names no metric (IP6_RT_PRIO_USER). */
+export const defaultMetric = (dst: Cidr): number => (familyOf(dst.ip) === 6 ? 1024 : 0);
+
 const routePlace = (route: RouteValues | Route): string =>
-  `${route.table} ${formatCidr(route.dst)} ${route.metric ?? 0}`;
+  `${route.table} ${formatCidr(route.dst)} ${route.metric ?? defaultMetric(route.dst)}`;
 
 const routeText = (route: RouteValues | Route): string =>
   `route ${formatCidr(route.dst)} table ${route.table}`;
@@ -207,7 +210,7 @@ export function diffRoutes(observed: readonly Route[], desired: readonly RouteVa
   return changes;
 }
 
-type WantedAddress = { ip: Ip; length: number; noPrefixRoute: boolean };
+type WantedAddress = { ip: Ip; length: number; noPrefixRoute: boolean; noDad?: boolean };
 
 /**
  * Addresses of a secondary ENI's link. The link is ours, so every other global address on it is removed: one with a

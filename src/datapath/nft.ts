@@ -1,14 +1,24 @@
 // The nft table `inet podway` as text, from values. Pure. It sets the ENI bits of packet marks and the connection
 // marks, and does the source NAT; it filters nothing but packets that a pod sends with an address it does not hold.
-// The table's structure changes with the node; the elements of `pods4` change with each pod and are not in the text.
+// The table's structure changes with the node; the elements of `pods4` and `pods6` change with each pod and are not in the
+// text. What is of IPv6 is there only where an ENI has an IPv6 prefix.
 //
 // Path of a packet from a pod, at priority -90, after destination NAT (-100), so that the real target is judged:
 // from_pod finds the ENI's chain by link and source address. That chain checks, in this order, whether the connection
 // has a mark already (by_ct) and whether a new connection leaves the VPC (begin, outside); else it sets the ENI's mark.
 // Most packets belong to established connections, so their path has the fewest rules.
-import { type Cidr, familyOf, formatCidr, formatIp, type Ip, ipToBytes, parseCidr } from '../base/ip.ts';
+import {
+  type Cidr,
+  type Family,
+  familyOf,
+  formatCidr,
+  formatIp,
+  type Ip,
+  ipToBytes,
+  parseCidr,
+} from '../base/ip.ts';
 import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
-import { POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
+import { has6, POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
 import {
   CT_PRIMARY,
   CT_SNAT,
@@ -24,11 +34,15 @@ import {
 } from './marks.ts';
 import type { Eni, NodeDatapath } from './types.ts';
 
-export const PODS_MAP = 'pods4';
+export const podsMap = (family: Family): string => (family === 4 ? 'pods4' : 'pods6');
+export const PODS_MAPS: readonly string[] = [podsMap(4), podsMap(6)];
 export const INDEX_BYTES = 4;
 
 /** Link-local services of the VPC (IMDS, DNS, time) answer only the primary ENI's primary address. */
 export const LINK_LOCAL = parseCidr('169.254.0.0/16');
+/** The same services by IPv6: fd00:ec2::254, ::253, ::123. */
+export const VPC_SERVICES6 = parseCidr('fd00:ec2::/32');
+const ANY_LINK_LOCAL6 = parseCidr('fe80::/10');
 
 const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
 /** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
@@ -48,10 +62,21 @@ const baseChain = (name: string, hook: string, rules: readonly string[]): string
  * Destinations that see the pod's own address. The ENIs' subnets are always included: the list comes from the metadata
  * service, which may not answer at the first start.
  */
-export function exemptPrefixes(node: NodeDatapath): Cidr[] {
-  const all = [...node.vpcCidrs, ...node.enis.map((eni) => eni.subnetCidr), ...node.excludeSnatCidrs];
-  return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === 4));
+export function exemptPrefixes(node: NodeDatapath, family: Family = 4): Cidr[] {
+  const own = node.enis.flatMap((eni) => [eni.subnetCidr, ...(family === 6 ? eni.prefixes : [])]);
+  const all = [...node.vpcCidrs, ...own, ...node.excludeSnatCidrs];
+  return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === family));
 }
+
+/** The node's own address of the family on its primary ENI; undefined when it has none. */
+export function nodeAddress(node: Pick<NodeDatapath, 'enis'>, family: Family): Ip | undefined {
+  const { primaryIp, ownIp6 } = primaryEni(node);
+  return [primaryIp, ownIp6].find((ip) => ip !== undefined && familyOf(ip) === family);
+}
+
+/** How pods' packets of the family leave the VPC. */
+export const snatOf = (node: NodeDatapath, family: Family): NodeDatapath['snat'] =>
+  family === 4 ? node.snat : (node.snat6 ?? 'none');
 
 export type StructureInput = {
   node: NodeDatapath;
@@ -64,16 +89,18 @@ export type StructureInput = {
 /** The chains and sets that should be, without the pods. */
 export function renderTable({ node, marks, linkNames }: StructureInput): string {
   const enis = [...node.enis].sort((a, b) => a.networkCard - b.networkCard || a.deviceIndex - b.deviceIndex);
-  const primary = primaryEni(node);
+  const six = has6(node);
+  const own6 = six ? nodeAddress(node, 6) : undefined;
+  const snats6 = own6 !== undefined && snatOf(node, 6) !== 'none';
   const secondary = enis.filter((eni) => !isPrimary(eni));
   const mark = (eni: Eni): number => marks.get(slotKey(eni))!;
   const exempt = exemptPrefixes(node).map(formatCidr);
 
   const parts = [
-    exempt.length === 0
-      ? '  set exempt4 { type ipv4_addr; flags interval; }'
-      : `  set exempt4 { type ipv4_addr; flags interval; elements = { ${exempt.join(', ')} }; }`,
-    `  map ${PODS_MAP} { type iface_index . ipv4_addr : verdict; }`,
+    setText('exempt4', 'ipv4_addr', exempt),
+    ...(snats6 ? [setText('exempt6', 'ipv6_addr', exemptPrefixes(node, 6).map(formatCidr))] : []),
+    `  map ${podsMap(4)} { type iface_index . ipv4_addr : verdict; }`,
+    ...(six ? [`  map ${podsMap(6)} { type iface_index . ipv6_addr : verdict; }`] : []),
     ...secondary.map((eni) => chain(useChain(eni), [`${setMark(mark(eni))} accept`])),
     chain('by_ct', [
       `ct mark & ${hex(ENI_MASK)} ${vmap([
@@ -88,6 +115,10 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
       `ip daddr ${formatIp(POD_GATEWAY)} drop`,
       `ip daddr ${formatCidr(LINK_LOCAL)} goto outside`,
       ...(node.snat === 'none' ? [] : ['ip daddr != @exempt4 goto outside']),
+      // What resolves neighbours is not tracked, and so does not come here.
+      ...(six ? [`ip6 daddr ${formatCidr(ANY_LINK_LOCAL6)} drop`] : []),
+      ...(own6 === undefined ? [] : [`ip6 daddr ${formatCidr(VPC_SERVICES6)} goto outside`]),
+      ...(snats6 ? ['ip6 daddr != @exempt6 goto outside'] : []),
     ]),
     ...enis.map((eni) =>
       chain(eniChain(eni), [
@@ -96,7 +127,16 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
         ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
       ]),
     ),
-    chain('from_pod', [`iif . ip saddr vmap @${PODS_MAP}`, 'drop']),
+    chain('from_pod', [
+      `iif . ip saddr vmap @${podsMap(4)}`,
+      ...(six
+        ? [
+            `iif . ip6 saddr vmap @${podsMap(6)}`,
+            `ip6 saddr ${formatCidr(ANY_LINK_LOCAL6)} ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept`,
+          ]
+        : []),
+      'drop',
+    ]),
     ...enis.map((eni) =>
       chain(arriveChain(eni), [`fib daddr type local ${setCtMark(isPrimary(eni) ? CT_PRIMARY : mark(eni))}`]),
     ),
@@ -111,18 +151,39 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
       `ct direction reply ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
     ]),
     baseChain('own', 'type route hook output priority -150; policy accept;', [
-      ...(secondary.length === 0
-        ? []
-        : [`ip saddr ${vmap(secondary.map((eni) => `${formatIp(eni.primaryIp)} : goto ${useChain(eni)}`))}`]),
+      ...ownSources(secondary, 4),
+      ...(six ? ownSources(secondary, 6) : []),
     ]),
     baseChain('source', 'type nat hook postrouting priority 100; policy accept;', [
       `oifname "${LINK_PREFIX}*" accept`,
-      `ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} meta nfproto ipv4 snat ip to ${formatIp(primary.primaryIp)}${
-        node.snat === 'random' ? ' fully-random' : ''
-      }`,
+      ...sourceNat(node, 4),
+      ...(six ? sourceNat(node, 6) : []),
     ]),
   ];
   return tableText(TABLE, parts);
+}
+
+const setText = (name: string, type: string, elements: readonly string[]): string =>
+  elements.length === 0
+    ? `  set ${name} { type ${type}; flags interval; }`
+    : `  set ${name} { type ${type}; flags interval; elements = { ${elements.join(', ')} }; }`;
+
+/** What the node itself sends from a secondary ENI's own address leaves by that ENI. */
+function ownSources(secondary: readonly Eni[], family: Family): string[] {
+  const pairs = secondary
+    .filter((eni) => familyOf(eni.primaryIp) === family)
+    .map((eni) => `${formatIp(eni.primaryIp)} : goto ${useChain(eni)}`);
+  return pairs.length === 0 ? [] : [`${family === 4 ? 'ip' : 'ip6'} saddr ${vmap(pairs)}`];
+}
+
+function sourceNat(node: NodeDatapath, family: Family): string[] {
+  const to = nodeAddress(node, family);
+  if (to === undefined) return [];
+  const ip = family === 4 ? 'ip' : 'ip6';
+  const how = snatOf(node, family) === 'random' ? ' fully-random' : '';
+  return [
+    `ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} meta nfproto ipv${family} snat ${ip} to ${formatIp(to)}${how}`,
+  ];
 }
 
 function arrivals(enis: readonly Eni[], linkNames: ReadonlyMap<string, string>): string[] {
@@ -142,6 +203,9 @@ export function renderUpdate(table: string, staleChains: readonly string[]): str
     `add table ${TABLE}`,
     `add set ${TABLE} exempt4 { type ipv4_addr; flags interval; }`,
     `flush set ${TABLE} exempt4`,
+    ...(table.includes(' exempt6 ')
+      ? [`add set ${TABLE} exempt6 { type ipv6_addr; flags interval; }`, `flush set ${TABLE} exempt6`]
+      : []),
     `flush table ${TABLE}`,
     table.trimEnd(),
     ...staleChains.map((name) => `delete chain ${TABLE} ${name}`),
@@ -152,7 +216,7 @@ export function renderUpdate(table: string, staleChains: readonly string[]): str
 /** The same from nothing, for a table that was left by something with another layout. */
 export const renderRebuild = (table: string): string => `${withoutTable(TABLE)}${table}`;
 
-/** Key of the pods' map, as the kernel joins them: index of the link in the machine's byte order, then the address. */
+/** Key of a pods' map, as the kernel joins them: index of the link in the machine's byte order, then the address. */
 export function podKey(ifindex: number, ip: Ip): Uint8Array {
   const address = ipToBytes(ip);
   const key = new Uint8Array(INDEX_BYTES + address.length);

@@ -5,6 +5,7 @@ import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { MAIN_TABLE, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
 import { POD_GATEWAY } from './desired.ts';
+import { defaultMetric } from './diff.ts';
 import { PROTOCOL } from './marks.ts';
 import type { PodRoute } from './types.ts';
 
@@ -23,7 +24,7 @@ export function readPodEnd(netns: Netns, ifname: string): PodEnd | null {
   const link = pod.link(ifname);
   if (!link?.mac) return null;
   const routes = pod
-    .routes({ family: 4, oif: link.index, protocol: PROTOCOL })
+    .routes({ oif: link.index, protocol: PROTOCOL })
     .filter((route) => route.table === MAIN_TABLE && !cidrCovers(hostCidr(POD_GATEWAY), route.dst))
     .map(asWired);
   // A second interface has its own route table; wirePod detects that again.
@@ -35,6 +36,6 @@ const asWired = ({ dst, gateway, mtu, advmss, metric, scope }: Route): PodRoute 
   ...(gateway === null ? {} : { gateway }),
   ...(mtu === null ? {} : { mtu }),
   ...(advmss === null ? {} : { advmss }),
-  ...(metric === 0 ? {} : { priority: metric }),
+  ...(metric === defaultMetric(dst) ? {} : { priority: metric }),
   ...(scope === 'universe' || scope === 'link' || scope === 'host' ? { scope } : {}),
 });

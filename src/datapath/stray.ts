@@ -5,7 +5,7 @@
 import { cidrContains, familyOf, type Ip } from '../base/ip.ts';
 import type { ConntrackEntry } from '../kernel/nfnetlink.ts';
 import { CT_SNAT, ENI_MASK } from './marks.ts';
-import { exemptPrefixes, LINK_LOCAL } from './nft.ts';
+import { exemptPrefixes, LINK_LOCAL, nodeAddress, snatOf, VPC_SERVICES6 } from './nft.ts';
 import type { NodeDatapath } from './types.ts';
 
 /** enum ip_conntrack_status (linux/netfilter/nf_conntrack_common.h). */
@@ -13,13 +13,14 @@ const IPS_ASSURED = 4;
 
 /** `pods`: the addresses that pods of this node hold. */
 export function strayJudge(node: NodeDatapath, pods: ReadonlySet<Ip>): (entry: ConntrackEntry) => boolean {
-  const own = new Set(node.enis.map((eni) => eni.primaryIp));
-  const exempt = exemptPrefixes(node);
-  // The map of pods and the translation are IPv4's.
-  const leaves = (ip: Ip): boolean =>
-    familyOf(ip) === 4 &&
-    (cidrContains(LINK_LOCAL, ip) ||
-      (node.snat !== 'none' && !exempt.some((cidr) => cidrContains(cidr, ip))));
+  const own = new Set(node.enis.flatMap((eni) => [eni.primaryIp, eni.ownIp6]));
+  const exempt = { 4: exemptPrefixes(node, 4), 6: exemptPrefixes(node, 6) };
+  const leaves = (ip: Ip): boolean => {
+    const family = familyOf(ip);
+    if (nodeAddress(node, family) === undefined) return false;
+    if (cidrContains(family === 4 ? LINK_LOCAL : VPC_SERVICES6, ip)) return true;
+    return snatOf(node, family) !== 'none' && !exempt[family].some((cidr) => cidrContains(cidr, ip));
+  };
   return ({ status, mark, orig, reply }) => {
     if (status & IPS_ASSURED) return false;
     const by = mark & ENI_MASK;

@@ -1,7 +1,8 @@
 // Addresses and neighbours of a sync. A pod's address that others put on a link of the node diverts the pod's packets:
 // it is removed, at most once a minute, and only reported when it returns or when its removal would delete other
 // addresses. This is the one exception to "ours is marked". A free address of ours on a link is not given out.
-// Also here: the gateway's address on `lo`, by which the node answers ARP for it on every link, and removal of
+// Also here: the gateways' addresses (IPv4's on `lo`, by which the node answers ARP for it on every link; IPv6's on each
+// link of a pod that has IPv6, which is also the source of the node's own questions for neighbours), and removal of
 // permanent neighbours on links of ours that point to a wrong MAC.
 import {
   bitsOf,
@@ -14,12 +15,13 @@ import {
   type Ip,
 } from '../base/ip.ts';
 import { type Address, type Link, MAIN_TABLE } from '../kernel/rtnetlink.ts';
-import { gatewayOf, POD_GATEWAY } from './desired.ts';
+import { gatewayOf, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
 import { isPrimary, linkMacs, PROTOCOL, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import type { Pass } from './pass.ts';
 import { applyChanges } from './sync-links.ts';
 import type { NodeDatapath, Told } from './types.ts';
+import { gateway6On } from './wire.ts';
 
 /** Ms between two removals of one address. */
 export const REMOVAL_PAUSE_MS = 60_000;
@@ -53,6 +55,7 @@ export function syncAddresses(
     const op = { op: 'addr-add', ...gatewayAddress } as const;
     applyChanges(kernel, [{ op, object: `address ${text} of lo`, text: `add address ${text} to lo` }], pass);
   }
+  syncGateways6(kernel, memory, addresses, pass);
   const holders = new Map(
     [...memory.pods.values()].flatMap((pod) => pod.ips.map((ip) => [ip, pod.hostIfname])),
   );
@@ -98,6 +101,30 @@ export function syncAddresses(
   memory.onLinks = onLinks;
 }
 
+/** A link that goes down loses its IPv6 addresses. */
+export function syncGateways6(
+  kernel: Kernel,
+  memory: Memory,
+  addresses: readonly Address[],
+  pass: Pass,
+): void {
+  const six = [...memory.pods.values()].filter(({ ips }) => ips.some(isV6));
+  if (six.length === 0) return;
+  const there = new Set(addresses.filter(({ ip }) => ip === POD_GATEWAY6).map(({ index }) => index));
+  const lacking = six.flatMap(({ hostIfname }) => {
+    const index = memory.indexes.get(hostIfname);
+    return index === undefined || there.has(index) ? [] : [{ hostIfname, index }];
+  });
+  applyChanges(
+    kernel,
+    lacking.map(({ hostIfname, index }) => {
+      const object = `address ${formatIp(POD_GATEWAY6)} of ${hostIfname}`;
+      return { op: { op: 'addr-add', ...gateway6On(index) }, object, text: `add ${object}` };
+    }),
+    pass,
+  );
+}
+
 /**
  * Addresses of our ENIs that somebody routes to one link, with its index, as ptp and the AWS VPC CNI do for their pods: such
  * a pod keeps its network while Podway takes the node over, and nobody else gets its address.
@@ -140,14 +167,14 @@ export function syncNeighbours(
   eniLinks: ReadonlyMap<string, Link>,
   pass: Pass,
 ): void {
-  const routers = new Map<number, Ip>();
+  const routers = new Map<number, readonly Ip[]>();
   for (const eni of node.enis) {
     const link = eniLinks.get(slotKey(eni));
-    if (link && !isPrimary(eni)) routers.set(link.index, gatewayOf(eni));
+    if (link && !isPrimary(eni)) routers.set(link.index, [gatewayOf(eni, 4), gatewayOf(eni, 6)]);
   }
   const wrong = kernel.rt.neighbours().filter(({ index, ip, mac, state, proxy }) => {
     if (proxy || (state !== 'permanent' && state !== 'noarp')) return false;
-    if (routers.get(index) === ip) return true;
+    if (routers.get(index)?.includes(ip)) return true;
     const name = memory.podLinks.get(index)?.name;
     return name !== undefined && memory.pods.get(name)!.ips.includes(ip) && mac !== linkMacs(name).pod;
   });

@@ -4,7 +4,7 @@
 import type { Mac } from '../base/mac.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { readSysctls, writeSysctl } from '../kernel/sysctl.ts';
-import { eniAddress } from './desired.ts';
+import { carries, eniAddress, has6, isV6, linkLocalOn } from './desired.ts';
 import { type Change, diffAddresses } from './diff.ts';
 import { findEniLink } from './enis.ts';
 import {
@@ -25,10 +25,13 @@ import type { Kernel, Memory } from './memory.ts';
 import type { Pass } from './pass.ts';
 import {
   nodeSysctls,
+  nodeSysctls6,
   podLinkSysctls,
   primaryLinkSysctls,
+  primaryLinkSysctls6,
   type SysctlRecord,
   secondaryLinkSysctls,
+  secondaryLinkSysctls6,
 } from './sysctls.ts';
 import type { Eni, NodeDatapath } from './types.ts';
 
@@ -74,11 +77,20 @@ export function syncSysctls(
   };
   // Forwarding first: without it no pod has a network.
   ensure(nodeSysctls);
-  for (const eni of node.enis) {
+  const links = node.enis.flatMap((eni) => {
     const link = eniLinks.get(slotKey(eni));
-    if (link) ensure(isPrimary(eni) ? primaryLinkSysctls(link.name) : secondaryLinkSysctls(link.name));
+    return link ? [{ eni, link }] : [];
+  });
+  for (const { eni, link } of links)
+    ensure(isPrimary(eni) ? primaryLinkSysctls(link.name) : secondaryLinkSysctls(link.name));
+  if (has6(node)) {
+    for (const { eni, link } of links)
+      ensure(isPrimary(eni) ? primaryLinkSysctls6(link.name) : secondaryLinkSysctls6(link.name));
+    ensure(nodeSysctls6);
   }
-  const wanted = [...memory.pods.keys()].flatMap((name) => podLinkSysctls(name, node.judged !== undefined));
+  const wanted = [...memory.pods].flatMap(([name, { ips }]) =>
+    podLinkSysctls(name, node.judged !== undefined, ips.some(isV6)),
+  );
   const values = readSysctls(
     kernel.netns,
     wanted.map(({ key }) => key),
@@ -109,7 +121,21 @@ export function syncEniLink(
   const held = new Set([...memory.pods.values()].flatMap((pod) => pod.ips));
   const addresses = kernel.rt.addresses(link.index).filter((address) => !held.has(address.ip));
   applyChanges(kernel, diffAddresses(link.index, addresses, [eniAddress(eni)]), pass);
-  if (!link.up) setUp(kernel, link, undefined, pass);
+  const six = carries(eni, 6);
+  if (!link.up) {
+    if (six) kernel.rt.tryApply([{ op: 'link-set', index: link.index, noLinkLocal: true }]);
+    setUp(kernel, link, undefined, pass);
+  }
+  if (six) addLinkLocal(kernel, eni, link, pass);
+}
+
+/** Without it the node cannot ask for the router. A link that goes down loses it. */
+function addLinkLocal(kernel: Kernel, eni: Eni, link: Link, pass: Pass): void {
+  const isThere = kernel.rt.addresses(link.index).some(({ ip, scope }) => isV6(ip) && scope !== 0);
+  if (isThere) return;
+  const op = { op: 'addr-add', ...linkLocalOn(link.index, eni.mac) } as const;
+  const object = `link-local address of ${link.name}`;
+  applyChanges(kernel, [{ op, object, text: `add the ${object}` }], pass);
 }
 
 /** Held pods' links. Returns the pods whose link is gone. */

@@ -3,10 +3,11 @@
 // counted: one at rest, two when the table is gone, three when it differs, four when chains must go.
 import { NftError } from '../kernel/nftables.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
+import { has6 } from './desired.ts';
 import { diffElements } from './diff.ts';
 import { NFT_TABLE } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
-import { eniChain, renderRebuild, renderTable, renderUpdate } from './nft.ts';
+import { eniChain, podsMap, renderRebuild, renderTable, renderUpdate } from './nft.ts';
 import { hasPodsMap, observeElements, observeTable } from './observe.ts';
 import type { Pass } from './pass.ts';
 import { strayJudge } from './stray.ts';
@@ -43,7 +44,7 @@ export async function syncTable(kernel: Kernel, memory: Memory, text: string, pa
   if (!isRight) {
     if (!may('update the nft table')) return;
     // A chain that an element names can go only after the element.
-    const named = new Set(observeElements(kernel, []).map((element) => element.chain));
+    const named = new Set(observeElements(kernel, [], [4, 6]).map((element) => element.chain));
     const leaving = stale.filter((name) => !named.has(name));
     try {
       await kernel.nft.run(renderUpdate(text, leaving));
@@ -69,13 +70,21 @@ async function removeStrays(kernel: Kernel, memory: Memory, pass: Pass): Promise
   if (removed > 0) pass.done(`forget ${removed} connections that began without the nft table`);
 }
 
-/** Keeps the kernel's listing of the table just made, and removes unwanted chains. */
+/** The families whose map of pods the table has. */
+const mapsOf = ({ node }: Memory): (4 | 6)[] => (node && has6(node) ? [4, 6] : [4]);
+
+/** Keeps the kernel's listing of the table just made, and removes unwanted chains, and the map of IPv6 with the last prefix. */
 async function remember(kernel: Kernel, memory: Memory, text: string): Promise<void> {
   const wanted = chainsOf(text);
   let after = await observeTable(kernel);
-  const left = (after?.chains ?? []).filter((name) => !wanted.has(name));
+  const left = (after?.chains ?? [])
+    .filter((name) => !wanted.has(name))
+    .map((name) => `delete chain inet ${NFT_TABLE} ${name}\n`);
+  const six = podsMap(6);
+  if (!text.includes(` ${six} `) && kernel.nf.hasSet('inet', NFT_TABLE, six))
+    left.unshift(`flush map inet ${NFT_TABLE} ${six}\ndelete map inet ${NFT_TABLE} ${six}\n`);
   if (left.length > 0) {
-    await kernel.nft.run(left.map((name) => `delete chain inet ${NFT_TABLE} ${name}\n`).join(''));
+    await kernel.nft.run(left.join(''));
     after = await observeTable(kernel);
   }
   memory.table = after ? { text, kernel: after.kernel } : undefined;
@@ -100,7 +109,7 @@ export function syncElements(
     if (eni === null || ifindex === undefined || !wantedChains.has(eniChain(eni))) return [];
     return ips.map((ip) => ({ ifindex, ip, chain: eniChain(eni), eni }));
   });
-  const { remove, add } = diffElements(observeElements(kernel, links), desired);
+  const { remove, add } = diffElements(observeElements(kernel, links, mapsOf(memory)), desired);
   const eniOf = new Map(desired.map((element) => [`${element.ifindex} ${element.ip}`, element.eni]));
   const nameOf = ({ ifindex }: { ifindex: number }) => names.get(ifindex) ?? `link ${ifindex}`;
   const may = (verb: string) => (element: { ifindex: number }) =>

@@ -5,14 +5,14 @@
 // A sync may cover only some parts: those that others were seen to change.
 
 import type { Link } from '../kernel/rtnetlink.ts';
-import { desiredRoutes, desiredRules, familiesOf, podRoute } from './desired.ts';
+import { desiredRoutes, desiredRules, familiesOf, has6, podRoute } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
 import { isPodLinkName, PROTOCOL, RULE_ENI, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import type { Pass } from './pass.ts';
-import { syncAddresses, syncNeighbours } from './sync-addresses.ts';
+import { syncAddresses, syncGateways6, syncNeighbours } from './sync-addresses.ts';
 import {
   applyChanges,
   linksOfEnis,
@@ -52,7 +52,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   const parts = isSameLinks(memory, eniLinks) ? input.parts : new Set(ALL_PARTS);
 
   if (parts.has('sysctls')) syncSysctls(kernel, memory, sysctls, node, eniLinks, pass);
-  memory.marks = assignMarks(node.enis, recordedMarks(kernel));
+  memory.marks = assignMarks(node.enis, recordedMarks(kernel, node));
   pass.enter('links');
   if (parts.has('links') || parts.has('addresses')) {
     for (const eni of node.enis) {
@@ -68,6 +68,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   }
   pass.enter('addresses');
   if (parts.has('addresses')) syncAddresses(kernel, memory, node, links, pass, { now: now(), tell });
+  else if (parts.has('links') && has6(node)) syncGateways6(kernel, memory, kernel.rt.addresses(), pass);
   pass.enter('rules');
   if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass, tell);
   pass.enter('routes');
@@ -93,9 +94,9 @@ function isSameLinks(memory: Memory, eniLinks: ReadonlyMap<string, Link>): boole
   return known.length === eniLinks.size && known.every(({ key, name }) => eniLinks.get(key)?.name === name);
 }
 
-const recordedMarks = (kernel: Kernel) =>
-  kernel.rt
-    .rules(4)
+const recordedMarks = (kernel: Kernel, node: NodeDatapath) =>
+  familiesOf(node)
+    .flatMap((family) => kernel.rt.rules(family))
     .filter((rule) => rule.protocol === PROTOCOL && rule.priority === RULE_ENI)
     .map((rule) => ({ table: rule.table, mark: rule.fwmark }));
 

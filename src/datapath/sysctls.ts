@@ -34,6 +34,19 @@ const forwarding = (link: string): WantedSysctl => ({ key: `net/ipv4/conf/${link
 
 export const primaryLinkSysctls = (link: string): readonly WantedSysctl[] => [loose(link), forwarding(link)];
 
+/**
+ * Of the namespace, where pods have IPv6. Forwarding ends the acceptance of router advertisements at 1, and takes the default
+ * route that they brought: a link that relies on them (1) gets 2, before.
+ */
+export const nodeSysctls6: readonly WantedSysctl[] = [{ key: 'net/ipv6/conf/all/forwarding', value: '1' }];
+export const primaryLinkSysctls6 = (link: string): readonly WantedSysctl[] => [
+  { key: `net/ipv6/conf/${link}/disable_ipv6`, value: '0' },
+  { key: `net/ipv6/conf/${link}/accept_ra`, value: '2', also: '0' },
+];
+export const secondaryLinkSysctls6 = (link: string): readonly WantedSysctl[] => [
+  { key: `net/ipv6/conf/${link}/disable_ipv6`, value: '0' },
+];
+
 export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
   loose(link),
   forwarding(link),
@@ -55,23 +68,30 @@ export const podLinkConf = (judged: boolean): Conf4 => ({
   acceptLocal: 1,
   ...(judged ? { srcValidMark: 1 } : {}),
 });
-/** Settings that no netlink message sets; they are written through /proc. */
-export const podLinkIpv6Off = (link: string): WantedSysctl => ({
+/** IPv6 of a host link, which no netlink message sets: on where the pod has an IPv6 address. */
+export const podLinkIpv6 = (link: string, isOn: boolean): WantedSysctl => ({
   key: `net/ipv6/conf/${link}/disable_ipv6`,
-  value: '1',
+  value: isOn ? '0' : '1',
   optional: true,
 });
+/** Of the pod's end, as keys and values: IPv6 on, no address or route from router advertisements. */
+export const podEndSysctls = (ifname: string): readonly (readonly [key: string, value: string])[] => [
+  ['net/ipv6/conf/lo/disable_ipv6', '0'],
+  [`net/ipv6/conf/${ifname}/disable_ipv6`, '0'],
+  [`net/ipv6/conf/${ifname}/accept_ra`, '0'],
+];
 
 /**
- * Not recorded: these go with the link. A pod must not advertise itself as the node's IPv6 router (CVE-2020-10749).
+ * Not recorded: these go with the link. A pod must not advertise itself as the node's IPv6 router (CVE-2020-10749): without
+ * an IPv6 address its link has none, with one the nft table lets nothing but neighbour discovery by.
  * With `all` at 1 or 2 the kernel checks the source after all. When only judged packets find the pods' table, it must
  * look with the packet's mark too, or it finds the black hole behind and drops what the pod sends. systemd sets 2 on each
  * new link.
  */
-export const podLinkSysctls = (link: string, judged: boolean): readonly WantedSysctl[] => [
+export const podLinkSysctls = (link: string, judged: boolean, has6 = false): readonly WantedSysctl[] => [
   { key: `net/ipv4/conf/${link}/rp_filter`, value: '0', also: '2' },
   ...(judged ? [{ key: `net/ipv4/conf/${link}/src_valid_mark`, value: '1' }] : []),
-  podLinkIpv6Off(link),
+  podLinkIpv6(link, has6),
 ];
 
 type Entry = { before: string; ours: string };
@@ -102,9 +122,9 @@ export function openSysctlRecord(netns: Netns, path?: string): SysctlRecord {
   return {
     ensure(wanted, may) {
       const changed: string[] = [];
-      for (const { key, value, optional } of wanted) {
+      for (const { key, value, also, optional } of wanted) {
         const now = readSysctl(netns, key);
-        if (now === value) continue;
+        if (now === value || (also !== undefined && now === also)) continue;
         if (now === null) {
           if (optional) continue;
           throw new Error(`${key} is not there in ${netns.path}: the datapath needs it`);

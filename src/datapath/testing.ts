@@ -249,13 +249,14 @@ export class TestVpc implements Disposable {
       'sysctl',
       '-a',
       '-r',
-      '^net\\.ipv4\\.(ip_forward$|ip_early_demux$|conf\\.)',
+      '^net\\.(ipv4\\.(ip_forward$|ip_early_demux$|conf\\.)|ipv6\\.conf\\.[^.]*\\.(forwarding|accept_ra|disable_ipv6)$)',
     ])
       .split('\n')
       .filter((line) => !line.includes('.pw'));
     return [
       this.ip(where, '-4 rule'),
       this.ip(where, '-4 route show table all'),
+      this.ip(where, '-6 rule'),
       this.ip(where, '-4 addr').replaceAll(/ state \S+|NO-CARRIER,?|,LOWER_UP|qlen \d+/g, ''),
       this.ip(where, '-br link').replaceAll(
         / (UP|DOWN|UNKNOWN|LOWERLAYERDOWN) |NO-CARRIER,?|,LOWER_UP/g,
@@ -279,7 +280,7 @@ export class TestVpc implements Disposable {
 
 const SERVER = `
 require('net').createServer((s) => { s.on('error', () => {}); s.write(s.remoteAddress.replace('::ffff:', '') + ' ' + s.remotePort + '\\n'); s.on('data', (d) => s.write(d)); })
-  .listen(Number(process.argv[1]), '0.0.0.0', () => console.log('up'));`;
+  .listen(Number(process.argv[1]), '::', () => console.log('up'));`;
 const CLIENT = `
 const [host, port, localPort] = process.argv.slice(1);
 const s = require('net').connect({ host, port: Number(port), ...(localPort === '0' ? {} : { localPort: Number(localPort) }) });

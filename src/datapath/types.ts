@@ -1,5 +1,5 @@
-// The datapath's inputs and answers as plain values. Addresses of both families have one type (base/ip); code that
-// handles only IPv4 today says so where it renders, not in these types.
+// The datapath's inputs and answers as plain values. Addresses of both families have one type (base/ip). IPv6 is on where
+// an ENI has an IPv6 prefix: the node's tables, rules and chains have an IPv6 half then, and no object of it otherwise.
 import type { Cidr, Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -12,7 +12,10 @@ export type SnatMode = 'node' | 'random' | 'none';
 export type Eni = EniSlot & {
   readonly id: string;
   readonly mac: Mac;
+  /** Of an IPv6-only subnet's ENI an IPv6 address. */
   readonly primaryIp: Ip;
+  /** The ENI's own IPv6 address beside it, where it has one. */
+  readonly ownIp6?: Ip | undefined;
   readonly subnetCidr: Cidr;
   /** The subnet's router; the first address after the network address by default. */
   readonly gateway?: Ip;
@@ -34,6 +37,8 @@ export type NodeDatapath = {
   readonly enis: readonly Eni[];
   readonly vpcCidrs: readonly Cidr[];
   readonly snat: SnatMode;
+  /** Of IPv6; absent: none. */
+  readonly snat6?: SnatMode | undefined;
   /** Destinations outside the VPC that see the pod's own address. */
   readonly excludeSnatCidrs: readonly Cidr[];
   /** MTU of secondary ENIs, bytes: that of the primary one's link. */

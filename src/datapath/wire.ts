@@ -3,11 +3,12 @@
 // Fails with PodwayError (INVALID_NETNS for what is wrong with the sandbox) or the kernel's own error.
 import { statSync } from 'node:fs';
 import { PodwayError } from '../base/errors.ts';
-import { type Cidr, familyOf, formatIp, hostCidr, type Ip } from '../base/ip.ts';
+import { bitsOf, type Family, familyOf, hostCidr, type Ip } from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Link, MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
-import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { POD_GATEWAY, podRoute } from './desired.ts';
+import { readSysctl, writeKnownSysctls, writeSysctl } from '../kernel/sysctl.ts';
+import { anyOf, isV6, linkLocalOn, POD_GATEWAY, POD_GATEWAY6, podGateway, podRoute } from './desired.ts';
 import {
   cutGroup,
   GROUP_PODS,
@@ -20,23 +21,31 @@ import {
   slotKey,
 } from './marks.ts';
 import type { Doors, Memory } from './memory.ts';
-import { eniChain, PODS_MAP, podKey } from './nft.ts';
-import { podLinkConf, podLinkIpv6Off } from './sysctls.ts';
+import { eniChain, podKey, podsMap } from './nft.ts';
+import { podEndSysctls, podLinkConf, podLinkIpv6 } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
-/** The default routes of a pod without its own routes. */
-export const DEFAULT_ROUTE: PodRoute = { dst: { ip: 0 as Ip, length: 0 } as Cidr };
+/** The families of a pod's addresses, in their order. */
+export const familiesIn = (ips: readonly Ip[]): Family[] => [...new Set(ips.map(familyOf))];
+
+/** The default routes of a pod with these addresses. */
+export const defaultRoutes = (ips: readonly Ip[]): PodRoute[] =>
+  familiesIn(ips).map((family) => ({ dst: anyOf(family) }));
 
 /** The pod's routes as they will be. */
-export const podRoutes = (routes: readonly PodRoute[] | undefined): readonly PodRoute[] =>
-  routes ?? [DEFAULT_ROUTE];
+export const podRoutes = (routes: readonly PodRoute[] | undefined, ips: readonly Ip[]): readonly PodRoute[] =>
+  routes ?? defaultRoutes(ips);
+
+/** The gateway of a pod's IPv6 on its host link, usable at once. */
+export const gateway6On = (index: number) =>
+  ({ index, ip: POD_GATEWAY6, length: 128, noPrefixRoute: true, noDad: true }) as const;
 
 const elementOp = (op: 'add' | 'del', ifindex: number, ip: Ip, eni: EniSlot) =>
   ({
     op,
     family: 'inet',
     table: NFT_TABLE,
-    set: PODS_MAP,
+    set: podsMap(familyOf(ip)),
     key: podKey(ifindex, ip),
     ...(op === 'add' ? { verdict: { kind: 'goto', chain: eniChain(eni) } as const } : {}),
   }) as const;
@@ -51,9 +60,11 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
   const podMac = w.mac ?? macs.pod;
   const link = createPair(kernel, memory, w, macs.host, podMac);
   try {
-    turnIpv6Off(kernel, w.hostIfname);
+    const six = w.ips.some(isV6);
+    turnIpv6(kernel, w.hostIfname, six);
     // The node's end goes up first: the pod's end then finds its carrier at once, not after a kernel work item.
     kernel.rt.apply([
+      ...(six ? [{ op: 'link-set', index: link.index, noLinkLocal: true } as const] : []),
       {
         op: 'link-set',
         index: link.index,
@@ -62,9 +73,11 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
         // The kernel takes an alias here, but not in the message that creates the link.
         ...(w.alias === undefined ? {} : { alias: w.alias }),
       },
+      ...(six ? [{ op: 'addr-add', ...gateway6On(link.index) } as const] : []),
       ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
     ]);
-    if (configurePod(kernel, w, link.peerIndex, macs.host) === 'routes') memory.ruleless.add(w.hostIfname);
+    if (configurePod(kernel, w, link.peerIndex, { host: macs.host, pod: podMac }) === 'routes')
+      memory.ruleless.add(w.hostIfname);
     // The node's end drops what it should send until a work item of the kernel has seen its carrier; asking for the link
     // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
     kernel.rt.settleCarrier(link.index);
@@ -78,8 +91,8 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
       podMac,
       mtu: w.mtu,
       ips: w.ips,
-      gateways: [POD_GATEWAY],
-      routes: podRoutes(w.routes),
+      gateways: familiesIn(w.ips).map(podGateway),
+      routes: podRoutes(w.routes, w.ips),
     };
   } catch (error) {
     undo(kernel, memory, w);
@@ -87,8 +100,8 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
   }
 }
 
-function turnIpv6Off(kernel: Doors, link: string): void {
-  const { key, value } = podLinkIpv6Off(link);
+function turnIpv6(kernel: Doors, link: string, isOn: boolean): void {
+  const { key, value } = podLinkIpv6(link, isOn);
   try {
     writeSysctl(kernel.netns, key, value);
   } catch (error) {
@@ -105,9 +118,6 @@ function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
       { object: slotKey(w.eni) },
     );
   }
-  const six = w.ips.find((ip) => familyOf(ip) === 6);
-  if (six !== undefined)
-    throw new PodwayError('INTERNAL', `${formatIp(six)}: pods have no IPv6 addresses yet`);
   if (w.netns.inode === kernel.netns.inode) {
     throw new PodwayError('INVALID_NETNS', `${w.netnsPath} is the node's own network namespace`, {
       object: w.netnsPath,
@@ -196,14 +206,15 @@ function clearTheWay(kernel: Doors, memory: Memory, w: PodWiring): boolean {
 }
 
 function routeOp(route: PodRoute, oif: number): RtOp {
-  const gateway = route.gateway ?? (route.scope === 'link' ? undefined : POD_GATEWAY);
+  const gateway = route.gateway ?? (route.scope === 'link' ? undefined : podGateway(familyOf(route.dst.ip)));
   return {
     op: 'route-add',
     dst: route.dst,
     table: route.table ?? MAIN_TABLE,
     oif,
     protocol: PROTOCOL,
-    ...(gateway === undefined ? {} : { gateway, onlink: true }),
+    // A link-local gateway is a neighbour by itself.
+    ...(gateway === undefined ? {} : { gateway, ...(gateway === POD_GATEWAY6 ? {} : { onlink: true }) }),
     ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
     ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
     ...(route.priority === undefined ? {} : { metric: route.priority }),
@@ -216,18 +227,29 @@ function configurePod(
   kernel: Doors,
   w: PodWiring,
   index: number,
-  hostMac: WiredPod['hostMac'],
+  macs: { host: Mac; pod: Mac },
 ): 'routes' | 'rules' {
+  const families = familiesIn(w.ips);
+  const six = families.includes(6);
+  if (six) writeKnownSysctls(w.netns, podEndSysctls(w.ifname));
   using pod = kernel.openPod(w.netns);
-  const toGateway = { dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const;
+  // The gateway of IPv6 is link-local, which needs no route.
+  const toGateway = families.includes(4)
+    ? [{ dst: hostCidr(POD_GATEWAY), oif: index, scope: 'link', protocol: PROTOCOL } as const]
+    : [];
   const ops: RtOp[] = [
+    ...(six ? [{ op: 'link-set', index, noLinkLocal: true } as const] : []),
     { op: 'link-set', index, up: true },
-    { op: 'neigh-replace', index, ip: POD_GATEWAY, mac: hostMac, state: 'permanent' },
-    ...w.ips.map((ip) => ({ op: 'addr-add', index, ip, length: 32 }) as const),
+    ...families.map(
+      (family) =>
+        ({ op: 'neigh-replace', index, ip: podGateway(family), mac: macs.host, state: 'permanent' }) as const,
+    ),
+    ...w.ips.map((ip) => podAddress(index, ip)),
+    ...(six ? [{ op: 'addr-add', ...linkLocalOn(index, macs.pod) } as const] : []),
   ];
   const routes: RtOp[] = [
-    { op: 'route-add', table: MAIN_TABLE, ...toGateway },
-    ...podRoutes(w.routes).map((route) => routeOp(route, index)),
+    ...toGateway.map((route) => ({ op: 'route-add', table: MAIN_TABLE, ...route }) as const),
+    ...podRoutes(w.routes, w.ips).map((route) => routeOp(route, index)),
   ];
   let isSecond = false;
   pod.tryApply([...ops, ...routes]).forEach((error, place) => {
@@ -247,21 +269,15 @@ function configurePod(
   // Another interface keeps the main table's routes, so this interface's address gets its own table.
   const table = PODS_TABLE + index;
   pod.apply([
-    { op: 'route-replace', table, ...toGateway },
-    {
-      op: 'route-replace',
-      dst: DEFAULT_ROUTE.dst,
-      table,
-      gateway: POD_GATEWAY,
-      oif: index,
-      onlink: true,
-      protocol: PROTOCOL,
-    },
+    ...toGateway.map((route) => ({ op: 'route-replace', table, ...route }) as const),
+    ...families.map(
+      (family) => ({ ...routeOp({ dst: anyOf(family), table }, index), op: 'route-replace' }) as RtOp,
+    ),
     ...w.ips.map(
       (ip) =>
         ({
           op: 'rule-add',
-          family: 4,
+          family: familyOf(ip),
           priority: RULE_POD_SOURCE,
           from: hostCidr(ip),
           table,
@@ -271,6 +287,14 @@ function configurePod(
   ]);
   return 'rules';
 }
+
+const podAddress = (index: number, ip: Ip): RtOp => ({
+  op: 'addr-add',
+  index,
+  ip,
+  length: bitsOf(familyOf(ip)),
+  ...(isV6(ip) ? { noDad: true } : {}),
+});
 
 /** The rules of a second interface outlive its link, and the sandbox may live on. */
 function dropPodRules(netns: Netns, ips: readonly Ip[]): void {
@@ -312,7 +336,7 @@ function addElements(kernel: Doors, memory: Memory, w: PodWiring, ifindex: numbe
     if (code === 'ENOENT') {
       throw new PodwayError(
         'DATAPATH_CHANGED',
-        `the nft table inet ${NFT_TABLE} lacks ${PODS_MAP} or ${eniChain(w.eni)}: somebody removed it`,
+        `the nft table inet ${NFT_TABLE} lacks ${familiesIn(w.ips).map(podsMap).join(', ')} or ${eniChain(w.eni)}: somebody removed it`,
         { object: `inet ${NFT_TABLE}` },
         { cause: error },
       );

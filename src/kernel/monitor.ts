@@ -34,7 +34,7 @@ const ROUTE_GROUPS = {
   address: [5, 9],
   route: [7, 11],
   rule: [8, 19],
-  netconf: [24],
+  netconf: [24, 25],
 } as const;
 const NETFILTER_GROUPS = {
   'conntrack-new': [1],

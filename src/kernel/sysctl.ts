@@ -36,6 +36,23 @@ export function readSysctls(ns: Netns, keys: readonly string[]): (string | null)
   return withNetns(ns, () => paths.map(readValue));
 }
 
+/** Many at once, in the namespace of a pod: a key that the kernel does not have is left. */
+export function writeKnownSysctls(
+  ns: Netns,
+  values: readonly (readonly [key: string, value: string])[],
+): void {
+  const paths = values.map(([key, value]) => [sysctlPath(key), value] as const);
+  withNetns(ns, () => {
+    for (const [path, value] of paths) {
+      try {
+        writeFileSync(path, value, { flag: 'r+' });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      }
+    }
+  });
+}
+
 export function writeSysctl(ns: Netns, key: string, value: string | number): void {
   const path = sysctlPath(key);
   withNetns(ns, () => {

@@ -7,7 +7,7 @@ import { fixedCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
 import type { Cloud } from '../../src/cloud/port.ts';
 import { isPodLinkName, NFT_TABLE, PODS_TABLE, PROTOCOL } from '../../src/datapath/marks.ts';
-import { PODS_MAP } from '../../src/datapath/nft.ts';
+import { podsMap } from '../../src/datapath/nft.ts';
 import { listNetns, openNetns } from '../../src/kernel/netns.ts';
 import { NfNetlink } from '../../src/kernel/nfnetlink.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
@@ -92,8 +92,9 @@ function kernelTraces(node: NodeView): string[] {
       .rules()
       .filter((rule) => rule.protocol === PROTOCOL)
       .map((rule) => `rule ${rule.priority} mark ${rule.fwmark ?? '-'} table ${rule.table}`),
-    ...nf
-      .listElements('inet', NFT_TABLE, PODS_MAP)
+    ...([4, 6] as const)
+      .filter((family) => nf.hasSet('inet', NFT_TABLE, podsMap(family)))
+      .flatMap((family) => nf.listElements('inet', NFT_TABLE, podsMap(family)))
       .map((each) => `nft element ${Buffer.from(each.key).toString('hex')}`),
     `${processesInNamespaces([node.netnsPath]).length} processes`,
   ].map((text) => `${node.name}: kernel: ${text}`);

@@ -13,6 +13,7 @@ export const RTM_GETLINK = 18;
 
 const AF_UNSPEC = 0;
 const AF_INET = 2;
+const AF_INET6 = 10;
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
 
@@ -32,6 +33,9 @@ const IFLA_NUM_TX_QUEUES = 31;
 const IFLA_NUM_RX_QUEUES = 32;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INET_CONF = 1;
+const IFLA_INET6_ADDR_GEN_MODE = 8;
+/** enum in6_addr_gen_mode (linux/if_link.h). */
+const ADDR_GEN_MODE_NONE = 1;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_INFO_SLAVE_KIND = 4;
@@ -109,6 +113,8 @@ export type LinkSet = {
   alias?: string;
   txqlen?: number;
   conf4?: Conf4;
+  /** The kernel makes no link-local address by itself. Has an effect from the next time on that the link goes up. */
+  noLinkLocal?: true;
   port?: BridgePort;
 };
 
@@ -227,11 +233,28 @@ function putConf4(w: ByteWriter, conf: Conf4): void {
   endNest(w, spec);
 }
 
+function putNoLinkLocal(w: ByteWriter): void {
+  const spec = beginNest(w, IFLA_AF_SPEC);
+  const family = beginNest(w, AF_INET6);
+  putU8(w, IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+  endNest(w, family);
+  endNest(w, spec);
+}
+
 function linkSet(w: ByteWriter, op: LinkSet): number {
   const index = whichLink(op);
   if (op.newName !== undefined && index === 0) throw new TypeError('a rename needs the index of the link');
   let messages = 0;
   const { up, mtu, mac, master, netns, newName, group, alias, txqlen, conf4, port } = op;
+  if (op.noLinkLocal) {
+    // A message of its own, and first: in the one that sets the link up the kernel reads it after it has made the address.
+    const message = beginMessage(w, RTM_NEWLINK, 0);
+    putHeader(w, AF_UNSPEC, index, 0, 0);
+    if (index === 0) putText(w, IFLA_IFNAME, op.name!);
+    putNoLinkLocal(w);
+    endMessage(w, message);
+    messages++;
+  }
   if (
     [up, mtu, mac, master, netns, newName, group, alias, txqlen, conf4].some((value) => value !== undefined)
   ) {
