@@ -1,43 +1,21 @@
 // The chart in a lab with real kubelets whose nodes wait for somebody to install it: install, upgrade and rollback under
 // traffic, then off the drained nodes, which are as they were before. With each Helm. `npm run test:chart`, some minutes.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import type { LabError } from '../../src/lab/daemon/errors.ts';
-import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
+import { labPaths } from '../../src/lab/daemon/paths.ts';
+import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { labImage } from '../../src/lab/kubernetes/images.ts';
-import { chart, helms } from '../../tools/chart.ts';
-import { execute, executeOk, skip as notRoot, PODWAY, ROOT } from '../e2e/command.ts';
+import { controlPlanePaths } from '../../src/lab/kubernetes/layout.ts';
+import { helms } from '../../tools/chart.ts';
+import { told } from '../e2e/command.ts';
+import { ChartLab, missing, OWN_IMAGE, RELEASE_NAMESPACE, STEP_MS } from '../kubernetes/chart-lab.ts';
+import { manifests, one, right, rights } from './manifest.ts';
 
-const archive = join(ROOT, 'build/podway.oci.tar');
-const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-const own = `localhost/podway:${version}`;
-const programs = helms();
-const nodes = ['node-1', 'node-2'];
-const lab = `e2e-chart-${process.pid}`;
-const SERVER = 'http://169.254.169.10';
-const STEP_MS = 300_000;
-const namespace = ['-n', 'kube-system'];
-
-function missing(): string | false {
-  if (!process.env['PODWAY_CHART']) return 'takes minutes (npm run test:chart)';
-  if (programs.length === 0) return 'no helm (podway lab kubernetes install builds one)';
-  if (!existsSync(archive)) return 'no image (npm run image)';
-  try {
-    findBinaries({});
-    return false;
-  } catch (error) {
-    return (error as LabError).message;
-  }
-}
-const skip = notRoot || missing();
-
-let env: Record<string, string>;
-const run = (command: string[]): Promise<string> => executeOk(command, env, STEP_MS);
-const kubectl = (...args: string[]) => run([findBinaries({}).programs.kubectl, ...args]);
-const on = (node: string, script: string) =>
-  run([PODWAY, 'lab', 'exec', '--lab', lab, node, '--', 'sh', '-c', script]);
+const skip = process.env['PODWAY_CHART'] ? missing() : 'takes minutes (npm run test:chart)';
+const granted = rights(one(manifests(), 'ClusterRole').rules!);
+const lab = new ChartLab(`e2e-chart-${process.pid}`);
+const { nodes, run, kubectl, on } = lab;
 
 /** What an agent leaves on a node: nothing, apart from ENIs. `view` is the lab's own file. */
 const traces = (node: string): Promise<string> =>
@@ -47,26 +25,8 @@ const traces = (node: string): Promise<string> =>
       "ls -A /run/podway/ /opt/cni/bin/ /etc/cni/net.d/ | grep -v '^view$'; sysctl net.ipv4.ip_forward net.ipv4.conf.eth0.rp_filter",
   );
 
-before(
-  async () => {
-    if (skip) return;
-    await executeOk(
-      [PODWAY, 'lab', 'up', '--lab', lab, '--kubernetes', '--nodes', '2', '--set', 'agent=none', '--quiet'],
-      {},
-      STEP_MS,
-    );
-    env = JSON.parse(await executeOk([PODWAY, 'lab', 'env', '--lab', lab, '-o', 'json'])) as Record<
-      string,
-      string
-    >;
-    const { ctr } = findBinaries({}).programs;
-    for (const node of nodes) await on(node, `${ctr} -n k8s.io images import ${archive}`);
-  },
-  { timeout: 2 * STEP_MS },
-);
-after(async () => {
-  if (!skip) await execute([PODWAY, 'lab', 'down', '--lab', lab]);
-});
+before(() => (skip ? undefined : lab.up()), { timeout: 2 * STEP_MS });
+after(() => (skip ? undefined : lab.down()));
 
 /** One request after another by a connection that is kept, and by new ones: good, lost, kept connections used. */
 const ASK = `
@@ -102,68 +62,63 @@ async function pod(name: string, node: string, image: string, command: string[])
 }
 
 const agents = async () =>
-  (await kubectl(...namespace, 'get', 'pods', '-l', 'app.kubernetes.io/component=agent', '-o', 'name'))
+  (
+    await kubectl(
+      ...RELEASE_NAMESPACE,
+      'get',
+      'pods',
+      '-l',
+      'app.kubernetes.io/component=agent',
+      '-o',
+      'name',
+    )
+  )
     .trim()
     .split('\n')
     .sort();
 
-for (const helm of skip ? [''] : programs) {
+for (const helm of skip ? [''] : helms()) {
   const what = /helm-[^/]+/.exec(helm)?.[0] ?? 'helm';
-  const chartArgs = ['podway', chart, ...namespace];
   test(`${what}: install, upgrade, rollback, uninstall`, { skip, timeout: 4 * STEP_MS }, async () => {
     const before = await Promise.all(nodes.map(traces));
-    await run([
-      helm,
-      'install',
-      ...chartArgs,
-      '--set',
-      `aws.ec2Endpoint=${SERVER},cluster=${lab}`,
-      '--wait',
-      '--timeout',
-      '3m',
-    ]);
-    await kubectl('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s');
+    await lab.install([], helm);
+    await lab.nodesReady();
     const server = await pod('server', nodes[1]!, labImage('agnhost'), [
       '/agnhost',
       'netexec',
       '--http-port=8080',
     ]);
-    await pod('asker', nodes[0]!, own, ['node', '-e', 'setInterval(() => {}, 60_000)']);
+    await pod('asker', nodes[0]!, OWN_IMAGE, ['node', '-e', 'setInterval(() => {}, 60_000)']);
 
     const asked = kubectl('exec', 'asker', '--', 'node', '-e', ASK, server);
     const first = await agents();
-    await run([
-      helm,
-      'upgrade',
-      ...chartArgs,
-      '--reuse-values',
-      '--set',
-      'logLevel=debug',
-      '--wait',
-      '--timeout',
-      '3m',
-    ]);
+    await lab.upgrade(['logLevel=debug'], helm);
     const second = await agents();
-    await run([helm, 'rollback', 'podway', '1', ...namespace, '--wait', '--timeout', '3m']);
+    await run([helm, 'rollback', 'podway', '1', ...RELEASE_NAMESPACE, '--wait', '--timeout', '3m']);
     const third = await agents();
     await kubectl('exec', 'asker', '--', 'sh', '-c', ': > /tmp/stop');
     const [good, lost, connections] = (await asked).trim().split(' ').map(Number);
     assert.equal(new Set([...first, ...second, ...third]).size, 3 * nodes.length);
     assert.ok(good! > 0);
     assert.deepEqual([lost, connections], [0, 1], `${lost} of ${good! + lost!} requests were lost`);
+    await asPlugin();
+    const calls = auditedCalls();
+    assert.deepEqual(
+      [...calls].filter((call) => !granted.includes(call)),
+      [],
+      'an agent called what its role does not grant',
+    );
+    // What every agent does; the rest of its rights is for pods without a network and for configuration that is there.
+    for (const call of ['list nodes', 'watch nodes', 'list pods', 'watch pods', 'patch nodes/status'])
+      assert.ok(calls.has(call), `no agent was seen to ${call}: ${[...calls].join(', ')}`);
 
     for (const node of nodes)
       await kubectl(
-        'drain',
-        node,
-        '--ignore-daemonsets',
-        '--delete-emptydir-data',
-        '--force',
-        '--timeout=120s',
+        ...['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--force', '--timeout=120s'],
       );
-    await run([helm, 'upgrade', ...chartArgs, '--reuse-values', '--set', 'uninstall.enabled=true']);
-    await kubectl(...namespace, 'rollout', 'status', 'daemonset/podway-uninstall', '--timeout=180s');
-    await run([helm, 'uninstall', 'podway', ...namespace, '--wait']);
+    await run([helm, 'upgrade', ...lab.chartArgs(['uninstall.enabled=true']), '--reuse-values']);
+    await kubectl(...RELEASE_NAMESPACE, 'rollout', 'status', 'daemonset/podway-uninstall', '--timeout=180s');
+    await run([helm, 'uninstall', 'podway', ...RELEASE_NAMESPACE, '--wait']);
     assert.deepEqual(await Promise.all(nodes.map(traces)), before);
     assert.equal(
       (await kubectl('get', 'all,sa,clusterroles,clusterrolebindings', '-A', '-o', 'name')).match(
@@ -173,4 +128,57 @@ for (const helm of skip ? [''] : programs) {
     );
     for (const node of nodes) await kubectl('uncordon', node);
   });
+}
+
+type Audited = { verb: string; objectRef?: { apiGroup?: string; resource: string; subresource?: string } };
+
+/** What agents asked the API server for, by its own audit log. */
+function auditedCalls(): Set<string> {
+  const { auditLog } = controlPlanePaths(labPaths(lab.name));
+  const lines = readFileSync(auditLog, 'utf8').trim().split('\n');
+  return new Set(
+    lines.flatMap((line) => {
+      const { verb, objectRef } = JSON.parse(line) as Audited;
+      if (!objectRef) return [];
+      const { apiGroup = '', resource, subresource } = objectRef;
+      return [right(verb, apiGroup, subresource ? `${resource}/${subresource}` : resource)];
+    }),
+  );
+}
+
+/** Each command of `kubectl podway`, which asks the agents by pods/exec. */
+async function asPlugin(): Promise<void> {
+  const json = async <T>(...args: string[]): Promise<T> => {
+    const ran = await lab.kubectlPodway(...args, '-o', 'json');
+    assert.equal(ran.code, 0, told(['kubectl', 'podway', ...args], ran));
+    return JSON.parse(ran.stdout) as T;
+  };
+  const status = await json<{ node: string; cause: unknown; host: { conflist: string } }[]>('status');
+  assert.deepEqual(
+    status.map(({ node, cause, host }) => [node, cause, host.conflist]),
+    nodes.map((node) => [node, null, 'installed']),
+  );
+  const shown = await json<IpamNode[]>('ipam', 'show');
+  assert.deepEqual(
+    shown.map(({ node }) => node),
+    nodes,
+  );
+  const held = shown[0]!.enis.flatMap(({ addresses }) =>
+    addresses.filter(({ pod }) => pod === 'default/asker'),
+  );
+  assert.deepEqual(
+    held.map(({ state }) => state),
+    ['held'],
+  );
+  const { ok } = await json<{ ok: boolean }>('ipam', 'check');
+  assert.ok(ok);
+  for (const args of [
+    ['ipam', 'explain', 'asker'],
+    ['ipam', 'explain', nodes[0]!],
+    ['doctor'],
+    ['connectivity', 'test'],
+  ]) {
+    const ran = await lab.kubectlPodway(...args);
+    assert.equal(ran.code, 0, told(['kubectl', 'podway', ...args], ran));
+  }
 }

@@ -1,11 +1,7 @@
 // Reads what Ginkgo writes as JUnit XML, as far as we need it: per test its name, state, seconds and first line of failure.
+import type { Outcome } from '../scenarios/run.ts';
 
-export type Case = {
-  name: string;
-  state: 'passed' | 'failed' | 'skipped';
-  seconds: number;
-  message?: string;
-};
+export type Case = Outcome;
 
 const CASE =
   /<testcase name="([^"]*)"[^>]*?status="([^"]*)"[^>]*?time="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g;

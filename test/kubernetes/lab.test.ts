@@ -1,6 +1,6 @@
 // The life of a lab with a real Kubernetes on a machine of its own: up, the lab's process killed, up again with every pod as
 // it was, killed again in the middle of its work, down, and nothing left: no process, mount, cgroup, namespace, link, nft
-// table, file or changed sysctl. Builds nothing: skipped, with the reason, where the programs are not in the cache.
+// table, file or changed sysctl. Then the same with agents from the chart. Builds nothing: skipped, with the reason, where the programs are not in the cache.
 import assert from 'node:assert/strict';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -8,9 +8,11 @@ import { after, before, test } from 'node:test';
 import type { LabError } from '../../src/lab/daemon/errors.ts';
 import type { LabStatus } from '../../src/lab/daemon/protocol.ts';
 import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
+import { labImage } from '../../src/lab/kubernetes/images.ts';
 import { skip as notRoot, PODWAY, type Ran } from '../e2e/command.ts';
 import { type Census, Machine } from '../e2e/machine.ts';
 import { eventually } from '../support/wait.ts';
+import { ChartLab, missing as noChart, STEP_MS } from './chart-lab.ts';
 
 const UP_BOUND_MS = 150_000;
 const LAB = 'real';
@@ -114,6 +116,10 @@ test('lab down leaves nothing, although the lab and a containerd were killed bef
   await killed('lab.pid');
   await killed('nodes/node-1/containerd.pid');
   await podway('lab', 'down', '--lab', LAB, '--quiet');
+  await nothingLeft(ids);
+});
+
+async function nothingLeft(ids: string[]): Promise<void> {
   await eventually(
     'nothing is left',
     async () => {
@@ -127,4 +133,40 @@ test('lab down leaves nothing, although the lab and a containerd were killed bef
     ids.filter((id) => groups.includes(id)),
     [],
   );
+}
+
+test('lab down leaves nothing of a lab whose agents came from the chart, with pods', {
+  skip: skip || noChart(),
+  timeout: 3 * STEP_MS,
+}, async () => {
+  // What kubectl and Helm keep is theirs: it goes where no census looks.
+  const own = { ...cache, HOME: '/tmp/layers/home' };
+  const lab = new ChartLab(LAB, 2, (command, env, boundMs) =>
+    machine.run(command, { ...own, ...env }, boundMs),
+  );
+  let ids: string[];
+  try {
+    await lab.up();
+    await lab.install();
+    await lab.nodesReady();
+    const image = labImage('agnhost');
+    await lab.kubectl(
+      'create',
+      'deployment',
+      'web',
+      `--image=${image}`,
+      '--replicas=6',
+      '--',
+      '/agnhost',
+      'netexec',
+    );
+    await lab.kubectl('rollout', 'status', 'deployment/web', '--timeout=180s');
+    await lab.podway('ipam', 'check');
+    ids = await containers();
+    // The agents and CoreDNS too.
+    assert.ok(ids.length > 6, ids.join());
+  } finally {
+    await lab.down();
+  }
+  await nothingLeft(ids);
 });

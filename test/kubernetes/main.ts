@@ -1,6 +1,6 @@
-// npm run test:kubernetes: what a lab with a real Kubernetes shows. Builds the programs that are missing, brings up the
-// lab, runs our scenarios and the chosen groups of Kubernetes' own tests, takes the lab down, and writes
-// docs/conformance.md. Goes on where it was cut off: programs are cached by version, results by version and commit.
+// npm run test:kubernetes: what a lab with a real Kubernetes shows. Builds the programs and the image that are missing,
+// brings up the lab, installs the chart, runs our scenarios and the chosen groups of Kubernetes' own tests, takes the lab
+// down, and writes docs/conformance.md. Goes on where it was cut off: programs are cached by version, results by version and commit.
 // Fails when a test failed, or was asked for and not reached.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,8 +8,10 @@ import { parseArgs } from 'node:util';
 import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
 import { KUBERNETES_VERSION } from '../../src/lab/kubernetes/version.ts';
 import { execute, executeOk, PODWAY, ROOT } from '../e2e/command.ts';
+import { runScenarios } from '../scenarios/run.ts';
+import { scenarios } from '../scenarios/scenarios.ts';
+import { ChartLab, missing } from './chart-lab.ts';
 import { conformanceText } from './report.ts';
-import { runScenarios } from './scenarios.ts';
 import { choose, type Group, groups } from './selection.ts';
 import {
   commandFor,
@@ -32,11 +34,9 @@ const USAGE = `npm run test:kubernetes -- [options]
   --no-install  build nothing
   --page        write docs/conformance.md from the results that there are, and run nothing`;
 
-const NODES = 2;
+const PODS = 20;
 /** Hours when nothing is cached and two cores are shared. */
 const INSTALL_BOUND_MS = 4 * 3_600_000;
-const UP_BOUND_MS = 600_000;
-const READY_BOUND = '300s';
 
 const { values: options } = parseArgs({
   options: {
@@ -56,7 +56,7 @@ if (options.help) {
 if (process.getuid?.() !== 0) fail('NOT_ROOT: a lab needs root');
 
 const version = KUBERNETES_VERSION;
-const lab = 'e2e-kubernetes';
+const lab = new ChartLab('e2e-kubernetes');
 const only = options.only?.split(',');
 const unknown = only?.find((name) => !names.includes(name));
 if (unknown !== undefined) fail(`there is no group "${unknown}"\n${USAGE}`);
@@ -83,28 +83,25 @@ async function install(): Promise<void> {
   say(`programs of ${version}`);
   const ran = await execute([PODWAY, 'lab', 'kubernetes', 'install', '--quiet'], {}, INSTALL_BOUND_MS);
   if (ran.code !== 0) fail(ran.stderr.trim());
+  say('the image');
+  const built = await execute(['npm', 'run', '--silent', 'image'], {}, INSTALL_BOUND_MS);
+  if (built.code !== 0) fail(built.stderr.trim());
 }
 
-async function up(kubectl: string): Promise<string> {
-  say(`lab ${lab}`);
-  await executeOk(
-    [PODWAY, 'lab', 'up', '--lab', lab, '--kubernetes', '--nodes', `${NODES}`],
-    {},
-    UP_BOUND_MS,
-  );
-  const env = JSON.parse(await executeOk([PODWAY, 'lab', 'env', '--lab', lab, '-o', 'json'])) as Record<
-    string,
-    string
-  >;
-  const kubeconfig = env['KUBECONFIG']!;
-  const wait = ['wait', '--for=condition=Ready', 'nodes', '--all', `--timeout=${READY_BOUND}`];
-  await executeOk([kubectl, '--kubeconfig', kubeconfig, ...wait], {}, UP_BOUND_MS);
+async function up(): Promise<string> {
+  say(`lab ${lab.name}, its agents from the chart`);
+  await lab.up();
+  const kubeconfig = lab.env['KUBECONFIG']!;
+  const known = await lab.kubectl('get', 'daemonsets', '-A', '-o', 'name');
+  // A lab that was kept has it.
+  if (!known.includes('podway-agent')) await lab.install();
+  await lab.nodesReady();
   return kubeconfig;
 }
 
 async function down(): Promise<void> {
-  if (options.keep) return say(`lab ${lab} stays: podway lab down --lab ${lab}`);
-  await executeOk([PODWAY, 'lab', 'down', '--lab', lab], {}, UP_BOUND_MS);
+  if (options.keep) return say(`lab ${lab.name} stays: podway lab down --lab ${lab.name}`);
+  await lab.down();
 }
 
 function told({ group, cases, missing, seconds }: GroupResult): string {
@@ -128,7 +125,9 @@ const left = options.page ? [] : names.filter(isLeft);
 
 let failed = false;
 if (left.length > 0) {
-  const kubeconfig = await up(programs.kubectl);
+  const lack = missing();
+  if (lack) fail(lack);
+  const kubeconfig = await up();
   try {
     // Ours look at all that the nodes hold, so nothing else runs meanwhile.
     if (left.includes(SCENARIOS)) settle(await ours(kubeconfig));
@@ -149,13 +148,14 @@ function upstream(group: Group, kubeconfig: string): Promise<GroupResult> {
   const tests = choice.run.get(group) ?? [];
   say(`${group.name}: ${tests.length} of Kubernetes' tests`);
   const log = join(ROOT, 'build', 'kubernetes', version, `${group.name}.log`);
-  return runGroup(group, tests, suite, { kubeconfig, nodes: NODES, log });
+  return runGroup(group, tests, suite, { kubeconfig, nodes: lab.nodes.length, log });
 }
 
 async function ours(kubeconfig: string): Promise<GroupResult> {
   say('our scenarios');
   const started = performance.now();
-  const cases = await runScenarios({ lab, kubectl: programs.kubectl, kubeconfig });
+  const input = { lab: lab.name, kubectl: programs.kubectl, kubeconfig };
+  const cases = await runScenarios(input, scenarios(PODS));
   return {
     group: SCENARIOS,
     version,

@@ -6,7 +6,8 @@ import { after, test } from 'node:test';
 import type { LabError } from '../../src/lab/daemon/errors.ts';
 import { type Binaries, findBinaries } from '../../src/lab/kubernetes/binaries.ts';
 import { execute, executeOk, skip as notRoot, PODWAY } from '../e2e/command.ts';
-import { runScenarios, scenarios } from './scenarios.ts';
+import { runScenarios } from '../scenarios/run.ts';
+import { scenarios } from '../scenarios/scenarios.ts';
 
 const BOUND_MS = 180_000;
 const PODS = 4;

@@ -16,7 +16,7 @@ import {
   SERVICE_ACCOUNT_ISSUER,
   SERVICE_CIDR,
 } from './layout.ts';
-import { type ClusterPki, controlPlaneHolders, kubeconfigText } from './pki.ts';
+import { AGENT_ACCOUNT, type ClusterPki, controlPlaneHolders, kubeconfigText } from './pki.ts';
 
 export const CONTROL_PROGRAMS = [
   'etcd',
@@ -26,6 +26,22 @@ export const CONTROL_PROGRAMS = [
 ] as const;
 export type ControlProgram = (typeof CONTROL_PROGRAMS)[number];
 type Files = (name: string, kind: 'crt' | 'key' | 'pub') => string;
+
+/** What Podway's agents ask the API for, and no more of what happens: JSON, which is YAML. */
+export const auditPolicy = (): string =>
+  JSON.stringify({
+    apiVersion: 'audit.k8s.io/v1',
+    kind: 'Policy',
+    omitStages: ['RequestReceived'],
+    rules: [
+      {
+        level: 'Metadata',
+        users: [`system:serviceaccount:${AGENT_ACCOUNT.namespace}:${AGENT_ACCOUNT.name}`],
+      },
+      { level: 'None' },
+    ],
+  });
+const AUDIT_LOG_MB = 8;
 
 export const etcdArguments = (dataDir: string, file: Files): string[] => [
   `--data-dir=${dataDir}`,
@@ -45,7 +61,9 @@ export const etcdArguments = (dataDir: string, file: Files): string[] => [
   `--peer-key-file=${file('etcd', 'key')}`,
 ];
 
-export const apiServerArguments = (address: string, file: Files): string[] => [
+type Audit = Pick<ControlPlanePaths, 'auditPolicy' | 'auditLog'>;
+
+export const apiServerArguments = (address: string, file: Files, audit: Audit): string[] => [
   `--advertise-address=${address}`,
   `--secure-port=${API_PORT}`,
   '--allow-privileged=true',
@@ -75,6 +93,10 @@ export const apiServerArguments = (address: string, file: Files): string[] => [
   `--service-account-key-file=${file('sa', 'pub')}`,
   `--service-account-signing-key-file=${file('sa', 'key')}`,
   `--service-cluster-ip-range=${SERVICE_CIDR}`,
+  `--audit-policy-file=${audit.auditPolicy}`,
+  `--audit-log-path=${audit.auditLog}`,
+  `--audit-log-maxsize=${AUDIT_LOG_MB}`,
+  '--audit-log-maxbackup=1',
   '--profiling=false',
 ];
 
@@ -134,11 +156,12 @@ export class ControlPlane {
           kubeconfigText(`https://${address}:${API_PORT}`, ca.cert, holder.user, pair),
         );
     }
+    writeFileAtomic(this.#files.auditPolicy, auditPolicy());
     const file: Files = (name, kind) => pki.file(name, kind);
     const args: Record<ControlProgram, string[]> = {
       etcd: etcdArguments(this.#files.etcd, file),
       'kube-apiserver': [
-        ...apiServerArguments(address, file),
+        ...apiServerArguments(address, file, this.#files),
         ...(await flagsForEtcd(binaries.programs.etcd)),
       ],
       'kube-controller-manager': controllerManagerArguments(

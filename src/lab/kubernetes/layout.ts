@@ -45,6 +45,8 @@ export const controlPlanePaths = ({ root }: LabPaths) => {
     manifests: join(own, 'manifests'),
     images: join(own, 'images'),
     superAdmin: join(own, 'super-admin.conf'),
+    auditPolicy: join(own, 'audit-policy.yaml'),
+    auditLog: join(own, 'audit.log'),
     kubeconfig: (name: string) => join(own, `${name}.conf`),
     log: (program: string) => join(own, `${program}.log`),
     pid: (program: string) => join(own, `${program}.pid`),
