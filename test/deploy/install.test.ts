@@ -10,6 +10,7 @@ import { controlPlanePaths } from '../../src/lab/kubernetes/layout.ts';
 import { helms } from '../../tools/chart.ts';
 import { told } from '../e2e/command.ts';
 import { ChartLab, missing, OWN_IMAGE, RELEASE_NAMESPACE, STEP_MS } from '../kubernetes/chart-lab.ts';
+import { eventually } from '../support/wait.ts';
 import { manifests, one, right, rights } from './manifest.ts';
 
 const skip = process.env['PODWAY_CHART'] ? missing() : 'takes minutes (npm run test:chart)';
@@ -120,11 +121,11 @@ for (const helm of skip ? [''] : helms()) {
     await kubectl(...RELEASE_NAMESPACE, 'rollout', 'status', 'daemonset/podway-uninstall', '--timeout=180s');
     await run([helm, 'uninstall', 'podway', ...RELEASE_NAMESPACE, '--wait']);
     assert.deepEqual(await Promise.all(nodes.map(traces)), before);
-    assert.equal(
-      (await kubectl('get', 'all,sa,clusterroles,clusterrolebindings', '-A', '-o', 'name')).match(
-        /podway-(agent|uninstall)/,
-      ),
-      null,
+    // Helm 3 does not wait for the pods of what it deleted.
+    const objects = ['get', 'all,sa,clusterroles,clusterrolebindings', '-A', '-o', 'name'];
+    await eventually(
+      'no object is left',
+      async () => (await kubectl(...objects)).match(/\S*podway-(agent|uninstall)\S*/g) === null,
     );
     for (const node of nodes) await kubectl('uncordon', node);
   });

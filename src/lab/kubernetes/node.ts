@@ -324,7 +324,7 @@ export class RealNode {
         settings: deps.settings,
       });
       installPlugin(deps.shim, join(paths.cniBinDir, 'podway-cni'));
-    }
+    } else putStandardPlugins(paths.cniBinDir);
     putLoopback(paths.cniBinDir);
     const sysctls = Object.entries(KUBELET_SYSCTLS).filter(([key]) => existsSync(`/proc/sys/${key}`));
     for (const [key, value] of sysctls) {
@@ -348,6 +348,15 @@ const split = (archives: string[]): [string[], string[]] => {
   const small = archives.filter((each) => statSync(each).size < 8 << 20);
   return [small, archives.filter((each) => !small.includes(each))];
 };
+
+/** As images of nodes have them; whoever installs the network may chain them. */
+function putStandardPlugins(binDir: string): void {
+  for (const name of STANDARD_PLUGINS) {
+    const source = PLUGIN_DIRS.map((dir) => join(dir, name)).find(existsSync);
+    if (source !== undefined) installPlugin(source, join(binDir, name));
+  }
+}
+const STANDARD_PLUGINS = ['portmap', 'bandwidth', 'tuning'];
 
 /** The runtime asks for a loopback plugin; where the machine has none, a script does what it does. */
 function putLoopback(binDir: string): void {
