@@ -121,7 +121,7 @@ for (const helm of skip ? [''] : helms()) {
     await kubectl(...RELEASE_NAMESPACE, 'rollout', 'status', 'daemonset/podway-uninstall', '--timeout=180s');
     await run([helm, 'uninstall', 'podway', ...RELEASE_NAMESPACE, '--wait']);
     assert.deepEqual(await Promise.all(nodes.map(traces)), before);
-    // Helm 3 does not wait for the pods of what it deleted.
+    // The pods of what Helm has deleted may take a moment more.
     const objects = ['get', 'all,sa,clusterroles,clusterrolebindings', '-A', '-o', 'name'];
     await eventually(
       'no object is left',
