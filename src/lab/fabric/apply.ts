@@ -3,11 +3,11 @@
 // then neighbours, forwarding entries and routes; then links leave, in one group; last the guests boot.
 // After a kill in any step all steps can be repeated: `observe` finds what is left to do.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Ip } from '../../base/ip.ts';
-import { NfNetlink } from '../../kernel/nfnetlink.ts';
+import { type Cidr, cidrContains, familyOf, type Ip } from '../../base/ip.ts';
+import { type ConntrackEntry, NfNetlink } from '../../kernel/nfnetlink.ts';
 import { Nft, NftError } from '../../kernel/nftables.ts';
 import { type NetlinkError, PROTOCOL, type RtOp } from '../../kernel/rtnetlink.ts';
-import { bootGuest, isBooted } from './boot.ts';
+import { bootGuest, bootGuest6, isBooted } from './boot.ts';
 import {
   type Changes,
   diffEntries,
@@ -18,11 +18,13 @@ import {
   type PortEntry,
   stampOf,
 } from './entries.ts';
+import { connectIpv6, enableIpv6 } from './ipv6.ts';
 import { GATEWAY_LINK, INTERNET, INTERNET_LINK, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
 import {
   addOps,
   bridgeOps,
   elementOp,
+  internetRouteOp,
   observedEntries,
   portOps,
   publicRouteOp,
@@ -67,6 +69,8 @@ export class Applier {
     await this.#reopen(entries);
     const { space } = this.#router!;
     connectInternet(space, this.#spaces.at(INTERNET));
+    // As IPv4's part: made whole at each fresh look, whatever is there of it.
+    if (entries.has('ipv6')) connectIpv6(space, this.#spaces.at(INTERNET));
     this.#fault('connected');
     const observed = this.#observe(entries);
     await this.#step(observed, entries, true);
@@ -125,13 +129,12 @@ export class Applier {
       addresses: rt.addresses(),
       neighbours: rt.neighbours(),
       fdb: rt.fdb(),
-      routes: rt.routes({ family: 4, protocol: PROTOCOL }).filter((route) => route.table !== LOCAL_TABLE),
-      rules: rt.rules(4).filter((rule) => rule.protocol === PROTOCOL),
+      routes: rt.routes({ protocol: PROTOCOL }).filter((route) => route.table !== LOCAL_TABLE),
+      rules: rt.rules().filter((rule) => rule.protocol === PROTOCOL),
     });
-    for (const route of this.#spaces
-      .at(INTERNET)
-      .rt.routes({ family: 4, protocol: PROTOCOL, table: MAIN_TABLE })) {
-      const entry: Entry = { kind: 'public-route', ip: route.dst.ip };
+    for (const { dst } of this.#spaces.at(INTERNET).rt.routes({ protocol: PROTOCOL, table: MAIN_TABLE })) {
+      const entry: Entry =
+        familyOf(dst.ip) === 4 ? { kind: 'public-route', ip: dst.ip } : { kind: 'internet-route', dst };
       observed.set(keyOf(entry), entry);
     }
     for (const [where, life] of this.#spaces.lives()) {
@@ -139,16 +142,20 @@ export class Applier {
       observed.set(keyOf(entry), entry);
     }
     for (const [key, entry] of entries) {
-      if (entry.kind === 'boot' && observed.has(`port ${entry.port}`) && this.#isBooted(entry, entries)) {
+      if (
+        (entry.kind === 'boot' || entry.kind === 'boot6') &&
+        observed.has(`port ${entry.port}`) &&
+        this.#isBooted(entry, entries)
+      ) {
         observed.set(key, entry);
       }
     }
     return observed;
   }
 
-  #isBooted(entry: Extract<Entry, { kind: 'boot' }>, entries: Entries): boolean {
+  #isBooted(entry: Extract<Entry, { kind: 'boot' | 'boot6' }>, entries: Entries): boolean {
     const port = entries.get(`port ${entry.port}`) as PortEntry;
-    return isBooted(this.#spaces.at(entry.where), port.mac);
+    return isBooted(this.#spaces.at(entry.where), port.mac, entry.kind);
   }
 
   async #step(is: Entries, should: Entries, whole: boolean): Promise<void> {
@@ -189,7 +196,9 @@ export class Applier {
       this.#spaces.ensure(entry);
       this.#fault(`space ${entry.where}`);
     }
+    if (added.some((one) => one.kind === 'ipv6')) connectIpv6(router.space, this.#spaces.at(INTERNET));
     this.#makeLinks(added, indexOf);
+    for (const one of added) if (one.kind === 'bridge6') enableIpv6(router.space, one.name);
     await this.#rules(changes, should, whole, indexOf);
     this.#fault('nft');
     this.#rest(changes, added, indexOf);
@@ -207,8 +216,12 @@ export class Applier {
       bootGuest(this.#spaces.at(entry.where), should.get(`port ${entry.port}`) as PortEntry, entry);
       this.#fault(`booted ${entry.where}`);
     }
+    for (const entry of added) {
+      if (entry.kind === 'boot6')
+        bootGuest6(this.#spaces.at(entry.where), should.get(`port ${entry.port}`) as PortEntry, entry.ip);
+    }
     await this.#running(
-      added.flatMap((one) => (one.kind === 'boot' ? one.port : [])),
+      added.flatMap((one) => (one.kind === 'boot' || one.kind === 'boot6' ? one.port : [])),
       should,
     );
     for (const entry of changes.remove) {
@@ -288,14 +301,15 @@ export class Applier {
     rt.apply(added.flatMap((one) => addOps(one, indexOf)));
 
     const internet = this.#spaces.at(INTERNET);
-    const gone = changes.remove.filter((one) => one.kind === 'public-route');
-    const come = added.filter((one) => one.kind === 'public-route');
+    const isRoute = (one: Entry) => one.kind === 'public-route' || one.kind === 'internet-route';
+    const gone = changes.remove.filter(isRoute);
+    const come = added.filter(isRoute);
     if (gone.length + come.length === 0) return;
     const oif = internet.rt.link(INTERNET_LINK)!.index;
-    for (const error of internet.rt.tryApply(gone.map((one) => publicRouteOp('route-del', one.ip, oif)))) {
-      throwUnlessGone(error);
-    }
-    internet.rt.apply(come.map((one) => publicRouteOp('route-replace', one.ip, oif)));
+    const op = (verb: 'route-replace' | 'route-del') => (one: (typeof come)[number]) =>
+      one.kind === 'public-route' ? publicRouteOp(verb, one.ip, oif) : internetRouteOp(verb, one.dst, oif);
+    for (const error of internet.rt.tryApply(gone.map(op('route-del')))) throwUnlessGone(error);
+    internet.rt.apply(come.map(op('route-replace')));
   }
 
   /**
@@ -316,13 +330,23 @@ export class Applier {
   /** No flow of an address outlives the address: its next holder would inherit it. */
   async #forgetFlows(removed: readonly Entry[]): Promise<void> {
     const ips = new Set<Ip>();
+    const prefixes: Cidr[] = [];
     for (const entry of removed) {
-      if (entry.kind !== 'element' || (entry.set !== 'receivers' && entry.set !== 'public_to_private'))
-        continue;
+      if (entry.kind === 'holder' && entry.hop.to === 'eni') {
+        if (entry.dst.length === 128) ips.add(entry.dst.ip);
+        else prefixes.push(entry.dst);
+      }
+      if (entry.kind !== 'element' || entry.family !== 'inet') continue;
+      if (entry.set !== 'receivers' && entry.set !== 'public_to_private') continue;
       for (const part of entry.key) if ('ip' in part) ips.add(part.ip);
     }
     const { nf } = this.#router!;
-    await Promise.all([...ips].map((ip) => nf.conntrackForget(ip)));
+    const named = ({ orig, reply }: ConntrackEntry) =>
+      [orig.src, orig.dst, reply.src, reply.dst].some((ip) => prefixes.some((one) => cidrContains(one, ip)));
+    await Promise.all([
+      ...[...ips].map((ip) => nf.conntrackForget(ip)),
+      ...(prefixes.length ? [nf.conntrackRemove(named)] : []),
+    ]);
   }
 
   async #leave(router: Space, indexes: readonly number[]): Promise<void> {
@@ -365,6 +389,7 @@ function withoutPorts(
         if (!ports.has(entry.name)) left.set(key, entry);
         break;
       case 'boot':
+      case 'boot6':
         if (!ports.has(entry.port)) left.set(key, entry);
         break;
       case 'fdb':

@@ -6,8 +6,13 @@ import type { Mac } from '../../base/mac.ts';
 
 /** Part of an element's key or value: the index of a router's link (also its packets' mark), or an address. */
 export type Part = { port: string } | { ip: Ip };
-export type ElementData = { goto: string } | { ip: Ip } | { mark: string } | { caller: string };
-export type TableFamily = 'inet' | 'bridge';
+export type ElementData =
+  | { goto: string }
+  | { ip: Ip }
+  | { mark: string }
+  | { caller: string }
+  | { caller6: string };
+export type TableFamily = 'inet' | 'bridge' | 'ip6';
 
 /** `life`: of an instance, from one boot to the next (see lifeOf): a namespace of another life is removed and made anew. */
 export type NetnsEntry = {
@@ -30,6 +35,17 @@ export type PortEntry = {
   instanceId: string;
   attachmentId: string;
 };
+/** The router forwards IPv6: its settings, its addresses, its table `ip6`. There when any VPC has an IPv6 block. */
+export type Ipv6Entry = { kind: 'ipv6' };
+/** A subnet's IPv6: the router's link-local address, and one of the subnet for its ICMP errors. */
+export type Bridge6Entry = { kind: 'bridge6'; name: string; ip: Ip };
+/** What holds an IPv6 address or prefix; `nowhere`: the rest of a subnet. */
+export type HolderEntry = { kind: 'holder'; dst: Cidr; hop: Hop };
+export type Rule6Entry = { kind: 'rule6'; bridge: string };
+/** A VPC's IPv6 block is reached from the internet. */
+export type InternetRouteEntry = { kind: 'internet-route'; dst: Cidr };
+/** As `boot`, for IPv6: done when the primary ENI gets its first address, as a DHCPv6 client would. */
+export type Boot6Entry = { kind: 'boot6'; port: string; where: string; ip: Ip };
 /** What a cloud image sets up at boot on the primary ENI; done once for each link, then the guest's own. */
 export type BootEntry = { kind: 'boot'; port: string; where: string; ip: Ip; length: number; gateway: Ip };
 /** `port` null: the ENI is not attached; the bridge still knows its MAC, so that ARP is answered. */
@@ -38,6 +54,8 @@ export type NeighbourEntry = { kind: 'neighbour'; bridge: string; ip: Ip; mac: M
 export type Hop =
   | { to: 'subnet'; bridge: string }
   | { to: 'eni'; bridge: string; gateway: Ip }
+  /** Of IPv6: the holders decide. */
+  | { to: 'holder' }
   | { to: 'internet' }
   | { to: 'nowhere' };
 /** A route of the table of one subnet. */
@@ -46,8 +64,9 @@ export type RouteEntry = { kind: 'route'; bridge: string; dst: Cidr; hop: Hop };
 export type RuleEntry = { kind: 'rule'; bridge: string };
 /** A public address: the internet host reaches it by the router. */
 export type PublicRouteEntry = { kind: 'public-route'; ip: Ip };
-export type SetEntry = { kind: 'set'; name: string };
-export type ChainEntry = { kind: 'chain'; name: string; rules: readonly string[] };
+/** `family`: inet when absent. */
+export type SetEntry = { kind: 'set'; name: string; family?: 'ip6' };
+export type ChainEntry = { kind: 'chain'; name: string; rules: readonly string[]; family?: 'ip6' };
 export type ElementEntry = {
   kind: 'element';
   family: TableFamily;
@@ -57,6 +76,12 @@ export type ElementEntry = {
 };
 
 export type Entry =
+  | Ipv6Entry
+  | Bridge6Entry
+  | HolderEntry
+  | Rule6Entry
+  | InternetRouteEntry
+  | Boot6Entry
   | NetnsEntry
   | BridgeEntry
   | PortEntry
@@ -71,6 +96,8 @@ export type Entry =
   | ElementEntry;
 
 export type Entries = ReadonlyMap<string, Entry>;
+/** How a plan takes its entries. */
+export type Put = (entry: Entry) => void;
 
 const partText = (part: Part): string => ('port' in part ? part.port : formatIp(part.ip));
 
@@ -78,13 +105,21 @@ export function keyOf(entry: Entry): string {
   switch (entry.kind) {
     case 'netns':
       return `netns ${entry.where}`;
+    case 'ipv6':
+      return 'ipv6';
     case 'bridge':
+    case 'bridge6':
     case 'port':
+      return `${entry.kind} ${entry.name}`;
     case 'set':
     case 'chain':
-      return `${entry.kind} ${entry.name}`;
+      return `${entry.kind} ${entry.family === undefined ? '' : `${entry.family} `}${entry.name}`;
     case 'boot':
-      return `boot ${entry.port}`;
+    case 'boot6':
+      return `${entry.kind} ${entry.port}`;
+    case 'holder':
+    case 'internet-route':
+      return `${entry.kind} ${formatCidr(entry.dst)}`;
     case 'fdb':
       return `fdb ${entry.bridge} ${entry.mac}`;
     case 'neighbour':
@@ -92,7 +127,8 @@ export function keyOf(entry: Entry): string {
     case 'route':
       return `route ${entry.bridge} ${formatCidr(entry.dst)}`;
     case 'rule':
-      return `rule ${entry.bridge}`;
+    case 'rule6':
+      return `${entry.kind} ${entry.bridge}`;
     case 'public-route':
       return `public-route ${formatIp(entry.ip)}`;
     case 'element':
@@ -114,7 +150,8 @@ const hopText = (hop: Hop): string => {
 function dataText(data: ElementData): string {
   if ('goto' in data) return `goto ${data.goto}`;
   if ('ip' in data) return formatIp(data.ip);
-  return 'mark' in data ? `mark of ${data.mark}` : `caller of ${data.caller}`;
+  if ('mark' in data) return `mark of ${data.mark}`;
+  return 'caller' in data ? `caller of ${data.caller}` : `caller of ${data.caller6}`;
 }
 
 /** Everything that an entry says beyond its key, as text: equal text, equal object. */
@@ -133,12 +170,20 @@ export function print(entry: Entry): string {
     case 'neighbour':
       return entry.mac;
     case 'route':
+    case 'holder':
       return hopText(entry.hop);
+    case 'bridge6':
+      return formatIp(entry.ip);
     case 'chain':
       return entry.rules.join('\n');
     case 'element':
       return entry.data === null ? '' : dataText(entry.data);
+    // Another address later is the guest's to take: a boot is done once.
+    case 'boot6':
+    case 'ipv6':
+    case 'internet-route':
     case 'rule':
+    case 'rule6':
     case 'public-route':
     case 'set':
       return '';

@@ -2,14 +2,14 @@
 // Value, diff, apply. The first apply of a process reads the kernel; later ones start from what the last one left, so
 // that one more address costs one neighbour and one batch of elements. After any failure the kernel is read again.
 // Nothing here is needed for packets to flow: they go on while no process of the lab lives.
-import { type Ip, parseIpv4 } from '../../base/ip.ts';
+import { type Ip, parseIp } from '../../base/ip.ts';
 import { listenTcpIn } from '../../kernel/sockets.ts';
 import type { VpcState } from '../vpc/model.ts';
 import { Applier, type Fault } from './apply.ts';
 import type { Entries } from './entries.ts';
 import { IMDS_PORT, INTERNET, netnsName, ROUTER } from './names.ts';
 import { desiredFabric, type FabricPlan } from './plan.ts';
-import { callerAddress } from './ruleset.ts';
+import { callerAddress, callerAddress6 } from './ruleset.ts';
 import { Spaces } from './spaces.ts';
 
 export type FabricLog = {
@@ -38,6 +38,8 @@ export type Fabric = {
   listen(address: string, port: number, options?: { ttl?: number }): number;
   /** The listening socket that all instances reach at 169.254.169.254 port 80. */
   listenImds(): number;
+  /** The same at [fd00:ec2::254]; null while no VPC has IPv6. */
+  listenImds6(): number | null;
   /** The instance that a connection to that socket comes from, by its `localAddress`. Null when there is none. */
   instanceOf(localAddress: string): Caller | null;
   /** Removes every namespace, and with them everything. Idempotent; needs no apply before. */
@@ -122,9 +124,11 @@ export function createFabric(options: FabricOptions): Fabric {
     lives: () => spaces.lives(),
     listen: (address, port, socketOptions) => listenTcpIn(spaces.at(ROUTER).ns, address, port, socketOptions),
     listenImds: () => listenTcpIn(spaces.at(ROUTER).ns, '0.0.0.0', IMDS_PORT),
+    listenImds6: () =>
+      plan?.entries.has('ipv6') ? listenTcpIn(spaces.at(ROUTER).ns, '::', IMDS_PORT) : null,
     instanceOf(localAddress) {
       callers ??= callersOf(plan, (port) => applier.indexOf(port));
-      return callers.get(parseIpv4(localAddress)) ?? null;
+      return callers.get(parseIp(localAddress)) ?? null;
     },
     async destroy() {
       await settle();
@@ -154,7 +158,9 @@ function callersOf(plan: FabricPlan | null, indexOf: (port: string) => number | 
   for (const entry of plan?.entries.values() ?? []) {
     const index = entry.kind === 'port' ? indexOf(entry.name) : undefined;
     if (entry.kind !== 'port' || index === undefined) continue;
-    callers.set(callerAddress(index), { instanceId: entry.instanceId, eniId: entry.eniId });
+    const caller = { instanceId: entry.instanceId, eniId: entry.eniId };
+    callers.set(callerAddress(index), caller);
+    callers.set(callerAddress6(index), caller);
   }
   return callers;
 }

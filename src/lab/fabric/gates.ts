@@ -13,6 +13,10 @@ export type Chain = { name: string; rules: string[] };
 export const RECEIVER_CHAIN = 'receiver';
 
 export const membersSet = (groupId: string): string => `members_${word(groupId)}`;
+/** The /80 prefixes of a group's members, by their first address. */
+export const memberPrefixesSet = (groupId: string): string => `prefixes_${word(groupId)}`;
+/** nft's mask of a /80. */
+export const PREFIX_MASK = 'ffff:ffff:ffff:ffff:ffff::';
 const word = (id: string): string => id.replaceAll(/[^A-Za-z0-9]/g, '_');
 
 /** More groups than this would leave nft's 255 characters for a name. */
@@ -38,8 +42,11 @@ export function protocolOf(rule: SecurityGroupRule): number | null {
 
 const isIpv6Rule = (rule: SecurityGroupRule): boolean =>
   rule.peer.kind === 'cidr' && rule.peer.cidr.includes(':');
+/** From or to every address of its family. */
 const isAnywhere = (rule: SecurityGroupRule): boolean =>
-  rule.peer.kind === 'cidr' && !isIpv6Rule(rule) && parseCidr(rule.peer.cidr, { mask: true }).length === 0;
+  rule.peer.kind === 'cidr' && parseCidr(rule.peer.cidr, { mask: true }).length === 0;
+const isOfFamily = (rule: SecurityGroupRule, family: 4 | 6): boolean =>
+  rule.peer.kind === 'group' || isIpv6Rule(rule) === (family === 6);
 
 /** All of the protocol's ports. */
 function isAllPorts(rule: SecurityGroupRule): boolean {
@@ -64,13 +71,26 @@ function protocolMatch(rule: SecurityGroupRule): string {
     if (type === -1) return 'meta l4proto icmp ';
     return `icmp type ${type} ${code === -1 ? '' : `icmp code ${code} `}`;
   }
+  if (protocol === PROTOCOLS['icmpv6'] && isIpv6Rule(rule)) {
+    const type = rule.fromPort ?? -1;
+    const code = rule.toPort ?? -1;
+    if (type === -1) return 'meta l4proto ipv6-icmp ';
+    return `icmpv6 type ${type} ${code === -1 ? '' : `icmpv6 code ${code} `}`;
+  }
   return `meta l4proto ${protocol} `;
 }
 
-function peerMatch(rule: SecurityGroupRule): string {
+/** The matches of a rule's peer: more than one where members are known by address and by prefix. */
+function peerMatches(rule: SecurityGroupRule, family: 4 | 6): string[] {
   const side = rule.direction === 'egress' ? 'daddr' : 'saddr';
-  if (rule.peer.kind === 'group') return `ip ${side} @${membersSet(rule.peer.groupId)} `;
-  return isAnywhere(rule) ? '' : `ip ${side} ${rule.peer.cidr} `;
+  if (rule.peer.kind !== 'group')
+    return isAnywhere(rule) ? [''] : [`${family === 4 ? 'ip' : 'ip6'} ${side} ${rule.peer.cidr} `];
+  const { groupId } = rule.peer;
+  if (family === 4) return [`ip ${side} @${membersSet(groupId)} `];
+  return [
+    `ip6 ${side} @${membersSet(groupId)} `,
+    `ip6 ${side} & ${PREFIX_MASK} @${memberPrefixesSet(groupId)} `,
+  ];
 }
 
 /**
@@ -100,20 +120,26 @@ export function gateChain(
   direction: Direction,
   groupIds: readonly string[],
   groups: Readonly<Record<string, SecurityGroup>>,
+  family: 4 | 6 = 4,
 ): Chain {
-  const all = [...groupIds].sort().flatMap((id) => groups[id]?.rules ?? []);
+  const all = [...groupIds]
+    .sort()
+    .flatMap((id) => groups[id]?.rules ?? [])
+    .filter((rule) => isOfFamily(rule, family));
   const open = openProtocols(all.filter((rule) => rule.direction !== direction));
   const accept = direction === 'egress' ? `goto ${RECEIVER_CHAIN}` : 'accept';
   const bit = direction === 'egress' ? EGRESS_UNTRACKED : INGRESS_UNTRACKED;
   const lines = new Set<string>();
   for (const rule of all) {
-    if (rule.direction !== direction || isIpv6Rule(rule)) continue;
-    const match = `${protocolMatch(rule)}${peerMatch(rule)}`;
-    for (const protocol of untracked(rule, open)) {
-      const only = protocolOf(rule) === null ? `meta l4proto ${protocol} ` : '';
-      lines.add(`${only}${match}ct mark set ct mark | ${bit} ${accept}`);
+    if (rule.direction !== direction) continue;
+    for (const peer of peerMatches(rule, family)) {
+      const match = `${protocolMatch(rule)}${peer}`;
+      for (const protocol of untracked(rule, open)) {
+        const only = protocolOf(rule) === null ? `meta l4proto ${protocol} ` : '';
+        lines.add(`${only}${match}ct mark set ct mark | ${bit} ${accept}`);
+      }
+      lines.add(`${match}${accept}`);
     }
-    lines.add(`${match}${accept}`);
   }
   return { name: chainName(direction, groupIds), rules: [...lines] };
 }

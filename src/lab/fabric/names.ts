@@ -1,7 +1,7 @@
 // Names and fixed numbers of the fabric, in one place: namespaces, links, addresses that every lab has, mark bits.
 // A name is a pure function of an object's id, so that a restarted process finds what the last one made.
-import { parseCidr, parseIp } from '../../base/ip.ts';
-import type { Mac } from '../../base/mac.ts';
+import { type Ipv6, ipFromBytes, parseCidr, parseIp } from '../../base/ip.ts';
+import { type Mac, macToBytes } from '../../base/mac.ts';
 
 export const ROUTER = 'vpc';
 export const INTERNET = 'internet';
@@ -19,6 +19,37 @@ export const INTERNET_LINK = 'eth0';
 export const INTERNET_HOST = parseIp('203.0.113.10');
 export const INTERNET_ROUTER = parseIp('203.0.113.1');
 export const INTERNET_LENGTH = 24;
+
+/** The same of IPv6. */
+export const INTERNET_HOST6 = parseIp('2001:db8:113::10');
+export const INTERNET_ROUTER6 = parseIp('2001:db8:113::1');
+export const INTERNET_LENGTH6 = 64;
+
+/**
+ * The router in every subnet with IPv6: the address that AWS's has, beside one that follows from its MAC.
+ * Amazon VPC User Guide, "Route tables".
+ */
+export const ROUTER_LINK_LOCAL = parseIp('fe80:ec2::1') as Ipv6;
+
+/**
+ * The address by which the router's routes name an ENI as next hop: the link-local one that follows from its MAC
+ * (RFC 4291, appendix A). The guest may have it or not: the router's neighbour entry is permanent.
+ */
+export function linkLocalOf(mac: Mac): Ipv6 {
+  const six = macToBytes(mac);
+  const bytes = new Uint8Array(16);
+  bytes.set([0xfe, 0x80]);
+  bytes.set([six[0]! ^ 2, six[1]!, six[2]!, 0xff, 0xfe, six[3]!, six[4]!, six[5]!], 8);
+  return ipFromBytes(bytes) as Ipv6;
+}
+
+export const IMDS_ADDRESS6 = parseIp('fd00:ec2::254');
+/** As IMDS_CALLERS: the router's own, one address for each port. */
+export const IMDS_CALLERS6 = parseCidr('fd00:ec2:240::/96');
+
+/** Which ENI holds an IPv6 address or prefix, of all VPCs: asked where a subnet's own table says that it is local. */
+export const HOLDERS_TABLE = 0x4f00;
+export const HOLDERS_PRIORITY = 1001;
 
 export const IMDS_ADDRESS = parseIp('169.254.169.254');
 export const EC2_ADDRESS = parseIp('169.254.169.10');

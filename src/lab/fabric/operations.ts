@@ -1,22 +1,27 @@
 // From entries to kernel operations, and from the kernel's dumps back to entries. Pure: values to values.
 // All objects of these kinds in the router's namespace are ours: nothing else uses it.
-import { familyOf, hostCidr, type Ip, ipToBytes } from '../../base/ip.ts';
+import { type Cidr, familyOf, hostCidr, type Ip, ipToBytes } from '../../base/ip.ts';
 import type { Mac } from '../../base/mac.ts';
 import { concatKey, type NftElementOp } from '../../kernel/nfnetlink.ts';
 import type { Address, BridgePort, Fdb, Link, Neighbour, Route, RtOp, Rule } from '../../kernel/rtnetlink.ts';
 import { type ElementEntry, type Entry, keyOf, type Part } from './entries.ts';
 import {
   GATEWAY_LINK,
+  HOLDERS_PRIORITY,
+  HOLDERS_TABLE,
   IMDS_PORT,
   INTERNET_HOST,
+  INTERNET_HOST6,
   INTERNET_ROUTER,
+  INTERNET_ROUTER6,
   NFT_TABLE,
+  ROUTER_LINK_LOCAL,
   ROUTER_MAC,
   RULE_PRIORITY,
   TABLE_BASE,
   VPC_MTU,
 } from './names.ts';
-import { callerAddress, type IndexOf } from './ruleset.ts';
+import { callerAddress, callerAddress6, type IndexOf } from './ruleset.ts';
 
 /** Nothing passes from port to port, nothing is learned or flooded: the router decides. ARP is answered in place. */
 export const PORT_FLAGS: BridgePort = {
@@ -51,16 +56,21 @@ const tableOf = (bridge: string, indexOf: IndexOf): number => TABLE_BASE + index
 
 function routeOp(
   op: 'route-replace' | 'route-del',
-  entry: Extract<Entry, { kind: 'route' }>,
+  entry: Extract<Entry, { kind: 'route' | 'holder' }>,
   indexOf: IndexOf,
 ): RtOp {
-  const route = { op, dst: entry.dst, table: tableOf(entry.bridge, indexOf) };
+  const table = entry.kind === 'holder' ? HOLDERS_TABLE : tableOf(entry.bridge, indexOf);
+  const route = { op, dst: entry.dst, table };
   if (op === 'route-del') return route;
   switch (entry.hop.to) {
     case 'nowhere':
       return { ...route, type: 'blackhole' };
-    case 'internet':
-      return { ...route, gateway: INTERNET_HOST, oif: indexOf(GATEWAY_LINK), onlink: true };
+    case 'holder':
+      return { ...route, type: 'throw' };
+    case 'internet': {
+      const gateway = familyOf(entry.dst.ip) === 4 ? INTERNET_HOST : INTERNET_HOST6;
+      return { ...route, gateway, oif: indexOf(GATEWAY_LINK), onlink: true };
+    }
     case 'subnet':
       return { ...route, oif: indexOf(entry.hop.bridge), scope: 'link' };
     case 'eni':
@@ -78,16 +88,26 @@ export function addOps(entry: Entry, indexOf: IndexOf): RtOp[] {
     case 'neighbour':
       return [{ op: 'neigh-replace', index: indexOf(entry.bridge), ip: entry.ip, mac: entry.mac }];
     case 'route':
+    case 'holder':
       return [routeOp('route-replace', entry, indexOf)];
+    case 'bridge6':
+      return [ROUTER_LINK_LOCAL, entry.ip].map((ip) => ({
+        op: 'addr-replace' as const,
+        index: indexOf(entry.name),
+        ip,
+        length: 128,
+        noDad: true,
+      }));
     case 'rule':
-      return [{ ...ruleOf(entry.bridge, indexOf), op: 'rule-add' }];
+    case 'rule6':
+      return [{ ...ruleOf(entry, indexOf), op: 'rule-add' }];
     default:
       return [];
   }
 }
 
-const ruleOf = (bridge: string, indexOf: IndexOf) => ({
-  family: 4 as const,
+const ruleOf = ({ kind, bridge }: Extract<Entry, { kind: 'rule' | 'rule6' }>, indexOf: IndexOf) => ({
+  family: kind === 'rule' ? (4 as const) : (6 as const),
   priority: RULE_PRIORITY,
   iifname: bridge,
   table: tableOf(bridge, indexOf),
@@ -103,13 +123,28 @@ export function removeOps(entry: Entry, indexOf: IndexOf): RtOp[] {
     case 'neighbour':
       return [{ op: 'neigh-del', index: indexOf(entry.bridge), ip: entry.ip }];
     case 'route':
+    case 'holder':
       return [routeOp('route-del', entry, indexOf)];
+    case 'bridge6':
+      return [ROUTER_LINK_LOCAL, entry.ip].map((ip) => ({
+        op: 'addr-del' as const,
+        index: indexOf(entry.name),
+        ip,
+        length: 128,
+      }));
     case 'rule':
-      return [{ ...ruleOf(entry.bridge, indexOf), op: 'rule-del' }];
+    case 'rule6':
+      return [{ ...ruleOf(entry, indexOf), op: 'rule-del' }];
     default:
       return [];
   }
 }
+
+/** The internet host's way to a VPC's IPv6 block. */
+export const internetRouteOp = (op: 'route-replace' | 'route-del', dst: Cidr, oif: number): RtOp =>
+  op === 'route-del'
+    ? { op, dst, table: 254 }
+    : { op, dst, table: 254, gateway: INTERNET_ROUTER6, oif, onlink: true };
 
 /** The internet host's way to a public address. */
 export const publicRouteOp = (op: 'route-replace' | 'route-del', ip: Ip, oif: number): RtOp =>
@@ -139,7 +174,9 @@ export function elementOp(op: 'add' | 'del', entry: ElementEntry, indexOf: Index
   if ('goto' in data) return { ...where, verdict: { kind: 'goto', chain: data.goto } };
   if ('ip' in data) return { ...where, data: ipToBytes(data.ip) };
   if ('mark' in data) return { ...where, data: u32(indexOf(data.mark)) };
-  return { ...where, data: concatKey(ipToBytes(callerAddress(indexOf(data.caller))), u16be(IMDS_PORT)) };
+  const caller =
+    'caller' in data ? callerAddress(indexOf(data.caller)) : callerAddress6(indexOf(data.caller6));
+  return { ...where, data: concatKey(ipToBytes(caller), u16be(IMDS_PORT)) };
 }
 
 export type Dumps = {
@@ -172,6 +209,11 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
         ip: address?.ip ?? (0 as Ip),
         length: whole ? address.length : 0,
       });
+      const six = dumps.addresses.filter((one) => one.index === link.index && familyOf(one.ip) === 6);
+      if (six.some((one) => one.ip === ROUTER_LINK_LOCAL)) {
+        const own = six.find((one) => one.ip !== ROUTER_LINK_LOCAL && one.length === 128);
+        put({ kind: 'bridge6', name: link.name, ip: own?.ip ?? ROUTER_LINK_LOCAL });
+      }
     } else if (link.kind === 'veth' && link.name !== GATEWAY_LINK) {
       put(observedPort(link, nameOf));
     }
@@ -183,8 +225,9 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
     put({ kind: 'fdb', bridge: nameOf(one.masterIndex), mac: one.mac, port: own ? null : nameOf(one.index) });
   }
   for (const one of dumps.neighbours) {
-    if (one.state !== 'permanent' || !isBridge(one.index) || one.mac === null || familyOf(one.ip) !== 4)
-      continue;
+    if (one.state !== 'permanent' || !isBridge(one.index) || one.mac === null) continue;
+    // The kernel keeps permanent entries of its own for multicast.
+    if (familyOf(one.ip) === 6 && (one.ip as bigint) >> 120n === 0xffn) continue;
     put({ kind: 'neighbour', bridge: nameOf(one.index), ip: one.ip, mac: one.mac });
   }
   for (const one of dumps.routes) {
@@ -193,17 +236,25 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
     const hop =
       one.type === 'blackhole'
         ? ({ to: 'nowhere' } as const)
-        : oif === GATEWAY_LINK
-          ? ({ to: 'internet' } as const)
-          : one.gateway === null
-            ? ({ to: 'subnet', bridge: oif } as const)
-            : ({ to: 'eni', bridge: oif, gateway: one.gateway } as const);
-    put({ kind: 'route', bridge, dst: one.dst, hop });
+        : one.type === 'throw'
+          ? ({ to: 'holder' } as const)
+          : oif === GATEWAY_LINK
+            ? ({ to: 'internet' } as const)
+            : one.gateway === null
+              ? ({ to: 'subnet', bridge: oif } as const)
+              : ({ to: 'eni', bridge: oif, gateway: one.gateway } as const);
+    if (one.table === HOLDERS_TABLE) put({ kind: 'holder', dst: one.dst, hop });
+    else put({ kind: 'route', bridge, dst: one.dst, hop });
   }
   for (const one of dumps.rules) {
+    if (one.priority === HOLDERS_PRIORITY) {
+      put({ kind: 'ipv6' });
+      continue;
+    }
     // A rule to another table than its bridge's was left by an earlier bridge of that name.
     const bridge = nameOf(one.table - TABLE_BASE);
-    put({ kind: 'rule', bridge: bridge === one.iifname ? bridge : goneName(one.table - TABLE_BASE) });
+    const kind = one.family === 4 ? 'rule' : 'rule6';
+    put({ kind, bridge: bridge === one.iifname ? bridge : goneName(one.table - TABLE_BASE) });
   }
   return entries;
 }

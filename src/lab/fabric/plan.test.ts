@@ -280,6 +280,7 @@ describe('scripts', () => {
     const script = fullScript(
       entriesOf(threeInstances()).values(),
       {
+        ...nothing,
         bridge: { sets: [], maps: ['sources'], chains: ['from_guest'] },
         inet: { sets: ['members_old'], maps: ['senders'], chains: ['forward', 'from_old'] },
       },

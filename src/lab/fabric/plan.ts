@@ -12,9 +12,11 @@ import {
 } from '../../base/ip.ts';
 import { parseMac } from '../../base/mac.ts';
 import type { Instance, NetworkInterface, Subnet, Vpc, VpcState } from '../vpc/model.ts';
-import { type Entries, type Entry, keyOf } from './entries.ts';
+import { type Entries, type Entry, keyOf, type Put } from './entries.ts';
 import { chainName, gateChain, membersSet, referencedGroups } from './gates.ts';
 import { bridgeName, guestLinkName, INTERNET, isPlainName, portName, ROUTER } from './names.ts';
+import { putInterface6, putIpv6, putMembers6 } from './plan6.ts';
+import { pluggedInto, WIRED_STATES } from './plugged.ts';
 import { subnetRoutes } from './routes.ts';
 
 export type FabricPlan = {
@@ -51,15 +53,6 @@ export function placesOf(state: VpcState): Map<string, string> {
 /** One life of an instance: from a launch, start or reboot to the next. */
 export const lifeOf = ({ id, launchTime, rebootedAt = 0 }: Instance): string =>
   `${id} ${launchTime} ${rebootedAt}`;
-
-const WIRED_STATES: ReadonlySet<Instance['state']> = new Set(['pending', 'running', 'stopping']);
-
-/** The instance that the ENI is plugged into right now. */
-export function pluggedInto(state: VpcState, eni: NetworkInterface): Instance | null {
-  if (eni.attachment?.status !== 'attached') return null;
-  const instance = state.instances[eni.attachment.instanceId];
-  return instance && WIRED_STATES.has(instance.state) ? instance : null;
-}
 
 /** VPCs that one router can carry. Of two overlapping VPCs it carries the one with instances, else the older. */
 function carriedVpcs(state: VpcState): { carried: Set<string>; problems: string[] } {
@@ -114,20 +107,22 @@ export function desiredFabric(state: VpcState): FabricPlan {
   for (const subnet of Object.values(state.subnets)) {
     if (carried.has(subnet.vpcId)) putSubnet(put, state, subnet);
   }
+  putIpv6(put, state, carried);
   const groupsOfEnis = new Set<string>();
   for (const eni of Object.values(state.networkInterfaces)) {
     const subnet = state.subnets[eni.subnetId];
     // An EFA without an IP side is no network device in its instance.
     if (!subnet || !carried.has(eni.vpcId) || eni.interfaceType === 'efa-only') continue;
     putInterface(put, state, eni, subnet, places);
+    putInterface6(put, state, eni, places);
     if (pluggedInto(state, eni)) for (const id of eni.groupIds) groupsOfEnis.add(id);
   }
-  putMembers(put, state, referencedGroups(groupsOfEnis, state.securityGroups), carried);
+  const peers = referencedGroups(groupsOfEnis, state.securityGroups);
+  putMembers(put, state, peers, carried);
+  putMembers6(put, state, peers, carried);
   putPublic(put, state, carried);
   return { entries, places, problems };
 }
-
-type Put = (entry: Entry) => void;
 
 const routerIp = (subnet: Subnet): { ip: Ip; length: number } => {
   const cidr = parseCidr(subnet.cidr, { mask: true });

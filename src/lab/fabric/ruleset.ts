@@ -1,11 +1,12 @@
-// The router's two nft tables as text: the fixed part, and scripts for what a plan adds, changes and removes. Pure.
+// The router's nft tables as text: the fixed part, and scripts for what a plan adds, changes and removes. Pure.
 // Bridge family: who may send what on which port (source check, ARP), the mark that names the port, and the step up to
-// routing. Inet family: conntrack, security groups, public addresses, callers of IMDS.
+// routing. Inet family: conntrack, security groups, public addresses, callers of IMDS. Ip6 family, where a VPC has IPv6:
+// the same of IPv6 (ruleset6.ts).
 // A script is one transaction, so that no packet sees half of it; it never removes and remakes a base chain, because
 // a new base chain holds no rules, and so drops everything, from the moment it is named to the end of the transaction.
-import { formatCidr, formatIp, type Ip } from '../../base/ip.ts';
-import { chainText, type NftChain, tableText, withoutTable } from '../../kernel/nft-text.ts';
-import type { ChainEntry, Changes, ElementEntry, Entry, Part } from './entries.ts';
+import { addToIp, formatCidr, formatIp, type Ip } from '../../base/ip.ts';
+import { chainText, tableText, withoutTable } from '../../kernel/nft-text.ts';
+import type { ChainEntry, Changes, ElementEntry, Entry, Part, SetEntry } from './entries.ts';
 import { RECEIVER_CHAIN } from './gates.ts';
 import {
   EC2_ADDRESS,
@@ -13,12 +14,14 @@ import {
   GATEWAY_LINK,
   IMDS_ADDRESS,
   IMDS_CALLERS,
+  IMDS_CALLERS6,
   IMDS_PORT,
   INGRESS_UNTRACKED,
   KUBE_ADDRESS,
   NFT_TABLE,
   ROUTER_MAC,
 } from './names.ts';
+import { BRIDGE_CHAINS6, CHAINS6, type FixedChains, SETS6 } from './ruleset6.ts';
 
 /** Sets and maps that every fabric has; members_… come with the plan. */
 const SETS = {
@@ -26,6 +29,8 @@ const SETS = {
     // Who may send what on which port; the value is the mark that names the port in routing.
     sources: 'map sources { type iface_index . ipv4_addr : mark; }',
     unchecked: 'map unchecked { type iface_index : mark; }',
+    sources6: 'map sources6 { type iface_index . ipv6_addr : mark; }',
+    prefixes6: 'map prefixes6 { type iface_index . ipv6_addr : mark; }',
   },
   inet: {
     senders: 'map senders { type mark : verdict; }',
@@ -35,15 +40,15 @@ const SETS = {
     public_to_private: 'map public_to_private { type ipv4_addr : ipv4_addr; }',
     private_to_public: 'map private_to_public { type ipv4_addr : ipv4_addr; }',
   },
+  ip6: SETS6,
 } as const;
-
-type FixedChains = Readonly<Record<string, Omit<NftChain, 'name'>>>;
 
 const BRIDGE_CHAINS: FixedChains = {
   from_guest: {
     hook: 'type filter hook prerouting priority 0; policy drop;',
     rules: [
       'ether type arp arp operation request goto asked',
+      'ether type ip6 goto from_guest6',
       'ether type != ip drop',
       'ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop',
       'meta mark set iif . ip saddr map @sources goto enter',
@@ -58,6 +63,7 @@ const BRIDGE_CHAINS: FixedChains = {
       `ether daddr set ${ROUTER_MAC} meta pkttype set host accept`,
     ],
   },
+  ...BRIDGE_CHAINS6,
   // The bridge answers for the addresses that it has neighbours for. An ENI that asks for its own gets silence, so
   // that duplicate address detection passes; who asks under another's address is answered and teaches nobody anything.
   asked: {
@@ -86,6 +92,8 @@ const INET_CHAINS: FixedChains = {
     hook: 'type filter hook forward priority filter; policy drop;',
     rules: [
       `ct state established ct mark & ${EGRESS_UNTRACKED | INGRESS_UNTRACKED} == 0 accept`,
+      // IPv6 is judged in a table of its own (ruleset6.ts).
+      'meta nfproto ipv6 accept',
       'ct state related accept',
       'ct state invalid drop',
       `${guard} ip saddr != @public drop`,
@@ -108,6 +116,7 @@ const INET_CHAINS: FixedChains = {
     hook: 'type filter hook input priority filter; policy drop;',
     rules: [
       'iif "lo" accept',
+      'meta nfproto ipv6 accept',
       'ct state established,related accept',
       'icmp type echo-request accept',
       `iifname "${GATEWAY_LINK}" drop`,
@@ -120,9 +129,9 @@ const INET_CHAINS: FixedChains = {
   },
 };
 
-const CHAINS = { bridge: BRIDGE_CHAINS, inet: INET_CHAINS } as const;
+const CHAINS = { bridge: BRIDGE_CHAINS, inet: INET_CHAINS, ip6: CHAINS6 } as const;
 type Family = keyof typeof CHAINS;
-const FAMILIES = ['bridge', 'inet'] as const satisfies Family[];
+const FAMILIES = ['bridge', 'inet', 'ip6'] as const satisfies Family[];
 
 /** Index of a router's link by its name; throws for one that is not there. */
 export type IndexOf = (link: string) => number;
@@ -133,6 +142,7 @@ export type Existing = Record<Family, { sets: string[]; maps: string[]; chains: 
 export const nothing: Existing = {
   bridge: { sets: [], maps: [], chains: [] },
   inet: { sets: [], maps: [], chains: [] },
+  ip6: { sets: [], maps: [], chains: [] },
 };
 
 /** Reads names from `nft -j list ruleset`. */
@@ -148,7 +158,7 @@ export function existingNames(objects: readonly Record<string, unknown>[]): Exis
   return found;
 }
 
-/** Deletes both tables, whether or not they are there. */
+/** Deletes all tables, whether or not they are there. */
 export const withoutTables = FAMILIES.map((family) => withoutTable(`${family} ${NFT_TABLE}`)).join('');
 
 const setsOf = (family: Family): Readonly<Record<string, string>> => SETS[family];
@@ -162,10 +172,12 @@ export function elementText(entry: ElementEntry, indexOf: IndexOf): string {
   if ('goto' in data) return `${key} : goto ${data.goto}`;
   if ('ip' in data) return `${key} : ${formatIp(data.ip)}`;
   if ('mark' in data) return `${key} : ${indexOf(data.mark)}`;
-  return `${key} : ${formatIp(callerAddress(indexOf(data.caller)))} . ${IMDS_PORT}`;
+  if ('caller' in data) return `${key} : ${formatIp(callerAddress(indexOf(data.caller)))} . ${IMDS_PORT}`;
+  return `${key} : ${formatIp(callerAddress6(indexOf(data.caller6)))} . ${IMDS_PORT}`;
 }
 
 export const callerAddress = (index: number): Ip => ((IMDS_CALLERS.ip as number) + index) as Ip;
+export const callerAddress6 = (index: number): Ip => addToIp(IMDS_CALLERS6.ip, index);
 
 /** Elements per command: nft's line stays readable in an error. */
 const ELEMENTS_PER_LINE = 500;
@@ -196,14 +208,17 @@ const ruleLines = (family: Family, name: string, rules: readonly string[]): stri
 /** The whole ruleset: existing rules and elements are replaced, objects that the plan lacks are deleted. */
 export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf: IndexOf): string {
   const all = [...entries];
-  const chains = only(all, 'chain');
-  const members = only(all, 'set');
+  const isIpv6Wanted = all.some((entry) => entry.kind === 'ipv6');
   const lines: string[] = [];
   for (const family of FAMILIES) {
     const table = `${family} ${NFT_TABLE}`;
-    const own = family === 'inet' ? chains : [];
-    const ownSets = family === 'inet' ? members : [];
+    const own = only(all, 'chain').filter((chain) => familyOf(chain) === family);
+    const ownSets = only(all, 'set').filter((set) => familyOf(set) === family);
     const has = existing[family];
+    if (family === 'ip6' && !isIpv6Wanted) {
+      if (has.chains.length > 0) lines.push(withoutTable(table).trimEnd());
+      continue;
+    }
     lines.push(`add table ${table}`);
     for (const name of [...has.sets, ...has.maps]) {
       lines.push(`flush ${has.maps.includes(name) ? 'map' : 'set'} ${table} ${name}`);
@@ -212,7 +227,7 @@ export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf
     const fixed = CHAINS[family];
     const parts = [
       ...Object.values(setsOf(family)).map((text) => `  ${text}`),
-      ...ownSets.map((set) => `  set ${set.name} { type ipv4_addr; }`),
+      ...ownSets.map((set) => `  set ${set.name} ${setType(set)}`),
       ...Object.entries(fixed).map(([name, chain]) => chainText({ name, ...chain })),
       ...own.map(({ name, rules }) => chainText({ name, rules })),
     ];
@@ -229,24 +244,39 @@ export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf
   return `${lines.join('\n')}\n`;
 }
 
-export const isStructure = (entry: Entry): boolean => entry.kind === 'chain' || entry.kind === 'set';
+export const isStructure = (entry: Entry): boolean =>
+  entry.kind === 'chain' || entry.kind === 'set' || entry.kind === 'ipv6';
+
+const familyOf = (entry: ChainEntry | SetEntry): Family => entry.family ?? 'inet';
+const tableOf = (entry: ChainEntry | SetEntry): string => `${familyOf(entry)} ${NFT_TABLE}`;
+const setType = (set: SetEntry): string =>
+  `{ type ${familyOf(set) === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}; }`;
+
+/** The table of IPv6 without what a plan adds to it. */
+const bareTable6 = (): string =>
+  tableText(`ip6 ${NFT_TABLE}`, [
+    ...Object.values(SETS6).map((text) => `  ${text}`),
+    ...Object.entries(CHAINS6).map(([name, chain]) => chainText({ name, ...chain })),
+  ]).trimEnd();
 
 /** What changes, as one transaction: for changes of structure, with the elements that go with them. */
 export function changeScript(changes: Changes, indexOf: IndexOf): string {
-  const table = `inet ${NFT_TABLE}`;
   const changed = changes.change.map((one) => one.to);
   const before = changes.change.map((one) => one.from);
   const rewritten: ChainEntry[] = [...only(changes.add, 'chain'), ...only(changed, 'chain')];
+  const name = (it: ChainEntry | SetEntry) => `${tableOf(it)} ${it.name}`;
   const lines = [
-    ...only(changes.add, 'set').map((set) => `add set ${table} ${set.name} { type ipv4_addr; }`),
-    ...only(changes.add, 'chain').map((chain) => `add chain ${table} ${chain.name}`),
-    ...only(changed, 'chain').map((chain) => `flush chain ${table} ${chain.name}`),
-    ...rewritten.flatMap((chain) => ruleLines('inet', chain.name, chain.rules)),
+    ...only(changes.add, 'ipv6').map(bareTable6),
+    ...only(changes.add, 'set').map((set) => `add set ${name(set)} ${setType(set)}`),
+    ...only(changes.add, 'chain').map((chain) => `add chain ${name(chain)}`),
+    ...only(changed, 'chain').map((chain) => `flush chain ${name(chain)}`),
+    ...rewritten.flatMap((chain) => ruleLines(familyOf(chain), chain.name, chain.rules)),
     ...elementLines('delete', [...only(changes.remove, 'element'), ...only(before, 'element')], indexOf),
     ...elementLines('add', [...only(changes.add, 'element'), ...only(changed, 'element')], indexOf),
-    ...only(changes.remove, 'chain').map((chain) => `flush chain ${table} ${chain.name}`),
-    ...only(changes.remove, 'chain').map((chain) => `delete chain ${table} ${chain.name}`),
-    ...only(changes.remove, 'set').map((set) => `delete set ${table} ${set.name}`),
+    ...only(changes.remove, 'chain').map((chain) => `flush chain ${name(chain)}`),
+    ...only(changes.remove, 'chain').map((chain) => `delete chain ${name(chain)}`),
+    ...only(changes.remove, 'set').map((set) => `delete set ${name(set)}`),
+    ...only(changes.remove, 'ipv6').map(() => withoutTable(`ip6 ${NFT_TABLE}`).trimEnd()),
   ];
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }

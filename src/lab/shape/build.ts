@@ -1,8 +1,17 @@
 // Brings the VPC to a shape through EC2's own actions, as a user would: what is there by its Name tag is kept, what is
 // missing is made, nothing is removed. Each step is safe to repeat, so an interrupted build goes on where it was.
 import type * as ec2 from '@aws-sdk/client-ec2';
-import type { Instance, SecurityGroup, Subnet, VpcState } from '../vpc/model.ts';
-import type { InstanceShape, RuleShape, SecurityGroupShape, Shape, SubnetShape, VpcShape } from './shape.ts';
+import { formatCidr, type Ipv6, parseCidr } from '../../base/ip.ts';
+import type { Instance, SecurityGroup, Subnet, Vpc, VpcState } from '../vpc/model.ts';
+import {
+  hasIpv6,
+  type InstanceShape,
+  type RuleShape,
+  type SecurityGroupShape,
+  type Shape,
+  type SubnetShape,
+  type VpcShape,
+} from './shape.ts';
 
 /** Calls an EC2 action in process, as the lab's administrator. */
 export type Act = (action: string, input: Record<string, unknown>) => Promise<Record<string, unknown>>;
@@ -14,7 +23,7 @@ type Deps = { act: Act; state: () => VpcState; progress: (text: string) => void 
 
 export async function buildShape(shape: Shape, deps: Deps): Promise<void> {
   const groupIds = new Map<string, string>();
-  for (const vpc of shape.vpcs) await buildVpc(vpc, deps, groupIds);
+  for (const vpc of shape.vpcs) await buildVpc(vpc, deps, groupIds, hasIpv6(shape.settings));
   for (const instance of shape.instances) await buildInstance(shape, instance, deps, groupIds);
   for (const vpc of shape.vpcs) await buildRoutesByInstance(vpc, deps);
 }
@@ -32,11 +41,20 @@ const tagged = (type: string, name: string, more: Record<string, string> = {}) =
   },
 ];
 
-async function buildVpc(vpc: VpcShape, deps: Deps, groupIds: Map<string, string>): Promise<void> {
+async function buildVpc(
+  vpc: VpcShape,
+  deps: Deps,
+  groupIds: Map<string, string>,
+  ipv6: boolean,
+): Promise<void> {
   const { act, state } = deps;
   if (!named(state().vpcs, vpc.name)) {
     deps.progress(`VPC ${vpc.name} ${vpc.cidrs.join(', ')}`);
-    await act('CreateVpc', { CidrBlock: vpc.cidrs[0], TagSpecifications: tagged('vpc', vpc.name) });
+    await act('CreateVpc', {
+      CidrBlock: vpc.cidrs[0],
+      ...(ipv6 ? { AmazonProvidedIpv6CidrBlock: true } : {}),
+      TagSpecifications: tagged('vpc', vpc.name),
+    });
   }
   const vpcId = named(state().vpcs, vpc.name)!.id;
   const associated = state().vpcs[vpcId]!.cidrs.map((each) => each.cidr);
@@ -51,12 +69,16 @@ async function buildVpc(vpc: VpcShape, deps: Deps, groupIds: Map<string, string>
   if (gateway.vpcId !== vpcId)
     await act('AttachInternetGateway', { VpcId: vpcId, InternetGatewayId: gateway.id });
 
-  for (const subnet of vpc.subnets) await buildSubnet(subnet, vpcId, deps);
+  for (const [index, subnet] of vpc.subnets.entries())
+    await buildSubnet(subnet, vpcId, deps, ipv6 ? ipv6BlockOf(state().vpcs[vpcId]!, index) : undefined);
   const main = Object.values(state().routeTables).find(
     (table) => table.vpcId === vpcId && table.associations.some((each) => each.main),
   )!;
   // With tables of its own a VPC says what each subnet reaches; without, the main table leads to the internet.
-  if (vpc.routeTables.length === 0) await addRoute(deps, main.id, '0.0.0.0/0', { GatewayId: gateway.id });
+  if (vpc.routeTables.length === 0) {
+    for (const to of ipv6 ? ['0.0.0.0/0', '::/0'] : ['0.0.0.0/0'])
+      await addRoute(deps, main.id, to, { GatewayId: gateway.id });
+  }
   for (const table of vpc.routeTables) {
     const ofName = () => named(state().routeTables, table.name, (row) => row.vpcId === vpcId);
     if (!ofName())
@@ -75,11 +97,24 @@ async function buildVpc(vpc: VpcShape, deps: Deps, groupIds: Map<string, string>
   await buildGroups(vpc, vpcId, deps, groupIds);
 }
 
-async function buildSubnet(subnet: SubnetShape, vpcId: string, { act, state }: Deps): Promise<void> {
+/** The /64 of a VPC's subnet, by the subnet's place among them. */
+function ipv6BlockOf(vpc: Vpc, index: number): string {
+  const block = parseCidr(vpc.ipv6Cidrs![0]!.cidr);
+  const ip = ((block.ip as bigint) + (BigInt(index + 1) << 64n)) as Ipv6;
+  return formatCidr({ ip, length: 64 });
+}
+
+async function buildSubnet(
+  subnet: SubnetShape,
+  vpcId: string,
+  { act, state }: Deps,
+  ipv6Block: string | undefined,
+): Promise<void> {
   if (!findSubnet(state(), subnet.name)) {
     await act('CreateSubnet', {
       VpcId: vpcId,
       CidrBlock: subnet.cidr,
+      ...(ipv6Block === undefined ? {} : { Ipv6CidrBlock: ipv6Block }),
       AvailabilityZone: subnet.zone,
       TagSpecifications: tagged('subnet', subnet.name, subnet.tags),
     });
@@ -113,7 +148,8 @@ async function addRoute(
   target: Record<string, string>,
 ): Promise<void> {
   if (deps.state().routeTables[tableId]!.routes.some((route) => route.destination === to)) return;
-  await deps.act('CreateRoute', { RouteTableId: tableId, DestinationCidrBlock: to, ...target });
+  const destination = to.includes(':') ? { DestinationIpv6CidrBlock: to } : { DestinationCidrBlock: to };
+  await deps.act('CreateRoute', { RouteTableId: tableId, ...destination, ...target });
 }
 
 async function buildRoutesByInstance(vpc: VpcShape, deps: Deps): Promise<void> {
@@ -171,25 +207,35 @@ async function buildGroups(
     const permission = (rule: RuleShape) => ipPermission(rule, groupIds.get(`${vpc.name}/${rule.peer}`));
     const ingress = group.ingress.filter((rule) => !has('ingress', rule)).map(permission);
     const egress = group.egress.filter((rule) => !has('egress', rule)).map(permission);
-    const everything = { IpProtocol: '-1', IpRanges: [{ CidrIp: '0.0.0.0/0' }] };
     if (ingress.length > 0)
       await act('AuthorizeSecurityGroupIngress', { GroupId: row.id, IpPermissions: ingress });
     if (egress.length > 0)
       await act('AuthorizeSecurityGroupEgress', { GroupId: row.id, IpPermissions: egress });
-    if (!group.egress.some((rule) => rule.protocol === 'all' && rule.peer === '0.0.0.0/0')) {
-      if (
-        ofName(group.name)!.rules.some(
-          (rule) => rule.direction === 'egress' && rule.protocol === '-1' && rule.peer.kind === 'cidr',
-        )
-      ) {
-        await act('RevokeSecurityGroupEgress', { GroupId: row.id, IpPermissions: [everything] });
-      }
+    // What EC2 lets out of a new group goes when the group lets out less; a group of IPv4 alone keeps both families.
+    const isOut = (cidr: string) =>
+      group.egress.some((rule) => rule.protocol === 'all' && rule.peer === cidr);
+    for (const cidr of ['0.0.0.0/0', '::/0']) {
+      const isThere = ofName(group.name)!.rules.some(
+        (rule) =>
+          rule.direction === 'egress' &&
+          rule.protocol === '-1' &&
+          rule.peer.kind === 'cidr' &&
+          rule.peer.cidr === cidr,
+      );
+      if (!isThere || isOut(cidr) || isOut('0.0.0.0/0')) continue;
+      await act('RevokeSecurityGroupEgress', {
+        GroupId: row.id,
+        IpPermissions: [{ IpProtocol: '-1', ...rangeOf(cidr) }],
+      });
     }
     await act('CreateTags', { Resources: [row.id], Tags: [{ Key: RULES_TAG, Value: 'set' }] });
   }
 }
 
 const RULES_TAG = 'podway:rules';
+
+const rangeOf = (cidr: string): ec2.IpPermission =>
+  cidr.includes(':') ? { Ipv6Ranges: [{ CidrIpv6: cidr }] } : { IpRanges: [{ CidrIp: cidr }] };
 
 function ipPermission(rule: RuleShape, groupId: string | undefined): ec2.IpPermission {
   const protocol = rule.protocol === 'all' ? '-1' : rule.protocol;
@@ -199,10 +245,7 @@ function ipPermission(rule: RuleShape, groupId: string | undefined): ec2.IpPermi
       : rule.protocol === 'all'
         ? {}
         : { FromPort: rule.fromPort ?? 0, ToPort: rule.toPort ?? 65535 };
-  const peer =
-    groupId === undefined
-      ? { IpRanges: [{ CidrIp: rule.peer }] }
-      : { UserIdGroupPairs: [{ GroupId: groupId }] };
+  const peer = groupId === undefined ? rangeOf(rule.peer) : { UserIdGroupPairs: [{ GroupId: groupId }] };
   return { IpProtocol: protocol, ...ports, ...peer };
 }
 
@@ -231,18 +274,25 @@ async function buildInstance(
   if (findInstance(deps.state(), instance.name)) return;
   deps.progress(`instance ${instance.name} (${instance.type})`);
   const vpc = shape.vpcs.find((each) => each.subnets.some((subnet) => subnet.name === instance.subnet))!;
+  const ipv6 = hasIpv6(shape.settings);
   const groups = instance.securityGroups.map((name) => groupIds.get(`${vpc.name}/${name}`)!);
   await deps.act('RunInstances', {
     ImageId: 'ami-00000000000podway',
     InstanceType: instance.type,
     MinCount: 1,
     MaxCount: 1,
-    MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 2, HttpEndpoint: 'enabled' },
+    MetadataOptions: {
+      HttpTokens: 'required',
+      HttpPutResponseHopLimit: 2,
+      HttpEndpoint: 'enabled',
+      ...(ipv6 ? { HttpProtocolIpv6: 'enabled' } : {}),
+    },
     NetworkInterfaces: [
       {
         DeviceIndex: 0,
         SubnetId: findSubnet(deps.state(), instance.subnet)!.id,
         AssociatePublicIpAddress: instance.publicAddress,
+        ...(ipv6 ? { Ipv6AddressCount: 1 } : {}),
         DeleteOnTermination: true,
         ...(groups.length === 0 ? {} : { Groups: groups }),
       },

@@ -19,12 +19,14 @@ export type SettingKey =
   | 'idleRelease'
   | 'repair'
   | 'addressing'
+  | 'families'
   | 'cniChain'
   | 'env'
   | 'runtime'
   | 'agent';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
 
+export type Families = 'ipv4' | 'ipv6' | 'dual';
 export type RuntimeChoice = 'auto' | 'containerd1' | 'containerd2';
 
 export type Settings = {
@@ -47,6 +49,8 @@ export type Settings = {
   repair: 'enforce' | 'report';
   /** Single addresses, /28 prefixes, or prefixes while the subnet has whole /28s. */
   addressing: 'secondary' | 'prefix' | 'auto';
+  /** Address families of the VPCs, instances and pods. */
+  families: Families;
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents. */
@@ -200,6 +204,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'what pods get addresses from: single ones, /28s, or /28s while there are any',
     read: oneOf('secondary', 'prefix', 'auto'),
   },
+  families: {
+    example: 'ipv4|ipv6|dual',
+    fallback: 'ipv4',
+    meaning: 'of pods; with ipv6 and dual the VPCs have a /56, subnets a /64, instances both families',
+    read: oneOf('ipv4', 'ipv6', 'dual'),
+  },
   cniChain: {
     example: 'portmap,bandwidth|[…]',
     fallback: '',
@@ -294,6 +304,7 @@ export function readSettings(texts: SettingTexts): Settings {
     excludeSnatCidrs: read('excludeSnatCidrs'),
     repair: read('repair'),
     addressing: read('addressing'),
+    families: read('families'),
     cniChain: read('cniChain'),
     env: read('env'),
     runtime: read('runtime'),

@@ -108,7 +108,7 @@ export function defaultShape(flags: ShapeFlags = {}): Shape {
           {
             name: 'nodes',
             ingress: [{ protocol: 'all', peer: 'nodes' }],
-            egress: [{ protocol: 'all', peer: '0.0.0.0/0' }],
+            egress: everywhere(flags.settings ?? {}).map((peer) => ({ protocol: 'all', peer })),
           },
         ],
       },
@@ -117,6 +117,15 @@ export function defaultShape(flags: ShapeFlags = {}): Shape {
     settings: flags.settings ?? {},
   };
 }
+
+/** Whether the lab's VPCs have IPv6. */
+export const hasIpv6 = (settings: SettingTexts): boolean => readSettings(settings).families !== 'ipv4';
+
+/** Every address, of each family that the lab has. */
+export const everywhere = (settings: SettingTexts): string[] => [
+  '0.0.0.0/0',
+  ...(hasIpv6(settings) ? ['::/0'] : []),
+];
 
 const nodeInstance = (name: string, type: string, subnet: string): InstanceShape => ({
   name,

@@ -29,8 +29,7 @@ const OF_ALL: ReadonlySet<string> = new Set(['DryRun', 'ClientToken']);
 export function refuseRest(action: string, input: object, honours: AnyHonours): void {
   const path = firstUncovered(input, honours, '');
   if (path === undefined) return;
-  const hint = /ipv6|dns64|aaaa/i.test(path) ? ' It has no IPv6 yet.' : '';
-  throw new Ec2Error('UnsupportedOperation', `${action} with ${path} has no meaning in this VPC.${hint}`);
+  throw new Ec2Error('UnsupportedOperation', `${action} with ${path} has no meaning in this VPC.`);
 }
 
 function firstUncovered(value: object, honours: AnyHonours, prefix: string): string | undefined {

@@ -4,6 +4,7 @@ import { zoneId } from './actions/account.ts';
 import { interfacesOf } from './actions/attachments.ts';
 import { instanceAnswer, PROFILE_ID, profileArn } from './actions/instance-answers.ts';
 import { privateDnsName, publicAddressOf, publicDnsName } from './actions/interface-answers.ts';
+import { ipv6CidrsOf } from './ipv6.ts';
 import type { RoleCredentials } from './keys.ts';
 import { limitsOf } from './limits.ts';
 import type { Instance, NetworkInterface, VpcState } from './model.ts';
@@ -96,6 +97,7 @@ function metaData(
     'block-device-mapping': { ami: leaf('/dev/xvda'), root: leaf('/dev/xvda') },
     events: { maintenance: { history: leaf('[]'), scheduled: leaf('[]') }, recommendations: {} },
     hostname,
+    ipv6: primary?.ipv6Addresses[0] === undefined ? undefined : leaf(primary.ipv6Addresses[0]),
     iam: iam(source, state, instance),
     'instance-action': leaf('none'),
     'instance-id': leaf(instance.id),
@@ -197,9 +199,11 @@ function interfaceNode(state: VpcState, instance: Instance, eni: NetworkInterfac
     'security-groups': lines(groupNames(state, eni)),
     'subnet-id': leaf(eni.subnetId),
     'subnet-ipv4-cidr-block': lines([state.subnets[eni.subnetId]?.cidr ?? ''].filter((cidr) => cidr !== '')),
+    'subnet-ipv6-cidr-blocks': lines(ipv6CidrsOf(state.subnets[eni.subnetId])),
     'vpc-id': leaf(eni.vpcId),
     'vpc-ipv4-cidr-block': lines(vpcCidrs.slice(0, 1)),
     'vpc-ipv4-cidr-blocks': lines(vpcCidrs),
+    'vpc-ipv6-cidr-blocks': lines(ipv6CidrsOf(state.vpcs[eni.vpcId])),
   };
 }
 

@@ -60,6 +60,45 @@ export function checkSlots(
   if (eni.has + eni.added > type.ipv4PerENI) throw tooMany(eni, instanceType, type.ipv4PerENI);
 }
 
+/** Families from before the VPC had IPv6; all others take as many IPv6 as IPv4 addresses. EC2 user guide, "IPv6". */
+const WITHOUT_IPV6 = /^(t1|m[123]|c1|cc2|cr1|g2|hi1|hs1)\./;
+
+/** IPv6 slots of one interface, a /80 prefix taking one as an address does. */
+export const ipv6PerEni = (type: InstanceLimits, instanceType: string): number =>
+  WITHOUT_IPV6.test(instanceType) ? 0 : type.ipv4PerENI;
+
+/** Whether the type takes the IPv6 addresses and prefixes of one interface. */
+export function checkIpv6Slots(
+  type: InstanceLimits,
+  instanceType: string,
+  eni: { id: string; has: number; added: number; prefixes: number },
+): void {
+  const limit = ipv6PerEni(type, instanceType);
+  const all = eni.has + eni.added;
+  if (all > 0 && limit === 0)
+    throw new Ec2Error(
+      'InvalidParameterCombination',
+      `IPv6 is not supported for the instance type '${instanceType}'`,
+    );
+  if (eni.prefixes > 0 && !isNitro(type)) {
+    throw new Ec2Error(
+      'InvalidParameterCombination',
+      `IPv6 prefixes are not supported by the instance type ${instanceType}. (${eni.id}, ${eni.prefixes} asked for; only types of the Nitro system take them)`,
+    );
+  }
+  if (all > limit) throw tooManyIpv6(eni, instanceType, limit);
+}
+
+export const tooManyIpv6 = (
+  eni: { id: string; has: number; added: number },
+  instanceType: string | undefined,
+  limit: number,
+): Ec2Error =>
+  new Ec2Error(
+    'PrivateIpAddressLimitExceeded',
+    `Number of IPv6 addresses will exceed limit. (${eni.id} has ${eni.has}, ${eni.added} more asked for, the limit${instanceType === undefined ? '' : ` of ${instanceType}`} is ${limit})`,
+  );
+
 export const tooMany = (
   eni: { id: string; has: number; added: number },
   instanceType: string | undefined,

@@ -6,9 +6,13 @@ import type { TypeOverride } from './limits.ts';
 
 export type Tags = Record<string, string>;
 
+export type Ipv6Block = { cidr: string; associationId: string };
+
 export type Vpc = {
   id: string;
   cidrs: { cidr: string; associationId: string }[];
+  /** Amazon-provided /56 blocks; absent when the VPC has none. */
+  ipv6Cidrs?: Ipv6Block[];
   isDefault: boolean;
   /** EC2's VPC attributes; true and false when absent, as EC2 makes a VPC. */
   enableDnsSupport?: boolean;
@@ -22,6 +26,10 @@ export type Subnet = {
   cidr: string;
   zone: string;
   mapPublicIpOnLaunch: boolean;
+  /** One /64 of the VPC's; absent when the subnet has none. */
+  ipv6Cidrs?: Ipv6Block[];
+  /** Each new interface gets an IPv6 address unless it is told how many. */
+  assignIpv6AddressOnCreation?: boolean;
   /** Turns at which the search for a free address and a free /28 goes on: a freed one is not given again at once. */
   nextAddress?: number;
   nextPrefix?: number;
@@ -138,6 +146,8 @@ export type Instance = {
   hopLimit: number;
   httpTokens: 'required' | 'optional';
   httpEndpoint: 'enabled' | 'disabled';
+  /** Whether IMDS answers at fd00:ec2::254 too; disabled when absent. */
+  httpProtocolIpv6?: 'enabled' | 'disabled';
   reservationId: string;
   clientToken?: string;
   /** `podway`: the lab runs an agent there; `none`: a bare instance. */

@@ -268,7 +268,6 @@ test('one attribute of a subnet at a time, and none that has no meaning', async 
     'InvalidParameterCombination',
   );
   for (const [name, value] of [
-    ['AssignIpv6AddressOnCreation', { Value: true }],
     ['MapCustomerOwnedIpOnLaunch', { Value: true }],
     ['CustomerOwnedIpv4Pool', 'ipv4pool-coip-1'],
     ['EnableDns64', { Value: true }],

@@ -3,7 +3,7 @@
 // Fails with AttachmentLimitExceeded, InvalidNetworkInterface.InUse, IncorrectState, OperationNotPermitted.
 import { type Context, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, notFound, required, resourceWords } from '../errors.ts';
-import { cardLimit, checkSlots, type InstanceLimits, isNitro, limitsOf } from '../limits.ts';
+import { cardLimit, checkIpv6Slots, checkSlots, type InstanceLimits, isNitro, limitsOf } from '../limits.ts';
 import type { Attachment, Instance, NetworkInterface, VpcState } from '../model.ts';
 import type { Meanings } from './types.ts';
 
@@ -46,6 +46,13 @@ export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, 
   checkKind(eni, instance, limits, place, onCard);
   const has = eni.privateIps.length + eni.ipv4Prefixes.length;
   checkSlots(limits, instance.instanceType, { id: eni.id, has, added: 0, prefixes: eni.ipv4Prefixes.length });
+  const prefixes = eni.ipv6Prefixes.length;
+  checkIpv6Slots(limits, instance.instanceType, {
+    id: eni.id,
+    has: eni.ipv6Addresses.length + prefixes,
+    added: 0,
+    prefixes,
+  });
   const attachment: Attachment = {
     id: newId(ctx, 'eni-attach'),
     instanceId: instance.id,

@@ -8,7 +8,7 @@ import { absent, type Filters, select } from '../select.ts';
 import { peerGroup, permissionsOf } from './rules.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
-import { vpcOrDefault } from './vpcs.ts';
+import { defaultEgress, vpcOrDefault } from './vpcs.ts';
 
 type Direction = SecurityGroupRule['direction'];
 
@@ -79,14 +79,7 @@ export const groupActions: Meanings<
       vpcId: vpc.id,
       name,
       description,
-      rules: [
-        {
-          id: newId(ctx, 'sgr'),
-          direction: 'egress',
-          protocol: '-1',
-          peer: { kind: 'cidr', cidr: '0.0.0.0/0' },
-        },
-      ],
+      rules: defaultEgress(ctx, vpc),
       tags: tagsOnCreate(input.TagSpecifications, 'security-group'),
     };
     ctx.draft.put('securityGroups', group.id, group);

@@ -25,6 +25,15 @@ const SINGLE_RULE = {
 const ALL_ARE_SHOWN = 'everything of the account is shown anyway';
 const ENDS_AT_ONCE = 'an instance of the lab has no operating system to shut down; it ends at once';
 
+/** The four ways of asking for IPv6 addresses and prefixes of an interface. */
+const IPV6 = {
+  Ipv6Addresses: true,
+  Ipv6AddressCount: true,
+  Ipv6Prefixes: true,
+  Ipv6PrefixCount: true,
+} as const;
+const IPV6_BLOCK = { AmazonProvidedIpv6CidrBlock: true, Ipv6CidrBlockNetworkBorderGroup: true } as const;
+
 const NEW_INTERFACE: Honours<ec2.InstanceNetworkInterfaceSpecification> = {
   AssociatePublicIpAddress: true,
   DeleteOnTermination: true,
@@ -40,11 +49,13 @@ const NEW_INTERFACE: Honours<ec2.InstanceNetworkInterfaceSpecification> = {
   SubnetId: true,
   Ipv4Prefixes: true,
   Ipv4PrefixCount: true,
+  ...IPV6,
 };
 
 const ROUTE = {
   RouteTableId: true,
   DestinationCidrBlock: true,
+  DestinationIpv6CidrBlock: true,
   GatewayId: true,
   NetworkInterfaceId: true,
   InstanceId: true,
@@ -54,7 +65,7 @@ const METADATA_OPTIONS = {
   HttpTokens: true,
   HttpEndpoint: true,
   HttpPutResponseHopLimit: true,
-  HttpProtocolIpv6: ['disabled'],
+  HttpProtocolIpv6: true,
   InstanceMetadataTags: ['disabled'],
 } as const;
 
@@ -66,6 +77,7 @@ export const honoured: HonoursOfAll = {
     PublicIpv4Pool: ['amazon'],
     TagSpecifications: true,
   },
+  AssignIpv6Addresses: { NetworkInterfaceId: true, ...IPV6 },
   AssignPrivateIpAddresses: {
     NetworkInterfaceId: true,
     PrivateIpAddresses: true,
@@ -83,7 +95,8 @@ export const honoured: HonoursOfAll = {
     AllowReassociation: true,
   },
   AssociateRouteTable: { RouteTableId: true, SubnetId: true },
-  AssociateVpcCidrBlock: { VpcId: true, CidrBlock: true },
+  AssociateSubnetCidrBlock: { SubnetId: true, Ipv6CidrBlock: true },
+  AssociateVpcCidrBlock: { VpcId: true, CidrBlock: true, ...IPV6_BLOCK },
   AttachInternetGateway: { InternetGatewayId: true, VpcId: true },
   AttachNetworkInterface: {
     NetworkInterfaceId: true,
@@ -113,6 +126,7 @@ export const honoured: HonoursOfAll = {
     SecondaryPrivateIpAddressCount: true,
     Ipv4Prefixes: true,
     Ipv4PrefixCount: true,
+    ...IPV6,
     InterfaceType: ['interface', 'efa', 'efa-only', 'trunk', 'branch'],
     TagSpecifications: true,
   },
@@ -122,6 +136,7 @@ export const honoured: HonoursOfAll = {
   CreateSubnet: {
     VpcId: true,
     CidrBlock: true,
+    Ipv6CidrBlock: true,
     AvailabilityZone: true,
     AvailabilityZoneId: true,
     TagSpecifications: true,
@@ -134,10 +149,10 @@ export const honoured: HonoursOfAll = {
     TagSpecifications: true,
   },
   CreateTags: { Resources: true, Tags: true },
-  CreateVpc: { CidrBlock: true, InstanceTenancy: ['default'], TagSpecifications: true },
+  CreateVpc: { CidrBlock: true, ...IPV6_BLOCK, InstanceTenancy: ['default'], TagSpecifications: true },
   DeleteInternetGateway: { InternetGatewayId: true },
   DeleteNetworkInterface: { NetworkInterfaceId: true },
-  DeleteRoute: { RouteTableId: true, DestinationCidrBlock: true },
+  DeleteRoute: { RouteTableId: true, DestinationCidrBlock: true, DestinationIpv6CidrBlock: true },
   DeleteRouteTable: { RouteTableId: true },
   DeleteSecurityGroup: RULE_GROUP,
   DeleteSubnet: { SubnetId: true },
@@ -193,6 +208,7 @@ export const honoured: HonoursOfAll = {
   DetachNetworkInterface: { AttachmentId: true, Force: true },
   DisassociateAddress: { AssociationId: true, PublicIp: true },
   DisassociateRouteTable: { AssociationId: true },
+  DisassociateSubnetCidrBlock: { AssociationId: true },
   DisassociateVpcCidrBlock: { AssociationId: true },
   GetSubnetCidrReservations: { SubnetId: true, ...LIST },
   ModifyInstanceAttribute: {
@@ -234,6 +250,7 @@ export const honoured: HonoursOfAll = {
   ModifySubnetAttribute: {
     SubnetId: true,
     MapPublicIpOnLaunch: true,
+    AssignIpv6AddressOnCreation: true,
     PrivateDnsHostnameTypeOnLaunch: ['ip-name'],
   },
   ModifyVpcAttribute: { VpcId: true, EnableDnsSupport: true, EnableDnsHostnames: true },
@@ -264,6 +281,8 @@ export const honoured: HonoursOfAll = {
     SecurityGroupIds: true,
     SecurityGroups: true,
     PrivateIpAddress: true,
+    Ipv6Addresses: true,
+    Ipv6AddressCount: true,
     NetworkInterfaces: NEW_INTERFACE,
     Placement: { AvailabilityZone: true, AvailabilityZoneId: true, Tenancy: ['default'] },
     MetadataOptions: METADATA_OPTIONS,
@@ -281,6 +300,7 @@ export const honoured: HonoursOfAll = {
   StartInstances: { InstanceIds: true },
   StopInstances: { InstanceIds: true, Force: ENDS_AT_ONCE, SkipOsShutdown: ENDS_AT_ONCE },
   TerminateInstances: { InstanceIds: true, Force: ENDS_AT_ONCE, SkipOsShutdown: ENDS_AT_ONCE },
+  UnassignIpv6Addresses: { NetworkInterfaceId: true, Ipv6Addresses: true, Ipv6Prefixes: true },
   UnassignPrivateIpAddresses: { NetworkInterfaceId: true, PrivateIpAddresses: true, Ipv4Prefixes: true },
   UpdateSecurityGroupRuleDescriptionsEgress: {
     ...RULE_GROUP,

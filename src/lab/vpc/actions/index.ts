@@ -11,6 +11,7 @@ import { instanceTypeActions } from './instance-types.ts';
 import { instanceActions } from './instances.ts';
 import { interfaceActions } from './interfaces.ts';
 import { inventoryActions } from './inventory.ts';
+import { ipv6AddressActions } from './ipv6-addresses.ts';
 import { launchActions } from './launch.ts';
 import { networkAclActions } from './network-acls.ts';
 import { privateAddressActions } from './private-addresses.ts';
@@ -29,6 +30,7 @@ export const meanings: Meanings<ActionName> = {
   ...groupActions,
   ...instanceActions,
   ...interfaceActions,
+  ...ipv6AddressActions,
   ...launchActions,
   ...privateAddressActions,
   ...reservationActions,

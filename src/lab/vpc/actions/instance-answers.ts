@@ -65,7 +65,7 @@ export const metadataOptions = (instance: Instance): ec2.InstanceMetadataOptions
   HttpTokens: instance.httpTokens,
   HttpPutResponseHopLimit: instance.hopLimit,
   HttpEndpoint: instance.httpEndpoint,
-  HttpProtocolIpv6: 'disabled',
+  HttpProtocolIpv6: instance.httpProtocolIpv6 ?? 'disabled',
   InstanceMetadataTags: 'disabled',
 });
 
@@ -108,6 +108,7 @@ export function instanceAnswer(state: VpcState, instance: Instance): ec2.Instanc
     PrivateDnsName: primaryIp === undefined ? '' : privateDnsName(state, primaryIp),
     PublicDnsName: publicIp === undefined ? '' : publicDnsName(state, instance.vpcId, publicIp),
     ...(primaryIp === undefined ? {} : { PrivateIpAddress: primaryIp }),
+    ...(primary?.ipv6Addresses[0] === undefined ? {} : { Ipv6Address: primary.ipv6Addresses[0] }),
     ...(publicIp === undefined ? {} : { PublicIpAddress: publicIp }),
     ...(primary ? { SourceDestCheck: primary.sourceDestCheck } : {}),
     SecurityGroups: groupIdentifiers(state, primary?.groupIds ?? []),

@@ -3,14 +3,14 @@
 // interface's and there are several.
 import { type Context, need } from '../context.ts';
 import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
-import { cardLimit, checkSlots, limitsOf } from '../limits.ts';
+import { cardLimit, checkIpv6Slots, checkSlots, limitsOf } from '../limits.ts';
 import type { Instance } from '../model.ts';
 import { interfacesOf } from './attachments.ts';
 import { metadataOptions, ROOT_DEVICE } from './instance-answers.ts';
 import { wrongState } from './instances.ts';
 import { groupIdentifiers } from './interface-answers.ts';
 import { interfaceGroups } from './interfaces.ts';
-import { checkHopLimit, oneOf } from './metadata-options.ts';
+import { checkHopLimit, ipv6Endpoint, oneOf } from './metadata-options.ts';
 import type { Meanings } from './types.ts';
 
 export const instanceAttributeActions: Meanings<
@@ -106,6 +106,7 @@ export const instanceAttributeActions: Meanings<
       httpTokens: oneOf(input.HttpTokens, ['optional', 'required'], 'HttpTokens') ?? instance.httpTokens,
       httpEndpoint:
         oneOf(input.HttpEndpoint, ['enabled', 'disabled'], 'HttpEndpoint') ?? instance.httpEndpoint,
+      ...ipv6Endpoint(input.HttpProtocolIpv6),
     };
     ctx.draft.put('instances', instance.id, changed);
     return {
@@ -129,9 +130,10 @@ function newType(ctx: Context, instance: Instance, type: string): string {
       );
     }
   }
-  for (const { id, privateIps, ipv4Prefixes } of enis) {
-    const prefixes = ipv4Prefixes.length;
-    checkSlots(limits, type, { id, has: privateIps.length + prefixes, added: 0, prefixes });
+  for (const { id, privateIps, ipv4Prefixes, ipv6Addresses, ipv6Prefixes } of enis) {
+    const [four, six] = [ipv4Prefixes.length, ipv6Prefixes.length];
+    checkSlots(limits, type, { id, has: privateIps.length + four, added: 0, prefixes: four });
+    checkIpv6Slots(limits, type, { id, has: ipv6Addresses.length + six, added: 0, prefixes: six });
   }
   return type;
 }

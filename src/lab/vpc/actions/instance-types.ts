@@ -3,7 +3,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { Ec2Error, invalidValue } from '../errors.ts';
 import { hardwareOf } from '../hardware.ts';
-import { instanceTypes, limitsOf } from '../limits.ts';
+import { instanceTypes, ipv6PerEni, limitsOf } from '../limits.ts';
 import type { VpcState } from '../model.ts';
 import { select } from '../select.ts';
 import { zoneId } from './account.ts';
@@ -38,8 +38,8 @@ const typeInfo = (state: VpcState, name: string): ec2.InstanceTypeInfo => {
         MaximumNetworkInterfaces: card.maxENIs,
       })),
       Ipv4AddressesPerInterface: limits.ipv4PerENI,
-      Ipv6AddressesPerInterface: limits.ipv4PerENI,
-      Ipv6Supported: limits.hypervisor === 'nitro',
+      Ipv6AddressesPerInterface: ipv6PerEni(limits, name),
+      Ipv6Supported: ipv6PerEni(limits, name) > 0,
     },
   };
 };

@@ -112,7 +112,8 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),
     PrivateIpAddresses: privateAddresses(state, eni),
-    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip })),
+    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip, IsPrimaryIpv6: false })),
+    ...(eni.ipv6Addresses[0] === undefined ? {} : { Ipv6Address: eni.ipv6Addresses[0] }),
     ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
     ...(eni.ipv6Prefixes.length ? { Ipv6Prefixes: eni.ipv6Prefixes.map((p) => ({ Ipv6Prefix: p })) } : {}),
     TagSet: tagList(eni.tags),
@@ -161,7 +162,8 @@ export function instanceInterfaceAnswer(
       ...rest,
       ...(a ? { Association: short(a) } : {}),
     })),
-    Ipv6Addresses: [],
+    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip, IsPrimaryIpv6: false })),
     ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
+    ...(eni.ipv6Prefixes.length ? { Ipv6Prefixes: eni.ipv6Prefixes.map((p) => ({ Ipv6Prefix: p })) } : {}),
   };
 }

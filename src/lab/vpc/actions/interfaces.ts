@@ -11,6 +11,7 @@ import { select } from '../select.ts';
 import { dropAssociations } from './elastic-ips.ts';
 import { attachmentAnswer, groupIdentifiers, interfaceAnswer, publicAddressOf } from './interface-answers.ts';
 import { interfaceFilters } from './interface-filters.ts';
+import { firstIpv6, type Ipv6Asked, ipv6Asked } from './ipv6-addresses.ts';
 import { oneOf } from './metadata-options.ts';
 import { tagsOnCreate } from './tags.ts';
 import type { Meanings } from './types.ts';
@@ -28,6 +29,7 @@ export type NewInterface = {
   secondaryCount?: number | undefined;
   prefixes?: string[];
   prefixCount?: number | undefined;
+  ipv6?: Ipv6Asked;
   clientToken?: string | undefined;
   type?: string | undefined;
   tags?: Record<string, string>;
@@ -103,9 +105,8 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     sourceDestCheck: true,
     groupIds: interfaceGroups(ctx, subnet.vpcId, asked.groups),
     privateIps: claimed,
-    ipv6Addresses: [],
+    ...(hasAddresses ? firstIpv6(ctx, subnet, asked.ipv6) : { ipv6Addresses: [], ipv6Prefixes: [] }),
     ipv4Prefixes: claimedPrefixes,
-    ipv6Prefixes: [],
     requesterId: ctx.caller.userId,
     ...(asked.clientToken === undefined ? {} : { clientToken: asked.clientToken }),
     createTime: ctx.now,
@@ -183,6 +184,7 @@ export const interfaceActions: Meanings<
       secondaryCount: input.SecondaryPrivateIpAddressCount,
       prefixes: (input.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
       prefixCount: input.Ipv4PrefixCount,
+      ipv6: ipv6Asked(input),
       clientToken: input.ClientToken,
       type: input.InterfaceType,
       tags: tagsOnCreate(input.TagSpecifications, 'network-interface'),

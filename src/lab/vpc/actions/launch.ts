@@ -14,7 +14,8 @@ import { instanceAnswer, profileArn } from './instance-answers.ts';
 import { groupIdentifiers } from './interface-answers.ts';
 import { makeInterface, namedAddresses } from './interfaces.ts';
 import { noKeyPair } from './inventory.ts';
-import { checkHopLimit, oneOf } from './metadata-options.ts';
+import { ipv6Asked } from './ipv6-addresses.ts';
+import { checkHopLimit, ipv6Endpoint, oneOf } from './metadata-options.ts';
 import { peerGroup } from './rules.ts';
 import { tagsOnCreate } from './tags.ts';
 import type { Input, Meanings } from './types.ts';
@@ -51,6 +52,7 @@ const INSTANCE_LEVEL = [
   ['SecurityGroupIds', 'security groups'],
   ['SecurityGroups', 'security groups'],
   ['PrivateIpAddress', 'private IP address'],
+  ['Ipv6Addresses', 'IPv6 addresses'],
 ] as const;
 
 /** What an interface that is there already has, and so cannot be given anew. */
@@ -63,6 +65,10 @@ const OF_NEW_INTERFACES = [
   'SecondaryPrivateIpAddressCount',
   'Ipv4Prefixes',
   'Ipv4PrefixCount',
+  'Ipv6Addresses',
+  'Ipv6AddressCount',
+  'Ipv6Prefixes',
+  'Ipv6PrefixCount',
   'AssociatePublicIpAddress',
   'InterfaceType',
 ] as const;
@@ -87,9 +93,15 @@ function specifications(input: ec2.RunInstancesRequest): Specification[] {
         SubnetId: input.SubnetId,
         Groups: input.SecurityGroupIds,
         PrivateIpAddress: input.PrivateIpAddress,
+        Ipv6AddressCount: input.Ipv6AddressCount,
+        Ipv6Addresses: input.Ipv6Addresses,
       },
     ];
   }
+  if (input.Ipv6AddressCount)
+    throw conflict(
+      'Network interfaces and an instance-level IPv6 address count may not be specified on the same request',
+    );
   const [beside] = INSTANCE_LEVEL.filter(([name]) => input[name]?.length);
   if (beside) {
     throw conflict(
@@ -149,6 +161,7 @@ function interfaceFor(
     secondaryCount: specification.SecondaryPrivateIpAddressCount,
     prefixes: (specification.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
     prefixCount: specification.Ipv4PrefixCount,
+    ipv6: ipv6Asked(specification),
     ...(specification.DeviceIndex === 0 ? {} : { clientToken: instance.clientToken }),
     type: specification.InterfaceType,
     tags,
@@ -186,6 +199,7 @@ function launchOne(
       oneOf(input.MetadataOptions?.HttpTokens, ['optional', 'required'], 'HttpTokens') ?? 'required',
     httpEndpoint:
       oneOf(input.MetadataOptions?.HttpEndpoint, ['enabled', 'disabled'], 'HttpEndpoint') ?? 'enabled',
+    ...ipv6Endpoint(input.MetadataOptions?.HttpProtocolIpv6),
     reservationId,
     ...(input.ClientToken === undefined ? {} : { clientToken: input.ClientToken }),
     agent: input.LabAgent ?? 'none',

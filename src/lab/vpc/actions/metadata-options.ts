@@ -22,3 +22,9 @@ export function oneOf<T extends string>(
   if (found === undefined) throw invalidValue(`Value (${value}) for parameter ${name} is invalid.`);
   return found;
 }
+
+/** The instance's member for HttpProtocolIpv6, when it is given. */
+export function ipv6Endpoint(value: string | undefined): { httpProtocolIpv6?: 'enabled' | 'disabled' } {
+  const httpProtocolIpv6 = oneOf(value, ['enabled', 'disabled'], 'HttpProtocolIpv6');
+  return httpProtocolIpv6 === undefined ? {} : { httpProtocolIpv6 };
+}

@@ -2,17 +2,23 @@
 // others yet, so that ids follow from the VPC's and the subnets' and nothing is stored.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { resourceWords } from '../errors.ts';
+import { ipv6CidrsOf } from '../ipv6.ts';
 import type { VpcState } from '../model.ts';
 import { absent, select } from '../select.ts';
 import type { Meanings } from './types.ts';
 
 const LAST_RULE = 32_767;
 const ALLOW_RULE = 100;
+/** The same of a VPC with an IPv6 block. */
+const LAST_IPV6 = 32_768;
+const ALLOW_IPV6 = 101;
 
 const sameDigits = (prefix: string, id: string): string => `${prefix}-${id.slice(id.lastIndexOf('-') + 1)}`;
 
 const entry = (Egress: boolean, RuleNumber: number, RuleAction: ec2.RuleAction): ec2.NetworkAclEntry => ({
-  CidrBlock: '0.0.0.0/0',
+  ...(RuleNumber === ALLOW_IPV6 || RuleNumber === LAST_IPV6
+    ? { Ipv6CidrBlock: '::/0' }
+    : { CidrBlock: '0.0.0.0/0' }),
   Egress,
   Protocol: '-1',
   RuleAction,
@@ -30,6 +36,9 @@ function defaultAcl(state: VpcState, vpcId: string): ec2.NetworkAcl {
     Entries: [true, false].flatMap((egress) => [
       entry(egress, ALLOW_RULE, 'allow'),
       entry(egress, LAST_RULE, 'deny'),
+      ...(ipv6CidrsOf(state.vpcs[vpcId]).length
+        ? [entry(egress, ALLOW_IPV6, 'allow'), entry(egress, LAST_IPV6, 'deny')]
+        : []),
     ]),
     Associations: subnets.map((subnet) => ({
       NetworkAclAssociationId: sameDigits('aclassoc', subnet.id),
@@ -62,13 +71,8 @@ export const networkAclActions: Meanings<'DescribeNetworkAcls'> = {
           'entry.protocol': (acl) => acl.Entries?.map((e) => e.Protocol),
           'entry.rule-action': (acl) => acl.Entries?.map((e) => e.RuleAction),
           'entry.rule-number': (acl) => acl.Entries?.map((e) => e.RuleNumber),
-          ...absent(
-            'entry.icmp.code',
-            'entry.icmp.type',
-            'entry.ipv6-cidr',
-            'entry.port-range.from',
-            'entry.port-range.to',
-          ),
+          'entry.ipv6-cidr': (acl) => acl.Entries?.map((e) => e.Ipv6CidrBlock),
+          ...absent('entry.icmp.code', 'entry.icmp.type', 'entry.port-range.from', 'entry.port-range.to'),
         },
       },
       { ...input, ids: input.NetworkAclIds },

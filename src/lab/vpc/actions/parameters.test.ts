@@ -18,25 +18,15 @@ test('what the lab has no meaning for is refused by its name, and changes nothin
   } as const;
   const table = Object.values(vpc.state().routeTables)[0]!.id;
   const cases: [string, object, string][] = [
-    [
-      'CreateVpc',
-      { CidrBlock: '10.9.0.0/16', AmazonProvidedIpv6CidrBlock: true },
-      'AmazonProvidedIpv6CidrBlock',
-    ],
     ['CreateVpc', { CidrBlock: '10.9.0.0/16', InstanceTenancy: 'dedicated' }, 'InstanceTenancy=dedicated'],
-    ['CreateSubnet', { VpcId: vpcId, Ipv6CidrBlock: '2001:db8::/64' }, 'Ipv6CidrBlock'],
     ['CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.9.0/24', Ipv6Native: true }, 'Ipv6Native'],
-    [
-      'AssociateVpcCidrBlock',
-      { VpcId: vpcId, AmazonProvidedIpv6CidrBlock: true },
-      'AmazonProvidedIpv6CidrBlock',
-    ],
+    ['CreateVpc', { CidrBlock: '10.9.0.0/16', Ipv6Pool: 'ipv6pool-ec2-1' }, 'Ipv6Pool'],
     [
       'ModifyVpcAttribute',
       { VpcId: vpcId, EnableNetworkAddressUsageMetrics: { Value: true } },
       'EnableNetworkAddressUsageMetrics',
     ],
-    ['CreateRoute', { RouteTableId: table, DestinationIpv6CidrBlock: '::/0' }, 'DestinationIpv6CidrBlock'],
+    ['CreateRoute', { RouteTableId: table, DestinationPrefixListId: 'pl-1' }, 'DestinationPrefixListId'],
     ['AssociateRouteTable', { RouteTableId: table, GatewayId: 'igw-1' }, 'GatewayId'],
     ['RunInstances', { ...launch, InstanceMarketOptions: { MarketType: 'spot' } }, 'InstanceMarketOptions'],
     ['RunInstances', { ...launch, HibernationOptions: { Configured: true } }, 'HibernationOptions'],

@@ -5,6 +5,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
+import { ipv6CidrsOf } from '../ipv6.ts';
 import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
 import { whyNoRoute } from '../reserved.ts';
 import { absent, select } from '../select.ts';
@@ -28,10 +29,14 @@ export function routeState(state: VpcState, vpcId: string, target: RouteTarget):
   }
 }
 
+const isIpv6 = (destination: string): boolean => destination.includes(':');
+
 function routeAnswer(state: VpcState, table: RouteTable, route: Route): ec2.Route {
   const { target } = route;
   const answer: ec2.Route = {
-    DestinationCidrBlock: route.destination,
+    ...(isIpv6(route.destination)
+      ? { DestinationIpv6CidrBlock: route.destination }
+      : { DestinationCidrBlock: route.destination }),
     State: routeState(state, table.vpcId, target),
     Origin: target.kind === 'local' ? 'CreateRouteTable' : 'CreateRoute',
   };
@@ -63,16 +68,21 @@ const tableAnswer = (state: VpcState, table: RouteTable): ec2.RouteTable => ({
 
 type RouteRequest = ec2.CreateRouteRequest & ec2.ReplaceRouteRequest;
 
-function readDestination(text: string | undefined): string {
+type Destination = Pick<ec2.CreateRouteRequest, 'DestinationCidrBlock' | 'DestinationIpv6CidrBlock'>;
+
+/** The destination in canonical text, of the family that its parameter says. */
+function readDestination(input: Destination): string {
+  oneWay(input, 'DestinationCidrBlock', 'DestinationIpv6CidrBlock');
+  const six = input.DestinationIpv6CidrBlock !== undefined;
+  const name = six ? 'destinationIpv6CidrBlock' : 'destinationCidrBlock';
+  const text = six ? input.DestinationIpv6CidrBlock : input.DestinationCidrBlock;
   try {
-    const cidr = parseCidr(required(text, 'destinationCidrBlock'), { mask: true });
-    if (typeof cidr.ip !== 'number') throw new Error('not IPv4');
+    const cidr = parseCidr(required(text, name), { mask: true });
+    if (typeof cidr.ip !== (six ? 'bigint' : 'number')) throw new Error('the other family');
     return formatCidr(cidr);
   } catch (error) {
     if (error instanceof Ec2Error) throw error;
-    throw invalidValue(
-      `Value (${text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block.`,
-    );
+    throw invalidValue(`Value (${text}) for parameter ${name} is invalid. This is not a valid CIDR block.`);
   }
 }
 
@@ -124,14 +134,22 @@ const notLocal = (destination: string): Ec2Error =>
 /** Amazon VPC User Guide, "Route tables": what no route may lead elsewhere. */
 function checkRoute(ctx: Context, table: RouteTable, destination: string, target: RouteTarget): void {
   const block = parseCidr(destination);
-  const cidrs = (ctx.draft.state.vpcs[table.vpcId]?.cidrs ?? []).map(({ cidr }) => parseCidr(cidr));
+  const cidrs = ownCidrs(ctx.draft.state, table.vpcId).map((cidr) => parseCidr(cidr));
   const why = whyNoRoute(block, cidrs, target.kind === 'internet-gateway');
   if (why !== undefined)
-    throw invalidValue(`Value (${destination}) for parameter destinationCidrBlock is invalid: ${why}.`);
+    throw invalidValue(
+      `Value (${destination}) for parameter ${isIpv6(destination) ? 'destinationIpv6CidrBlock' : 'destinationCidrBlock'} is invalid: ${why}.`,
+    );
 }
 
+/** All blocks of a VPC, of both families. */
+const ownCidrs = (state: VpcState, vpcId: string): string[] => [
+  ...(state.vpcs[vpcId]?.cidrs ?? []).map((block) => block.cidr),
+  ...ipv6CidrsOf(state.vpcs[vpcId]),
+];
+
 const isLocalOfVpc = (ctx: Context, table: RouteTable, destination: string): boolean =>
-  ctx.draft.state.vpcs[table.vpcId]?.cidrs.some((c) => c.cidr === destination) ?? false;
+  ownCidrs(ctx.draft.state, table.vpcId).includes(destination);
 
 function associationById(
   ctx: Context,
@@ -166,7 +184,10 @@ export const routeActions: Meanings<
     const table: RouteTable = {
       id: newId(ctx, 'rtb'),
       vpcId: vpc.id,
-      routes: vpc.cidrs.map((c) => ({ destination: c.cidr, target: { kind: 'local' } })),
+      routes: ownCidrs(ctx.draft.state, vpc.id).map((destination) => ({
+        destination,
+        target: { kind: 'local' },
+      })),
       associations: [],
       tags: tagsOnCreate(input.TagSpecifications, 'route-table'),
     };
@@ -194,14 +215,16 @@ export const routeActions: Meanings<
           'association.subnet-id': (table) => table.associations.map((a) => a.subnetId),
           'association.route-table-association-id': (table) => table.associations.map((a) => a.id),
           'association.route-table-id': (table) => (table.associations.length ? table.id : undefined),
-          'route.destination-cidr-block': (table) => table.routes.map((r) => r.destination),
+          'route.destination-cidr-block': (table) =>
+            table.routes.map((r) => routeAnswer(state, table, r).DestinationCidrBlock),
+          'route.destination-ipv6-cidr-block': (table) =>
+            table.routes.map((r) => routeAnswer(state, table, r).DestinationIpv6CidrBlock),
           'route.gateway-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).GatewayId),
           'route.instance-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).InstanceId),
           'route.origin': (table) => table.routes.map((r) => routeAnswer(state, table, r).Origin),
           'route.state': (table) => table.routes.map((r) => routeAnswer(state, table, r).State),
           ...absent(
             'association.gateway-id',
-            'route.destination-ipv6-cidr-block',
             'route.destination-prefix-list-id',
             'route.egress-only-internet-gateway-id',
             'route.nat-gateway-id',
@@ -232,7 +255,7 @@ export const routeActions: Meanings<
 
   CreateRoute: (ctx, input) => {
     const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
-    const destination = readDestination(input.DestinationCidrBlock);
+    const destination = readDestination(input);
     const target = readTarget(ctx, table, input as RouteRequest);
     const there = table.routes.find((route) => route.destination === destination);
     if (there) {
@@ -249,7 +272,7 @@ export const routeActions: Meanings<
 
   ReplaceRoute: (ctx, input) => {
     const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
-    const destination = readDestination(input.DestinationCidrBlock);
+    const destination = readDestination(input);
     for (const other of ['GatewayId', 'NetworkInterfaceId', 'InstanceId'] as const)
       oneWay(input, 'LocalTarget', other);
     const target: RouteTarget = input.LocalTarget
@@ -273,12 +296,12 @@ export const routeActions: Meanings<
 
   DeleteRoute: (ctx, input) => {
     const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
-    const destination = readDestination(input.DestinationCidrBlock);
+    const destination = readDestination(input);
     const route = table.routes.find((r) => r.destination === destination);
     if (!route) {
       throw new Ec2Error(
         'InvalidRoute.NotFound',
-        `no route with destination-cidr-block ${destination} in route table ${table.id}`,
+        `no route with destination-${isIpv6(destination) ? 'ipv6-' : ''}cidr-block ${destination} in route table ${table.id}`,
       );
     }
     if (isLocalOfVpc(ctx, table, destination)) {

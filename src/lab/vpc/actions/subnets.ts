@@ -4,14 +4,34 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { availableAddresses } from '../addresses.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, oneAttribute, required } from '../errors.ts';
-import type { Subnet } from '../model.ts';
+import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
+import { ipv6CidrsOf, isBlockHeld, subnetIpv6Block } from '../ipv6.ts';
+import type { Ipv6Block, Subnet, Vpc } from '../model.ts';
 import { reservationsOf } from '../occupancy.ts';
 import { absent, select } from '../select.ts';
 import { zoneId, zoneOf } from './account.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
 import { readBlock } from './vpcs.ts';
+
+/** EC2 takes one. */
+const MAX_IPV6_CIDRS = 1;
+
+const ipv6Association = (
+  block: Ipv6Block,
+  State: ec2.SubnetCidrBlockStateCode,
+): ec2.SubnetIpv6CidrBlockAssociation => ({
+  AssociationId: block.associationId,
+  Ipv6CidrBlock: block.cidr,
+  Ipv6CidrBlockState: { State },
+  Ipv6AddressAttribute: 'public',
+  IpSource: 'amazon',
+});
+
+const newIpv6Block = (ctx: Context, vpc: Vpc, cidr: string, own?: Subnet): Ipv6Block => ({
+  cidr: subnetIpv6Block(ctx, vpc, cidr, own),
+  associationId: newId(ctx, 'subnet-cidr-assoc'),
+});
 
 function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
   const { state } = ctx.draft;
@@ -22,14 +42,16 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
     OwnerId: state.accountId,
     State: 'available',
     CidrBlock: subnet.cidr,
-    Ipv6CidrBlockAssociationSet: [],
+    Ipv6CidrBlockAssociationSet: (subnet.ipv6Cidrs ?? []).map((block) =>
+      ipv6Association(block, 'associated'),
+    ),
     AvailableIpAddressCount: availableAddresses(state, subnet),
     AvailabilityZone: subnet.zone,
     AvailabilityZoneId: zoneId(state, subnet.zone),
     DefaultForAz: false,
     MapPublicIpOnLaunch: subnet.mapPublicIpOnLaunch,
     MapCustomerOwnedIpOnLaunch: false,
-    AssignIpv6AddressOnCreation: false,
+    AssignIpv6AddressOnCreation: subnet.assignIpv6AddressOnCreation ?? false,
     EnableDns64: false,
     Ipv6Native: false,
     PrivateDnsNameOptionsOnLaunch: {
@@ -42,7 +64,12 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
 }
 
 export const subnetActions: Meanings<
-  'CreateSubnet' | 'DescribeSubnets' | 'DeleteSubnet' | 'ModifySubnetAttribute'
+  | 'CreateSubnet'
+  | 'DescribeSubnets'
+  | 'DeleteSubnet'
+  | 'ModifySubnetAttribute'
+  | 'AssociateSubnetCidrBlock'
+  | 'DisassociateSubnetCidrBlock'
 > = {
   CreateSubnet: (ctx, input) => {
     const { state } = ctx.draft;
@@ -57,10 +84,12 @@ export const subnetActions: Meanings<
     ) {
       throw new Ec2Error('InvalidSubnet.Conflict', `The CIDR '${cidr}' conflicts with another subnet`);
     }
+    const ipv6 = input.Ipv6CidrBlock === undefined ? [] : [newIpv6Block(ctx, vpc, input.Ipv6CidrBlock)];
     const subnet: Subnet = {
       id: newId(ctx, 'subnet'),
       vpcId: vpc.id,
       cidr,
+      ...(ipv6.length ? { ipv6Cidrs: ipv6 } : {}),
       zone:
         input.AvailabilityZone === undefined && input.AvailabilityZoneId === undefined
           ? state.zones[0]!
@@ -102,14 +131,11 @@ export const subnetActions: Meanings<
           'private-dns-name-options-on-launch.hostname-type': () => 'ip-name',
           'private-dns-name-options-on-launch.enable-resource-name-dns-a-record': () => false,
           'private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record': () => false,
-          ...absent(
-            'customer-owned-ipv4-pool',
-            'enable-lni-at-device-index',
-            'ipv6-cidr-block-association.ipv6-cidr-block',
-            'ipv6-cidr-block-association.association-id',
-            'ipv6-cidr-block-association.state',
-            'outpost-arn',
-          ),
+          ...absent('customer-owned-ipv4-pool', 'enable-lni-at-device-index', 'outpost-arn'),
+          'ipv6-cidr-block-association.ipv6-cidr-block': (subnet) => ipv6CidrsOf(subnet),
+          'ipv6-cidr-block-association.association-id': (subnet) =>
+            subnet.ipv6Cidrs?.map((c) => c.associationId),
+          'ipv6-cidr-block-association.state': (subnet) => ipv6CidrsOf(subnet).map(() => 'associated'),
         },
       },
       { ...input, ids: input.SubnetIds },
@@ -147,6 +173,52 @@ export const subnetActions: Meanings<
     oneAttribute(Object.values(attributes));
     const map = input.MapPublicIpOnLaunch?.Value;
     if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
+    const assign = input.AssignIpv6AddressOnCreation?.Value;
+    if (assign !== undefined) {
+      if (assign && ipv6CidrsOf(subnet).length === 0) {
+        throw invalidValue(
+          `Invalid value 'true' for assign-ipv6-address-on-creation. Cannot set assign-ipv6-address-on-creation to true unless the subnet (${subnet.id}) has an IPv6 CIDR block associated with it.`,
+        );
+      }
+      ctx.draft.put('subnets', subnet.id, { ...subnet, assignIpv6AddressOnCreation: assign });
+    }
     return {};
+  },
+
+  AssociateSubnetCidrBlock: (ctx, input) => {
+    const subnet = need(ctx, 'subnets', required(input.SubnetId, 'subnetId'));
+    const vpc = need(ctx, 'vpcs', subnet.vpcId);
+    const block = newIpv6Block(ctx, vpc, required(input.Ipv6CidrBlock, 'ipv6CidrBlock'), subnet);
+    if (ipv6CidrsOf(subnet).length >= MAX_IPV6_CIDRS) {
+      throw new Ec2Error(
+        'CidrLimitExceeded',
+        `This subnet ${subnet.id} has met its maximum number of allowed IPv6 CIDRs: ${MAX_IPV6_CIDRS}`,
+      );
+    }
+    ctx.draft.put('subnets', subnet.id, { ...subnet, ipv6Cidrs: [block] });
+    return { SubnetId: subnet.id, Ipv6CidrBlockAssociation: ipv6Association(block, 'associating') };
+  },
+
+  DisassociateSubnetCidrBlock: (ctx, input) => {
+    const id = required(input.AssociationId, 'associationId');
+    const { state } = ctx.draft;
+    const subnet = Object.values(state.subnets).find((s) => s.ipv6Cidrs?.some((c) => c.associationId === id));
+    const block = subnet?.ipv6Cidrs?.find((c) => c.associationId === id);
+    if (!subnet || !block) {
+      throw new Ec2Error(
+        'InvalidSubnetCidrBlockAssociationID.NotFound',
+        `The subnet CIDR block association ID '${id}' does not exist`,
+      );
+    }
+    const enis = Object.values(state.networkInterfaces).filter((eni) => eni.subnetId === subnet.id);
+    if (isBlockHeld(enis, block.cidr)) {
+      throw new Ec2Error(
+        'InvalidCidrBlock.InUse',
+        `The subnet ${subnet.id} has network interfaces with addresses of CIDR block ${block.cidr}`,
+      );
+    }
+    const { ipv6Cidrs: _, assignIpv6AddressOnCreation: _assign, ...rest } = subnet;
+    ctx.draft.put('subnets', subnet.id, rest);
+    return { SubnetId: subnet.id, Ipv6CidrBlockAssociation: ipv6Association(block, 'disassociating') };
   },
 };

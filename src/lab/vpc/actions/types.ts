@@ -4,9 +4,11 @@ import type { Context } from '../context.ts';
 
 export type ActionTypes = {
   AllocateAddress: [ec2.AllocateAddressRequest, ec2.AllocateAddressResult];
+  AssignIpv6Addresses: [ec2.AssignIpv6AddressesRequest, ec2.AssignIpv6AddressesResult];
   AssignPrivateIpAddresses: [ec2.AssignPrivateIpAddressesRequest, ec2.AssignPrivateIpAddressesResult];
   AssociateAddress: [ec2.AssociateAddressRequest, ec2.AssociateAddressResult];
   AssociateRouteTable: [ec2.AssociateRouteTableRequest, ec2.AssociateRouteTableResult];
+  AssociateSubnetCidrBlock: [ec2.AssociateSubnetCidrBlockRequest, ec2.AssociateSubnetCidrBlockResult];
   AssociateVpcCidrBlock: [ec2.AssociateVpcCidrBlockRequest, ec2.AssociateVpcCidrBlockResult];
   AttachInternetGateway: [ec2.AttachInternetGatewayRequest, Nothing];
   AttachNetworkInterface: [ec2.AttachNetworkInterfaceRequest, ec2.AttachNetworkInterfaceResult];
@@ -75,6 +77,10 @@ export type ActionTypes = {
   DetachNetworkInterface: [ec2.DetachNetworkInterfaceRequest, Nothing];
   DisassociateAddress: [ec2.DisassociateAddressRequest, Nothing];
   DisassociateRouteTable: [ec2.DisassociateRouteTableRequest, Nothing];
+  DisassociateSubnetCidrBlock: [
+    ec2.DisassociateSubnetCidrBlockRequest,
+    ec2.DisassociateSubnetCidrBlockResult,
+  ];
   DisassociateVpcCidrBlock: [ec2.DisassociateVpcCidrBlockRequest, ec2.DisassociateVpcCidrBlockResult];
   GetSubnetCidrReservations: [ec2.GetSubnetCidrReservationsRequest, ec2.GetSubnetCidrReservationsResult];
   ModifyInstanceAttribute: [ec2.ModifyInstanceAttributeRequest, Nothing];
@@ -100,6 +106,7 @@ export type ActionTypes = {
   StartInstances: [ec2.StartInstancesRequest, ec2.StartInstancesResult];
   StopInstances: [ec2.StopInstancesRequest, ec2.StopInstancesResult];
   TerminateInstances: [ec2.TerminateInstancesRequest, ec2.TerminateInstancesResult];
+  UnassignIpv6Addresses: [ec2.UnassignIpv6AddressesRequest, ec2.UnassignIpv6AddressesResult];
   UnassignPrivateIpAddresses: [ec2.UnassignPrivateIpAddressesRequest, Nothing];
   UpdateSecurityGroupRuleDescriptionsEgress: [
     ec2.UpdateSecurityGroupRuleDescriptionsEgressRequest,

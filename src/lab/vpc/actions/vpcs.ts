@@ -3,10 +3,11 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { conflict, Ec2Error, invalidValue, required } from '../errors.ts';
-import type { RouteTable, SecurityGroup, Vpc } from '../model.ts';
+import { conflict, Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
+import { amazonBlock, ipv6CidrsOf } from '../ipv6.ts';
+import type { Ipv6Block, RouteTable, SecurityGroup, SecurityGroupRule, Vpc } from '../model.ts';
 import { whyNotBeside, whyNoVpc } from '../reserved.ts';
-import { absent, select } from '../select.ts';
+import { select } from '../select.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
 
@@ -28,6 +29,21 @@ export function readBlock(text: string, code: string): Cidr {
   return cidr;
 }
 
+/** The block as EC2 prints it; Amazon's own pool, in the region's own network border group. */
+const ipv6Association = (
+  ctx: Context,
+  block: Ipv6Block,
+  State: ec2.VpcCidrBlockStateCode,
+): ec2.VpcIpv6CidrBlockAssociation => ({
+  AssociationId: block.associationId,
+  Ipv6CidrBlock: block.cidr,
+  Ipv6CidrBlockState: { State },
+  NetworkBorderGroup: ctx.draft.state.region,
+  Ipv6Pool: 'Amazon',
+  Ipv6AddressAttribute: 'public',
+  IpSource: 'amazon',
+});
+
 const vpcAnswer = (ctx: Context, vpc: Vpc): ec2.Vpc => ({
   VpcId: vpc.id,
   OwnerId: ctx.draft.state.accountId,
@@ -38,7 +54,9 @@ const vpcAnswer = (ctx: Context, vpc: Vpc): ec2.Vpc => ({
     CidrBlock: block.cidr,
     CidrBlockState: { State: 'associated' },
   })),
-  Ipv6CidrBlockAssociationSet: [],
+  Ipv6CidrBlockAssociationSet: (vpc.ipv6Cidrs ?? []).map((block) =>
+    ipv6Association(ctx, block, 'associated'),
+  ),
   DhcpOptionsId: 'default',
   InstanceTenancy: 'default',
   IsDefault: vpc.isDefault,
@@ -75,6 +93,80 @@ function routeWithin(
   return undefined;
 }
 
+const newIpv6Block = (ctx: Context): Ipv6Block => ({
+  cidr: amazonBlock(ctx),
+  associationId: newId(ctx, 'vpc-cidr-assoc'),
+});
+
+function checkBorderGroup(ctx: Context, group: string | undefined, asked: boolean | undefined): void {
+  if (group === undefined) return;
+  if (!asked) throw conflict('A network border group is for an Amazon-provided IPv6 CIDR block');
+  if (group !== ctx.draft.state.region)
+    throw invalidValue(`Value (${group}) for parameter ipv6CidrBlockNetworkBorderGroup is invalid.`);
+}
+
+function associateIpv6(ctx: Context, vpc: Vpc): ec2.AssociateVpcCidrBlockResult {
+  if ((vpc.ipv6Cidrs ?? []).length >= MAX_CIDRS) {
+    throw new Ec2Error(
+      'CidrLimitExceeded',
+      `This network ${vpc.id} has met its maximum number of allowed CIDRs: ${MAX_CIDRS}`,
+    );
+  }
+  const added = newIpv6Block(ctx);
+  if (ipv6CidrsOf(vpc).length === 0) openEgress(ctx, vpc);
+  ctx.draft.put('vpcs', vpc.id, { ...vpc, ipv6Cidrs: [...(vpc.ipv6Cidrs ?? []), added] });
+  localRoutes(ctx, vpc.id, (table) => ({
+    ...table,
+    routes: [...table.routes, { destination: added.cidr, target: { kind: 'local' } }],
+  }));
+  return { VpcId: vpc.id, Ipv6CidrBlockAssociation: ipv6Association(ctx, added, 'associating') };
+}
+
+/** A VPC that gets its first IPv6 block: groups whose way out is the one that EC2 made get the same for IPv6. */
+function openEgress(ctx: Context, vpc: Vpc): void {
+  for (const group of Object.values(ctx.draft.state.securityGroups)) {
+    const out = group.rules.filter((rule) => rule.direction === 'egress');
+    const [only] = out;
+    if (group.vpcId !== vpc.id || out.length !== 1 || only?.protocol !== '-1') continue;
+    if (only.peer.kind !== 'cidr' || only.peer.cidr !== '0.0.0.0/0') continue;
+    ctx.draft.put('securityGroups', group.id, { ...group, rules: [...group.rules, allTo(ctx, '::/0')] });
+  }
+}
+
+function disassociateIpv6(ctx: Context, vpc: Vpc, id: string): ec2.DisassociateVpcCidrBlockResult {
+  const block = vpc.ipv6Cidrs!.find((each) => each.associationId === id)!;
+  const inside = Object.values(ctx.draft.state.subnets).some(
+    (subnet) =>
+      subnet.vpcId === vpc.id &&
+      ipv6CidrsOf(subnet).some((cidr) => cidrCovers(parseCidr(block.cidr), parseCidr(cidr))),
+  );
+  if (inside) {
+    throw new Ec2Error(
+      'InvalidCidrBlock.InUse',
+      `The vpc ${vpc.id} currently has a subnet within CIDR block ${block.cidr}`,
+    );
+  }
+  const { ipv6Cidrs: blocks = [], ...rest } = vpc;
+  const left = blocks.filter((each) => each !== block);
+  ctx.draft.put('vpcs', vpc.id, { ...rest, ...(left.length ? { ipv6Cidrs: left } : {}) });
+  localRoutes(ctx, vpc.id, (table) => ({
+    ...table,
+    routes: table.routes.filter((r) => !(r.target.kind === 'local' && r.destination === block.cidr)),
+  }));
+  return { VpcId: vpc.id, Ipv6CidrBlockAssociation: ipv6Association(ctx, block, 'disassociating') };
+}
+
+const allTo = (ctx: Context, cidr: string): SecurityGroupRule => ({
+  id: newId(ctx, 'sgr'),
+  direction: 'egress',
+  protocol: '-1',
+  peer: { kind: 'cidr', cidr },
+});
+
+/** What EC2 lets out of a new group: everything, of each family that the VPC has. */
+export const defaultEgress = (ctx: Context, vpc: Vpc): SecurityGroupRule[] =>
+  ['0.0.0.0/0', ...(ipv6CidrsOf(vpc).length ? ['::/0'] : [])].map((cidr) => allTo(ctx, cidr));
+
 export const vpcActions: Meanings<
   | 'CreateVpc'
   | 'DescribeVpcs'
@@ -86,16 +178,22 @@ export const vpcActions: Meanings<
 > = {
   CreateVpc: (ctx, input) => {
     const cidr = formatCidr(readBlock(required(input.CidrBlock, 'cidrBlock'), 'InvalidVpc.Range'));
+    checkBorderGroup(ctx, input.Ipv6CidrBlockNetworkBorderGroup, input.AmazonProvidedIpv6CidrBlock);
+    const ipv6 = input.AmazonProvidedIpv6CidrBlock ? [newIpv6Block(ctx)] : [];
     const vpc: Vpc = {
       id: newId(ctx, 'vpc'),
       cidrs: [{ cidr, associationId: newId(ctx, 'vpc-cidr-assoc') }],
+      ...(ipv6.length ? { ipv6Cidrs: ipv6 } : {}),
       isDefault: false,
       tags: tagsOnCreate(input.TagSpecifications, 'vpc'),
     };
     const table: RouteTable = {
       id: newId(ctx, 'rtb'),
       vpcId: vpc.id,
-      routes: [{ destination: cidr, target: { kind: 'local' } }],
+      routes: [cidr, ...ipv6.map((block) => block.cidr)].map((destination) => ({
+        destination,
+        target: { kind: 'local' },
+      })),
       associations: [{ id: newId(ctx, 'rtbassoc'), main: true }],
       tags: {},
     };
@@ -107,12 +205,7 @@ export const vpcActions: Meanings<
       description: 'default VPC security group',
       rules: [
         { id: newId(ctx, 'sgr'), direction: 'ingress', protocol: '-1', peer: { kind: 'group', groupId } },
-        {
-          id: newId(ctx, 'sgr'),
-          direction: 'egress',
-          protocol: '-1',
-          peer: { kind: 'cidr', cidr: '0.0.0.0/0' },
-        },
+        ...defaultEgress(ctx, vpc),
       ],
       tags: {},
     };
@@ -120,7 +213,13 @@ export const vpcActions: Meanings<
     ctx.draft.put('routeTables', table.id, table);
     ctx.draft.put('securityGroups', group.id, group);
     // EC2 answers `pending`; the next describe says `available`.
-    return { Vpc: { ...vpcAnswer(ctx, vpc), State: 'pending' } };
+    return {
+      Vpc: {
+        ...vpcAnswer(ctx, vpc),
+        State: 'pending',
+        Ipv6CidrBlockAssociationSet: ipv6.map((block) => ipv6Association(ctx, block, 'associating')),
+      },
+    };
   },
 
   DescribeVpcs: (ctx, input) => {
@@ -141,12 +240,10 @@ export const vpcActions: Meanings<
           'owner-id': () => ctx.draft.state.accountId,
           state: () => 'available',
           'dhcp-options-id': () => 'default',
-          ...absent(
-            'ipv6-cidr-block-association.ipv6-cidr-block',
-            'ipv6-cidr-block-association.ipv6-pool',
-            'ipv6-cidr-block-association.association-id',
-            'ipv6-cidr-block-association.state',
-          ),
+          'ipv6-cidr-block-association.ipv6-cidr-block': (vpc) => ipv6CidrsOf(vpc),
+          'ipv6-cidr-block-association.ipv6-pool': (vpc) => ipv6CidrsOf(vpc).map(() => 'Amazon'),
+          'ipv6-cidr-block-association.association-id': (vpc) => vpc.ipv6Cidrs?.map((c) => c.associationId),
+          'ipv6-cidr-block-association.state': (vpc) => ipv6CidrsOf(vpc).map(() => 'associated'),
         },
       },
       { ...input, ids: input.VpcIds },
@@ -174,6 +271,9 @@ export const vpcActions: Meanings<
 
   AssociateVpcCidrBlock: (ctx, input) => {
     const vpc = need(ctx, 'vpcs', required(input.VpcId, 'vpcId'));
+    oneWay(input, 'AmazonProvidedIpv6CidrBlock', 'CidrBlock');
+    checkBorderGroup(ctx, input.Ipv6CidrBlockNetworkBorderGroup, input.AmazonProvidedIpv6CidrBlock);
+    if (input.AmazonProvidedIpv6CidrBlock) return associateIpv6(ctx, vpc);
     const block = readBlock(required(input.CidrBlock, 'cidrBlock'), 'InvalidVpc.Range');
     const cidr = formatCidr(block);
     if (vpc.cidrs.some((have) => cidrsOverlap(parseCidr(have.cidr), block))) {
@@ -223,6 +323,10 @@ export const vpcActions: Meanings<
 
   DisassociateVpcCidrBlock: (ctx, input) => {
     const id = required(input.AssociationId, 'associationId');
+    const six = Object.values(ctx.draft.state.vpcs).find((v) =>
+      v.ipv6Cidrs?.some((c) => c.associationId === id),
+    );
+    if (six) return disassociateIpv6(ctx, six, id);
     const vpc = Object.values(ctx.draft.state.vpcs).find((v) => v.cidrs.some((c) => c.associationId === id));
     const block = vpc?.cidrs.find((c) => c.associationId === id);
     if (!vpc || !block) {
