@@ -1,6 +1,6 @@
 // The router's and the internet host's own IPv6: settings, addresses, the table of holders. Done when a VPC has an IPv6
 // block; without one, IPv6 is off in the router, and nothing of it is there. Idempotent.
-import { parseCidr } from '../../base/ip.ts';
+import { parseCidr, parseIp } from '../../base/ip.ts';
 import { PROTOCOL } from '../../kernel/rtnetlink.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import {
@@ -47,9 +47,12 @@ export function connectIpv6(router: Space, internet: Space): void {
     // Every address of the range is the router's own: one listener hears all callers of IMDS.
     { op: 'route-replace', dst: IMDS_CALLERS6, table: LOCAL_TABLE, type: 'local', oif: lo },
     { ...wire, index: inner, ip: INTERNET_ROUTER6 },
+    // Who passes on others' packets asks for a neighbour under its link-local address.
+    { ...wire, index: inner, ip: parseIp('fe80::1') },
   ]);
   internet.rt.apply([
     { ...wire, index: outer, ip: INTERNET_HOST6, noPrefixRoute: true },
+    { ...wire, index: outer, ip: parseIp('fe80::2') },
     {
       op: 'route-replace',
       dst: { ip: INTERNET_ROUTER6, length: 128 },

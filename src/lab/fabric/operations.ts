@@ -91,12 +91,11 @@ export function addOps(entry: Entry, indexOf: IndexOf): RtOp[] {
     case 'holder':
       return [routeOp('route-replace', entry, indexOf)];
     case 'bridge6':
-      return [ROUTER_LINK_LOCAL, entry.ip].map((ip) => ({
+      return routerAddresses(entry).map((one) => ({
         op: 'addr-replace' as const,
         index: indexOf(entry.name),
-        ip,
-        length: 128,
         noDad: true,
+        ...one,
       }));
     case 'rule':
     case 'rule6':
@@ -113,6 +112,12 @@ const ruleOf = ({ kind, bridge }: Extract<Entry, { kind: 'rule' | 'rule6' }>, in
   table: tableOf(bridge, indexOf),
 });
 
+/** With the link-local range, so that the router answers guests under it. */
+const routerAddresses = (entry: Extract<Entry, { kind: 'bridge6' }>) => [
+  { ip: ROUTER_LINK_LOCAL, length: 10 },
+  { ip: entry.ip, length: 128 },
+];
+
 /** The reverse; the kernel may have done it already when a link left. */
 export function removeOps(entry: Entry, indexOf: IndexOf): RtOp[] {
   switch (entry.kind) {
@@ -126,11 +131,10 @@ export function removeOps(entry: Entry, indexOf: IndexOf): RtOp[] {
     case 'holder':
       return [routeOp('route-del', entry, indexOf)];
     case 'bridge6':
-      return [ROUTER_LINK_LOCAL, entry.ip].map((ip) => ({
+      return routerAddresses(entry).map((one) => ({
         op: 'addr-del' as const,
         index: indexOf(entry.name),
-        ip,
-        length: 128,
+        ...one,
       }));
     case 'rule':
     case 'rule6':

@@ -44,7 +44,7 @@ export const BRIDGE_CHAINS6: FixedChains = {
       'icmpv6 type nd-neighbor-advert ip6 saddr fe80::/10 ip6 daddr fe80::/10 accept',
       'ip6 saddr fe80::/10 drop',
       'meta mark set iif . ip6 saddr map @sources6 goto enter6',
-      `meta mark set iif . ip6 saddr & ${PREFIX_MASK} map @prefixes6 goto enter6`,
+      `meta mark set iif . (ip6 saddr & ${PREFIX_MASK}) map @prefixes6 goto enter6`,
       'meta mark set iif map @unchecked goto enter6',
       'drop',
     ],
@@ -53,7 +53,7 @@ export const BRIDGE_CHAINS6: FixedChains = {
   solicits6: {
     rules: [
       'meta mark set iif . ip6 saddr map @sources6 accept',
-      `meta mark set iif . ip6 saddr & ${PREFIX_MASK} map @prefixes6 accept`,
+      `meta mark set iif . (ip6 saddr & ${PREFIX_MASK}) map @prefixes6 accept`,
       'drop',
     ],
   },
