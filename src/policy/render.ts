@@ -1,0 +1,157 @@
+// A node's program as the table `inet podway-policy`. Pure, but for the numbers, which it takes from `Numbers`.
+//
+// A packet's way, at prerouting after destination NAT (-100) and after `inet podway` has dropped false sources (-90):
+// what belongs to a connection is judged already. What begins one: the sender's class decides on egress, then the
+// receiver's class on ingress; without a class there is nothing to decide. Two base chains, because the kernel follows each
+// path through the table before it takes a change: in one chain there would be as many as classes times classes. `judged` sets the bit by which alone the pods'
+// routes are found. Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it
+// crosses namespaces) and which forwarding sets anew from the type of service.
+
+import type { Ip } from '../base/ip.ts';
+import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
+import { type ClassTable, classTable, identityEntries, type RunEntry } from './class-table.ts';
+import type { Numbers } from './numbers.ts';
+import type { Program } from './program.ts';
+import { type DataMap, type Key, type KeyType, POLICY_TABLE, partsText, TABLE, type Table } from './table.ts';
+
+/** The packet mark's field of policy, and the value of judged packets. Both are in ARCHITECTURE.md's table of marks. */
+export const POLICY_MASK = 0x300;
+export const JUDGED = 0x100;
+/** The connection mark of what policy has cut, in the same field. */
+export const CUT = 0x200;
+
+const keep = (mask: number): string => hex(~mask >>> 0);
+
+const MARK_JUDGED = `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(JUDGED)}`;
+
+/** Chains that each table has. */
+const FIXED: readonly string[] = [
+  chainText({ name: 'judged', rules: ['meta priority set 0', MARK_JUDGED, 'accept'] }),
+  chainText({ name: 'tracked', rules: [`ct mark & ${hex(CUT)} != 0 counter drop`, MARK_JUDGED, 'accept'] }),
+  // A pod always reaches the node that it runs on. Neighbour discovery and the like are below policy.
+  chainText({
+    name: 'deny_egress',
+    rules: ['fib daddr type local accept', 'icmpv6 type { 130-137, 143 } accept', 'counter drop'],
+  }),
+  chainText({ name: 'deny_ingress', rules: ['icmpv6 type { 130-137, 143 } goto judged', 'counter drop'] }),
+  chainText({
+    name: 'egress',
+    hook: 'type filter hook prerouting priority -81; policy accept;',
+    rules: [
+      'ct state vmap { established : goto tracked, related : goto tracked }',
+      `meta mark set meta mark & ${keep(POLICY_MASK)}`,
+      'meta priority set 0',
+      'meta priority set ip saddr map @from4',
+      'meta priority set ip6 saddr map @from6',
+      'meta priority vmap @egress_classes',
+    ],
+  }),
+  chainText({
+    name: 'ingress',
+    hook: 'type filter hook prerouting priority -80; policy accept;',
+    rules: [
+      `meta mark & ${hex(POLICY_MASK)} == ${hex(JUDGED)} accept`,
+      'meta priority set 0',
+      'meta priority set ip daddr map @to4',
+      'meta priority set ip6 daddr map @to6',
+      'meta priority vmap @ingress_classes',
+      'goto judged',
+    ],
+  }),
+];
+
+/** Renders programs of one node; remembers what classes and identities mean, since neither changes. */
+export class Renderer {
+  readonly #numbers: Numbers;
+  readonly #classes = new Map<
+    string,
+    { table: ClassTable; known: Map<string, ReturnType<typeof identityEntries>[]> }
+  >();
+
+  constructor(numbers: Numbers) {
+    this.#numbers = numbers;
+  }
+
+  render(program: Program): Table {
+    const numbers = this.#numbers;
+    const chains = new Map<string, readonly string[]>();
+    const statics = new Map<string, string>();
+    const verdicts = new Map<string, Map<number, string>>([
+      ['egress_classes', new Map()],
+      ['ingress_classes', new Map()],
+    ]);
+    const put = <K, V>(to: Map<K, V>, from: ReadonlyMap<K, V>) => {
+      for (const [key, value] of from) to.set(key, value);
+    };
+    const putVerdicts = (more: Table['verdicts']) => {
+      for (const [name, its] of more) {
+        const known = verdicts.get(name);
+        if (known) put(known, its);
+        else verdicts.set(name, new Map(its));
+      }
+    };
+    const maps = new Map<string, DataMap>(addressMaps(program, numbers));
+    for (const one of program.classes.values()) {
+      let cached = this.#classes.get(one.name);
+      if (!cached) {
+        cached = { table: classTable(one, numbers), known: new Map() };
+        this.#classes.set(one.name, cached);
+      }
+      const { table, known } = cached;
+      put(chains, table.chains);
+      put(statics, table.statics);
+      putVerdicts(table.verdicts);
+      verdicts.get(`${one.direction}_classes`)!.set(numbers.of('class', one.name), `goto ${one.name}`);
+      if (table.runs.length === 0) continue;
+      const elements = new Map<string, { type: KeyType; elements: Map<Key, number> }>();
+      for (const run of table.runs) {
+        elements.set(run.map, { type: 'pair', elements: new Map() });
+        if (run.mapOfAll !== null) elements.set(run.mapOfAll, { type: 'number', elements: new Map() });
+      }
+      for (const identity of program.identities.values()) {
+        let its = known.get(identity.key);
+        if (!its) {
+          its = table.runs.map((run) => identityEntries(run, identity, numbers));
+          known.set(identity.key, its);
+        }
+        for (const { entries, chains: more, verdicts: added } of its) {
+          put(chains, more);
+          putVerdicts(added);
+          for (const { map, key, number } of entries as RunEntry[])
+            elements.get(map)!.elements.set(key, number);
+        }
+      }
+      put(maps, elements);
+      for (const key of known.keys()) if (!program.identities.has(key)) known.delete(key);
+    }
+    for (const name of this.#classes.keys()) if (!program.classes.has(name)) this.#classes.delete(name);
+    numbers.keepOnly('class', program.classes);
+    numbers.keepOnly('identity', program.identities);
+    return { chains, statics, verdicts, maps };
+  }
+}
+
+/** Class and identity of each address. */
+function addressMaps({ from, to, peers }: Program, numbers: Numbers): [string, DataMap][] {
+  const split = (
+    name: string,
+    kind: 'class' | 'identity',
+    all: ReadonlyMap<Ip, string>,
+  ): [string, DataMap][] => {
+    const four = new Map<Key, number>();
+    const six = new Map<Key, number>();
+    for (const [ip, key] of all) (typeof ip === 'number' ? four : six).set(ip, numbers.of(kind, key));
+    return [
+      [`${name}4`, { type: 'ip4', elements: four }],
+      [`${name}6`, { type: 'ip6', elements: six }],
+    ];
+  };
+  return [...split('from', 'class', from), ...split('to', 'class', to), ...split('peers', 'identity', peers)];
+}
+
+/** The table from nothing, in one transaction: it replaces whatever has its name. */
+export const rebuildText = (table: Table): string =>
+  `${withoutTable(TABLE)}${tableText(TABLE, partsText(table, FIXED))}`;
+
+export const removeText = withoutTable(TABLE);
+export { POLICY_TABLE };
