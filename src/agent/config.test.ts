@@ -10,6 +10,8 @@ test('defaults', () => {
   assert.deepEqual(config.settings, {
     cooldownMs: 30_000,
     snat: 'node',
+    snat6: 'none',
+    families: 'ipv4',
     repair: 'enforce',
     addressing: 'secondary',
     excludeSnatCidrs: [],

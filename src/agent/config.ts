@@ -3,7 +3,7 @@
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import type { SnatMode } from '../datapath/types.ts';
-import type { Addressing } from '../ipam/policy.ts';
+import type { Addressing, Families } from '../ipam/policy.ts';
 
 export type AgentSettings = {
   /** Free addresses to keep ready; absent: what the forecast says. */
@@ -13,6 +13,10 @@ export type AgentSettings = {
   /** Milliseconds after its cooldown before an idle address goes back to the subnet. */
   idleReleaseMs?: number;
   snat: SnatMode;
+  /** The same of IPv6. */
+  snat6: SnatMode;
+  /** What pods get, where no NodeNetwork and no variable of the AWS VPC CNI says it. */
+  families: Families;
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
   addressing: Addressing;
@@ -73,6 +77,19 @@ function text(source: Record<string, unknown>, key: string): string | undefined 
   return value;
 }
 
+function oneOf<T extends string>(
+  source: Record<string, unknown>,
+  key: string,
+  words: readonly T[],
+): T | undefined {
+  const value = text(source, key);
+  if (value === undefined) return undefined;
+  const found = words.find((word) => word === value);
+  if (found === undefined)
+    throw invalid(key, value, `not ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`);
+  return found;
+}
+
 function whole(source: Record<string, unknown>, key: string, min: number, max: number): number | undefined {
   const value = source[key];
   if (value === undefined) return undefined;
@@ -127,9 +144,9 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const runDir = text(top, 'runDir');
   if (nodeName === undefined) throw invalid('nodeName', undefined, 'and must be given');
   if (runDir === undefined) throw invalid('runDir', undefined, 'and must be given');
-  const snat = text(settings, 'snat') ?? 'node';
-  if (snat !== 'node' && snat !== 'none' && snat !== 'random')
-    throw invalid('snat', snat, 'not node, none or random');
+  const snat = oneOf(settings, 'snat', ['node', 'none', 'random'] as const) ?? 'node';
+  const snat6 = oneOf(settings, 'snat6', ['node', 'none', 'random'] as const) ?? 'none';
+  const families = oneOf(settings, 'families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4';
   const repair = text(settings, 'repair') ?? 'enforce';
   if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
   const addressing = text(settings, 'addressing') ?? 'secondary';
@@ -156,10 +173,13 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       cooldownMs: whole(settings, 'cooldownMs', 0, DAY_MS) ?? 30_000,
       ...optional('idleReleaseMs', whole(settings, 'idleReleaseMs', 0, DAY_MS)),
       snat,
+      snat6,
+      families,
       repair,
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
-      ...optional('podMtu', whole(settings, 'podMtu', 576, 9001)),
+      // RFC 8200, section 5: the least of every link that carries IPv6.
+      ...optional('podMtu', whole(settings, 'podMtu', families === 'ipv4' ? 576 : 1280, 9001)),
     },
   };
 }

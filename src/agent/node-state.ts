@@ -26,6 +26,8 @@ export type NodeStateOptions = {
   datapath: Datapath;
   netns: Netns;
   settings: Pick<AgentSettings, 'snat' | 'excludeSnatCidrs'> & {
+    /** Absent: none. */
+    snat6?: AgentSettings['snat6'];
     /** Bytes: of secondary ENIs; absent: the primary ENI's link's. */
     eniMtu?: number;
   };
@@ -114,18 +116,20 @@ export class NodeState {
     const { pool, settings } = this.#o;
     this.#mtu = this.#primaryMtu() ?? this.#mtu;
     return {
-      enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, subnetCidr, blocks }) => ({
+      enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, ip6, subnetCidr, blocks }) => ({
         id,
         mac,
         deviceIndex,
         networkCard,
         primaryIp,
+        ownIp6: ip6,
         subnetCidr,
         addresses: blocks.filter(isHost).map((block) => block.ip),
         prefixes: blocks.filter((block) => !isHost(block)),
       })),
       vpcCidrs: this.#vpc.all,
       snat: settings.snat,
+      snat6: settings.snat6,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,
       pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),

@@ -194,11 +194,27 @@ export const agentOptions: readonly AgentOption[] = [
     read: text,
   },
   {
+    key: 'settings.families',
+    flag: '--families',
+    env: ['PODWAY_FAMILIES'],
+    value: 'KIND',
+    help: "ipv4, ipv6 or dual: the families of pods' addresses; IPv6 by a /80 of the ENI (default ipv4)",
+    read: text,
+  },
+  {
     key: 'settings.snat',
     flag: '--snat',
     env: ['PODWAY_SNAT'],
     value: 'MODE',
     help: 'source address outside the VPC: node, random or none (default node)',
+    read: text,
+  },
+  {
+    key: 'settings.snat6',
+    flag: '--snat6',
+    env: ['PODWAY_SNAT6'],
+    value: 'MODE',
+    help: 'the same of IPv6 (default none)',
     read: text,
   },
   {

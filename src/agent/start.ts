@@ -93,6 +93,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   const poolSettings = {
     ...(settings.warm === undefined ? {} : { warm: settings.warm }),
     ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
+    families: settings.families,
     addressing: settings.addressing,
     cooldownMs: settings.cooldownMs,
   };
@@ -129,6 +130,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     own: {
       zone: identity.zone,
       subnetId: identity.primary.subnetId,
+      isSixOnly: typeof identity.primary.ip !== 'number',
       settings: poolSettings,
       environment: { ...reading.pool, clusterName: reading.pool.clusterName ?? config.cluster ?? null },
     },

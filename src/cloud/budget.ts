@@ -37,6 +37,8 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   assignTheseIps: 'changes',
   assignPrefixes: 'changes',
   assignThesePrefixes: 'changes',
+  assignIpv6Prefixes: 'changes',
+  assignTheseIpv6Prefixes: 'changes',
   unassign: 'changes',
 };
 const CLEAN_UP: ReadonlySet<Action> = new Set([

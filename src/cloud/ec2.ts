@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts';
 import {
   type Cidr,
+  familyOf,
   formatCidr,
   formatIp,
   type Ipv4,
@@ -79,6 +80,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
             Primary: index === 0,
           })),
           Ipv4PrefixCount: request.prefixCount ? request.prefixCount : undefined,
+          Ipv6PrefixCount: request.ipv6PrefixCount ? request.ipv6PrefixCount : undefined,
           ClientToken: request.clientToken,
           TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],
         },
@@ -151,11 +153,33 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         signal,
       );
     },
+    async assignIpv6Prefixes(eniId, count, signal) {
+      const answer = await change(
+        'AssignIpv6Addresses',
+        { NetworkInterfaceId: eniId, Ipv6PrefixCount: count },
+        false,
+        signal,
+      );
+      return itemsAt(answer, 'assignedIpv6PrefixSet').map((item) => parseCidr(textAt(item)));
+    },
+    async assignTheseIpv6Prefixes(eniId, prefixes, signal) {
+      const params = { NetworkInterfaceId: eniId, Ipv6Prefix: prefixes.map(formatCidr) };
+      await change('AssignIpv6Addresses', params, true, signal);
+    },
     async unassign(eniId, { ips, prefixes }, signal) {
-      const drop = (params: Record<string, QueryValue>) =>
-        change('UnassignPrivateIpAddresses', { NetworkInterfaceId: eniId, ...params }, true, signal);
-      if (ips.length > 0) await drop({ PrivateIpAddress: ips.map((ip) => formatIp(ip)) });
-      if (prefixes.length > 0) await drop({ Ipv4Prefix: prefixes.map(formatCidr) });
+      const drop = (action: string, params: Record<string, QueryValue>) =>
+        change(action, { NetworkInterfaceId: eniId, ...params }, true, signal);
+      const [ips4, ips6] = [4, 6].map((family) => ips.filter((ip) => familyOf(ip) === family).map(formatIp));
+      const [prefixes4, prefixes6] = [4, 6].map((family) =>
+        prefixes.filter(({ ip }) => familyOf(ip) === family).map(formatCidr),
+      );
+      if (ips4!.length > 0) await drop('UnassignPrivateIpAddresses', { PrivateIpAddress: ips4! });
+      if (prefixes4!.length > 0) await drop('UnassignPrivateIpAddresses', { Ipv4Prefix: prefixes4! });
+      const six = {
+        ...(ips6!.length > 0 ? { Ipv6Addresses: ips6! } : {}),
+        ...(prefixes6!.length > 0 ? { Ipv6Prefix: prefixes6! } : {}),
+      };
+      if (Object.keys(six).length > 0) await drop('UnassignIpv6Addresses', six);
     },
     async describeSubnets(ids, signal) {
       const answer = await read('DescribeSubnets', { SubnetId: ids }, signal);
@@ -252,13 +276,21 @@ const tagParams = (tags: Tags): QueryValue[] => Object.entries(tags).map(([Key, 
 const readTags = (element: XmlElement): Tags =>
   Object.fromEntries(itemsAt(element, 'tagSet').map((tag) => [textAt(tag, 'key'), textAt(tag, 'value')]));
 
-const readSubnet = (item: XmlElement): SubnetDescription => ({
-  id: textAt(item, 'subnetId'),
-  zone: textAt(item, 'availabilityZone'),
-  cidr: parseCidr(textAt(item, 'cidrBlock')),
-  availableIps: Number(textAt(item, 'availableIpAddressCount')),
-  tags: readTags(item),
-});
+function readSubnet(item: XmlElement): SubnetDescription {
+  const associated = itemsAt(item, 'ipv6CidrBlockAssociationSet').find((one) =>
+    ['associating', 'associated'].includes(textAt(one, 'ipv6CidrBlockState', 'state')),
+  );
+  const ipv6Cidr = associated ? parseCidr(textAt(associated, 'ipv6CidrBlock')) : null;
+  const text = textAt(item, 'cidrBlock');
+  return {
+    id: textAt(item, 'subnetId'),
+    zone: textAt(item, 'availabilityZone'),
+    cidr: text === '' && ipv6Cidr ? ipv6Cidr : parseCidr(text),
+    ipv6Cidr,
+    availableIps: Number(textAt(item, 'availableIpAddressCount')),
+    tags: readTags(item),
+  };
+}
 
 function required(element: XmlElement, action: string, name: string): XmlElement {
   const found = at(element, name);

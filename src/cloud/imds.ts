@@ -2,7 +2,7 @@
 // Owns the session token (kept until shortly before its end, asked for anew after a 401). Metadata may be stale:
 // nothing is ever removed on its word. Fails by throwing ImdsError; a missing path (404) is null.
 import { type Clock, systemClock } from '../base/clock.ts';
-import { type Cidr, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
+import { type Cidr, type Ip, parseCidr, parseIpv4, parseIpv6 } from '../base/ip.ts';
 import { type Mac, parseMac } from '../base/mac.ts';
 import { exchange, HttpFailure } from './http.ts';
 import type { EniId } from './port.ts';
@@ -11,6 +11,8 @@ const TOKEN_SECONDS = 21_600;
 /** The token is renewed this long (ms) before EC2 forgets it. */
 const TOKEN_MARGIN = 60_000;
 const TIMEOUT = 2_000;
+/** Of IPv4, then of IPv6. */
+const ENDPOINTS = ['http://169.254.169.254', 'http://[fd00:ec2::254]'];
 const TRIES = 4;
 
 export class ImdsError extends Error {
@@ -33,19 +35,24 @@ export type NodeIdentity = {
   domain?: string;
   zone: string;
   vpcId: string;
-  primary: { eniId: EniId; mac: Mac; subnetId: string; ip: Ipv4 };
+  /** `ip`: in an IPv6-only subnet an IPv6 address. */
+  primary: { eniId: EniId; mac: Mac; subnetId: string; ip: Ip };
 };
 
 export interface Imds {
   /** The text at a path below /latest, or null when there is none. */
   get(path: string, signal?: AbortSignal): Promise<string | null>;
   identity(signal?: AbortSignal): Promise<NodeIdentity>;
+  /** Of both families. */
   vpcCidrs(mac: Mac, signal?: AbortSignal): Promise<Cidr[]>;
   roleCredentials(signal?: AbortSignal): Promise<RoleCredentials>;
 }
 
 export function createImds(options: { endpoint?: string; clock?: Clock } = {}): Imds {
-  const base = new URL(options.endpoint ?? 'http://169.254.169.254');
+  const endpoints = (options.endpoint === undefined ? ENDPOINTS : [options.endpoint]).map(
+    (text) => new URL(text),
+  );
+  let base = endpoints[0]!;
   const clock = options.clock ?? systemClock;
   let token: { text: string; until: number } | undefined;
 
@@ -84,6 +91,9 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
       } catch (error) {
         if (!(error instanceof HttpFailure) && !(error instanceof ImdsError)) throw error;
         last = error;
+        // An instance of an IPv6-only subnet reaches the other one alone.
+        if (error instanceof HttpFailure && token === undefined)
+          base = endpoints[(endpoints.indexOf(base) + 1) % endpoints.length]!;
       }
     }
     throw last instanceof ImdsError
@@ -108,12 +118,14 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
       const document = JSON.parse(documentText) as Record<string, string>;
       const mac = parseMac(macText);
       const ofMac = (name: string) => required(`meta-data/network/interfaces/macs/${mac}/${name}`, signal);
-      const [eniId, subnetId, vpcId, ip] = await Promise.all([
+      const [eniId, subnetId, vpcId, ip4] = await Promise.all([
         ofMac('interface-id'),
         ofMac('subnet-id'),
         ofMac('vpc-id'),
-        required('meta-data/local-ipv4', signal),
+        get('meta-data/local-ipv4', signal),
       ]);
+      // An IPv6-only subnet gives no IPv4 address.
+      const ip = ip4?.trim() ? parseIpv4(ip4.trim()) : parseIpv6((await ofMac('ipv6s')).split(/\s+/)[0]!);
       const field = (name: string) => {
         const value = document[name];
         if (typeof value !== 'string') throw new ImdsError(`the identity document has no ${name}`);
@@ -126,12 +138,18 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
         ...(domain?.trim() ? { domain: domain.trim() } : {}),
         zone: field('availabilityZone'),
         vpcId,
-        primary: { eniId: eniId as EniId, mac, subnetId, ip: parseIpv4(ip) },
+        primary: { eniId: eniId as EniId, mac, subnetId, ip },
       };
     },
     async vpcCidrs(mac, signal) {
-      const text = await required(`meta-data/network/interfaces/macs/${mac}/vpc-ipv4-cidr-blocks`, signal);
-      return text.split(/\s+/).map((cidr) => parseCidr(cidr));
+      const path = `meta-data/network/interfaces/macs/${mac}`;
+      const texts = await Promise.all([
+        get(`${path}/vpc-ipv4-cidr-blocks`, signal),
+        get(`${path}/vpc-ipv6-cidr-blocks`, signal),
+      ]);
+      const cidrs = texts.flatMap((text) => text?.split(/\s+/).filter(Boolean) ?? []);
+      if (cidrs.length === 0) throw new ImdsError(`${base.origin} has no ${path}/vpc-ipv4-cidr-blocks`);
+      return cidrs.map((cidr) => parseCidr(cidr));
     },
     async roleCredentials(signal) {
       const role = (await required('meta-data/iam/security-credentials/', signal)).split('\n')[0]!;

@@ -2,7 +2,7 @@
 // Implementations throw CloudError, which keeps EC2's own code and text and carries the typed cause.
 import type { Cause } from '../base/causes.ts';
 import { PodwayError } from '../base/errors.ts';
-import type { Cidr, Ipv4, Ipv6 } from '../base/ip.ts';
+import type { Cidr, Ip, Ipv4, Ipv6 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 
 export type EniId = string & { readonly __eniId: unique symbol };
@@ -28,7 +28,7 @@ export type EniDescription = {
   interfaceType: string;
   status: string;
   groupIds: string[];
-  /** First is the primary one. `public` is true when a public address maps to it. */
+  /** First is the primary one; none in an IPv6-only subnet. `public` is true when a public address maps to it. */
   addresses: { ip: Ipv4; primary: boolean; public: boolean }[];
   ipv6Addresses: Ipv6[];
   ipv4Prefixes: Cidr[];
@@ -53,6 +53,8 @@ export type CreateEni = {
   secondaryCount: number;
   /** /28 prefixes beside the addresses; absent: none. */
   prefixCount?: number;
+  /** /80 prefixes; absent: none. */
+  ipv6PrefixCount?: number;
   /** These addresses, the primary one first, instead of `secondaryCount`; absent: EC2 chooses. */
   ips?: readonly Ipv4[];
   tags: Tags;
@@ -60,11 +62,19 @@ export type CreateEni = {
   clientToken: string;
 };
 
-/** What an ENI carries beside its primary address: single addresses and /28 prefixes. */
-export type Blocks = { readonly ips: readonly Ipv4[]; readonly prefixes: readonly Cidr[] };
+/** What an ENI carries beside its primary address: single addresses, and prefixes (/28, /80). */
+export type Blocks = { readonly ips: readonly Ip[]; readonly prefixes: readonly Cidr[] };
 
 export type SecurityGroupDescription = { id: string; tags: Tags };
-export type SubnetDescription = { id: string; zone: string; cidr: Cidr; availableIps: number; tags: Tags };
+export type SubnetDescription = {
+  id: string;
+  zone: string;
+  /** Of an IPv6-only subnet its IPv6 CIDR. */
+  cidr: Cidr;
+  ipv6Cidr: Cidr | null;
+  availableIps: number;
+  tags: Tags;
+};
 export type InstanceTypeDescription = {
   instanceType: string;
   enis: number;
@@ -95,7 +105,11 @@ export interface Cloud {
   assignPrefixes(eniId: EniId, count: number, signal?: AbortSignal): Promise<Cidr[]>;
   /** These /28s and no others, and only when no other interface has an address of one of them. */
   assignThesePrefixes(eniId: EniId, prefixes: readonly Cidr[], signal?: AbortSignal): Promise<void>;
-  /** One call for each kind that is named: addresses first. */
+  /** All or nothing: answers with exactly `count` new /80 prefixes. */
+  assignIpv6Prefixes(eniId: EniId, count: number, signal?: AbortSignal): Promise<Cidr[]>;
+  /** These /80s and no others. */
+  assignTheseIpv6Prefixes(eniId: EniId, prefixes: readonly Cidr[], signal?: AbortSignal): Promise<void>;
+  /** One call for each kind that is named: IPv4 addresses, /28s, then what is of IPv6. */
   unassign(eniId: EniId, blocks: Blocks, signal?: AbortSignal): Promise<void>;
   describeSubnets(ids: readonly string[], signal?: AbortSignal): Promise<SubnetDescription[]>;
   /** The VPC's subnets in one zone, with their tags. */

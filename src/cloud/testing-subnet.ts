@@ -1,13 +1,16 @@
 // A subnet in memory for tests: which addresses are taken, and what EC2 would give out of the rest.
 // Strict as EC2: an address is taken once, a prefix needs sixteen free addresses in one aligned block, and the subnet's
 // first four addresses and its last are EC2's. Throws CloudError with EC2's code, and has then changed nothing.
-import { addToIp, type Cidr, cidrSize, type Ipv4, parseCidr } from '../base/ip.ts';
+import { addToIp, type Cidr, cidrSize, formatCidr, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
 import { CloudError } from './port.ts';
 
 export class FakeSubnet {
   readonly id: string;
   readonly cidr: Cidr;
   readonly used = new Set<Ipv4>();
+  /** A /64; null: the subnet has no IPv6. Its /80s are given once each, in order. */
+  cidr6: Cidr | null = null;
+  readonly used6 = new Set<string>();
   /** Assigned to nobody, and to be had by name only. */
   readonly loose = new Set<Ipv4>();
 
@@ -94,6 +97,20 @@ export class FakeSubnet {
     for (const ip of taken.flatMap(inPrefix)) this.used.add(ip);
     return taken;
   }
+}
+
+/** The subnet's lowest /80s that nobody has. */
+export function takeSix(subnet: FakeSubnet, count: number, action: string): Cidr[] {
+  if (count === 0) return [];
+  if (!subnet.cidr6) throw new CloudError(action, 'InvalidParameterValue', `${subnet.id} has no IPv6 CIDR`);
+  const taken: Cidr[] = [];
+  for (let number = 1n; taken.length < count; number++) {
+    const cidr: Cidr = { ip: ((subnet.cidr6.ip as bigint) | (number << 48n)) as Ip, length: 80 };
+    if (subnet.used6.has(formatCidr(cidr))) continue;
+    subnet.used6.add(formatCidr(cidr));
+    taken.push(cidr);
+  }
+  return taken;
 }
 
 export const inPrefix = (prefix: Cidr): Ipv4[] =>

@@ -1,9 +1,9 @@
 // A VPC in memory for tests: subnets, one instance and its interfaces, and what others do to them behind the node's back.
 // `testing.ts` is EC2's calls on it. It is as strict as EC2: an address is held once, and what is in use stays.
-import { addToIp, type Ipv4 } from '../base/ip.ts';
+import { addToIp, formatCidr, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
 import { localMac } from '../base/mac.ts';
 import { CloudError, type CreateEni, type EniDescription, type EniId } from './port.ts';
-import { FakeSubnet, inPrefix } from './testing-subnet.ts';
+import { FakeSubnet, inPrefix, takeSix } from './testing-subnet.ts';
 
 export class FakeVpc {
   readonly instanceId = 'i-0fake';
@@ -40,6 +40,12 @@ export class FakeVpc {
     return eni;
   }
 
+  /** Gives each subnet a /64. */
+  addIpv6(): void {
+    let number = 0;
+    for (const subnet of this.subnets.values()) subnet.cidr6 = parseCidr(`2001:db8:0:${++number}::/64`);
+  }
+
   /** Takes addresses out of a subnet, as other users of it do; answers how many were left. */
   occupy(subnetId: string, leave: number): void {
     this.subnet(subnetId).occupy(leave);
@@ -66,9 +72,15 @@ export class FakeVpc {
   }
 
   /** Removes an address or an interface behind the allocator's back; the address is then in use elsewhere, or `free`. */
-  takeAway(eniId: EniId, ip?: Ipv4, free = false): void {
+  takeAway(eniId: EniId, ip?: Ip, free = false): void {
     const eni = this.eni(eniId, 'takeAway');
     const { loose } = this.subnet(eni.subnetId);
+    if (typeof ip === 'bigint') {
+      const gone = eni.ipv6Prefixes.find((one) => one.ip === ip);
+      eni.ipv6Prefixes = eni.ipv6Prefixes.filter((one) => one !== gone);
+      if (gone && free) this.subnet(eni.subnetId).used6.delete(formatCidr(gone));
+      return;
+    }
     const prefix = eni.ipv4Prefixes.find((one) => one.ip === ip);
     if (prefix) {
       eni.ipv4Prefixes = eni.ipv4Prefixes.filter((one) => one !== prefix);
@@ -187,7 +199,7 @@ export class FakeVpc {
       addresses: ips.map((ip, i) => ({ ip, primary: i === 0, public: false })),
       ipv6Addresses: [],
       ipv4Prefixes,
-      ipv6Prefixes: [],
+      ipv6Prefixes: takeSix(subnet, request.ipv6PrefixCount ?? 0, 'CreateNetworkInterface'),
       attachment: null,
       requesterId: '',
       tags: { ...request.tags },
@@ -198,7 +210,9 @@ export class FakeVpc {
 
   protected drop(eni: EniDescription): void {
     this.enis.delete(eni.id);
-    this.subnet(eni.subnetId).release(addressesOf(eni));
+    const subnet = this.subnet(eni.subnetId);
+    subnet.release(addressesOf(eni));
+    for (const cidr of eni.ipv6Prefixes) subnet.used6.delete(formatCidr(cidr));
   }
 }
 

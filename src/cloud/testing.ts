@@ -10,7 +10,7 @@ import {
   type EniDescription,
   type EniId,
 } from './port.ts';
-import { inPrefix } from './testing-subnet.ts';
+import { inPrefix, takeSix } from './testing-subnet.ts';
 import { FakeVpc } from './testing-vpc.ts';
 
 export type FakeSettings = {
@@ -204,7 +204,37 @@ export class FakeCloud extends FakeVpc implements Cloud {
     });
   }
 
-  async unassign(eniId: EniId, { ips, prefixes }: Blocks) {
+  async assignIpv6Prefixes(eniId: EniId, count: number) {
+    return this.#call('AssignIpv6Addresses', () => {
+      const eni = this.eni(eniId, 'AssignIpv6Addresses');
+      const prefixes = takeSix(this.subnet(eni.subnetId), count, 'AssignIpv6Addresses');
+      eni.ipv6Prefixes.push(...prefixes);
+      return prefixes;
+    });
+  }
+
+  async assignTheseIpv6Prefixes(eniId: EniId, prefixes: readonly Cidr[]) {
+    return this.#call('AssignIpv6Addresses', () => {
+      const eni = this.eni(eniId, 'AssignIpv6Addresses');
+      const { used6 } = this.subnet(eni.subnetId);
+      if (prefixes.some((one) => used6.has(formatCidr(one))))
+        throw new CloudError('AssignIpv6Addresses', 'InvalidParameterValue', 'the prefix is in use');
+      for (const one of prefixes) used6.add(formatCidr(one));
+      eni.ipv6Prefixes.push(...prefixes);
+    });
+  }
+
+  async unassign(eniId: EniId, blocks: Blocks) {
+    const six = blocks.prefixes.filter(({ ip }) => typeof ip === 'bigint').map(formatCidr);
+    if (six.length > 0)
+      await this.#call('UnassignIpv6Addresses', () => {
+        const eni = this.eni(eniId, 'UnassignIpv6Addresses');
+        const { used6 } = this.subnet(eni.subnetId);
+        for (const cidr of six) used6.delete(cidr);
+        eni.ipv6Prefixes = eni.ipv6Prefixes.filter((one) => !six.includes(formatCidr(one)));
+      });
+    const ips = blocks.ips.filter((ip) => typeof ip === 'number');
+    const prefixes = blocks.prefixes.filter(({ ip }) => typeof ip === 'number');
     if (ips.length > 0)
       await this.#call('UnassignPrivateIpAddresses', () => {
         const eni = this.eni(eniId, 'UnassignPrivateIpAddresses');
@@ -252,7 +282,10 @@ export class FakeCloud extends FakeVpc implements Cloud {
         'InvalidSubnetID.NotFound',
         `The subnet ID '${id}' does not exist`,
       );
-    return { id, zone: 'us-west-2a', cidr: subnet.cidr, availableIps: subnet.free, tags: {} };
+    return {
+      ...{ id, zone: 'us-west-2a', cidr: subnet.cidr, ipv6Cidr: subnet.cidr6 },
+      ...{ availableIps: subnet.free, tags: {} },
+    };
   }
 
   async describeInstanceType(instanceType: string) {

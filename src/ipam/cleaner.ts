@@ -2,7 +2,7 @@
 // An address whose cleaning fails stays cooling and is tried again; an address is never given out uncleaned.
 import { formatIp, type Ip } from '../base/ip.ts';
 import { type Core, commit } from './core.ts';
-import { markClean } from './state.ts';
+import { dropSpent, markClean } from './state.ts';
 
 /** Cleaning waits at most this long (ms) after the release, until the last packets have passed. */
 const SETTLE = 1_000;
@@ -59,7 +59,8 @@ export class Cleaner {
     const cleaned = (await Promise.all(due.map((ip) => this.#cleanOne(ip)))).filter((ip) => ip !== null);
     this.#notBefore = Math.max(this.#notBefore, this.#core.clock.now() + PAUSE);
     if (cleaned.length === 0 || this.#core.signal.aborted) return;
-    commit(this.#core, markClean(this.#core.state, cleaned), { k: 'clean', ips: cleaned.map(formatIp) });
+    const next = dropSpent(markClean(this.#core.state, cleaned), this.#core.clock.now());
+    commit(this.#core, next, { k: 'clean', ips: cleaned.map(formatIp) });
   }
 
   /** Returns the address when it is clean, null when cleaning failed or a new release needs another one. */

@@ -33,6 +33,8 @@ export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {},
 export type AttachedEni = EniRef & {
   primary: boolean;
   subnetId: string;
+  /** Its own IPv6 address beside its primary one. */
+  ip6?: Ip;
   attachmentId: string | null;
   /** Secondary addresses and prefixes that EC2 routes to this ENI for the pool. */
   blocks: Cidr[];
@@ -136,6 +138,7 @@ const attachedEnis = (state: PoolState): AttachedEni[] =>
     .map((eni) => ({
       ...eniRef(eni),
       primary: eni.primary,
+      ...(eni.ip6 === undefined ? {} : { ip6: eni.ip6 }),
       subnetId: eni.subnetId,
       attachmentId: eni.attachmentId,
       blocks: [...eni.blocks.values()]

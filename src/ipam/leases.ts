@@ -46,7 +46,7 @@ export class Leases {
     const now = this.#core.clock.now();
     const found = nextFree(this.#core.state, now, givingNow(this.#core));
     if (!found) return null;
-    const lease: GivenLease = { owner, ips: [found.ip], eni: eniRef(found.eni), at: now };
+    const lease: GivenLease = { owner, ips: found.ips, eni: eniRef(found.eni), at: now };
     commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
     this.#core.leases.set(ownerKey(owner), lease);
     return lease;

@@ -14,7 +14,7 @@ import { type Adoption, adopt, type KernelView } from './journal/adopt.ts';
 import { liveRecords, nodeRecord, type PoolJournal, replayRecords } from './journal/records.ts';
 import type { PoolPolicy } from './policy.ts';
 import type { PoolSettings } from './settings.ts';
-import { type Owner, ownerKey, shortenCooling } from './state.ts';
+import { dropSpent, type Owner, ownerKey, shortenCooling } from './state.ts';
 
 export type OpenOptions = {
   cloud: Cloud;
@@ -96,7 +96,7 @@ export function openCore(
     metadata: options.metadata,
     addressesOnLinks: settings.addressesOnLinks ?? (() => new Set()),
     identity,
-    state: shortenCooling(start.state, now, cooldownMs),
+    state: dropSpent(shortenCooling(start.state, now, cooldownMs), now),
     leases: start.leases,
     unrecorded: [],
     unwritable: null,

@@ -14,6 +14,9 @@ export type Demand = {
 /** secondary: single addresses; prefix: /28; auto: prefixes while the subnet has whole /28s, else single addresses. */
 export type Addressing = 'secondary' | 'prefix' | 'auto';
 
+/** What pods get: an IPv4 address, an IPv6 address out of a /80 of their ENI, or one of each of the same ENI. */
+export type Families = 'ipv4' | 'ipv6' | 'dual';
+
 export type Goals = {
   /** Pods a minute that the node absorbs without waiting for EC2, at least. */
   readonly podsPerMinute: number;
@@ -41,6 +44,7 @@ export type Targets =
     };
 
 export type PoolPolicy = {
+  readonly families: Families;
   readonly addressing: Addressing;
   readonly targets: Targets;
   /** An address beyond the goal is returned after it was idle this long (ms), cooldown not counted. */
@@ -66,6 +70,7 @@ export type PoolPolicy = {
 };
 
 export const defaultPolicy: Omit<PoolPolicy, 'podLimit'> = {
+  families: 'ipv4',
   addressing: 'secondary',
   targets: { kind: 'forecast', ...defaultGoals },
   idleReleaseMs: 300_000,

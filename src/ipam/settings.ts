@@ -3,11 +3,13 @@ import type { Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { maxPods } from './config/max-pods.ts';
 import type { AttachedEni } from './core.ts';
-import { type Addressing, defaultPolicy, type PoolPolicy } from './policy.ts';
+import { type Addressing, defaultPolicy, type Families, type PoolPolicy } from './policy.ts';
 
 export type PoolSettings = {
   /** Free addresses to keep; absent: what the forecast says, within the default goals. */
   warm?: number;
+  /** Absent: IPv4. */
+  families?: Families;
   /** Absent: single addresses. */
   addressing?: Addressing;
   /** A released address is not given again for this long (ms). */
@@ -50,11 +52,13 @@ export function aimsOf({
 
 export function policyOf(settings: PoolSettings, limits: InstanceLimits): PoolPolicy {
   const addressing = settings.addressing ?? defaultPolicy.addressing;
+  const families = settings.families ?? defaultPolicy.families;
   return {
     ...defaultPolicy,
+    families,
     addressing,
     ...aimsOf(settings),
-    podLimit: settings.podLimit ?? maxPods(limits, { prefixes: addressing !== 'secondary' }),
+    podLimit: settings.podLimit ?? maxPods(limits, { families, prefixes: addressing !== 'secondary' }),
     subnetIds: settings.subnetIds ?? [],
   };
 }

@@ -67,6 +67,8 @@ export type Block = {
 };
 
 export type Eni = EniRef & {
+  /** The ENI's own IPv6 address beside its primary one; it is no block: pods get theirs out of /80s alone. */
+  readonly ip6?: Ip;
   readonly subnetId: string;
   readonly groupIds: readonly string[];
   readonly interfaceType: string;
@@ -99,6 +101,8 @@ export type Creation = {
   readonly count: number;
   /** /28s; absent: none. */
   readonly prefixes?: number;
+  /** /80s; absent: none. */
+  readonly prefixes6?: number;
   /** Its addresses by name, the primary one first; absent: EC2 chooses. */
   readonly ips?: readonly Ipv4[];
   readonly since: number;
@@ -127,6 +131,8 @@ export type Pause = {
 /** What EC2 said of a subnet when it was last asked, at `at` (ms). How long it is left alone is in its pauses. */
 export type SubnetFacts = {
   readonly cidr: Cidr;
+  /** Null: it has no IPv6. */
+  readonly cidr6: Cidr | null;
   readonly zone: string;
   readonly free: number;
   readonly at: number;
@@ -294,6 +300,19 @@ export function dropStrays(state: PoolState, now: number): PoolState {
     uses.delete(ip);
   }
   return uses ? { ...state, uses } : state;
+}
+
+/** More uses than this, and those of IPv6 that have ended are forgotten. */
+const MANY_USES = 256;
+
+/**
+ * Forgets the IPv6 addresses that have cooled. A /80 has more addresses than can be kept, and none of them comes again: the
+ * next one is later than all before (next6 in plan/census.ts).
+ */
+export function dropSpent(state: PoolState, now: number): PoolState {
+  if (state.uses.size < MANY_USES) return state;
+  const uses = new Map([...state.uses].filter(([ip, use]) => typeof ip === 'number' || !isFree(use, now)));
+  return uses.size === state.uses.size ? state : { ...state, uses };
 }
 
 /** The ENI and block that an address belongs to, if any. */

@@ -177,7 +177,7 @@ test('ENIConfigs are followed only with custom networking', async () => {
   await using t = await harness();
   installDefinitions(t.h.api.store);
   const cidr = parseCidr('100.64.0.0/17');
-  const subnets = [{ id: 'subnet-x', zone: 'us-west-2a', cidr, availableIps: 9, tags: {} }];
+  const subnets = [{ id: 'subnet-x', zone: 'us-west-2a', cidr, ipv6Cidr: null, availableIps: 9, tags: {} }];
   const env = { AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: 'true' };
   const started = start(t.h, t.dir, env, async () => subnets);
   await eventually('it lacks its ENIConfig', () =>

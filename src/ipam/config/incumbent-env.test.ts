@@ -39,6 +39,7 @@ test('its variables are read as it reads them', () => {
       'WARM_ENI_TARGET',
       'WARM_IP_TARGET',
     ],
+    families: null,
     usesPrefixes: true,
     targets: { kind: 'incumbent', warmEnis: 2, warmPrefixes: 0, warmIps: 5, minimumIps: 10 },
     maxEnis: 4,

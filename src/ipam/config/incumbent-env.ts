@@ -1,6 +1,7 @@
 // The environment variables of the AWS VPC CNI's `aws-node`, read as it reads them (amazon-vpc-cni-k8s v1.23.1): which
 // have their effect here, and one warning that names the others. Pure.
 import { type Cidr, parseCidr } from '../../base/ip.ts';
+import type { Families } from '../policy.ts';
 import { type IncumbentTargets, incumbentDefaults } from './incumbent.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -12,6 +13,8 @@ export type CustomNetworking = { readonly annotationKey: string; readonly labelK
 export type PoolEnvironment = {
   /** The variables that are set and count, in alphabetical order; empty: the environment is no source of a policy. */
   readonly variables: readonly string[];
+  /** Null: ENABLE_IPv6 is not true. */
+  readonly families: Families | null;
   readonly usesPrefixes: boolean;
   readonly targets: IncumbentTargets;
   readonly maxEnis: number | null;
@@ -67,6 +70,8 @@ const SNAT = [
   'AWS_VPC_K8S_CNI_RANDOMIZESNAT',
 ] as const;
 const MTU = ['AWS_VPC_ENI_MTU', 'POD_MTU'] as const;
+/** Its manifests say ENABLE_IPv6=false everywhere, so that alone is no configuration of a pool. */
+const FAMILIES = ['ENABLE_IPv4', 'ENABLE_IPv6'] as const;
 
 /** Set variables that change nothing here, with the reason where it is not plain. */
 const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
@@ -93,8 +98,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
   DISABLE_TCP_EARLY_DEMUX: '',
   ENABLE_BANDWIDTH_PLUGIN: '',
   ENABLE_IMDS_ONLY_MODE: 'EC2 is asked what the node has',
-  ENABLE_IPv4: '',
-  ENABLE_IPv6: 'pods get IPv4 addresses',
   ENABLE_MULTI_NIC: 'ENIs stand on the default network card',
   ENABLE_NFTABLES: '',
   ENABLE_POD_ENI: '',
@@ -127,7 +130,14 @@ export function readEnvironment(env: Environment): EnvironmentReading {
       .map((name) => (WITHOUT_EFFECT[name] ? `${name} (${WITHOUT_EFFECT[name]})` : name));
     warnings.push(`without effect: ${named.join(', ')}`);
   }
-  const known = new Set<string>([...POOL, ...BESIDE, ...SNAT, ...MTU, ...Object.keys(WITHOUT_EFFECT)]);
+  const known = new Set<string>([
+    ...POOL,
+    ...BESIDE,
+    ...SNAT,
+    ...MTU,
+    ...FAMILIES,
+    ...Object.keys(WITHOUT_EFFECT),
+  ]);
   const unknown = Object.keys(env).filter(
     (name) => read.has(name) && ITS_OWN.test(name) && !known.has(name) && !SILENT.has(name),
   );
@@ -153,10 +163,14 @@ function readPool(read: Variables): PoolEnvironment {
     );
   }
   const keyOf = (name: string) => read.text(name) ?? 'k8s.amazonaws.com/eniConfig';
+  const six = read.bool('ENABLE_IPv6', false);
+  const both = six && read.bool('ENABLE_IPv4', false);
+  const configures = six || POOL.some((one) => read.has(one));
   return {
-    variables: [...POOL, ...BESIDE]
-      .filter((name) => read.has(name) && POOL.some((one) => read.has(one)))
+    variables: [...POOL, ...BESIDE, ...(six ? FAMILIES : [])]
+      .filter((name) => read.has(name) && configures)
       .sort(),
+    families: six ? (both ? 'dual' : 'ipv6') : null,
     usesPrefixes,
     targets: isAimless ? { ...targets, warmPrefixes: 1 } : targets,
     maxEnis: maxEnis >= 1 ? maxEnis : null,

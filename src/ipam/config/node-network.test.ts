@@ -22,6 +22,7 @@ test('an empty spec selects every node and has the defaults', () => {
     generation: 1,
     created: '2026-01-01T00:00:00Z',
     selector: [],
+    families: 'ipv4',
     addressing: 'secondary',
     subnets: null,
     securityGroups: null,

@@ -3,7 +3,7 @@
 import type { NodeNetwork } from '../../kube/networks.ts';
 import { matchesRequirements, type Requirement, selectorRequirements } from '../../kube/selectors.ts';
 import type { LabelSelector } from '../../kube/types.ts';
-import type { Addressing } from '../policy.ts';
+import type { Addressing, Families } from '../policy.ts';
 
 export type Chosen =
   | { readonly ids: readonly string[] }
@@ -16,6 +16,7 @@ export type ValidNetwork = {
   /** creationTimestamp, ISO text: orders those that select one node. */
   readonly created: string;
   readonly selector: readonly Requirement[];
+  readonly families: Families;
   readonly addressing: Addressing;
   readonly subnets: Chosen | null;
   readonly securityGroups: Chosen | null;
@@ -52,6 +53,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
   const at = new FieldReader(problems);
   const spec = at.fields({ spec: object.spec ?? {} }, 'spec', [
     'nodeSelector',
+    'families',
     'addressing',
     'subnets',
     'securityGroups',
@@ -78,6 +80,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     generation,
     created: creationTimestamp,
     selector: selector ?? [],
+    families: at.word(spec, 'spec.families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4',
     addressing: at.word(spec, 'spec.addressing', ['secondary', 'prefix', 'auto'] as const) ?? 'secondary',
     subnets:
       spec['subnets'] === undefined

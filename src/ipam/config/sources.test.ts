@@ -12,6 +12,7 @@ const subnet = (id: string, availableIps: number, tags: Record<string, string> =
   id,
   zone: 'us-west-2a',
   cidr: parseCidr('10.0.0.0/19'),
+  ipv6Cidr: null,
   availableIps,
   tags,
 });

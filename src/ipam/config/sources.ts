@@ -4,7 +4,7 @@
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { SecurityGroupDescription, SubnetDescription } from '../../cloud/port.ts';
 import type { EniConfig } from '../../kube/networks.ts';
-import { defaultGoals, defaultPolicy, type PoolPolicy, type Targets } from '../policy.ts';
+import { defaultGoals, defaultPolicy, type Families, type PoolPolicy, type Targets } from '../policy.ts';
 import { aimsOf, type PoolSettings } from '../settings.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
 import { maxPods, roomOf } from './max-pods.ts';
@@ -42,6 +42,8 @@ export type OwnFacts = {
   readonly zone: string;
   /** The primary ENI's. */
   readonly subnetId: string;
+  /** The primary ENI has no IPv4 address. */
+  readonly isSixOnly?: boolean;
   readonly settings: PoolSettings;
   readonly environment: PoolEnvironment;
 };
@@ -84,12 +86,13 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
     notes.push(`${limits.instanceType} takes no prefixes: single addresses are used`);
     addressing = 'secondary';
   }
-  const room = roomOf({ ...draft.policy, addressing });
+  const families = familiesOn(own, draft.policy.families, notes);
+  const room = roomOf({ ...draft.policy, families, addressing });
   const allowed = own.settings.podLimit ?? maxPods(limits, room);
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;
   return {
-    policy: { ...draft.policy, addressing, podLimit },
+    policy: { ...draft.policy, families, addressing, podLimit },
     cooldownMs,
     source,
     changesExistingEnis,
@@ -97,11 +100,25 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
   };
 }
 
+/** What the node can have of the wanted families. */
+function familiesOn({ limits, subnetId, isSixOnly }: OwnFacts, wanted: Families, notes: string[]): Families {
+  if (isSixOnly && wanted !== 'ipv6') {
+    notes.push(`the node's subnet ${subnetId} has IPv6 alone: families is ipv6, not ${wanted}`);
+    return 'ipv6';
+  }
+  if (wanted === 'ipv4' || limits.prefixes) return wanted;
+  notes.push(
+    `${limits.instanceType} takes no prefixes, and IPv6 needs a /80: families is ipv4, not ${wanted}`,
+  );
+  return 'ipv4';
+}
+
 function fromSettings({ settings, subnetId, environment }: OwnFacts, known: KnownFacts): Draft {
   const discovery = { cluster: environment.clusterName, discovery: true };
   return {
     policy: {
       ...defaultPolicy,
+      families: settings.families ?? defaultPolicy.families,
       addressing: settings.addressing ?? defaultPolicy.addressing,
       ...aimsOf(settings),
       ...(settings.subnetIds === undefined
@@ -116,7 +133,7 @@ function fromSettings({ settings, subnetId, environment }: OwnFacts, known: Know
   };
 }
 
-function fromEnvironment({ environment, subnetId, zone }: OwnFacts, known: KnownFacts): Draft {
+function fromEnvironment({ environment, settings, subnetId, zone }: OwnFacts, known: KnownFacts): Draft {
   const { customNetworking, usesPrefixes, targets, maxEnis, cooldownMs, variables } = environment;
   const discovery = { cluster: environment.clusterName, discovery: environment.subnetDiscovery };
   const offer = whereTagged(known, subnetId, discovery);
@@ -127,6 +144,7 @@ function fromEnvironment({ environment, subnetId, zone }: OwnFacts, known: Known
   return {
     policy: {
       ...defaultPolicy,
+      families: environment.families ?? settings.families ?? defaultPolicy.families,
       addressing: usesPrefixes ? 'prefix' : 'secondary',
       targets,
       idleReleaseMs: INCUMBENT_IDLE_MS,
@@ -157,6 +175,7 @@ function fromNetwork(own: OwnFacts, known: KnownFacts, network: ValidNetwork): D
   return {
     policy: {
       ...defaultPolicy,
+      families: network.families,
       addressing: network.addressing,
       targets,
       primaryGives: network.usesPrimaryEni,

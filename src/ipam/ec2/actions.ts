@@ -41,6 +41,8 @@ function start(core: Core, action: Action, token: string): Promise<void> {
       return assign(core, action.eniId, action.count, 'single');
     case 'assign-prefixes':
       return assign(core, action.eniId, action.count, 'prefix');
+    case 'assign-six':
+      return assign(core, action.eniId, 1, 'six');
     case 'unassign':
       return unassign(core, action.eniId, action.blocks);
     case 'setup':

@@ -1,4 +1,4 @@
-// Asks EC2 for addresses and /28s of an ENI that is attached, and returns idle ones. The intent is in the journal before
+// Asks EC2 for addresses, /28s and /80s of an ENI that is attached, and returns idle ones. The intent is in the journal before
 // the call (a count of blocks that may come, blocks marked as leaving) and the result after it.
 import { type Cidr, cidrSize, hostCidr, type Ip, type Ipv4 } from '../../base/ip.ts';
 import { CloudError, type EniDescription, type EniId } from '../../cloud/port.ts';
@@ -6,6 +6,7 @@ import { type Core, commit, tellListeners, unpause } from '../core.ts';
 import { eniRecord } from '../journal/records.ts';
 import { prefixKey } from '../plan/census.ts';
 import { densest } from '../plan/dense.ts';
+import { sixKey } from '../plan/six.ts';
 import { dropStrays, type Eni, newBlock, withEni, withoutEntry, withUnsettled } from '../state.ts';
 import { describeOne, whileNew } from './attachment.ts';
 import { failed } from './failure.ts';
@@ -13,7 +14,7 @@ import { withinLimit } from './learn-limits.ts';
 import { setupWith } from './setup.ts';
 import { freeInSubnet, learnWhatIsLeft } from './subnet-facts.ts';
 
-export type Kind = 'single' | 'prefix';
+export type Kind = 'single' | 'prefix' | 'six';
 
 /** Assigns `count` blocks of one kind, or as many as the subnet still has. */
 export async function assign(core: Core, eniId: EniId, count: number, kind: Kind): Promise<void> {
@@ -22,7 +23,9 @@ export async function assign(core: Core, eniId: EniId, count: number, kind: Kind
   commit(core, withEni(core.state, before), { k: 'assigning', id: eniId, count, at });
   let found: Cidr[];
   try {
-    found = await withinLimit(core, eniId, count, (most) => whatFits(core, before, most, kind));
+    found = await (kind === 'six'
+      ? whileNew(core, before, () => core.cloud.assignIpv6Prefixes(eniId, count, core.signal))
+      : withinLimit(core, eniId, count, (most) => whatFits(core, before, most, kind)));
   } catch (error) {
     if (mayHaveHappened(error)) core.reconcileSoon();
     else if (!core.signal.aborted) {
@@ -31,13 +34,18 @@ export async function assign(core: Core, eniId: EniId, count: number, kind: Kind
     }
     // For more than one, `leftInSubnet` has asked.
     const isFull = isCause(error, 'SUBNET_EXHAUSTED') && count === 1;
-    if (isFull || isCause(error, 'SUBNET_FRAGMENTED')) await learnWhatIsLeft(core, before.subnetId);
-    failed(core, error, [`eni:${eniId}`], before.subnetId, { eni: eniId, count, kind }, kind === 'prefix');
+    // Whether the subnet has IPv6 is part of the cause, too.
+    if (isFull || kind === 'six' || isCause(error, 'SUBNET_FRAGMENTED'))
+      await learnWhatIsLeft(core, before.subnetId);
+    const fields = { eni: eniId, count, kind };
+    if (kind === 'six') failed(core, error, [sixKey(eniId)], null, fields);
+    else failed(core, error, [`eni:${eniId}`], before.subnetId, fields, kind === 'prefix');
     return;
   }
   core.boundary('assign:answered');
   const prefixes = kind === 'prefix' ? [prefixKey(before.subnetId)] : [];
-  unpause(core, 'cloud', `eni:${eniId}`, `subnet:${before.subnetId}`, ...prefixes);
+  if (kind === 'six') unpause(core, 'cloud', sixKey(eniId));
+  else unpause(core, 'cloud', `eni:${eniId}`, `subnet:${before.subnetId}`, ...prefixes);
   const eni = core.state.enis.get(eniId) ?? before;
   const now = core.clock.now();
   const blocks = new Map(eni.blocks);
@@ -53,7 +61,7 @@ const mayHaveHappened = (error: unknown): boolean => error instanceof CloudError
 const isCause = (error: unknown, code: CloudError['code']): boolean =>
   error instanceof CloudError && error.code === code;
 
-async function whatFits(core: Core, eni: Eni, count: number, kind: Kind): Promise<Cidr[]> {
+async function whatFits(core: Core, eni: Eni, count: number, kind: Exclude<Kind, 'six'>): Promise<Cidr[]> {
   const { cloud, signal } = core;
   if (kind === 'prefix') {
     try {
@@ -109,7 +117,7 @@ export async function unassign(core: Core, eniId: EniId, cidrs: readonly Cidr[])
   commit(core, withEni(core.state, leaving), eniRecord(leaving));
   core.boundary('unassign:intended');
   const isPrefix = (cidr: Cidr) => cidrSize(cidr) > 1;
-  const ips = cidrs.filter((cidr) => !isPrefix(cidr)).map((cidr) => cidr.ip as Ipv4);
+  const ips = cidrs.filter((cidr) => !isPrefix(cidr)).map((cidr) => cidr.ip);
   let gone = cidrs;
   try {
     await tellListeners(core);
@@ -171,5 +179,8 @@ function withoutBlocks(eni: Eni, cidrs: readonly Cidr[], now: number): Eni {
 
 async function blocksOf(core: Core, eniId: EniId): Promise<Set<Ip> | null> {
   const found: EniDescription | null = await describeOne(core, eniId).catch(() => null);
-  return found && new Set<Ip>([...found.addresses, ...found.ipv4Prefixes].map((one) => one.ip));
+  return (
+    found &&
+    new Set<Ip>([...found.addresses, ...found.ipv4Prefixes, ...found.ipv6Prefixes].map((one) => one.ip))
+  );
 }

@@ -17,14 +17,15 @@ import { failed } from './failure.ts';
 import { lowerEnis } from './learn-limits.ts';
 import { adoptEni } from './observe.ts';
 import { setupWith } from './setup.ts';
-import { describeContext, learnSubnets } from './subnet-facts.ts';
+import { describeContext, freeInSubnet, learnSubnets } from './subnet-facts.ts';
 import { ownTags } from './tags.ts';
 
 export function startCreation(core: Core, token: string, action: Action & { kind: 'create' }): Creation {
-  const { subnetId, groupIds, networkCard, deviceIndex, count, prefixes } = action;
+  const { subnetId, groupIds, networkCard, deviceIndex, count, prefixes, prefixes6 } = action;
   const creation: Creation = {
     ...{ token, subnetId, groupIds, networkCard, deviceIndex, count },
     ...(prefixes ? { prefixes } : {}),
+    ...(prefixes6 ? { prefixes6 } : {}),
     since: core.clock.now(),
     eniId: null,
   };
@@ -118,6 +119,8 @@ async function creationFailed(
     prefixes !== undefined,
   );
   await lowerEnis(core, thrown);
+  // Whether the subnet has IPv6 decides where the next one may stand.
+  if (creation.prefixes6 && error.code === 'INTERNAL') await freeInSubnet(core, subnetId).catch(() => null);
   if (error.code === 'CLOUD_UNREACHABLE' || error.code === 'CLOUD_THROTTLED') {
     // The call may have succeeded: a retry with the same token finds the ENI.
     pause(core, `create:${token}`, thrown);
@@ -161,10 +164,11 @@ async function createSmaller(
   { count, prefixes }: Pick<Creation, 'count' | 'prefixes'>,
 ): Promise<void> {
   const token = randomUUID();
-  const { subnetId, groupIds, networkCard, deviceIndex } = creation;
+  const { subnetId, groupIds, networkCard, deviceIndex, prefixes6 } = creation;
   const action = {
     ...{ kind: 'create' as const, subnetId, groupIds, networkCard, deviceIndex, count },
     ...(prefixes ? { prefixes } : {}),
+    ...(prefixes6 ? { prefixes6 } : {}),
   };
   setBusy(core, token, sizeOfCreation(action));
   await create(core, startCreation(core, token, action), false, false).finally(() => setSettled(core, token));
@@ -184,6 +188,7 @@ function requestOf(core: Core, creation: Creation): CreateEni {
     description: `podway ${identity.instanceId}`,
     secondaryCount: creation.count,
     ...(creation.prefixes ? { prefixCount: creation.prefixes } : {}),
+    ...(creation.prefixes6 ? { ipv6PrefixCount: creation.prefixes6 } : {}),
     ...(creation.ips ? { ips: creation.ips } : {}),
     tags: ownTags(core.tags, identity.instanceId, creation.since),
     clientToken: creation.token,

@@ -2,7 +2,7 @@
 // may be stale, so a difference only asks for a describe; it never changes the pool itself. Describes lag too, so
 // a lasting difference asks again, at most three times in four minutes. Failures are logged at debug only: the regular
 // describe comes anyway.
-import { type Cidr, formatCidr, formatIp } from '../../base/ip.ts';
+import { type Cidr, formatCidr, formatIp, parseCidr } from '../../base/ip.ts';
 import type { Mac } from '../../base/mac.ts';
 import type { Imds } from '../../cloud/imds.ts';
 import type { Core } from '../core.ts';
@@ -19,7 +19,7 @@ const ASK_AGAIN = 60_000;
 
 export const MACS = 'meta-data/network/interfaces/macs/';
 
-/** IPv4 addresses and prefixes by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
+/** Addresses of IPv4 and prefixes by MAC, of the compared ENIs; of all other ENIs only the MAC is read. */
 type Reading = { macs: string[]; addresses: Map<string, string[]> };
 
 export class MetadataHint {
@@ -106,6 +106,15 @@ async function readInterfaces(
       const text = (await metadata.get(`${MACS}${eni.mac}/${key}`, signal)) ?? '';
       found.push(...text.split(/\s+/).filter(Boolean));
     }
+    if (listed6(eni).length > 0) {
+      const text = (await metadata.get(`${MACS}${eni.mac}/ipv6-prefix`, signal)) ?? '';
+      found.push(
+        ...text
+          .split(/\s+/)
+          .filter(Boolean)
+          .map((one) => formatCidr(parseCidr(one))),
+      );
+    }
     addresses.set(eni.mac, found.sort());
   }
   return { macs, addresses };
@@ -129,9 +138,11 @@ const listed = (eni: Eni, length: number): Cidr[] =>
 
 const prefixesOf = (eni: Eni): Cidr[] => listed(eni, 28);
 
+const listed6 = (eni: Eni): Cidr[] => listed(eni, 80);
+
 const expectedAddresses = (eni: Eni): string[] =>
   [
-    formatIp(eni.primaryIp),
+    ...(typeof eni.primaryIp === 'number' ? [formatIp(eni.primaryIp)] : []),
     ...listed(eni, 32).map(({ ip }) => formatIp(ip)),
-    ...prefixesOf(eni).map(formatCidr),
+    ...[...prefixesOf(eni), ...listed6(eni)].map(formatCidr),
   ].sort();

@@ -160,7 +160,7 @@ const heldOn = (state: PoolState, eni: Eni): boolean =>
   [...state.uses.values()].some((use) => use.kind === 'held' && use.lease.eni?.id === eni.id);
 
 export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
-  const primaryIp = eni.addresses[0]!.ip;
+  const primaryIp = primaryIpOf(eni);
   const primary = context.primaryEniId ? eni.id === context.primaryEniId : eni.attachment?.deviceIndex === 0;
   // The primary ENI is attached while the instance runs; a describe that lags does not say so yet.
   const isAttached = primary || eni.attachment?.status === 'attached';
@@ -171,6 +171,7 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
     networkCard: eni.attachment?.networkCard ?? 0,
     subnetCidr: context.subnetCidrs.get(eni.subnetId) ?? hostCidr(primaryIp),
     primaryIp,
+    ...own6(eni),
     subnetId: eni.subnetId,
     groupIds: eni.groupIds,
     interfaceType: eni.interfaceType,
@@ -193,12 +194,22 @@ export function adoptEni(eni: EniDescription, context: DescribeContext): Eni {
   };
 }
 
+/** Of an IPv6-only subnet's ENI its first IPv6 address. */
+const primaryIpOf = ({ id, addresses, ipv6Addresses }: EniDescription): Ip => {
+  const ip = addresses[0]?.ip ?? ipv6Addresses[0];
+  if (ip === undefined) throw new Error(`${id} has neither an IPv4 nor an IPv6 address`);
+  return ip;
+};
+
+const own6 = ({ addresses, ipv6Addresses }: EniDescription): { ip6?: Ip } =>
+  addresses.length > 0 && ipv6Addresses[0] !== undefined ? { ip6: ipv6Addresses[0] } : {};
+
+/** Single IPv6 addresses are no blocks: they are the node's own, or somebody's who does not know the pool. */
 function blocksOf(eni: EniDescription): { cidr: Cidr; pinned: boolean }[] {
   return [
     ...eni.addresses
       .filter((one) => !one.primary)
       .map((one) => ({ cidr: hostCidr(one.ip), pinned: one.public })),
-    ...[...eni.ipv6Addresses].map((ip) => ({ cidr: hostCidr(ip), pinned: false })),
     ...[...eni.ipv4Prefixes, ...eni.ipv6Prefixes].map((cidr) => ({ cidr, pinned: false })),
   ];
 }
@@ -254,8 +265,10 @@ function foldEni(
   }
   const attachment = eni.attachment;
   const returned = new Map([...known.returned].filter(([, at]) => context.now - at < RETURN_LAG));
+  const { ip6: _, ...rest } = known;
   const next: Eni = {
-    ...known,
+    ...rest,
+    ...own6(eni),
     groupIds: eni.groupIds,
     attachmentId: attachment?.id ?? known.attachmentId,
     deleteOnTermination: attachment?.deleteOnTermination ?? known.deleteOnTermination,
@@ -267,6 +280,7 @@ function foldEni(
   const unchanged =
     same &&
     known.missingSince === null &&
+    known.ip6 === next.ip6 &&
     known.attachmentId === next.attachmentId &&
     known.deleteOnTermination === next.deleteOnTermination &&
     known.groupIds.join() === next.groupIds.join() &&

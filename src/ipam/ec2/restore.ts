@@ -5,6 +5,7 @@ import {
   type Cidr,
   cidrContains,
   cidrSize,
+  familyOf,
   formatCidr,
   formatIp,
   hostCidr,
@@ -56,9 +57,16 @@ export async function reassign(
 async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<boolean> {
   const fields = { eni: eniId, prefix: formatCidr(prefix) };
   const inPrefix = () => heldBy(core, eniId).filter((ip) => cidrContains(prefix, ip));
+  const isSix = familyOf(prefix.ip) === 6;
   let isBack = true;
   try {
-    await core.cloud.assignThesePrefixes(eniId, [prefix], core.signal);
+    const { cloud, signal } = core;
+    await (isSix ? cloud.assignTheseIpv6Prefixes : cloud.assignThesePrefixes).call(
+      cloud,
+      eniId,
+      [prefix],
+      signal,
+    );
   } catch (error) {
     if (!isRefusal(error)) {
       const { transient, message } = failed(core, error, [`eni:${eniId}`], null, fields);
@@ -67,14 +75,16 @@ async function reassignPrefix(core: Core, eniId: EniId, prefix: Cidr): Promise<b
     }
     // A describe may have lagged.
     const seen = await describeOne(core, eniId).catch(() => null);
-    isBack = seen?.ipv4Prefixes.some((one) => one.ip === prefix.ip) ?? false;
+    const listed = (isSix ? seen?.ipv6Prefixes : seen?.ipv4Prefixes) ?? [];
+    isBack = listed.some((one) => one.ip === prefix.ip);
   }
   const eni = core.state.enis.get(eniId);
   const block = eni?.blocks.get(prefix.ip);
   if (!eni || !block) return true;
   unpause(core, 'cloud', `eni:${eniId}`);
   const held = inPrefix();
-  if (!isBack && held.length > slotsPerEni(core.limits) - eni.blocks.size + 1) {
+  // Single IPv6 addresses are not the pool's.
+  if (!isBack && (isSix || held.length > slotsPerEni(core.limits) - eni.blocks.size + 1)) {
     noteTaken(core, whyTaken(held, `${formatCidr(prefix)} is in use elsewhere`));
     return true;
   }

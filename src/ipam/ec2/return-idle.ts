@@ -58,7 +58,9 @@ function whyNot(state: PoolState, census: Census, ip: Ip, now: number): string |
   if (block.leaving || eni.phase === 'leaving') return 'is on its way back already';
   if (cidrSize(block.cidr) > 1 && block.cidr.ip !== ip)
     return `is part of the prefix ${formatCidr(block.cidr)}`;
-  const count = census.enis.flatMap((one) => one.blocks).find((one) => one.block === block);
+  const count = census.enis
+    .flatMap((one) => [...one.blocks, ...one.blocks6])
+    .find((one) => one.block === block);
   if (!count || !isIdle(count)) return `is a prefix with addresses in use: ${formatCidr(block.cidr)}`;
   return isUsable(eni, block) ? null : `is not settled: EC2 or the node does not have it now`;
 }

@@ -32,8 +32,8 @@ export async function learnWhatIsLeft(core: Core, subnetId: string): Promise<voi
 function noteSubnets(core: Core, found: readonly SubnetDescription[]): void {
   const at = core.clock.now();
   const subnets = new Map(core.state.subnets);
-  for (const { id, cidr, zone, availableIps } of found)
-    subnets.set(id, { cidr, zone, free: availableIps, at });
+  for (const { id, cidr, ipv6Cidr, zone, availableIps } of found)
+    subnets.set(id, { cidr, cidr6: ipv6Cidr, zone, free: availableIps, at });
   core.state = { ...core.state, subnets };
 }
 

@@ -107,7 +107,7 @@ export function adopt(
       bare.push({ link, owner: known?.owner ?? owner, ips: seen });
       continue;
     }
-    const isSame = known !== undefined && known.ips.join() === ips.join();
+    const isSame = known !== undefined && isSameSet(known.ips, ips);
     // A lease of another boot or namespace is not reused: its ADD time belongs to another attachment.
     if (isSame && loss !== 'foreign') {
       hold(known);
@@ -147,12 +147,15 @@ export function adopt(
   return { state, leases, adoption: { loss, adopted, bare, replaced, quarantined } };
 }
 
+const isSameSet = (a: readonly Ip[], b: readonly Ip[]): boolean =>
+  a.length === b.length && a.every((ip) => b.includes(ip));
+
 /** Addresses named by hold and release records in unreadable lines. */
 function namedIn(lines: readonly string[]): Set<Ip> {
   const found = new Set<Ip>();
   for (const line of lines) {
     for (const [, list] of line.matchAll(/"ips":\[([^\]]*)\]/g)) {
-      for (const [text] of list!.matchAll(/\d+\.\d+\.\d+\.\d+/g)) {
+      for (const [text] of list!.matchAll(/\d+\.\d+\.\d+\.\d+|[\da-f]+:[\da-f:]+/g)) {
         const ip = tryParse(text);
         if (ip !== null) found.add(ip);
       }
@@ -182,7 +185,7 @@ export function coolUnheld(state: PoolState): PoolState {
   for (const eni of state.enis.values()) {
     for (const { cidr, foreign } of eni.blocks.values()) {
       if (foreign) continue;
-      // Pods have no IPv6 addresses yet, and an IPv6 prefix has too many addresses to list.
+      // Of a /80 no address comes again (next6 in plan/census.ts), and it has too many to list.
       for (let offset = 0; familyOf(cidr.ip) === 4 && offset < cidrSize(cidr); offset++) {
         const ip = addToIp(cidr.ip, offset);
         if (!uses.has(ip)) cool(ip, undefined);

@@ -38,8 +38,7 @@ type EniRefText = {
 };
 type LeaseText = Omit<Lease, 'ips' | 'eni'> & { ips: string[]; eni: EniRefText | null };
 type BlockText = { cidr: string; since: number; pinned?: true; leaving?: true; foreign?: true };
-type EniText = EniRefText &
-  Pick<
+type EniText = EniRefText & { ip6?: string } & Pick<
     Eni,
     | 'subnetId'
     | 'groupIds'
@@ -111,6 +110,7 @@ export const eniRecord = (eni: Eni): PoolRecord => ({
   k: 'eni',
   eni: {
     ...refText(eni),
+    ...(eni.ip6 === undefined ? {} : { ip6: formatIp(eni.ip6) }),
     subnetId: eni.subnetId,
     groupIds: eni.groupIds,
     interfaceType: eni.interfaceType,
@@ -181,7 +181,7 @@ function applyRecord(into: Replayed, record: PoolRecord, now: number): void {
         ...record.identity,
         primary: {
           ...record.identity.primary,
-          ip: parseIp(record.identity.primary.ip) as NodeIdentity['primary']['ip'],
+          ip: parseIp(record.identity.primary.ip),
         },
       };
       return;
@@ -262,7 +262,7 @@ function withUses(state: PoolState, ips: readonly Ip[], use: Use): PoolState {
   return { ...state, uses };
 }
 
-function eniOf(text: EniText, now: number): Eni {
+function eniOf({ ip6, ...text }: EniText, now: number): Eni {
   const blocks = new Map<Ip, Block>();
   for (const one of text.blocks) {
     const cidr: Cidr = parseCidr(one.cidr);
@@ -279,6 +279,7 @@ function eniOf(text: EniText, now: number): Eni {
   return {
     ...text,
     ...refOf(text),
+    ...(ip6 === undefined ? {} : { ip6: parseIp(ip6) }),
     // The node's network is told anew after a restart, before its addresses are given out again.
     phase: text.phase === 'ready' ? 'attached' : text.phase,
     // One ms back, so that a first describe that begins in this very millisecond counts.

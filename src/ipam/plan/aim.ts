@@ -51,6 +51,7 @@ export function aimOf(
   policy: PoolPolicy,
 ): Aim {
   const { totals, counted } = census;
+  if (policy.families === 'ipv6') return NOTHING;
   const coming = totals.incoming + comingBack(state);
   const urgent = Math.max(0, demand.waiting - totals.free - coming);
   if (policy.targets.kind === 'incumbent') {
@@ -72,6 +73,13 @@ export function aimOf(
     canSpare: (_one, elsewhere) => elsewhere >= goal,
   };
 }
+
+/** Of IPv4, where pods have none: nothing is asked for, and what is idle goes. */
+const NOTHING: Aim = {
+  ...{ short: 0, urgent: 0, keep: 0, oneByOne: false },
+  ...{ mostBlocks: Number.POSITIVE_INFINITY, mostEnis: Number.POSITIVE_INFINITY },
+  canSpare: () => true,
+};
 
 const comingBack = (state: PoolState): number => {
   let sum = 0;

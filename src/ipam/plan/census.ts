@@ -1,15 +1,17 @@
 // Counts the pool once per state: what each ENI and block has held, used and free, and which free address is next. Pure.
 // Invariant: one pass over the blocks and one over the uses, however many prefixes there are; the answer is kept with
-// the state until the time at which it changes by itself (a cooldown or a pause ends). IPv4 only.
-import { addToIp, cidrContains, cidrSize, type Ip } from '../../base/ip.ts';
+// the state until the time at which it changes by itself (a cooldown or a pause ends). What is counted is the family that
+// runs short: IPv4 where pods have it, else IPv6. A /80 is never enumerated.
+import { addToIp, cidrContains, cidrOf, cidrSize, type Ip } from '../../base/ip.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { EniId } from '../../cloud/port.ts';
 import { PREFIX_SIZE } from '../config/incumbent.ts';
-import type { PoolPolicy } from '../policy.ts';
+import type { Families, PoolPolicy } from '../policy.ts';
 import { type Block, type Eni, isFree, isUsable, type PoolState } from '../state.ts';
 
 /** Which of the node's blocks new pods get addresses from. */
 export type Giving = {
+  readonly families: Families;
   /** The kind that is given first. Free addresses of the other kind do not count for the goal. */
   readonly prefers: 'single' | 'prefix';
   readonly primary: boolean;
@@ -21,6 +23,7 @@ export type Giving = {
 };
 
 export const givesAll: Giving = {
+  families: 'ipv4',
   prefers: 'single',
   primary: true,
   closedSubnets: new Set(),
@@ -47,6 +50,7 @@ export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
   const known = givings.get(policy);
   if (known?.prefixes === prefixes) return known.giving;
   const giving: Giving = {
+    families: policy.families,
     prefers: prefixes ? 'prefix' : 'single',
     primary: policy.primaryGives,
     closedSubnets: new Set(policy.excludedSubnetIds),
@@ -78,6 +82,10 @@ export type BlockCount = {
 export type EniCount = {
   readonly eni: Eni;
   readonly blocks: BlockCount[];
+  /** Its /80s. */
+  readonly blocks6: BlockCount[];
+  /** The /80 that pods get addresses of. */
+  six: BlockCount | null;
   /** Gives no address to new pods, by the policy: it drains. */
   closed: boolean;
   held: number;
@@ -102,6 +110,8 @@ export type Totals = {
 
 export type Census = {
   readonly enis: readonly EniCount[];
+  /** The highest place within its /80 of an IPv6 address that is in use. */
+  readonly last6: bigint;
   readonly totals: Totals;
   /** Free addresses that count for the goal: those of the preferred kind. */
   readonly counted: number;
@@ -143,16 +153,20 @@ export const countPool = (state: PoolState, now: number, giving: Giving = givesA
 function count(state: PoolState, now: number, giving: Giving): Census {
   const totals: Totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0, incoming: 0 };
   const counts = new Map<EniId, EniCount>();
-  const prefixes = new Map<number, [EniCount, BlockCount]>();
+  const prefixes = new Map<Ip, [EniCount, BlockCount]>();
   let changesAt = Number.POSITIVE_INFINITY;
+  let last6 = 0n;
+  const counted6 = giving.families === 'ipv6';
   for (const pause of state.pauses.values())
     if (pause.until > now) changesAt = Math.min(changesAt, pause.until);
   for (const eni of state.enis.values()) counts.set(eni.id, countEni(state, eni, giving, now, prefixes));
   for (const [ip, use] of state.uses) {
-    if (typeof ip !== 'number') continue;
+    const isSix = typeof ip !== 'number';
+    const isCounted = isSix === counted6;
+    if (isSix && placeIn80(ip) > last6) last6 = placeIn80(ip);
     const free = isFree(use, now);
     if (use.kind === 'cooling' && use.until > now && use.until < changesAt) changesAt = use.until;
-    if (!free) totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
+    if (!free && isCounted) totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
     if (use.kind === 'held') noteHeld(counts, ip, use.lease.eni?.id);
     const found = prefixes.size > 0 ? prefixes.get(prefixBase(ip)) : undefined;
     if (!found || (found[1].size !== PREFIX_SIZE && !cidrContains(found[1].block.cidr, ip))) continue;
@@ -162,40 +176,50 @@ function count(state: PoolState, now: number, giving: Giving): Census {
     block.used++;
     if (use.kind !== 'held') continue;
     block.held++;
-    eni.held++;
+    if (isCounted) eni.held++;
     eni.isHolding = true;
   }
   for (const ip of state.onLinks.keys()) {
-    if (typeof ip !== 'number' || !isFree(state.uses.get(ip), now)) continue;
-    totals.quarantined++;
+    if (!isFree(state.uses.get(ip), now)) continue;
+    if ((typeof ip !== 'number') === counted6) totals.quarantined++;
     const found = prefixes.get(prefixBase(ip));
     if (found) found[1].used++;
   }
   closeSurplus(counts, giving);
   let counted = 0;
-  for (const one of counts.values()) counted += sumUp(one, totals);
+  for (const one of counts.values())
+    counted += counted6 ? sumUp6(one, totals) : sumUp(one, totals, giving.families === 'dual');
   for (const expected of state.busy.values()) totals.incoming += expected;
-  return { enis: [...counts.values()], totals, counted, now, changesAt, giving };
+  return { enis: [...counts.values()], totals, counted, now, changesAt, giving, last6 };
 }
 
-const prefixBase = (ip: number): number => (ip & ~(PREFIX_SIZE - 1)) >>> 0;
+const SIX_LENGTH = 80;
+/** EC2 gives IPv6 prefixes of this length alone. */
+const prefixBase = (ip: Ip): Ip =>
+  typeof ip === 'number' ? (((ip & ~(PREFIX_SIZE - 1)) >>> 0) as Ip) : cidrOf(ip, SIX_LENGTH).ip;
+
+const HOST_BITS6 = BigInt(128 - SIX_LENGTH);
+const PLACES6 = (1n << HOST_BITS6) - 1n;
+const placeIn80 = (ip: bigint): bigint => ip & PLACES6;
 
 function countEni(
   state: PoolState,
   eni: Eni,
   giving: Giving,
   now: number,
-  prefixes: Map<number, [EniCount, BlockCount]>,
+  prefixes: Map<Ip, [EniCount, BlockCount]>,
 ): EniCount {
   const closed = giving.closedSubnets.has(eni.subnetId) || (eni.primary && !giving.primary);
   const counted: EniCount = {
-    ...{ eni, blocks: [], closed, held: 0, used: 0, free: 0, isHolding: false, lost: [] },
+    ...{ eni, blocks: [], blocks6: [], six: null, closed },
+    ...{ held: 0, used: 0, free: 0, isHolding: false, lost: [] },
   };
   const singlesAreOther = giving.prefers === 'prefix' && !lacksPrefixes(state, eni.subnetId, giving, now);
   for (const block of eni.blocks.values()) {
     const { ip } = block.cidr;
-    if (typeof ip !== 'number') continue;
+    const isSix = typeof ip !== 'number';
     const size = cidrSize(block.cidr);
+    if (isSix && block.cidr.length !== SIX_LENGTH) continue;
     const one: BlockCount = {
       block,
       size,
@@ -203,9 +227,10 @@ function countEni(
       used: 0,
       lastUse: block.since,
       usable: isUsable(eni, block),
-      other: size > 1 ? giving.prefers === 'single' : singlesAreOther,
+      other: isSix ? false : size > 1 ? giving.prefers === 'single' : singlesAreOther,
     };
-    counted.blocks.push(one);
+    if (isSix && one.usable) counted.six ??= one;
+    (isSix ? counted.blocks6 : counted.blocks).push(one);
     if (size > 1) {
       prefixes.set(ip, [counted, one]);
       continue;
@@ -228,7 +253,7 @@ function noteHeld(counts: ReadonlyMap<EniId, EniCount>, ip: Ip, id: EniId | unde
   if (!one) return;
   one.isHolding = true;
   const { blocks } = one.eni;
-  const block = blocks.get(ip) ?? blocks.get(prefixBase(ip as number) as Ip);
+  const block = blocks.get(ip) ?? blocks.get(prefixBase(ip));
   if (!block || !cidrContains(block.cidr, ip) || block.missingSince !== null) one.lost.push(ip);
 }
 
@@ -243,20 +268,37 @@ function closeSurplus(counts: ReadonlyMap<EniId, EniCount>, giving: Giving): voi
   for (const one of emptiest.slice(0, Math.max(0, surplus))) one.closed = true;
 }
 
-/** Adds the ENI's blocks to the totals; answers how many free addresses count for the goal. */
-function sumUp(one: EniCount, totals: Totals): number {
+/** The same of IPv6: /80s. */
+function sumUp6(one: EniCount, totals: Totals): number {
+  for (const each of one.blocks6) {
+    one.used += each.used;
+    if (one.closed || each.block.foreign) continue;
+    if (each === one.six) one.free = each.size - each.used;
+    else if (isComing(one.eni, each.block)) totals.incoming++;
+  }
+  for (const each of one.blocks) one.used += each.used;
+  totals.free += one.free;
+  return one.free;
+}
+
+/**
+ * Adds the ENI's blocks to the totals; answers how many free addresses count for the goal. With `dual` an address is to be had
+ * once its ENI has a /80, too.
+ */
+function sumUp(one: EniCount, totals: Totals, dual: boolean): number {
   let counted = 0;
+  const lacksSix = dual && one.six === null;
   for (const each of one.blocks) {
     const { block, size } = each;
     const free = size - each.used;
     one.used += block.foreign ? size : each.used;
     if (block.foreign) totals.foreign += size;
     else if (one.closed) continue;
-    else if (each.usable) {
+    else if (each.usable && !lacksSix) {
       one.free += free;
       totals.free += free;
       if (!each.other) counted += free;
-    } else if (isComing(one.eni, block)) totals.incoming += free;
+    } else if (each.usable || isComing(one.eni, block)) totals.incoming += free;
   }
   return counted;
 }
@@ -271,9 +313,37 @@ export const isIdle = ({ used, block }: BlockCount): boolean => used === 0 && !b
  * The free address to give out next: of the preferred kind; of the primary ENI, then of the one with the most pods, an
  * empty ENI last; of the prefix with the most pods; among those the one released longest ago, a never used one first.
  */
-export function nextFree(state: PoolState, now: number, giving: Giving): { eni: Eni; ip: Ip } | null {
+export function nextFree(state: PoolState, now: number, giving: Giving): { eni: Eni; ips: Ip[] } | null {
   const census = censusOf(state, now, giving);
   if (census.totals.free === 0) return null;
+  if (giving.families !== 'ipv6') {
+    const found = nextFree4(state, census, now);
+    if (!found) return null;
+    const { one, ip } = found;
+    return {
+      eni: one.eni,
+      ips: one.six && giving.families === 'dual' ? [ip, next6(state, census, one.six)] : [ip],
+    };
+  }
+  const able = census.enis.filter((one) => one.free > 0);
+  const one = able.find(({ eni }) => eni.primary) ?? able[0];
+  return one?.six ? { eni: one.eni, ips: [next6(state, census, one.six)] } : null;
+}
+
+/**
+ * The next address of a /80: its place is the time in ms, or the one after the highest in use where that is later. So one
+ * that was given once is not given again, without a list of them, also when the journal is lost.
+ */
+function next6(state: PoolState, { now, last6 }: Census, { block }: BlockCount): Ip {
+  const time = BigInt(Math.max(1, Math.floor(now)));
+  for (let place = last6 >= time ? last6 + 1n : time; ; place++) {
+    const ip = ((block.cidr.ip as bigint) | (place & PLACES6)) as Ip;
+    if ((place & PLACES6) !== 0n && !state.uses.has(ip) && !state.onLinks.has(ip)) return ip;
+  }
+}
+
+function nextFree4(state: PoolState, census: Census, now: number): { one: EniCount; ip: Ip } | null {
+  const { giving } = census;
   const preferred = giving.prefers === 'prefix';
   let best: { one: EniCount; block: BlockCount; rank: number; since: number } | null = null;
   for (const one of census.enis) {
@@ -292,7 +362,7 @@ export function nextFree(state: PoolState, now: number, giving: Giving): { eni: 
   if (!best) return null;
   const { block } = best.block;
   const ip = best.block.size > 1 ? oldestIn(state, block, now) : block.cidr.ip;
-  return ip === null ? null : { eni: best.one.eni, ip };
+  return ip === null ? null : { one: best.one, ip };
 }
 
 /** More than any ENI has addresses. */

@@ -60,7 +60,9 @@ export function freeDeviceIndexes(
 export function subnetsForNew(state: PoolState, policy: PoolPolicy): string[] {
   const primary = [...state.enis.values()].find((eni) => eni.primary);
   const wanted = policy.subnetIds.length > 0 ? policy.subnetIds : primary ? [primary.subnetId] : [];
-  return wanted.filter((id) => !policy.excludedSubnetIds.includes(id));
+  // Where pods have IPv6 a subnet without it is of no use; one that is not known yet may have it.
+  const lacks6 = (id: string) => policy.families !== 'ipv4' && state.subnets.get(id)?.cidr6 === null;
+  return wanted.filter((id) => !policy.excludedSubnetIds.includes(id) && !lacks6(id));
 }
 
 /** Slots of the ENIs that give addresses, those on their way included. */
@@ -74,7 +76,8 @@ const WITH_ENI = 4;
 
 /** An ENI, one at a time, where the attached ones have too few slots for what may come. */
 export function widen(context: PlanContext): Action[] {
-  if (slotsOf(context) >= (context.demand.room ?? 0) || context.state.creations.size > 0) return [];
+  if (context.policy.families === 'ipv6' || context.state.creations.size > 0) return [];
+  if (slotsOf(context) >= (context.demand.room ?? 0)) return [];
   const growth = new Growth(context, { short: WITH_ENI, urgent: 0 });
   growth.attach();
   return growth.actions.slice(0, 1);
@@ -145,7 +148,10 @@ class Growth {
     const subnets = subnetsForNew(state, policy);
     const groupIds = policy.groupIds ?? primary.groupIds;
     for (const deviceIndex of freeDeviceIndexes(state, limits, policy)) {
-      const common = { kind: 'create' as const, groupIds, networkCard: limits.defaultCard, deviceIndex };
+      const common = {
+        ...{ kind: 'create' as const, groupIds, networkCard: limits.defaultCard, deviceIndex },
+        ...(policy.families === 'dual' ? { prefixes6: 1 } : {}),
+      };
       const prefixed = this.usesPrefixes ? this.#firstWith('prefix', subnets) : null;
       const found = prefixed ?? this.#firstWith('single', subnets);
       if (!found) return;

@@ -262,9 +262,9 @@ test('the fullest prefix gives first, of the fullest ENI; the other kind gives l
   const prefers = { ...givesAll, prefers: 'prefix' as const };
   const state = pool({}, { prefixes: [2, 9] }, { prefixes: [12], singles: 2, held: 1 });
   const first = nextFree(state, NOW, prefers)!;
-  assert.deepEqual([first.eni.id, first.ip], ['eni-2', addToIp(parseIpv4('10.0.2.0'), 12)]);
+  assert.deepEqual([first.eni.id, first.ips[0]], ['eni-2', addToIp(parseIpv4('10.0.2.0'), 12)]);
   const single = nextFree(state, NOW, givesAll)!;
-  assert.equal(single.ip, addToIp(parseIpv4('10.0.2.0'), 201));
+  assert.equal(single.ips[0], addToIp(parseIpv4('10.0.2.0'), 201));
 });
 
 test('in a prefix the address that was released longest ago is given, never used ones before it', () => {
@@ -279,7 +279,7 @@ test('in a prefix the address that was released longest ago is given, never used
   ] as const)
     uses.set(addToIp(base, offset), cooled(LONG_AGO + at));
   const prefers = { ...givesAll, prefers: 'prefix' as const };
-  assert.equal(nextFree({ ...state, uses }, NOW, prefers)!.ip, addToIp(base, 15));
+  assert.equal(nextFree({ ...state, uses }, NOW, prefers)!.ips[0], addToIp(base, 15));
   uses.set(addToIp(base, 15), uses.get(base)!);
-  assert.equal(nextFree({ ...state, uses: new Map(uses) }, NOW, prefers)!.ip, addToIp(base, 7));
+  assert.equal(nextFree({ ...state, uses: new Map(uses) }, NOW, prefers)!.ips[0], addToIp(base, 7));
 });

@@ -192,12 +192,13 @@ function poolOf(made: readonly MadeEni[]): PoolState {
     if (pinned && first && first.cidr.length === 32) blocks.set(first.cidr.ip, { ...first, pinned: true });
     enis.set(eni.id, { ...eni, blocks });
   });
-  const facts = { cidr: parseCidr('10.0.0.0/16'), zone: '', free: 0, at: START };
+  const facts = { cidr: parseCidr('10.0.0.0/16'), cidr6: null, zone: '', free: 0, at: START };
   const subnets = new Map(SUBNETS.map((id) => [id, facts]));
   return { ...emptyPool, enis, uses, subnets };
 }
 
 const policyArbitrary: fc.Arbitrary<PoolPolicy> = fc.record({
+  families: fc.constant('ipv4'),
   addressing: fc.constantFrom('secondary', 'prefix', 'auto'),
   targets: fc.oneof(
     fc.record({ kind: fc.constant('warm' as const), free: fc.nat(12) }),

@@ -1,7 +1,7 @@
 // Plans the pool's next actions. Pure and deterministic, without a clock.
 // It grows (grow.ts) when free addresses are fewer than waiting pods plus the targets, and shrinks (shrink.ts) when no
 // pod waits and addresses were idle long enough. Work that was begun is finished first. At most one action per ENI.
-import type { Cidr, Ip } from '../../base/ip.ts';
+import { type Cidr, cidrSize, type Ip } from '../../base/ip.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { EniId } from '../../cloud/port.ts';
 import type { Demand, PoolPolicy } from '../policy.ts';
@@ -11,10 +11,13 @@ import { type Census, censusOf, type EniCount, givingOf, isIdle } from './census
 import { grow, widen } from './grow.ts';
 import { isPaused, isProbe } from './pauses.ts';
 import { drain, makeRoom, returnBeyond, shrink } from './shrink.ts';
+import { growSix } from './six.ts';
 
 export type Action =
   | { kind: 'assign'; eniId: EniId; count: number }
   | { kind: 'assign-prefixes'; eniId: EniId; count: number }
+  /** A /80. */
+  | { kind: 'assign-six'; eniId: EniId }
   | {
       kind: 'create';
       subnetId: string;
@@ -25,6 +28,8 @@ export type Action =
       count: number;
       /** /28s; absent: none. */
       prefixes?: number;
+      /** /80s; absent: none. */
+      prefixes6?: number;
     }
   /** Finishes the creation of an ENI that was interrupted. */
   | { kind: 'resume'; creation: Creation }
@@ -77,6 +82,8 @@ export function plan(
     actions.push(...more);
   };
   if (!isProbe(state, 'cloud', now)) add([...drain(context), ...returnBeyond(context)]);
+  // Before IPv4: no address of an ENI can be given without it.
+  add(growSix(context));
   if (aim.short > 0) {
     const growing = grow(context, aim);
     add(isProbe(state, 'cloud', now) || aim.oneByOne ? growing.slice(0, 1) : growing);
@@ -122,7 +129,7 @@ function finishStarted(state: PoolState, census: Census, limits: InstanceLimits,
 function finishBlocks(state: PoolState, one: EniCount, limits: InstanceLimits, now: number): Action | null {
   const eniId = one.eni.id;
   const leaving: Cidr[] = [];
-  for (const each of one.blocks) {
+  for (const each of [...one.blocks, ...one.blocks6]) {
     if (each.block.pending) return { kind: 'setup', eniId };
     if (each.block.leaving && isIdle(each)) leaving.push(each.block.cidr);
   }
@@ -135,7 +142,9 @@ function finishBlocks(state: PoolState, one: EniCount, limits: InstanceLimits, n
 
 /** Returns idle blocks whose slots the ENI's lost blocks need. */
 function slotsForLost({ eni, blocks, lost }: EniCount, limits: InstanceLimits): Action | null {
-  const missing = new Set(lost.map((ip) => blockHolding(eni, ip) ?? ip));
+  const missing = new Set(
+    lost.filter((ip) => typeof ip === 'number').map((ip) => blockHolding(eni, ip) ?? ip),
+  );
   const listed = blocks.filter(({ block }) => !missing.has(block));
   const excess = listed.length + missing.size - slotsPerEni(limits);
   if (excess <= 0) return null;
@@ -152,7 +161,7 @@ function askAgain(state: PoolState, { eni, lost }: EniCount, now: number): Actio
     const taken = state.taken.get(ip);
     if (taken && taken.since + TAKEN_AGAIN > now) continue;
     const block = blockHolding(eni, ip);
-    if (block && block.cidr.length < 32) prefixes.add(block.cidr);
+    if (block && cidrSize(block.cidr) > 1) prefixes.add(block.cidr);
     else ips.push(ip);
   }
   if (ips.length + prefixes.size === 0) return null;

@@ -41,11 +41,13 @@ export function drain(context: PlanContext): Action[] {
   const actions: Action[] = [];
   for (const one of candidates(context)) {
     if (!one.closed) continue;
-    if (!one.eni.primary && !one.isHolding && one.blocks.every(isReturnable)) {
+    if (!one.eni.primary && !one.isHolding && [...one.blocks, ...one.blocks6].every(isReturnable)) {
       actions.push({ kind: 'remove', eniId: one.eni.id });
       continue;
     }
-    const out = one.blocks.filter((each) => each.usable && isReturnable(each)).map(({ block }) => block.cidr);
+    const out = [...one.blocks, ...one.blocks6]
+      .filter((each) => each.usable && isReturnable(each))
+      .map(({ block }) => block.cidr);
     if (out.length > 0) actions.push(returning(one.eni.id, out));
   }
   return actions;
@@ -93,7 +95,8 @@ export function shrink(context: PlanContext, aim: Aim): Action[] {
     if (enis <= 0 || spare < slots) break;
     const { eni, blocks } = one;
     if (eni.primary || one.isHolding || eni.since + policy.idleReleaseMs > now) continue;
-    if (!blocks.every((each) => isExpired(each, context))) continue;
+    if (!blocks.every((each) => isExpired(each, context)) || !one.blocks6.every(isReturnable)) continue;
+    if (policy.families === 'ipv6' && one.six && !all.some((other) => other !== one && other.six)) continue;
     const elsewhere = free - countedOn(one);
     if (!aim.canSpare(one, elsewhere)) {
       const moved =

@@ -8,6 +8,7 @@ import { Allowance, slotsPerEni } from '../plan/aim.ts';
 import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from '../plan/census.ts';
 import { freeDeviceIndexes, growableEnis, subnetsForNew } from '../plan/grow.ts';
 import { activePause, explainingPause } from '../plan/pauses.ts';
+import { sixKey } from '../plan/six.ts';
 import type { PoolPolicy } from '../policy.ts';
 import { isFree, type Pause, type PoolState, QUARANTINE_LOOK_MS, type Use } from '../state.ts';
 
@@ -55,6 +56,8 @@ export function diagnose(state: PoolState, context: DiagnoseContext): PodwayErro
   const coolingError = () => coolingCause(cooling, position, totals.held, context);
   const unset = unsetError(state, now);
   if (unset) return unset;
+  const six = sixError(state, census, context);
+  if (six) return six;
   // It has just become free, and is given at the pool's next turn.
   if (totals.free > position) return growing(totals.free);
   const growth = growthOf(state, census, context);
@@ -97,6 +100,25 @@ function unsetError(state: PoolState, now: number): PodwayError | null {
     if (pause) return pausedError(pause, `${eni.id} is attached and not set up on the node`, now, eni.id);
   }
   return null;
+}
+
+/** The error of a node whose pods need IPv6 and that has no /80 to give of. */
+function sixError(state: PoolState, census: Census, context: DiagnoseContext): PodwayError | null {
+  const { policy, now, limits, waitingSince: since } = context;
+  if (policy.families === 'ipv4') return null;
+  const giving = census.enis.filter(({ eni, closed }) => !closed && eni.phase !== 'leaving');
+  const first = giving.find(({ eni }) => eni.primary) ?? giving[0];
+  if (!first || giving.some(({ six }) => six !== null)) return null;
+  const { id, subnetId } = first.eni;
+  const pause = activePause(state, sixKey(id), now);
+  if (state.subnets.get(subnetId)?.cidr6 === null && pause) {
+    const message = `${subnetId} has no IPv6 CIDR, and with families ${policy.families} a pod gets an address of a /80 of ${id}`;
+    return new PodwayError('NO_SUBNET', message, { object: subnetId, since, nextAt: nextTry(pause, now) });
+  }
+  const cloud = pause ?? activePause(state, 'cloud', now);
+  if (cloud) return pausedError(cloud, `${id} has no /80`, now, id);
+  const message = `the pool is growing: ${id} gets a /80`;
+  return new PodwayError('POOL_GROWING', message, { object: id, has: 0, limit: limits.enis, since });
 }
 
 /** The error of an ENI that has free addresses but no link on the node. */

@@ -226,7 +226,13 @@ function decisionOf(
   return `cannot grow now: ${why}, ${has}${cause ? `: ${cause.code}` : ''}`;
 }
 
-const GROWS: ReadonlySet<Action['kind']> = new Set(['assign', 'assign-prefixes', 'create', 'resume']);
+const GROWS: ReadonlySet<Action['kind']> = new Set([
+  'assign',
+  'assign-prefixes',
+  'assign-six',
+  'create',
+  'resume',
+]);
 const SHRINKS: ReadonlySet<Action['kind']> = new Set(['unassign', 'remove']);
 
 function inWords(action: Action): string {
@@ -235,6 +241,8 @@ function inWords(action: Action): string {
       return `assign ${action.count} addresses to ${action.eniId}`;
     case 'assign-prefixes':
       return `assign ${action.count} prefixes (/28) to ${action.eniId}`;
+    case 'assign-six':
+      return `assign a prefix (/80) to ${action.eniId}`;
     case 'create':
       return `create an ENI with ${action.prefixes ? `${action.prefixes} prefixes (/28)` : `${action.count} addresses`} in ${action.subnetId}, for device ${action.deviceIndex}`;
     case 'resume':

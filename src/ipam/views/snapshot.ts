@@ -53,7 +53,9 @@ export type PoolSnapshot = {
   node: string;
   instanceId?: string;
   instanceType: string;
-  family: 'IPv4';
+  /** Of the pods' primary address. */
+  family: 'IPv4' | 'IPv6';
+  families: PoolPolicy['families'];
   /** `addresses`: that pods can have, at most. */
   limits: { enis: number; ipv4PerEni: number; addresses: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
@@ -108,7 +110,8 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
   return {
     node: context.nodeName,
     instanceType: limits.instanceType,
-    family: 'IPv4',
+    family: policy.families === 'ipv6' ? 'IPv6' : 'IPv4',
+    families: policy.families,
     limits: {
       enis: limits.enis,
       ipv4PerEni: limits.ipv4PerEni,

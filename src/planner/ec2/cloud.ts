@@ -6,7 +6,10 @@ import { GROUP, type ModelEc2, ZONE } from './model.ts';
 export function cloudOf(ec2: ModelEc2): Cloud {
   const describeSubnet = (id: string) => {
     const subnet = ec2.subnet(id, 'DescribeSubnets');
-    return { id, zone: ZONE, cidr: subnet.cidr, availableIps: subnet.free, tags: {} };
+    return { id, zone: ZONE, cidr: subnet.cidr, ipv6Cidr: null, availableIps: subnet.free, tags: {} };
+  };
+  const refuseSix = () => {
+    throw new CloudError('AssignIpv6Addresses', 'UnsupportedOperation', 'IPv6 is not modelled');
   };
   return {
     describeNetworkInterfaces: (filter, signal) =>
@@ -66,10 +69,13 @@ export function cloudOf(ec2: ModelEc2): Cloud {
       const text = `${eniId}: ${prefixes.map(formatCidr).join(', ')}: prefixes by name are not modelled`;
       throw new CloudError('AssignPrivateIpAddresses', 'UnsupportedOperation', text);
     },
+    assignIpv6Prefixes: refuseSix,
+    assignTheseIpv6Prefixes: refuseSix,
     async unassign(eniId, { ips, prefixes }, signal) {
       const none = new Set<Ipv4>();
       const action = 'UnassignPrivateIpAddresses';
-      if (ips.length > 0) await ec2.call(action, () => ec2.unassign(eniId, new Set(ips), none), signal);
+      if (ips.length > 0)
+        await ec2.call(action, () => ec2.unassign(eniId, new Set(ips as Ipv4[]), none), signal);
       if (prefixes.length === 0) return;
       const blocks = new Set(prefixes.map((one: Cidr) => one.ip as Ipv4));
       await ec2.call(action, () => ec2.unassign(eniId, none, blocks), signal);
