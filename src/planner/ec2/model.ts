@@ -35,6 +35,8 @@ export class ModelEc2 {
   readonly #subnets: ReadonlyMap<string, Subnet>;
   readonly #times: Times;
   readonly #byToken = new Map<string, EniId>();
+  /** One for each action: a fleet that is throttled is so millions of times, and each error would record its stack. */
+  readonly #throttled = new Map<string, CloudError>();
   #numbered = 0;
 
   constructor(options: ModelOptions) {
@@ -86,7 +88,7 @@ export class ModelEc2 {
     }
     meter.noteRefused(action);
     meter.throttled++;
-    throw new CloudError(action, 'RequestLimitExceeded', 'Request limit exceeded.');
+    throw this.#throttledError(action);
   }
 
   eni(id: EniId, action: string): EniDescription {
@@ -271,6 +273,15 @@ export class ModelEc2 {
     };
     instance.enis.set(eni.id, eni);
     return eni.attachment;
+  }
+
+  #throttledError(action: string): CloudError {
+    let error = this.#throttled.get(action);
+    if (!error) {
+      error = new CloudError(action, 'RequestLimitExceeded', 'Request limit exceeded.');
+      this.#throttled.set(action, error);
+    }
+    return error;
   }
 
   #number(): string {
