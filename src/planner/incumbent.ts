@@ -28,6 +28,13 @@ const ENI_MIN_AGE = 60_000;
 /** What its datastore forgot and EC2 did not take back comes to it again from IMDS after this long. */
 const FORGOTTEN_FOR = 60_000;
 
+/** One error for each cause: pods are refused millions of times, and each error would record its stack. */
+const refusals = Object.fromEntries(
+  (['COOLDOWN', 'SUBNET_EXHAUSTED', 'SUBNET_FRAGMENTED', 'POOL_GROWING', 'ENI_LIMIT'] as const).map(
+    (cause) => [cause, new PodwayError(cause, 'no available IP/Prefix addresses')],
+  ),
+);
+
 const isExhaustion = (error: unknown): boolean =>
   error instanceof CloudError && (error.code === 'SUBNET_EXHAUSTED' || error.code === 'SUBNET_FRAGMENTED');
 
@@ -81,7 +88,7 @@ export class IncumbentNode implements Allocator {
         : this.#hasRoom()
           ? 'POOL_GROWING'
           : 'ENI_LIMIT';
-    return new PodwayError(cause, 'no available IP/Prefix addresses');
+    return refusals[cause]!;
   }
 
   #hasRoom(): boolean {
