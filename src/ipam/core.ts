@@ -157,6 +157,9 @@ export function tellListeners(core: Core): Promise<void> {
 
 export const attachedNow = (core: Core): AttachedEni[] => attachedEnis(core.state);
 
+/** The pause of creations; one that was begun has its own, `create:TOKEN`. */
+const CREATE = 'create';
+
 /** Pauses (ms) after a failure, by cause: the first pause, the longest, and the wait before a probe. */
 const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number; probe: number }>> = {
   SUBNET_EXHAUSTED: { first: 120_000, most: 120_000, probe: 800 },
@@ -172,6 +175,12 @@ const PAUSES: Partial<Record<PodwayError['code'], { first: number; most: number;
 const PAUSE_MEMORY = 60_000;
 const OTHER_PAUSE = { first: 1_000, most: 60_000, probe: 2_000 };
 
+/**
+ * After a throttled creation of an ENI: a whole fleet starts then, and each try that is refused is one that another node
+ * has not. ENIs come to it as fast as EC2 gives them, whoever asks.
+ */
+const THROTTLED_CREATION = { first: 6_000, most: 60_000, probe: 60_000 };
+
 /** Records a failure: pauses `key`, with jitter so that nodes do not retry at the same time. */
 export function pause(core: Core, key: string, thrown: unknown): PodwayError {
   const error = asPodwayError(thrown);
@@ -179,7 +188,8 @@ export function pause(core: Core, key: string, thrown: unknown): PodwayError {
   const last = core.state.pauses.get(key);
   const earlier = last && last.until + PAUSE_MEMORY > now ? last : undefined;
   const failures = (earlier?.failures ?? 0) + 1;
-  const { first, most, probe } = PAUSES[error.code] ?? OTHER_PAUSE;
+  const isCreation = error.code === 'CLOUD_THROTTLED' && (key === CREATE || key.startsWith(`${CREATE}:`));
+  const { first, most, probe } = isCreation ? THROTTLED_CREATION : (PAUSES[error.code] ?? OTHER_PAUSE);
   const jitter = 0.5 + core.random() / 2;
   const length = Math.min(most, first * 2 ** Math.min(failures - 1, 10)) * jitter;
   const entry: Pause = {
@@ -220,6 +230,19 @@ export function holdCloud(core: Core, { since, message }: Away, until: number): 
 export function releaseCloud(core: Core): void {
   for (const [key, { cause }] of core.state.pauses) if (cause === 'CLOUD_UNREACHABLE') unpause(core, key);
   core.reconcileSoon();
+}
+
+/** An ENI has come: the next may at once, or, where EC2 throttled one lately, after a rest. */
+export function unpauseCreation(core: Core): void {
+  const last = core.state.pauses.get(CREATE);
+  const now = core.clock.now();
+  if (last?.cause !== 'CLOUD_THROTTLED' || last.until + PAUSE_MEMORY < now) {
+    unpause(core, CREATE);
+    return;
+  }
+  const until = now + THROTTLED_CREATION.first * (0.5 + core.random() / 2);
+  const entry: Pause = { ...last, failures: 1, until, probeAt: until };
+  core.state = { ...core.state, pauses: withEntry(core.state.pauses, CREATE, entry) };
 }
 
 export function unpause(core: Core, ...keys: string[]): void {

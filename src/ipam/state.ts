@@ -109,6 +109,8 @@ export type Creation = {
   readonly eniId: EniId | null;
   /** Of the ENI, once it is made. */
   mac?: Mac;
+  /** EC2 has taken the request to attach it; known to the present process alone. */
+  readonly taken?: true;
 };
 
 /** A foreign ENI on this instance: it takes a slot. */

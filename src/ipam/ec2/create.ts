@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import type { CreateEni, EniDescription } from '../../cloud/port.ts';
 import { isNotFound } from '../../cloud/port.ts';
-import { type Core, commit, pause, setBusy, setSettled, unpause } from '../core.ts';
+import { type Core, commit, pause, setBusy, setSettled, unpause, unpauseCreation } from '../core.ts';
 import { creationRecord, eniRecord } from '../journal/records.ts';
 import { sizeOfCreation } from '../plan/aim.ts';
 import { prefixKey } from '../plan/census.ts';
@@ -62,6 +62,10 @@ export async function create(
     const eniId = creation.eniId!;
     const attachmentId = await ensureAttached(core, creation, eniId, resumed);
     core.boundary('create:attached');
+    creation = { ...creation, taken: true };
+    core.state = { ...core.state, creations: withEntry(core.state.creations, creation.token, creation) };
+    unpauseCreation(core);
+    core.kick();
     await onceKnown(core, () => core.cloud.setDeleteOnTermination(eniId, attachmentId, core.signal));
     const hint = creation.mac === undefined ? undefined : { mac: creation.mac, listed: true };
     const attached = await poll(core, eniId, (eni) => eni?.attachment?.status === 'attached', hint);
@@ -79,10 +83,7 @@ export async function create(
       token: creation.token,
     });
     const prefixes = creation.prefixes ? [prefixKey(creation.subnetId)] : [];
-    unpause(
-      core,
-      ...['cloud', 'create', `create:${creation.token}`, `subnet:${creation.subnetId}`, ...prefixes],
-    );
+    unpause(core, ...['cloud', `create:${creation.token}`, `subnet:${creation.subnetId}`, ...prefixes]);
     setBusy(core, eni.id, 0);
     core.log.info({ eni: eni.id, device: eni.deviceIndex, blocks: eni.blocks.size }, 'attached an ENI');
     await setupWith(core, eni).finally(() => setSettled(core, eni.id));

@@ -72,3 +72,32 @@ test('throttled for ten minutes, a node backs off: few calls, and the first pods
   assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7]);
   assert.deepEqual(node.reached, [null], 'throttling is not absence');
 });
+
+test('ENIs come one after the other, and after a throttled one both its next try and the next ENI rest', async () => {
+  await using node = new TestNode({ settings: { warm: 0, waitMs: 5 * MINUTE } });
+  await node.start();
+  await node.clock.advance(MINUTE);
+  const calls: Call[] = [];
+  let refusals = 1;
+  node.cloud.before = (action) => {
+    if (!/Create|Attach/.test(action)) return;
+    const ok = action !== 'AttachNetworkInterface' || refusals-- <= 0;
+    calls.push({ at: node.clock.now(), action, ok });
+    if (!ok) throw new CloudError(action, 'RequestLimitExceeded', 'Request limit exceeded.');
+  };
+  const pods = Array.from({ length: 20 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(2 * MINUTE);
+  assert.equal((await Promise.all(pods)).length, 20);
+  assert.deepEqual(
+    calls.map(({ action, ok }) => `${action} ${ok}`),
+    [
+      'CreateNetworkInterface true',
+      'AttachNetworkInterface false',
+      'AttachNetworkInterface true',
+      'CreateNetworkInterface true',
+      'AttachNetworkInterface true',
+    ],
+  );
+  assert.ok(calls[2]!.at - calls[1]!.at >= 3_000);
+  assert.ok(calls[3]!.at - calls[2]!.at >= 3_000);
+});

@@ -43,6 +43,8 @@ const USUAL_HOURS = 7;
 const AT_ONCE_MS = 10_000;
 /** A node is new for so long (ms): it is filling, so it keeps more ready and asks for more at once. */
 const NEW_FOR_MS = 900_000;
+/** Until it uses so many ENIs' addresses: the pods of a wave that fills it wait already, and what is asked for beyond them would need an ENI more. */
+const NEW_ENIS = 2;
 const NEW_LEAST = 0.4;
 const NEW_STEP = 0.5;
 /** Asked for at once, as a share of an ENI's addresses: a call is worth that many idle ones. */
@@ -125,7 +127,7 @@ export function expectedFree(
 ): number {
   const { bound, goals, perEni, now } = context;
   const used = usedOf(usage);
-  const isNew = now - forecast.since < NEW_FOR_MS;
+  const isNew = now - forecast.since < NEW_FOR_MS && used < NEW_ENIS * perEni;
   const peak = Math.max(used, ...forecast.peaks);
   const step = Math.max(LEAST_STEP, Math.floor(perEni * (isNew ? NEW_STEP : STEP)));
   const asked = Math.max(goals.minIdle, Math.ceil((goals.podsPerMinute * AT_ONCE_MS) / 60_000));

@@ -143,6 +143,8 @@ class Growth {
   attach(): void {
     const { state, limits, policy } = this.#context;
     if (this.#missing <= 0 || this.#slots === 0 || policy.noNewEni) return;
+    // One after the other, each until EC2 has taken it: of a fleet that starts at once EC2 takes few, and refusals cost calls.
+    for (const one of state.creations.values()) if (!one.taken) return;
     const primary = [...state.enis.values()].find((eni) => eni.primary);
     if (!primary) return;
     const subnets = subnetsForNew(state, policy);
@@ -159,6 +161,7 @@ class Growth {
       this.actions.push(
         prefixed ? { ...common, subnetId, count: 0, prefixes: count } : { ...common, subnetId, count },
       );
+      return;
     }
   }
 

@@ -8,6 +8,7 @@ import type { EniId } from '../../cloud/port.ts';
 import { defaultPolicy, type PoolPolicy } from '../policy.ts';
 import {
   type Block,
+  type Creation,
   type Eni,
   emptyPool,
   isFree,
@@ -118,18 +119,26 @@ test('an ENI comes for its slots before they are wanted, and stays for them', ()
   assert.deepEqual(forRoom(empty, 10), ['unassign eni-1 4', 'unassign eni-0 5']);
 });
 
+test('the next ENI is made when EC2 has taken the one before', () => {
+  const creation: Creation = {
+    ...{ token: 'first', subnetId: 'subnet-0a', groupIds: [], networkCard: 0, deviceIndex: 1, count: 9 },
+    ...{ since: NOW, eniId: 'eni-1' as EniId },
+  };
+  const during = (one: Creation): PoolState => ({
+    ...pool([9, 9, 0]),
+    creations: new Map([[one.token, one]]),
+    busy: new Map([[one.token, 9]]),
+  });
+  assert.deepEqual(planned(during(creation), 12), []);
+  assert.deepEqual(planned(during({ ...creation, taken: true }), 12), ['create 2 7']);
+});
+
 const cases: [string, PoolState, number, Partial<PoolPolicy>, string[]][] = [
   ['a new node fills the primary ENI to the warm target', pool([0, 0, 0]), 0, {}, ['assign eni-0 4']],
   ['nothing to do at the target', pool([4, 0, 0]), 0, {}, []],
   ['cooling addresses do not count as free', pool([4, 0, 4]), 0, {}, ['assign eni-0 4']],
   ['existing ENIs are filled before one is attached', pool([9, 9, 0], [3, 3, 0]), 2, {}, ['assign eni-1 6']],
-  [
-    'then ENIs are attached, all that are needed at once',
-    pool([9, 9, 0]),
-    12,
-    {},
-    ['create 1 9', 'create 2 7'],
-  ],
+  ['then ENIs are attached, one after the other', pool([9, 9, 0]), 12, {}, ['create 1 9']],
   ['never beyond the limits of the type', pool([9, 9, 0], [9, 9, 0], [9, 9, 0]), 5, {}, []],
   ['the pod limit bounds the warm target', pool([5, 5, 0]), 0, { podLimit: 6 }, ['assign eni-0 1']],
   ['warm 0 keeps nothing', pool([4, 4, 0]), 0, { targets: { kind: 'warm', free: 0 } }, []],
