@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PodwayError } from '../base/errors.ts';
 import { addToIp, type Ipv4, parseCidr, parseIpv4 } from '../base/ip.ts';
+import { CloudError } from '../cloud/port.ts';
 import { densestFree } from './plan/dense.ts';
 import { podOwner, TestNode } from './testkit.ts';
 
@@ -30,8 +31,10 @@ test('a full /26: each freed address reaches the first waiting pod within two se
         () => {},
       );
     await node.clock.advance(45_000 + seed * 321);
-    const before = count(node, 'AssignPrivateIpAddresses');
-    assert.ok(before <= 70, `${before} tries in 45 s`);
+    // It asks what the subnet has: a change that is refused costs the account more than a read.
+    assert.equal(count(node, 'AssignPrivateIpAddresses'), 1);
+    const looks = count(node, 'DescribeSubnets');
+    assert.ok(looks >= 20 && looks <= 70, `${looks} looks in 45 s`);
     for (let freed = 1; freed <= 3; freed++) {
       node.cloud.vacate('subnet-0a');
       node.cloud.occupy('subnet-0a', 1);
@@ -41,6 +44,67 @@ test('a full /26: each freed address reaches the first waiting pod within two se
     assert.deepEqual(served, ['a', 'b', 'c']);
   }
 });
+
+test('where EC2 does not tell what a full subnet has, the probe is the assignment itself', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+    settings: { warm: 0, lastingWaitMs: 10 * MINUTE, waitMs: 10 * MINUTE },
+  });
+  await node.start();
+  node.cloud.occupy('subnet-0a', 0);
+  node.cloud.before = (action) => {
+    if (action === 'DescribeSubnets') throw new CloudError(action, 'UnauthorizedOperation', 'denied');
+  };
+  const waiting = node.pool.acquire(podOwner('a'));
+  await node.clock.advance(20_000);
+  const tries = count(node, 'AssignPrivateIpAddresses');
+  assert.ok(tries >= 8 && tries <= 30, `${tries} tries in 20 s`);
+  node.cloud.vacate('subnet-0a');
+  await node.clock.advance(2_000);
+  assert.ok(await Promise.race([waiting, null]));
+});
+
+test('an ENI is made in a full subnet when a look finds room for it, and not before', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/27' } },
+    settings: { warm: 0, lastingWaitMs: 10 * MINUTE, waitMs: 10 * MINUTE },
+  });
+  await node.start();
+  const first = Array.from({ length: 9 }, (_, i) => node.pool.acquire(podOwner(`p${i}`)));
+  await node.clock.advance(5_000);
+  await Promise.all(first);
+  node.cloud.occupy('subnet-0a', 1);
+  const waiting = node.pool.acquire(podOwner('late'));
+  await node.clock.advance(30_000);
+  assert.equal(count(node, 'CreateNetworkInterface'), 1, 'one address is too few for an ENI and a pod');
+  node.cloud.vacate('subnet-0a');
+  await node.clock.advance(10_000);
+  assert.ok(await Promise.race([waiting, null]));
+  assert.equal(count(node, 'CreateNetworkInterface'), 2);
+});
+
+for (const [what, code, seconds] of [
+  ['a lasting cause', 'SUBNET_EXHAUSTED', 5],
+  ['one that passes', 'CLOUD_THROTTLED', 30],
+] as const)
+  test(`with ${what} a pod is refused ${seconds} s after it came, and not before`, async () => {
+    await using node = new TestNode({ settings: { warm: 0 } });
+    await node.start();
+    if (code === 'SUBNET_EXHAUSTED') node.cloud.occupy('subnet-0a', 0);
+    else
+      node.cloud.before = (action) => {
+        if (/Assign|Create/.test(action)) throw new CloudError(action, 'RequestLimitExceeded', 'too many');
+      };
+    const refused: PodwayError[] = [];
+    node.pool.acquire(podOwner('one')).catch((error: PodwayError) => refused.push(error));
+    await node.clock.advance(seconds * 1_000 - 100);
+    assert.equal(refused.length, 0);
+    await node.clock.advance(2_000);
+    assert.deepEqual(
+      refused.map((error) => [error.code, error.cni]),
+      [[code, code === 'SUBNET_EXHAUSTED' ? 101 : 11]],
+    );
+  });
 
 test('a full subnet is left alone while the policy has another; it is used again later', async () => {
   await using node = new TestNode({

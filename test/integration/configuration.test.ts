@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { Configuration } from '../../src/agent/configuration.ts';
 import { watchConfiguration } from '../../src/agent/configuration-watch.ts';
 import { parseCidr } from '../../src/base/ip.ts';
+import { type InstanceLimits, podsOf } from '../../src/cloud/limits.ts';
 import { CloudError, type SubnetDescription } from '../../src/cloud/port.ts';
 import { FakeCloud } from '../../src/cloud/testing.ts';
 import { readEnvironment } from '../../src/ipam/config/incumbent-env.ts';
@@ -27,6 +28,8 @@ type Started = {
   /** The policies that were set, newest last. */
   set: { policy: PoolPolicy; cooldownMs: number | undefined }[];
   told: string[];
+  /** EC2 says so of the type. */
+  learn(limits: InstanceLimits): void;
   stop(): Promise<void>;
 };
 
@@ -41,6 +44,7 @@ function start(
   const set: Started['set'] = [];
   const told: string[] = [];
   const identity = identityOf(cloud, m5Large);
+  let limits: InstanceLimits = m5Large;
   const configuration = new Configuration({
     own: {
       zone: identity.zone,
@@ -55,7 +59,9 @@ function start(
       enis: () => [],
       cloud: { ...cloud, describeVpcSubnets: subnets } as unknown as FakeCloud,
       state: emptyPool,
-      limits: m5Large,
+      get limits() {
+        return limits;
+      },
       isReachable: true,
     },
     file: join(dir, 'configuration.json'),
@@ -81,6 +87,9 @@ function start(
     configuration,
     set,
     told,
+    learn(found) {
+      limits = found;
+    },
     async stop() {
       abort.abort();
       await running;
@@ -117,6 +126,16 @@ test('without definitions the settings count; the node’s kubelet bounds its po
   await eventually('the kubelet’s max-pods counts', () => started.set.at(-1)?.policy.podLimit === 17);
   assert.equal(sourceOf(started), 'settings');
   await started.stop();
+});
+
+test('what EC2 says of the type bounds the pods for which addresses are kept', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-configuration-'));
+  const agent = start(null, dir);
+  assert.equal(agent.configuration.current.policy.podLimit, 29);
+  agent.learn({ ...m5Large, enis: 2, ipv4PerEni: 6, pods: podsOf(2, 6) });
+  await eventually('the pod limit follows', () => agent.set.at(-1)?.policy.podLimit === 12);
+  await agent.stop();
+  rmSync(dir, { recursive: true, force: true });
 });
 
 test('a new node waits for the API for a bounded time', async () => {

@@ -12,14 +12,25 @@ import { describeOne, whileNew } from './attachment.ts';
 import { failed } from './failure.ts';
 import { withinLimit } from './learn-limits.ts';
 import { setupWith } from './setup.ts';
-import { freeInSubnet, learnWhatIsLeft } from './subnet-facts.ts';
+import { ASKED, ensureRoom, freeInSubnet, isLeftAlone, learnWhatIsLeft } from './subnet-facts.ts';
 
 export type Kind = 'single' | 'prefix' | 'six';
 
 /** Assigns `count` blocks of one kind, or as many as the subnet still has. */
 export async function assign(core: Core, eniId: EniId, count: number, kind: Kind): Promise<void> {
+  const { subnetId } = core.state.enis.get(eniId)!;
+  if (isLeftAlone(core, subnetId)) {
+    try {
+      await ensureRoom(core, subnetId, 1);
+    } catch (error) {
+      failed(core, error, [`eni:${eniId}`], subnetId, { eni: eniId, count, kind });
+      return;
+    }
+  }
+  const known = core.state.enis.get(eniId);
+  if (!known) return;
   const at = core.clock.now();
-  const before = withUnsettled(core.state.enis.get(eniId)!, count, at);
+  const before = withUnsettled(known, count, at);
   commit(core, withEni(core.state, before), { k: 'assigning', id: eniId, count, at });
   let found: Cidr[];
   try {
@@ -91,7 +102,7 @@ export async function leftInSubnet(
   subnetId: string,
   count: number,
 ): Promise<number> {
-  if (!isCause(error, 'SUBNET_EXHAUSTED') || count < 2) return 0;
+  if (!isCause(error, 'SUBNET_EXHAUSTED') || count < 2 || (error as CloudError).action === ASKED) return 0;
   return Math.min(count - 1, (await freeInSubnet(core, subnetId)) ?? 0);
 }
 

@@ -17,7 +17,7 @@ import { failed } from './failure.ts';
 import { lowerEnis } from './learn-limits.ts';
 import { adoptEni } from './observe.ts';
 import { setupWith } from './setup.ts';
-import { describeContext, freeInSubnet, learnSubnets } from './subnet-facts.ts';
+import { describeContext, ensureRoom, freeInSubnet, isLeftAlone, learnSubnets } from './subnet-facts.ts';
 import { ownTags } from './tags.ts';
 
 export function startCreation(core: Core, token: string, action: Action & { kind: 'create' }): Creation {
@@ -53,6 +53,7 @@ export async function create(
   try {
     if (creation.eniId === null) {
       // A repeated create names what the first one named: the client token is of its parameters.
+      if (!resumed && isLeftAlone(core, creation.subnetId)) await ensureRoom(core, creation.subnetId, 2);
       if (mayName) creation = await named(core, creation);
       const made = await core.cloud.createNetworkInterface(requestOf(core, creation), core.signal);
       core.boundary('create:answered');

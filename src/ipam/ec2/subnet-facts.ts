@@ -1,8 +1,9 @@
 // What EC2 says of subnets, kept in the pool's state: their CIDR, zone and free addresses when last asked. Also the
 // context in which a description of an ENI is read, which needs those CIDRs. Throws CloudError.
 import type { Cidr, Ip } from '../../base/ip.ts';
-import type { SubnetDescription } from '../../cloud/port.ts';
+import { CloudError, type SubnetDescription } from '../../cloud/port.ts';
 import type { Core } from '../core.ts';
+import { isProbe } from '../plan/pauses.ts';
 import type { DescribeContext } from './observe.ts';
 import { TAG_CLUSTER } from './tags.ts';
 
@@ -28,6 +29,23 @@ export async function learnWhatIsLeft(core: Core, subnetId: string): Promise<voi
   if (failedBefore && known && known.at + FRESH > now) return;
   await freeInSubnet(core, subnetId).catch(() => null);
 }
+
+/** True while the subnet was full lately and is left alone: what is asked of it now is a probe. */
+export const isLeftAlone = (core: Core, subnetId: string): boolean =>
+  isProbe(core.state, `subnet:${subnetId}`, core.clock.now());
+
+/**
+ * Before a probe of a subnet: asks what it has, since a read costs less of the account's allowance than
+ * a change that is refused. Throws SUBNET_EXHAUSTED for fewer than `least` free ones; not where EC2 does not say.
+ */
+export async function ensureRoom(core: Core, subnetId: string, least: number): Promise<void> {
+  const free = await freeInSubnet(core, subnetId).catch(() => null);
+  if (free === null || free >= least) return;
+  throw new CloudError(ASKED, 'InsufficientFreeAddressesInSubnet', `${subnetId} has ${free} free addresses`);
+}
+
+/** The action of the error that `ensureRoom` throws. */
+export const ASKED = 'DescribeSubnets';
 
 function noteSubnets(core: Core, found: readonly SubnetDescription[]): void {
   const at = core.clock.now();
