@@ -58,8 +58,7 @@ function tests(name: string, args: string[]): boolean {
 
 /** True for a storm, for what runs kubelets, and for a file that compares the whole machine before and after. */
 const runsAlone = (file: string): boolean =>
-  /^test\/(soak|kubernetes)\//.test(file) ||
-  /\/machine\.ts'/.test(readFileSync(join(root, file), 'utf8'));
+  /^test\/(soak|kubernetes)\//.test(file) || /\/machine\.ts'/.test(readFileSync(join(root, file), 'utf8'));
 
 if (named.length > 0) {
   ok = tests('tests', named);
