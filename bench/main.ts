@@ -17,6 +17,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   planner: () => import('./planner.ts'),
   burst: () => import('./burst.ts'),
   upgrade: () => import('./upgrade.ts'),
+  'upgrade-chart': () => import('./upgrade-chart.ts'),
   fleet: () => import('./fleet.ts'),
 };
 

@@ -8,12 +8,11 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
+import { ask, RATE } from './asked.ts';
 import { podway, root, run, scratch, twoSubnets } from './run.ts';
 import { type BenchResult, round } from './stats.ts';
 
 const LAB = 'bench-upgrade';
-const RATE = 1_000;
-const PORT = '8080';
 /** Without an agent on a node: the new one's image is there, its container is made. */
 const GONE_MS = 3_000;
 const SETTLE_MS = 1_000;
@@ -152,37 +151,6 @@ function pidOf(socketPath: string): Promise<number | null> {
   });
 }
 
-type Told = { sent: number; answered: number; longestGapMs: number; broken?: string };
-type Asked = { udp: Told; tcp: Told };
-
-function ask(from: Pod, to: Pod, seconds: number): { ready: Promise<void>; done: Promise<Asked> } {
-  const command = [
-    process.execPath,
-    join(root, 'bench/paced.ts'),
-    to.ip,
-    PORT,
-    String(RATE),
-    String(seconds),
-  ];
-  const child = spawn('nsenter', [`--net=/run/netns/${from.netns}`, ...command], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let text = '';
-  const ready = new Promise<void>((resolve) =>
-    child.stdout.setEncoding('utf8').on('data', (piece: string) => {
-      text += piece;
-      if (text.includes('ready\n')) resolve();
-    }),
-  );
-  const done = new Promise<Asked>((resolve, reject) =>
-    child.once('close', (code) => {
-      if (code === 0) resolve(JSON.parse(text.split('\n')[1]!) as Asked);
-      else reject(new Error(`paced ended with ${code}: ${text}`));
-    }),
-  );
-  return { ready, done };
-}
-
 type Churned = { adds: number; refusals: string[]; longestMs: number; failedDels: number };
 
 /** ADDs and DELs one pod over and over until told to stop. */
@@ -216,7 +184,10 @@ type Way = 'none' | 'stop and start' | 'take over';
 /** One update of both nodes under traffic. */
 async function update(nodes: BenchNode[], paths: Record<string, [Pod, Pod]>, way: Way, spare: string) {
   const seconds = 2 * Math.ceil((GONE_MS + 3 * SETTLE_MS + 4_000) / 1_000);
-  const asking = Object.entries(paths).map(([name, [from, to]]) => ({ name, ...ask(from, to, seconds) }));
+  const asking = Object.entries(paths).map(([name, [from, to]]) => ({
+    name,
+    ...ask(`/run/netns/${from.netns}`, to.ip, seconds),
+  }));
   await Promise.all(asking.map(({ ready }) => ready));
   const churned: Churned[] = [];
   for (const node of nodes) {

@@ -82,8 +82,12 @@ for (const helm of skip ? [''] : helms()) {
   const what = /helm-[^/]+/.exec(helm)?.[0] ?? 'helm';
   test(`${what}: install, upgrade, rollback, uninstall`, { skip, timeout: 4 * STEP_MS }, async () => {
     const before = await Promise.all(nodes.map(traces));
+    // The lab asks only nodes that somebody has given an agent.
+    const withAgent = async () => (JSON.parse(await lab.podway('ipam', 'show', '-o', 'json')) as IpamNode[]).length;
+    assert.equal(await withAgent(), 0);
     await lab.install([], helm);
     await lab.nodesReady();
+    assert.equal(await withAgent(), nodes.length);
     const server = await pod('server', nodes[1]!, labImage('agnhost'), [
       '/agnhost',
       'netexec',

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { DiscoveryV1Api } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import { cachePaths, KUBERNETES_VERSION } from '../../src/lab/kubernetes/version.ts';
 import { INTERNET, Neighbours, skip } from '../support/neighbours.ts';
@@ -29,7 +28,6 @@ before(async () => {
   await ground.up();
   enis = await ground.enis();
   near = ground.status.pods.filter(({ node }) => node === 'node-1').map(({ name }) => name);
-  const discovery = (await ground.lab.kube()).makeApiClient(DiscoveryV1Api);
   for (const [name, nodePort, externalTrafficPolicy] of [
     ['all', NODE_PORT, 'Cluster'],
     ['local', LOCAL_PORT, 'Local'],
@@ -45,21 +43,6 @@ before(async () => {
       body: { metadata: { name }, spec },
     });
     if (name === 'all') clusterIp = made.spec!.clusterIP!;
-    // The lab's API has no controller that would.
-    const endpoints = ground.status.pods.map(({ ips, node }) => ({
-      addresses: ips,
-      nodeName: node,
-      conditions: { ready: true, serving: true, terminating: false },
-    }));
-    await discovery.createNamespacedEndpointSlice({
-      namespace: 'default',
-      body: {
-        metadata: { name: `${name}-1`, labels: { 'kubernetes.io/service-name': name } },
-        addressType: 'IPv4',
-        ports: [{ name: '', port: 8080, protocol: 'TCP' }],
-        endpoints,
-      },
-    });
   }
 });
 after(async () => {

@@ -1,10 +1,15 @@
 // Runs the controllers of the lab over the API's object store, in the lab's daemon: Deployment, ReplicaSet, DaemonSet,
-// Job. Watches tell which objects are concerned; each is planned again (deployment.ts, replicaset.ts, daemonset.ts,
-// job.ts: values alone) and its plan applied (apply.ts). There is no polling: a plan may name the moment of its next
+// Job, and the EndpointSlices of Services. Watches tell which objects are concerned; each is planned again (deployment.ts, replicaset.ts, daemonset.ts,
+// job.ts, endpoint-slices.ts: values alone) and its plan applied (apply.ts). There is no polling: a plan may name the moment of its next
 // look. What the store refuses is told as an Event and tried again after a pause.
 import type { Logger } from 'pino';
-import { nodes as nodeResource, pods as podResource, type Resource } from '../../../kube/resources.ts';
-import type { KubeObject, Node, Pod } from '../../../kube/types.ts';
+import {
+  nodes as nodeResource,
+  pods as podResource,
+  type Resource,
+  services,
+} from '../../../kube/resources.ts';
+import type { KubeObject, Node, Pod, Service } from '../../../kube/types.ts';
 import { ApiError, type Store, type StoreEvent } from '../api/index.ts';
 import {
   type ControllerRevision,
@@ -23,6 +28,13 @@ import { Children } from './children.ts';
 import { claim, selects } from './claim.ts';
 import { planDaemonSet } from './daemonset.ts';
 import { planDeployment } from './deployment.ts';
+import {
+  type EndpointSlice,
+  endpointSlices,
+  isBehind,
+  planEndpointSlices,
+  selectorOf,
+} from './endpoint-slices.ts';
 import { isTracked, planJob, untracked } from './job.ts';
 import { controllerOf, ownedBy, type Plan } from './plan.ts';
 import { WorkQueue } from './queue.ts';
@@ -30,12 +42,13 @@ import { planReplicaSet } from './replicaset.ts';
 
 type Deps = { store: Store; log: Logger; now?: () => number };
 
-type KindName = 'Deployment' | 'ReplicaSet' | 'DaemonSet' | 'Job';
+type KindName = 'Deployment' | 'ReplicaSet' | 'DaemonSet' | 'Job' | 'Service';
 const resources: Readonly<Record<KindName, Resource>> = {
   Deployment: deployments,
   ReplicaSet: replicaSets,
   DaemonSet: daemonSets,
   Job: jobs,
+  Service: services,
 };
 type Place = { namespace?: string; name?: string };
 
@@ -50,6 +63,10 @@ export class Controllers {
   readonly #pods = new Children<Pod>();
   readonly #nodes = new Children<Node>();
   readonly #revisions = new Children<ControllerRevision>();
+  readonly #services = new Children<Service>();
+  readonly #slices = new Children<EndpointSlice>();
+  /** Labels of each pod, by its uid: a pod that changes them leaves Services. */
+  readonly #labels = new Map<string, Record<string, string> | undefined>();
   /** What of a node decides whether a daemon pod runs there. */
   readonly #shapes = new Map<string, string>();
   readonly #watches: { close(): void }[];
@@ -78,6 +95,15 @@ export class Controllers {
       store.watch(daemonSets, ({ type, object }) => {
         this.#daemons.see({ type, object: object as DaemonSet });
         this.#mark('DaemonSet', object.metadata);
+      }),
+      store.watch(services, ({ type, object }) => {
+        this.#services.see({ type, object: object as Service });
+        this.#mark('Service', object.metadata);
+      }),
+      store.watch(endpointSlices, ({ type, object }) => {
+        const slice = object as unknown as EndpointSlice;
+        this.#slices.see({ type, object: slice });
+        this.#markOwner(slice);
       }),
       store.watch(jobs, ({ type, object }) => {
         this.#mark('Job', object.metadata);
@@ -126,6 +152,7 @@ export class Controllers {
   #seePod(type: StoreEvent<Pod>['type'], pod: Pod): void {
     this.#pods.see({ type, object: pod });
     this.#markOwner(pod);
+    this.#markServices(type, pod);
     if (type === 'DELETED') {
       // A Deployment of type Recreate waits for the last pod of its old sets.
       const owner = controllerOf(pod);
@@ -136,6 +163,18 @@ export class Controllers {
     this.#freeTracked(pod);
     this.#markTakers(pod, 'ReplicaSet', this.#sets.all());
     this.#markTakers(pod, 'DaemonSet', this.#daemons.all());
+  }
+
+  #markServices(type: StoreEvent<Pod>['type'], { metadata }: Pod): void {
+    const { uid = '', namespace, labels } = metadata;
+    const before = this.#labels.get(uid);
+    if (type === 'DELETED') this.#labels.delete(uid);
+    else this.#labels.set(uid, labels);
+    for (const service of this.#services.orphans(namespace)) {
+      const selector = selectorOf(service);
+      if (selector && (isBehind(selector, labels) || isBehind(selector, before)))
+        this.#mark('Service', service.metadata);
+    }
   }
 
   #seeSet(type: StoreEvent<ReplicaSet>['type'], set: ReplicaSet): void {
@@ -197,6 +236,10 @@ export class Controllers {
         if (taken.actions.length > 0) return taken;
         const nodes = this.#nodes.all();
         return planDaemonSet({ set, pods: taken.kept, nodes, revisions: this.#revisions.of(set), now });
+      }
+      case 'Service': {
+        const pods = this.#pods.all().filter(({ metadata }) => metadata.namespace === namespace);
+        return planEndpointSlices({ service: object as Service, pods, slices: this.#slices.of(object) });
       }
       case 'Job':
         return planJob({ job: object as Job, pods: this.#pods.of(object), now });
