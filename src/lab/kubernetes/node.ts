@@ -91,7 +91,10 @@ export class RealNode {
     const inView = (name: string, command: string[], env: Record<string, string> = {}) =>
       new Supervisor({
         netnsPath: namespace,
-        enter: () => [`--mount=/proc/${this.#view.process?.pid}/ns/mnt`],
+        enter: () => {
+          const namespaces = `/proc/${this.#view.process?.pid}/ns`;
+          return [`--mount=${namespaces}/mnt`, `--uts=${namespaces}/uts`];
+        },
         command,
         pidFile: name === 'agent' ? paths.agentPid : paths.processPid(name),
         logFile: name === 'agent' ? paths.agentLog : paths.processLog(name),
@@ -100,7 +103,16 @@ export class RealNode {
     this.#view = new Supervisor(
       {
         netnsPath: namespace,
-        command: ['unshare', '--mount', '--propagation', 'private', '--', '/bin/sh', paths.viewScript],
+        command: [
+          'unshare',
+          '--mount',
+          '--uts',
+          '--propagation',
+          'private',
+          '--',
+          '/bin/sh',
+          paths.viewScript,
+        ],
         pidFile: paths.processPid('view'),
         logFile: paths.processLog('view'),
       },
@@ -334,11 +346,11 @@ export class RealNode {
     }
     writeFileAtomic(
       paths.viewScript,
-      viewScript(
-        paths,
-        existsSync,
-        sysctls.map(([key]) => key),
-      ),
+      viewScript(paths, {
+        node: facts.node,
+        exists: existsSync,
+        sysctls: sysctls.map(([key]) => key),
+      }),
     );
   }
 }

@@ -29,7 +29,7 @@ test('a folder is shadowed once, and only when the machine lacks what a node nee
 });
 
 test('the lab folder is hidden last, and the script ends as the holder of the view', () => {
-  const lines = viewScript(paths, () => true, ['kernel/panic'])
+  const lines = viewScript(paths, { node: 'node-1', exists: () => true, sysctls: ['kernel/panic'] })
     .trim()
     .split('\n');
   const binds = lines.filter((line) => line.startsWith('mount -n --bind'));

@@ -1,5 +1,5 @@
-// A node's mount view as a shell script: a mount namespace in which the folders that kubelet, containerd and CNI plugins
-// keep their state in are the node's own. The machine's file system is never written to: a folder that it lacks is made
+// A node's mount view as a shell script: a mount namespace, with the node's host name beside it, in which the folders that
+// kubelet, containerd and CNI plugins keep their state in are the node's own. The machine's file system is never written to: a folder that it lacks is made
 // in a small tmpfs that shows the rest of its parent by links, and `mount -n` keeps libmount from noting the mounts in the
 // machine's /run/mount. Pure; nothing of it outlives the view's last process.
 import { dirname } from 'node:path';
@@ -53,11 +53,13 @@ export function shadowedFolders(bindings: Binding[], exists: (path: string) => b
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** Run by `unshare --mount`; becomes the process that holds the view. `exists` is asked of the machine. */
+/** `exists` is asked of the machine. */
+type ViewInput = { node: string; exists: (path: string) => boolean; sysctls?: string[] };
+
+/** Run by `unshare --mount --uts`; becomes the process that holds the view. */
 export function viewScript(
   paths: RealNodePaths,
-  exists: (path: string) => boolean,
-  sysctls: string[] = Object.keys(KUBELET_SYSCTLS),
+  { node, exists, sysctls = Object.keys(KUBELET_SYSCTLS) }: ViewInput,
 ): string {
   const bindings = bindingsOf(paths);
   const lines = [
@@ -85,6 +87,8 @@ export function viewScript(
   for (const { from, to } of bindings)
     lines.push(`mkdir -p ${quoted(to)}`, `mount -n --bind ${quoted(from)} ${quoted(to)}`);
   lines.push(
+    // Pods on the host network have the node's name.
+    `echo ${quoted(node)} > /proc/sys/kernel/hostname`,
     // What a container mounts of it with HostToContainer sees what comes later.
     'mount -n --make-rshared /',
     `echo $$ > ${IN_VIEW.viewReady}.new`,
