@@ -83,7 +83,8 @@ for (const helm of skip ? [''] : helms()) {
   test(`${what}: install, upgrade, rollback, uninstall`, { skip, timeout: 4 * STEP_MS }, async () => {
     const before = await Promise.all(nodes.map(traces));
     // The lab asks only nodes that somebody has given an agent.
-    const withAgent = async () => (JSON.parse(await lab.podway('ipam', 'show', '-o', 'json')) as IpamNode[]).length;
+    const withAgent = async () =>
+      (JSON.parse(await lab.podway('ipam', 'show', '-o', 'json')) as IpamNode[]).length;
     assert.equal(await withAgent(), 0);
     await lab.install([], helm);
     await lab.nodesReady();

@@ -20,7 +20,8 @@ export function conformanceText({ version, results, scenarios, choice }: ReportI
     '<!-- Made by `npm run test:kubernetes` from what it ran. -->',
     [
       `Kubernetes ${version}, built by \`podway lab kubernetes install\`, in a lab of two nodes (\`podway lab up --kubernetes\`): etcd,`,
-      'kube-apiserver with RBAC and the Node authoriser, controller manager, scheduler; per node containerd, kubelet and kube-proxy.',
+      'kube-apiserver with RBAC and the Node authoriser, controller manager, scheduler; per node containerd, kubelet and kube-proxy;',
+      'the agents are pods of the Helm chart, from the image that `npm run image` builds.',
       "The tests are Kubernetes' own (`test/e2e`), unchanged; images are built on the machine, under the names that the tests expect.",
     ].join('\n'),
     'To run all, or one group: `npm run test:kubernetes`, `npm run test:kubernetes -- --only dns`. It goes on where it was cut off.',
