@@ -93,6 +93,11 @@ export const reasons: Reason[] = [
     pattern: /\[Slow\]|latency|scalab|\[Performance\]/i,
   },
   {
+    name: 'other images',
+    why: "needs an image that is not built here: regression-issue-74839, and distroless-iptables to look at times of connections that a lab's kube-proxy does not set",
+    pattern: /invalid conntrack state bug|set TCP CLOSE_WAIT timeout/,
+  },
+  {
     name: 'not of the pod network',
     why: 'asks only the API (Ingress classes, API operations of objects that Podway does not read)',
     pattern: /Ingress|IngressClass|ServiceCIDR|IPAddress|API operations|Events|RuntimeClass/,

@@ -306,6 +306,10 @@ class RealCluster implements LabCluster {
       ...podwayManifests(this.#deps.settings.agent),
       ...(hasDns ? dnsManifests() : []),
     ]);
+    // The controller manager makes it; without it the API refuses pods.
+    const account = '/api/v1/namespaces/default/serviceaccounts/default';
+    while (!(await client.getPath(account).catch(() => null)) && performance.now() < end)
+      await sleep(LOOK_MS, undefined, { signal });
   }
 
   async apply(name: string, objects: Parameters<typeof apply>[0]): Promise<void> {
