@@ -26,7 +26,7 @@ import type { EniConfig } from '../kube/networks.ts';
 import { matchesRequirements } from '../kube/selectors.ts';
 import { EniGroups } from './eni-groups.ts';
 import type { Events } from './events.ts';
-import { type KeptFacts, keepFacts, readFacts } from './kept-facts.ts';
+import { factsText, type KeptFacts, keepFacts, readFacts } from './kept-facts.ts';
 
 /** EC2 is asked again for subnets after this (ms, up to half longer), while there is more than one to choose from. */
 const DESCRIBE_MS = 30 * 60_000;
@@ -178,7 +178,7 @@ export class Configuration {
 
   #learn(part: Partial<KeptFacts>): void {
     const facts = { ...this.#facts, ...part };
-    const isSame = JSON.stringify(facts) === JSON.stringify(this.#facts);
+    const isSame = factsText(facts) === factsText(this.#facts);
     this.#facts = facts;
     if (!isSame) keepFacts(this.#o.file, facts, this.#o.log);
     this.#update();

@@ -24,14 +24,24 @@ const nothing: KeptFacts = {
   describedAt: 0,
 };
 
+const BIG = /^\d+n$/;
+/** As JSON; an IPv6 address is a bigint, which JSON has not: `123n`. Equal facts are equal texts. */
+export const factsText = (facts: KeptFacts): string =>
+  JSON.stringify(facts, (_key, value) => (typeof value === 'bigint' ? `${value}n` : value));
+const revived = (key: string, value: unknown): unknown =>
+  key === 'ip' && typeof value === 'string' && BIG.test(value) ? BigInt(value.slice(0, -1)) : value;
+
 export function readFacts(file: string, log: Log): KeptFacts {
   try {
-    const { version, facts } = JSON.parse(readFileSync(file, 'utf8')) as {
+    const { version, facts } = JSON.parse(readFileSync(file, 'utf8'), revived) as {
       version: number;
       facts: KeptFacts;
     };
     // Another version's agent wrote it: what it keeps is asked for again.
-    return version === VERSION ? facts : nothing;
+    if (version !== VERSION) return nothing;
+    // An agent from before families kept networks without them.
+    const networks = facts.networks.map((one) => ({ ...one, families: one.families ?? 'ipv4' }));
+    return { ...facts, networks };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
       log.warn({ error: (error as Error).message }, 'the kept configuration is unreadable');
@@ -41,7 +51,7 @@ export function readFacts(file: string, log: Log): KeptFacts {
 
 export function keepFacts(file: string, facts: KeptFacts, log: Log): void {
   try {
-    writeFileAtomic(file, JSON.stringify({ version: VERSION, facts }));
+    writeFileAtomic(file, `{"version":${VERSION},"facts":${factsText(facts)}}`);
   } catch (error) {
     log.warn({ error: (error as Error).message }, 'the configuration cannot be kept');
   }

@@ -90,7 +90,11 @@ const eniTable = (nodes: IpamNode[]): string =>
     ['NODE', 'LINK', 'ENI', 'ADDRESS', 'HELD', 'FREE'],
     nodes.flatMap((node) =>
       node.enis.map((eni) => {
-        const held = eni.addresses.filter((each) => each.state === 'held').length;
+        // A pod of both families counts once.
+        const six = node.families === 'ipv6';
+        const counted = eni.addresses.filter(({ ip }) => ip.includes(':') === six);
+        const held = counted.filter((each) => each.state === 'held').length;
+        if (six) return [node.node, eni.ifname ?? '-', eni.id, eni.primaryIp, String(held), '-'];
         const singles = eni.addresses.filter((each) => each.state === 'free').length;
         const free = eni.prefixes.reduce((sum, prefix) => sum + prefix.free, singles);
         return [node.node, eni.ifname ?? '-', eni.id, eni.primaryIp, String(held), String(free)];
@@ -105,7 +109,9 @@ export function ipamText(nodes: IpamNode[]): string {
       const others = (['quarantined', 'foreign'] as const)
         .map((state) => (totals[state] > 0 ? `, ${totals[state]} ${state}` : ''))
         .join('');
-      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
+      const has6 = node.families !== undefined && node.families !== 'ipv4';
+      const six = has6 ? `; ${node.totals6?.held} held, ${node.totals6?.cooling} cooling of IPv6` : '';
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}${six}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
         [eni.ifname ?? red('no link'), eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
         ...eni.prefixes.map(({ cidr, held, cooling, free }) => [
@@ -114,6 +120,14 @@ export function ipamText(nodes: IpamNode[]): string {
           cidr,
           'prefix',
           dim(`${held} held, ${free} free, ${cooling} cooling`),
+        ]),
+        // What is free of a /80 says nothing.
+        ...(eni.ipv6Prefixes ?? []).map(({ cidr, held, cooling }) => [
+          '',
+          '',
+          cidr,
+          'prefix',
+          dim(`${held} held, ${cooling} cooling`),
         ]),
         ...eni.addresses.map((each) => [
           '',

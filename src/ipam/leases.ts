@@ -11,6 +11,7 @@ import type { PoolSettings } from './settings.ts';
 import {
   type AttachmentId,
   blockHolding,
+  dropSpent,
   eniRef,
   type GivenLease,
   hold,
@@ -61,7 +62,7 @@ export class Leases {
     const until = since + this.cooldownMs;
     const ips = lease.ips.map(formatIp);
     const record = { k: 'release' as const, key, ips, since, until, reason };
-    let next = release(this.#core.state, lease, since, until);
+    let next = release(dropSpent(this.#core.state, since), lease, since, until);
     if (this.#clean) next = markClean(next, lease.ips);
     try {
       commit(this.#core, next, this.#clean ? { ...record, clean: true } : record);

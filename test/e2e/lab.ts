@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { KubeConfig } from '@kubernetes/client-node';
 import type { IpamCheck, IpamNode, LabStatus, PodView } from '../../src/lab/daemon/protocol.ts';
+import { FAMILIES } from '../support/lab.ts';
 import { eventually } from '../support/wait.ts';
 import { json, ok, PROBE, podway, type Ran } from './command.ts';
 
@@ -25,7 +26,10 @@ export class Lab {
 
   /** Starts it, or goes on with it. */
   up(...more: string[]): Promise<string> {
-    return ok('lab', 'up', '--lab', this.name, ...this.#options, ...more);
+    const all = [...this.#options, ...more];
+    const named = all.some((each) => each.startsWith('families='));
+    const families = FAMILIES && !named ? ['--set', `families=${FAMILIES}`] : [];
+    return ok('lab', 'up', '--lab', this.name, ...all, ...families);
   }
 
   async down(): Promise<void> {

@@ -17,6 +17,9 @@ const podway = join(import.meta.dirname, '../../bin/podway');
 export const podwayCommand = (args: string[], env: Record<string, string> = {}) =>
   run(podway, args, { env: { ...process.env, ...env }, maxBuffer: 64 << 20, timeout: 120_000 });
 
+/** The families of every test's lab that names none: `npm run test:families` runs the suites again with both. */
+export const FAMILIES = process.env['PODWAY_TEST_FAMILIES'];
+
 export type LabOptions = { nodes?: number; instanceType?: string; set?: string[] };
 
 export class TestLab {
@@ -38,7 +41,8 @@ export class TestLab {
     const args = ['lab', 'up', '--lab', this.name, '--quiet'];
     if (nodes !== undefined) args.push('--nodes', String(nodes));
     if (instanceType !== undefined) args.push('--instance-type', instanceType);
-    for (const each of set) args.push('--set', each);
+    const named = set.some((each) => each.startsWith('families='));
+    for (const each of FAMILIES && !named ? [...set, `families=${FAMILIES}`] : set) args.push('--set', each);
     await podwayCommand(args, { PODWAY_FAULT: 'kill' });
   }
 

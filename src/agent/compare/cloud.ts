@@ -32,6 +32,7 @@ export async function journalAndCloud({ pool, cloud, config }: CompareOptions): 
       [
         ...seen.addresses.filter((one) => !one.primary).map((one) => hostCidr(one.ip)),
         ...seen.ipv4Prefixes,
+        ...seen.ipv6Prefixes,
       ].map((cidr) => [objectOf(cidr), cidr]),
     );
     inCloud.push(...listed.values());

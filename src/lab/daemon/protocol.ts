@@ -114,6 +114,8 @@ export type IpamEni = {
   primaryIp: string;
   addresses: IpamAddress[];
   prefixes: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
+  /** /80s; absent from an agent of an older version. */
+  ipv6Prefixes?: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
 };
 export type IpamNode = {
   node: string;
@@ -122,6 +124,8 @@ export type IpamNode = {
   limits: { enis: number; ipv4PerEni: number; addresses?: number; pods: number };
   warm: { target: number; cooldownSeconds: number };
   addressing: 'secondary' | 'prefix' | 'auto';
+  /** What pods get; absent from an agent of an older version. */
+  families?: 'ipv4' | 'ipv6' | 'dual';
   /** Where the pool's policy comes from; absent from an agent of an older version, as notes are. */
   source?: PolicySource;
   /** What of the source has another effect than it says, each a sentence. */
@@ -129,7 +133,10 @@ export type IpamNode = {
   enis: IpamEni[];
   /** Addresses in use that no ENI of the node has. */
   astray?: IpamAddress[];
+  /** Of IPv4. */
   totals: { held: number; free: number; cooling: number; quarantined: number; foreign: number };
+  /** Of IPv6; absent from an agent of an older version. */
+  totals6?: { held: number; free: number; cooling: number };
 };
 
 export type ThrottleRequest = {
