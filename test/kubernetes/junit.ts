@@ -1,7 +1,8 @@
 // Reads what Ginkgo writes as JUnit XML, as far as we need it: per test its name, state, seconds and first line of failure.
 import type { Outcome } from '../scenarios/run.ts';
 
-export type Case = Outcome;
+/** `commit`: where it is not that of the whole group. */
+export type Case = Outcome & { commit?: string };
 
 const CASE =
   /<testcase name="([^"]*)"[^>]*?status="([^"]*)"[^>]*?time="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g;

@@ -16,6 +16,7 @@ import { choose, type Group, groups } from './selection.ts';
 import {
   commandFor,
   type GroupResult,
+  joined,
   keepResult,
   keptResult,
   listTests,
@@ -30,6 +31,7 @@ const USAGE = `npm run test:kubernetes -- [options]
   --only a,b    these groups: ${names.join(', ')}
   --jobs n      groups of Kubernetes' tests at the same time (default 2)
   --again       also those that this commit has results of
+  --failed      of the results that there are, only the tests that failed or were not reached; the others stay
   --keep        leave the lab up, and go on with it the next time
   --no-install  build nothing
   --page        write docs/conformance.md from the results that there are, and run nothing`;
@@ -43,6 +45,7 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     jobs: { type: 'string', default: '2' },
     again: { type: 'boolean', default: false },
+    failed: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     'no-install': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
@@ -118,9 +121,21 @@ const e2e = programs['e2e.test'];
 const commit = await commitHere();
 const choice = choose(e2e === undefined ? [] : await listTests(e2e));
 
-const isLeft = (name: string): boolean =>
-  (only === undefined || only.includes(name)) &&
-  (options.again || keptResult(version, name)?.commit !== commit);
+/** Of a group; with --failed those that its kept result lacks. */
+function testsOf(group: Group): string[] {
+  const tests = choice.run.get(group) ?? [];
+  if (!options.failed) return tests;
+  const good = new Set(
+    keptResult(version, group.name)?.cases.flatMap(({ name, state }) => (state === 'failed' ? [] : name)),
+  );
+  return tests.filter((test) => !good.has(test));
+}
+function isLeft(name: string): boolean {
+  if (only !== undefined && !only.includes(name)) return false;
+  const group = groups.find((each) => each.name === name);
+  if (options.failed) return group !== undefined && testsOf(group).length > 0;
+  return options.again || keptResult(version, name)?.commit !== commit;
+}
 const left = options.page ? [] : names.filter(isLeft);
 
 let failed = false;
@@ -142,13 +157,15 @@ if (left.length > 0) {
 } else writePage();
 process.exitCode = failed ? 1 : 0;
 
-function upstream(group: Group, kubeconfig: string): Promise<GroupResult> {
+async function upstream(group: Group, kubeconfig: string): Promise<GroupResult> {
   if (e2e === undefined) fail('e2e.test is not built: podway lab kubernetes install e2e.test');
   const suite: Suite = { e2e, kubectl: programs.kubectl, version, commit };
-  const tests = choice.run.get(group) ?? [];
+  const tests = testsOf(group);
   say(`${group.name}: ${tests.length} of Kubernetes' tests`);
   const log = join(ROOT, 'build', 'kubernetes', version, `${group.name}.log`);
-  return runGroup(group, tests, suite, { kubeconfig, nodes: lab.nodes.length, log });
+  const ran = await runGroup(group, tests, suite, { kubeconfig, nodes: lab.nodes.length, log });
+  const kept = options.failed ? keptResult(version, group.name) : undefined;
+  return kept ? joined(kept, ran, choice.run.get(group) ?? []) : ran;
 }
 
 async function ours(kubeconfig: string): Promise<GroupResult> {

@@ -98,4 +98,9 @@ function unlisted({ skipped }: Choice): string[] {
 }
 
 const list = ({ cases }: GroupResult): string =>
-  cases.map((each) => `- ${each.state}, ${Math.round(each.seconds)} s: \`${each.name}\``).join('\n');
+  cases
+    .map(
+      ({ state, seconds, commit, name }) =>
+        `- ${state}, ${Math.round(seconds)} s${commit ? `, at ${commit}` : ''}: \`${name}\``,
+    )
+    .join('\n');

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseJunit } from './junit.ts';
+import { type Case, parseJunit } from './junit.ts';
 import { conformanceText } from './report.ts';
 import { choose, groups } from './selection.ts';
+import { joined } from './upstream.ts';
 
 const GRANULAR =
   '[sig-network] Networking Granular Checks: Pods should function for intra-pod communication: http [NodeConformance] [Conformance]';
@@ -21,6 +22,27 @@ test('every test of the network runs, or has a reason, or is listed without one'
       [undefined, [ODD]],
     ],
   );
+});
+
+test('what ran anew takes the place of what failed; tests that are no longer chosen go', () => {
+  const result = { group: 'g', version: 'v', commit: 'old', date: '', seconds: 5, command: '' };
+  const one = (name: string, state: 'passed' | 'failed') => ({ name, state, seconds: 1 });
+  const kept = {
+    ...result,
+    cases: [one('a', 'passed'), one('b', 'failed'), one('gone', 'failed')],
+    missing: ['c', 'd'],
+  };
+  const ran = { ...result, commit: 'new', cases: [one('b', 'passed'), one('c', 'failed')], missing: ['d'] };
+  const { cases, missing, seconds, commit } = joined(kept, ran, ['a', 'b', 'c', 'd']);
+  assert.deepEqual(
+    cases.map((each: Case) => [each.name, each.state, each.commit]),
+    [
+      ['a', 'passed', undefined],
+      ['b', 'passed', 'new'],
+      ['c', 'failed', 'new'],
+    ],
+  );
+  assert.deepEqual([missing, seconds, commit], [['d'], 10, 'old']);
 });
 
 const XML = `<?xml version="1.0"?><testsuites><testsuite>

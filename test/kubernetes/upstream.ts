@@ -51,6 +51,20 @@ export function keepResult(result: GroupResult): void {
   renameSync(`${file}.part`, file);
 }
 
+/** `kept` with what ran anew, each with its commit; of the tests that are chosen now. */
+export function joined(kept: GroupResult, ran: GroupResult, tests: string[]): GroupResult {
+  const anew = new Map(ran.cases.map((each) => [each.name, { ...each, commit: ran.commit }]));
+  const names = new Set([...kept.cases, ...ran.cases].map(({ name }) => name));
+  const old = new Map(kept.cases.map((each) => [each.name, each]));
+  const cases = tests.filter((name) => names.has(name)).map((name) => anew.get(name) ?? old.get(name)!);
+  return {
+    ...kept,
+    cases,
+    seconds: kept.seconds + ran.seconds,
+    missing: tests.filter((name) => !names.has(name)),
+  };
+}
+
 /** Full names of all tests in the binary. */
 export async function listTests(e2e: string): Promise<string[]> {
   const text = await executeOk([e2e, '--list-tests'], {}, LIST_BOUND_MS);
