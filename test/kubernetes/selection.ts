@@ -54,7 +54,7 @@ export const reasons: Reason[] = [
   },
   {
     name: 'IPv6 and dual stack',
-    why: 'a lab and this version of Podway give pods IPv4 alone',
+    why: 'the lab of these tests gives pods IPv4 alone',
     pattern: /IPv6|DualStack|dual-stack|\[Experimental\]\[LinuxOnly\]/i,
   },
   {
@@ -64,7 +64,7 @@ export const reasons: Reason[] = [
   },
   {
     name: 'network policy',
-    why: 'this version of Podway enforces no NetworkPolicy',
+    why: 'not run on real nodes yet',
     pattern: /NetworkPolic|Netpol/i,
   },
   {
