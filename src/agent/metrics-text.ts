@@ -28,8 +28,13 @@ export async function metricsText({ metrics, ec2Calls }: Parts, gate: Gate): Pro
 
 function setPoolGauges(metrics: AgentMetrics, pool: AddressPool): void {
   const { held, free, cooling, quarantined, foreign, waiting } = pool.counts();
+  const isSix = pool.policy.families === 'ipv6';
+  metrics.addresses.reset();
   for (const [state, count] of Object.entries({ held, free, cooling, quarantined, foreign }))
-    metrics.addresses.set({ state, family: '4' }, count);
+    metrics.addresses.set({ state, family: isSix ? '6' : '4' }, count);
+  const six = isSix ? null : pool.counts6();
+  for (const [state, count] of six ? Object.entries(six) : [])
+    metrics.addresses.set({ state, family: '6' }, count);
   metrics.enis.set(pool.enis().length);
   metrics.waiting.set(waiting);
   const trouble = pool.trouble();

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { systemClock } from '../base/clock.ts';
-import { parseIpv4 } from '../base/ip.ts';
+import { formatCidr, parseIp, parseIpv4 } from '../base/ip.ts';
 import { defaultCredentials, renewed } from './credentials.ts';
 import { createImds } from './imds.ts';
 import { loadLimits } from './limits.ts';
@@ -155,4 +155,24 @@ test('limits of a type come from the table, one row of it; EC2 is asked for the 
   assert.deepEqual(asked, []);
   for (const type of ['m5.larg', 'z9.huge']) assert.equal((await limitsOf(type)).pods, 6);
   assert.deepEqual(asked, ['m5.larg', 'z9.huge']);
+});
+
+test('an instance of an IPv6-only subnet is known by its IPv6 address, and the VPC by both families', async () => {
+  await using service = await metadata();
+  const keys = {
+    [`meta-data/network/interfaces/macs/${MAC}/ipv6s`]: '2001:db8:0:1::9',
+    [`meta-data/network/interfaces/macs/${MAC}/vpc-ipv6-cidr-blocks`]: '2001:db8::/56',
+  };
+  const { 'meta-data/local-ipv4': ipv4 } = tree;
+  Object.assign(tree, keys);
+  delete tree['meta-data/local-ipv4'];
+  try {
+    const imds = createImds({ endpoint: service.url });
+    assert.equal((await imds.identity()).primary.ip, parseIp('2001:db8:0:1::9'));
+    const cidrs = await imds.vpcCidrs(MAC as never);
+    assert.deepEqual(cidrs.map(formatCidr), ['10.0.0.0/16', '100.64.0.0/16', '2001:db8::/56']);
+  } finally {
+    for (const key of Object.keys(keys)) delete tree[key];
+    tree['meta-data/local-ipv4'] = ipv4!;
+  }
 });

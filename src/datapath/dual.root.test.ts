@@ -81,6 +81,13 @@ describe('both families', needsRoot, () => {
     assert.deepEqual(check('p1', pod, dual1), []);
   });
 
+  it('an MTU below the least of IPv6 is refused by name, and leaves nothing', () => {
+    assert.throws(() => add('small', P1, dual1, { mtu: 1200 }), /mtu is 1200, below 1280/);
+    vpc.removeNetns('small');
+    add('least', P1, dual1, { mtu: 1280 });
+    assert.ok(vpc.ping('least', PEER6, '-s', '1232', '-M', 'do'));
+  });
+
   it('a pod with IPv6 alone has nothing of IPv4', () => {
     const pod = add('six', [SIX], dual1);
     assert.equal(vpc.ip('six', '-4 addr show dev eth0').trim(), '');

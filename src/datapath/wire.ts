@@ -25,6 +25,9 @@ import { eniChain, podKey, podsMap } from './nft.ts';
 import { podEndSysctls, podLinkConf, podLinkIpv6 } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
+/** Bytes (RFC 8200, section 5): below it the kernel turns IPv6 off on a link. */
+const LEAST_MTU6 = 1280;
+
 /** The families of a pod's addresses, in their order. */
 export const familiesIn = (ips: readonly Ip[]): Family[] => [...new Set(ips.map(familyOf))];
 
@@ -117,6 +120,13 @@ function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
       `ENI ${slotKey(w.eni)} is not set up on this node: its link is missing, or late`,
       { object: slotKey(w.eni) },
     );
+  }
+  if (w.mtu < LEAST_MTU6 && w.ips.some(isV6)) {
+    throw new PodwayError('INVALID_CONFIG', `mtu is ${w.mtu}, below ${LEAST_MTU6}: the least for IPv6`, {
+      object: 'mtu',
+      has: w.mtu,
+      limit: LEAST_MTU6,
+    });
   }
   if (w.netns.inode === kernel.netns.inode) {
     throw new PodwayError('INVALID_NETNS', `${w.netnsPath} is the node's own network namespace`, {

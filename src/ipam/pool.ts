@@ -20,7 +20,7 @@ import { Leases } from './leases.ts';
 import { Loop } from './loop.ts';
 import { noteNode, noteTold } from './node-link.ts';
 import { type OpenOptions, openCore } from './open.ts';
-import type { Totals } from './plan/census.ts';
+import { type Census, censusOf, givingNow, type Totals } from './plan/census.ts';
 import { Expectation } from './plan/expectation.ts';
 import { Gatherer } from './plan/gather.ts';
 import type { PoolPolicy } from './policy.ts';
@@ -299,6 +299,13 @@ export class AddressPool {
 
   counts(): Totals & { waiting: number } {
     return { ...countNow(this.#parts, this.#core.clock.now()), waiting: this.#line.size };
+  }
+
+  /** Of IPv6; null where pods have none and no /80 is there. */
+  counts6(): Census['totals6'] | null {
+    const { state, clock, policy } = this.#core;
+    const { totals6 } = censusOf(state, clock.now(), givingNow(this.#core));
+    return policy.families === 'ipv4' && totals6.held + totals6.free + totals6.cooling === 0 ? null : totals6;
   }
 
   /** The error that the next pod would get; null while an address is free. */

@@ -9,6 +9,7 @@ import { after, before, test } from 'node:test';
 import type { IpamNode, LabStatus, NodeView, PodView } from '../../src/lab/daemon/protocol.ts';
 import { execute, executeOk, skip as notRoot, type Ran, ROOT } from '../e2e/command.ts';
 import { Machine } from '../e2e/machine.ts';
+import { FAMILIES } from '../support/lab.ts';
 
 const TOOL = 'github.com/containernetworking/cni/cnitool@v1.3.0';
 /** Downloads and builds: the first time on a slow line. */
@@ -22,6 +23,7 @@ const skip = notRoot || (go?.code === 0 ? false : 'Go is not installed, so cnito
 type Result = {
   cniVersion: string;
   ip4?: { ip: string };
+  ip6?: { ip: string };
   ips?: { address: string; version?: string; interface?: number }[];
   interfaces?: { name: string; mac: string; sandbox?: string }[];
 };
@@ -37,7 +39,8 @@ before(async () => {
   await executeOk(['go', 'install', TOOL], { GOBIN: built, GOFLAGS: undefined }, BUILD_BOUND_MS);
   machine = await Machine.start();
   await machine.shell('mkdir /tmp/net.d');
-  await machine.ok('lab', 'up', '--quiet', '--nodes', '1', '--set', 'cooldown=0s');
+  const families = ['--set', `families=${FAMILIES ?? 'ipv4'}`];
+  await machine.ok('lab', 'up', '--quiet', '--nodes', '1', '--set', 'cooldown=0s', ...families);
   node = (await machine.json<LabStatus>('lab', 'status')).nodes[0]!;
   await machine.ok('pod', 'run', 'stays');
 });
@@ -81,25 +84,28 @@ for (const version of VERSIONS) {
     try {
       const result = JSON.parse(assertOk('add', await cnitool('add', netns))) as Result;
       assert.equal(result.cniVersion, version);
-      const cidr = result.ip4?.ip ?? result.ips?.[0]?.address ?? '';
-      const ip = cidr.split('/')[0]!;
+      const cidrs =
+        result.ips?.map(({ address }) => address) ?? [result.ip4?.ip, result.ip6?.ip].filter(Boolean);
+      assert.equal(cidrs.length, FAMILIES === 'dual' ? 2 : 1);
+      const ips = cidrs.map((cidr) => cidr!.split('/')[0]!);
       const [link] = JSON.parse(await machine.shell(`ip -n ${name} -j address show eth0`)) as [
         { address: string; addr_info: { family: string; local: string; prefixlen: number }[] },
       ];
       assert.deepEqual(
         link.addr_info
-          .filter((each) => each.family === 'inet')
+          .filter((each) => !each.local.startsWith('fe80'))
           .map((each) => `${each.local}/${each.prefixlen}`),
-        [cidr],
+        cidrs,
       );
       if (result.interfaces) {
         const inside = result.interfaces.find((each) => each.sandbox === netns);
         assert.deepEqual([inside?.name, inside?.mac], ['eth0', link.address]);
       }
-      if (result.ips?.[0] && version < '1.0.0') assert.equal(result.ips[0].version, '4');
-      assert.deepEqual((await held()).sort(), [...before, ip].sort());
+      for (const each of version < '1.0.0' ? (result.ips ?? []) : [])
+        assert.equal(each.version, each.address.includes(':') ? '6' : '4');
+      assert.deepEqual((await held()).sort(), [...before, ...ips].sort());
       // The node reaches it.
-      await machine.ok('lab', 'exec', 'node-1', '--', 'ping', '-c', '1', '-W', '2', ip);
+      for (const ip of ips) await machine.ok('lab', 'exec', 'node-1', '--', 'ping', '-c', '1', '-W', '2', ip);
 
       const check = await cnitool('check', netns);
       if (CHECKED.includes(version)) assertOk('check', check);

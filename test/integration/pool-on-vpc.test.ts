@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { PodwayError } from '../../src/base/errors.ts';
-import { formatIp } from '../../src/base/ip.ts';
+import { cidrCovers, formatCidr, formatIp } from '../../src/base/ip.ts';
 import { Journal } from '../../src/base/journal.ts';
 import { defaultCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
@@ -46,6 +46,40 @@ async function until(what: string, condition: () => boolean | Promise<boolean>, 
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
+
+test('what is of IPv6, over the wire', async () => {
+  await using lab = testVpc();
+  const { vpcId, subnetId, instanceId } = await smallShape(lab.vpc);
+  await using node = await endpoints(lab.vpc, instanceId);
+  const { cloud } = node;
+  const { primary } = await node.imds.identity();
+  await assert.rejects(cloud.assignIpv6Prefixes(primary.eniId, 1), CloudError, 'the subnet has no IPv6');
+  assert.equal((await cloud.describeSubnets([subnetId]))[0]!.ipv6Cidr, null);
+  await lab.vpc.act('AssociateVpcCidrBlock', { VpcId: vpcId, AmazonProvidedIpv6CidrBlock: true });
+  const { Vpcs } = await lab.vpc.act('DescribeVpcs', { VpcIds: [vpcId] });
+  const block = Vpcs![0]!.Ipv6CidrBlockAssociationSet![0]!.Ipv6CidrBlock!;
+  const Ipv6CidrBlock = block.replace(/::\/56$/, '::/64');
+  await lab.vpc.act('AssociateSubnetCidrBlock', { SubnetId: subnetId, Ipv6CidrBlock });
+  const [subnet] = await cloud.describeSubnets([subnetId]);
+  assert.equal(formatCidr(subnet!.ipv6Cidr!), Ipv6CidrBlock);
+  assert.deepEqual((await node.imds.vpcCidrs(primary.mac)).map(formatCidr), ['10.0.0.0/16', block]);
+
+  const [prefix] = await cloud.assignIpv6Prefixes(primary.eniId, 1);
+  assert.equal(prefix!.length, 80);
+  assert.ok(cidrCovers(subnet!.ipv6Cidr!, prefix!));
+  const listed = async () =>
+    (await cloud.describeNetworkInterfaces({ kind: 'ids', ids: [primary.eniId] }))[0]!;
+  assert.deepEqual((await listed()).ipv6Prefixes, [prefix]);
+  await cloud.unassign(primary.eniId, { ips: [], prefixes: [prefix!] });
+  assert.deepEqual((await listed()).ipv6Prefixes, []);
+  await cloud.assignTheseIpv6Prefixes(primary.eniId, [prefix!]);
+  assert.deepEqual((await listed()).ipv6Prefixes, [prefix]);
+  const made = await cloud.createNetworkInterface({
+    ...{ subnetId, groupIds: (await listed()).groupIds, description: '', tags: {}, clientToken: 'six' },
+    ...{ secondaryCount: 1, ipv6PrefixCount: 1 },
+  });
+  assert.deepEqual([made.addresses.length, made.ipv6Prefixes.length], [2, 1]);
+});
 
 test('every action of the port, over the wire', async () => {
   await using lab = testVpc();

@@ -113,6 +113,8 @@ export type Census = {
   /** The highest place within its /80 of an IPv6 address that is in use. */
   readonly last6: bigint;
   readonly totals: Totals;
+  /** Of IPv6, whatever family is counted. */
+  readonly totals6: Pick<Totals, 'held' | 'free' | 'cooling'>;
   /** Free addresses that count for the goal: those of the preferred kind. */
   readonly counted: number;
   readonly now: number;
@@ -156,6 +158,7 @@ function count(state: PoolState, now: number, giving: Giving): Census {
   const prefixes = new Map<Ip, [EniCount, BlockCount]>();
   let changesAt = Number.POSITIVE_INFINITY;
   let last6 = 0n;
+  const totals6 = { held: 0, free: 0, cooling: 0 };
   const counted6 = giving.families === 'ipv6';
   for (const pause of state.pauses.values())
     if (pause.until > now) changesAt = Math.min(changesAt, pause.until);
@@ -167,6 +170,7 @@ function count(state: PoolState, now: number, giving: Giving): Census {
     const free = isFree(use, now);
     if (use.kind === 'cooling' && use.until > now && use.until < changesAt) changesAt = use.until;
     if (!free && isCounted) totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
+    if (!free && isSix && use.kind !== 'quarantined') totals6[use.kind]++;
     if (use.kind === 'held') noteHeld(counts, ip, use.lease.eni?.id);
     const found = prefixes.size > 0 ? prefixes.get(prefixBase(ip)) : undefined;
     if (!found || (found[1].size !== PREFIX_SIZE && !cidrContains(found[1].block.cidr, ip))) continue;
@@ -190,7 +194,8 @@ function count(state: PoolState, now: number, giving: Giving): Census {
   for (const one of counts.values())
     counted += counted6 ? sumUp6(one, totals) : sumUp(one, totals, giving.families === 'dual');
   for (const expected of state.busy.values()) totals.incoming += expected;
-  return { enis: [...counts.values()], totals, counted, now, changesAt, giving, last6 };
+  for (const { six } of counts.values()) if (six) totals6.free += six.size - six.used;
+  return { enis: [...counts.values()], totals, counted, now, changesAt, giving, last6, totals6 };
 }
 
 const SIX_LENGTH = 80;

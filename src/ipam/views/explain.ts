@@ -206,6 +206,8 @@ function decisionOf(
 ): string {
   if (state.enis.size === 0 || cloud.reachable === null)
     return 'waits for EC2 to tell which ENIs the node has';
+  if (policy.families === 'ipv6' && counted > 0)
+    return `rests: pods get addresses of ${sixText(state)}, which is never used up`;
   const why =
     demand.waiting > 0
       ? `${demand.waiting} ${demand.waiting === 1 ? 'pod waits' : 'pods wait'}, and the goal is ${goal} free`
@@ -225,6 +227,13 @@ function decisionOf(
   const cause = waiting[0]?.cause ?? trouble;
   return `cannot grow now: ${why}, ${has}${cause ? `: ${cause.code}` : ''}`;
 }
+
+const sixText = (state: PoolState): string =>
+  [...state.enis.values()]
+    .flatMap(({ blocks }) => [...blocks.values()])
+    .filter(({ cidr, foreign }) => cidr.length === 80 && !foreign)
+    .map(({ cidr }) => formatCidr(cidr))
+    .join(' and ');
 
 const GROWS: ReadonlySet<Action['kind']> = new Set([
   'assign',
