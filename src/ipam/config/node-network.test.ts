@@ -87,6 +87,8 @@ const refused: [spec: unknown, says: RegExp][] = [
   [{ usePrimaryENI: 'no' }, /usePrimaryENI is "no", not true or false/],
   [{ nodeSelector: { matchExpressions: [{ key: 'a', operator: 'Near' }] } }, /"Near" is not a valid/],
   [{ nodeSelector: { matchLabels: { a: 1 } } }, /not a label selector/],
+  [{ nodeSelector: { matchLabels: { 'a b': 'c' } } }, /a key is "a b", not a label's name/],
+  [{ nodeSelector: { matchLabels: { a: '-b' } } }, /a value is "-b", not a label's value/],
 ];
 for (const [spec, says] of refused) {
   test(`${JSON.stringify(spec)}: refused`, () => {

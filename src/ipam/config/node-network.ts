@@ -42,6 +42,11 @@ export type RefusedNetwork = {
 
 const SUBNET = /^subnet-[0-9a-f]{8,17}$/;
 const GROUP = /^sg-[0-9a-f]{8,17}$/;
+/** A label's name, with a DNS prefix or without, and its value; characters at most. */
+const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
+const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
+const LONGEST_KEY = 317;
+const LONGEST_VALUE = 63;
 const DAY_MS = 86_400_000;
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
@@ -223,12 +228,19 @@ class FieldReader {
     if (!areLabels || !areExpressions) {
       return this.#wrong(path, fields, 'not a label selector');
     }
+    let requirements: Requirement[];
     try {
-      return selectorRequirements({ matchLabels, matchExpressions } as LabelSelector);
+      requirements = selectorRequirements({ matchLabels, matchExpressions } as LabelSelector);
     } catch (error) {
       this.#problems.push(`${path}: ${(error as Error).message}`);
       return null;
     }
+    const keys = requirements.map(({ key }) => key);
+    const strange = keys.find((key) => key.length > LONGEST_KEY || !LABEL_KEY.test(key));
+    if (strange !== undefined) return this.#wrong(`${path}, a key`, strange, "not a label's name");
+    const values = requirements.flatMap((one) => one.values);
+    const odd = values.find((value) => value.length > LONGEST_VALUE || !LABEL_VALUE.test(value));
+    return odd === undefined ? requirements : this.#wrong(`${path}, a value`, odd, "not a label's value");
   }
 }
 
