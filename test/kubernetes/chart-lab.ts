@@ -48,13 +48,16 @@ export class ChartLab {
   readonly name: string;
   readonly nodes: readonly string[];
   readonly #runner: Runner;
+  readonly #file: string | undefined;
   #env: Record<string, string> = {};
   #plugin: string | undefined;
 
-  constructor(name: string, nodes = 2, runner: Runner = execute) {
+  /** `file`: its shape, whose nodes are called node-1, node-2 and so on. */
+  constructor(name: string, nodes = 2, { runner = execute, file }: { runner?: Runner; file?: string } = {}) {
     this.name = name;
     this.nodes = Array.from({ length: nodes }, (_, index) => `node-${index + 1}`);
     this.#runner = runner;
+    this.#file = file;
   }
 
   /** A command that must end well, with the lab's environment: KUBECONFIG and the keys of EC2. */
@@ -86,8 +89,8 @@ export class ChartLab {
 
   /** Nodes have joined, have the image, and wait for a network. */
   async up(): Promise<void> {
-    const shape = ['--kubernetes', '--nodes', `${this.nodes.length}`, '--set', 'agent=none'];
-    await this.podway('lab', 'up', ...shape, '--quiet');
+    const shape = this.#file ? ['-f', this.#file] : ['--nodes', `${this.nodes.length}`];
+    await this.podway('lab', 'up', '--kubernetes', ...shape, '--set', 'agent=none', '--quiet');
     this.#env = JSON.parse(await this.podway('lab', 'env', '-o', 'json')) as Record<string, string>;
     const { ctr } = findBinaries({}).programs;
     for (const node of this.nodes) await this.on(node, `${ctr} -n k8s.io images import ${archive}`);

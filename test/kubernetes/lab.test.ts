@@ -141,9 +141,9 @@ test('lab down leaves nothing of a lab whose agents came from the chart, with po
 }, async () => {
   // What kubectl and Helm keep is theirs: it goes where no census looks.
   const own = { ...cache, HOME: '/tmp/layers/home' };
-  const lab = new ChartLab(LAB, 2, (command, env, boundMs) =>
-    machine.run(command, { ...own, ...env }, boundMs),
-  );
+  const lab = new ChartLab(LAB, 2, {
+    runner: (command, env, boundMs) => machine.run(command, { ...own, ...env }, boundMs),
+  });
   let ids: string[];
   try {
     await lab.up();

@@ -19,7 +19,7 @@ export function conformanceText({ version, results, scenarios, choice }: ReportI
     '# Conformance',
     '<!-- Made by `npm run test:kubernetes` from what it ran. -->',
     [
-      `Kubernetes ${version}, built by \`podway lab kubernetes install\`, in a lab of two nodes (\`podway lab up --kubernetes\`): etcd,`,
+      `Kubernetes ${version}, built by \`podway lab kubernetes install\`, in a lab of nodes in as many zones (\`podway lab up --kubernetes\`): etcd,`,
       'kube-apiserver with RBAC and the Node authoriser, controller manager, scheduler; per node containerd, kubelet and kube-proxy;',
       'the agents are pods of the Helm chart, from the image that `npm run image` builds.',
       "The tests are Kubernetes' own (`test/e2e`), unchanged; images are built on the machine, under the names that the tests expect.",
@@ -47,12 +47,12 @@ export function conformanceText({ version, results, scenarios, choice }: ReportI
 
 function table(rows: (readonly [string, GroupResult])[]): string {
   const lines = rows.map(
-    ([title, { cases, missing, commit, date, seconds, command }]) =>
-      `| ${title} | ${count(cases, 'passed')} | ${count(cases, 'failed')} | ${count(cases, 'skipped')} | ${missing.length} | ${commit} | ${date.slice(0, 16)}Z | ${seconds} s | \`${command}\` |`,
+    ([title, { cases, missing, nodes, commit, date, seconds, command }]) =>
+      `| ${title} | ${count(cases, 'passed')} | ${count(cases, 'failed')} | ${count(cases, 'skipped')} | ${missing.length} | ${nodes} | ${commit} | ${date.slice(0, 16)}Z | ${seconds} s | \`${command}\` |`,
   );
   return [
-    '| Group | Passed | Failed | Skipped itself | Not reached | Commit | Date | Took | Command |',
-    '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+    '| Group | Passed | Failed | Skipped itself | Not reached | Nodes | Commit | Date | Took | Command |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...lines,
   ].join('\n');
 }

@@ -25,7 +25,7 @@ test('every test of the network runs, or has a reason, or is listed without one'
 });
 
 test('what ran anew takes the place of what failed; tests that are no longer chosen go', () => {
-  const result = { group: 'g', version: 'v', commit: 'old', date: '', seconds: 5, command: '' };
+  const result = { group: 'g', version: 'v', commit: 'old', nodes: 2, date: '', seconds: 5, command: '' };
   const one = (name: string, state: 'passed' | 'failed') => ({ name, state, seconds: 1 });
   const kept = {
     ...result,
@@ -77,6 +77,7 @@ test('the page names what failed, what was not reached, and what was never chose
       {
         group: 'granular',
         version: 'v1.36.3',
+        nodes: 2,
         commit: 'abc1234',
         date: '2026-11-22T01:02:03.000Z',
         seconds: 20,
@@ -87,7 +88,7 @@ test('the page names what failed, what was not reached, and what was never chose
     ],
   });
   for (const part of [
-    '| Pod to pod and node to pod | 1 | 1 | 1 | 1 | abc1234 | 2026-11-22T01:02Z | 20 s | `npm run test:kubernetes -- --only granular` |',
+    '| Pod to pod and node to pod | 1 | 1 | 1 | 1 | 2 | abc1234 | 2026-11-22T01:02Z | 20 s | `npm run test:kubernetes -- --only granular` |',
     '- failed: `a "quoted" <one>`: Told: [a] b',
     '- not reached: `left over`',
     '| SCTP | 1 | needs the kernel module sctp |',

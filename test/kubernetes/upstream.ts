@@ -20,6 +20,7 @@ export type GroupResult = {
   group: string;
   version: string;
   commit: string;
+  nodes: number;
   /** ISO 8601, UTC. */
   date: string;
   seconds: number;
@@ -105,6 +106,7 @@ export async function runGroup(
     group: group.name,
     version,
     commit,
+    nodes,
     date: new Date().toISOString(),
     seconds: Math.round((performance.now() - started) / 1000),
     command: commandFor(group.name),
