@@ -33,6 +33,7 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   deleteNetworkInterface: 'changes',
   setDeleteOnTermination: 'changes',
   setSecurityGroups: 'changes',
+  createTags: 'changes',
   assignPrivateIps: 'changes',
   assignTheseIps: 'changes',
   assignPrefixes: 'changes',
@@ -45,6 +46,7 @@ const CLEAN_UP: ReadonlySet<Action> = new Set([
   'detachNetworkInterface',
   'deleteNetworkInterface',
   'unassign',
+  'createTags',
 ]);
 
 /** Calls that the node may make at once, now. */

@@ -203,6 +203,10 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
       const params = { NetworkInterfaceId: eniId, SecurityGroupId: groupIds };
       await change('ModifyNetworkInterfaceAttribute', params, true, signal);
     },
+    async createTags(eniId, tags, signal) {
+      const Tag = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+      await change('CreateTags', { ResourceId: [eniId], Tag }, true, signal);
+    },
     async describeInstanceType(instanceType, signal) {
       const answer = await read('DescribeInstanceTypes', { InstanceType: [instanceType] }, signal);
       const found = itemsAt(answer, 'instanceTypeSet')[0];

@@ -117,6 +117,8 @@ export interface Cloud {
   describeSecurityGroups(vpcId: string, signal?: AbortSignal): Promise<SecurityGroupDescription[]>;
   /** Replaces the ENI's groups. */
   setSecurityGroups(eniId: EniId, groupIds: readonly string[], signal?: AbortSignal): Promise<void>;
+  /** Adds tags to an ENI; those of the same keys are replaced. */
+  createTags(eniId: EniId, tags: Tags, signal?: AbortSignal): Promise<void>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
 }
 

@@ -9,6 +9,7 @@ import {
   type CreateEni,
   type EniDescription,
   type EniId,
+  type Tags,
 } from './port.ts';
 import { inPrefix, takeSix } from './testing-subnet.ts';
 import { FakeVpc } from './testing-vpc.ts';
@@ -286,6 +287,13 @@ export class FakeCloud extends FakeVpc implements Cloud {
       ...{ id, zone: 'us-west-2a', cidr: subnet.cidr, ipv6Cidr: subnet.cidr6 },
       ...{ availableIps: subnet.free, tags: {} },
     };
+  }
+
+  async createTags(eniId: EniId, tags: Tags) {
+    return this.#call('CreateTags', () => {
+      const eni = this.eni(eniId, 'CreateTags');
+      eni.tags = { ...eni.tags, ...tags };
+    });
   }
 
   async describeInstanceType(instanceType: string) {

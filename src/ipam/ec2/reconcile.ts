@@ -10,6 +10,7 @@ import { describeObservation, foldDescribe, holdsIn, isOurs, REMOVAL_GAP } from 
 import { Orphans, whoseOf } from './orphans.ts';
 import type { Away } from './reach.ts';
 import { noteHeld } from './restore.ts';
+import { Retagger } from './retag.ts';
 import { describeContext, learnSubnets } from './subnet-facts.ts';
 
 /** One in this many describes at rest lists all ENIs with our tag, to find unattached ones. */
@@ -64,6 +65,7 @@ export class Reconciler {
   #lastDescribe: number | null = null;
   #failingSince: number | null = null;
   readonly #orphans: Orphans;
+  readonly #retagger: Retagger;
   readonly #core: Core;
   readonly #interval: number;
 
@@ -71,6 +73,7 @@ export class Reconciler {
     this.#core = core;
     this.#interval = interval;
     this.#orphans = new Orphans(core);
+    this.#retagger = new Retagger(core);
     this.first = new Promise((resolve) => {
       this.#firstDone = resolve;
     });
@@ -182,6 +185,7 @@ export class Reconciler {
     await this.#fold(described, beganAt);
     const again = orphans && this.#takeOrphans(orphans);
     noteHeld(core);
+    await this.#retagger.putBack(described);
     if (skipped && core.state.unsure) return SOON;
     // A describe may be older than the instance: without its primary ENI a node can serve nobody.
     if (![...core.state.enis.values()].some((eni) => eni.primary))

@@ -3,6 +3,7 @@
 import { rfc3339 } from '../../base/clock.ts';
 import type { EniDescription, Tags } from '../../cloud/port.ts';
 
+const PREFIX = 'podway.io/';
 export const TAG_CLUSTER = 'podway.io/cluster';
 export const TAG_NODE = 'podway.io/node';
 export const TAG_INSTANCE = 'podway.io/instance';
@@ -27,6 +28,13 @@ export function ownTags(more: Tags, instanceId: string, since: number): Tags {
     [TAG_PURPOSE]: PODS,
     [TAG_CREATED]: rfc3339(since),
   };
+}
+
+/** Those of our own tags, but not the operator's, that an ENI of the pool lacks. */
+export function lackingTags(has: Tags, own: Tags): Tags {
+  return Object.fromEntries(
+    Object.entries(own).filter(([key]) => key.startsWith(PREFIX) && has[key] === undefined),
+  );
 }
 
 export const isKeptAway = (tags: Tags): boolean => tags[NO_MANAGE] === 'true';

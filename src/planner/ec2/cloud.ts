@@ -93,6 +93,15 @@ export function cloudOf(ec2: ModelEc2): Cloud {
         },
         signal,
       ),
+    createTags: (eniId, tags, signal) =>
+      ec2.call(
+        'CreateTags',
+        () => {
+          const eni = ec2.eni(eniId, 'CreateTags');
+          eni.tags = { ...eni.tags, ...tags };
+        },
+        signal,
+      ),
     describeInstanceType: (instanceType, signal) =>
       ec2.call(
         'DescribeInstanceTypes',
