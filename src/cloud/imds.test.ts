@@ -35,9 +35,10 @@ const tree: Record<string, string> = {
 };
 
 async function metadata() {
-  const seen = { tokens: 0, valid: '', busy: 0 };
+  const seen = { tokens: 0, valid: '', busy: 0, deaf: 0 };
   const server = createServer((request, response) => {
     const path = request.url!.replace('/latest/', '');
+    if (seen.deaf-- > 0) return void response.destroy();
     if (seen.busy-- > 0) return void response.writeHead(503).end();
     if (request.method === 'PUT' && path === 'api/token') {
       seen.valid = `token-${++seen.tokens}`;
@@ -72,6 +73,31 @@ test('one token for many reads; a refused one is renewed; a missing path is null
   assert.equal(await imds.get('meta-data/mac'), MAC);
   service.seen.busy = 100;
   await assert.rejects(imds.get('meta-data/mac'), /status 503/);
+});
+
+test('of two endpoints the one that answers is asked from then on, whatever requests are lost meanwhile', async () => {
+  const closed = await metadata();
+  await closed[Symbol.asyncDispose]();
+  const clock = { now: systemClock.now, sleep: async () => {} };
+  for (let deaf = 0; deaf <= 8; deaf++) {
+    await using service = await metadata();
+    service.seen.deaf = deaf;
+    const imds = createImds({ endpoint: [service.url, closed.url], clock });
+    const all = () => Promise.allSettled([1, 2, 3].map(() => imds.get('meta-data/mac')));
+    await all();
+    await all();
+    await all();
+    assert.equal(await imds.get('meta-data/mac'), MAC, `${deaf} requests lost`);
+    service.seen.deaf = 2;
+    assert.equal(await imds.get('meta-data/mac'), MAC);
+  }
+  await using second = await metadata();
+  const six = createImds({ endpoint: [closed.url, second.url], clock });
+  assert.equal(await six.get('meta-data/mac'), MAC);
+  await assert.rejects(
+    createImds({ endpoint: [closed.url, closed.url], clock }).get('meta-data/mac'),
+    new RegExp(`${closed.url} does not answer meta-data/mac`),
+  );
 });
 
 test('identity, VPC prefixes and role credentials', async () => {

@@ -48,16 +48,18 @@ export interface Imds {
   roleCredentials(signal?: AbortSignal): Promise<RoleCredentials>;
 }
 
-export function createImds(options: { endpoint?: string; clock?: Clock } = {}): Imds {
-  const endpoints = (options.endpoint === undefined ? ENDPOINTS : [options.endpoint]).map(
-    (text) => new URL(text),
-  );
-  let base = endpoints[0]!;
+/** `endpoint`: of several each is tried in turn until one answers, which is asked from then on. */
+export function createImds(options: { endpoint?: string | readonly string[]; clock?: Clock } = {}): Imds {
+  const endpoints = [options.endpoint ?? ENDPOINTS].flat().map((text) => new URL(text));
+  /** The endpoint that has answered. An instance of an IPv6-only subnet reaches the second one alone. */
+  let answering: URL | undefined;
   const clock = options.clock ?? systemClock;
-  let token: { text: string; until: number } | undefined;
+  let token: { text: string; until: number; of: URL } | undefined;
 
-  async function once(path: string, signal: AbortSignal | undefined) {
-    if (!token || token.until <= clock.now()) {
+  const nameOf = (): string => (answering ?? endpoints[0]!).origin;
+
+  async function once(path: string, base: URL, signal: AbortSignal | undefined) {
+    if (token?.of !== base || token.until <= clock.now()) {
       const answer = await exchange({
         method: 'PUT',
         url: new URL('/latest/api/token', base),
@@ -65,9 +67,11 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
         timeoutMs: TIMEOUT,
         signal,
       });
+      answering ??= base;
       if (answer.status !== 200)
         throw new ImdsError(`${base.origin} gave no token (status ${answer.status})`);
-      token = { text: answer.body, until: clock.now() + TOKEN_SECONDS * 1000 - TOKEN_MARGIN };
+      const until = clock.now() + TOKEN_SECONDS * 1000 - TOKEN_MARGIN;
+      token = { text: answer.body, until, of: base };
     }
     return exchange({
       method: 'GET',
@@ -82,8 +86,9 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
     let last: unknown;
     for (let attempt = 0; attempt < TRIES; attempt++) {
       if (attempt > 0) await clock.sleep(50 * 2 ** attempt * (0.5 + Math.random()), signal);
+      const base = answering ?? endpoints[attempt % endpoints.length]!;
       try {
-        const answer = await once(path, signal);
+        const answer = await once(path, base, signal);
         if (answer.status === 200) return answer.body;
         if (answer.status === 404) return null;
         if (answer.status === 401) token = undefined;
@@ -91,19 +96,16 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
       } catch (error) {
         if (!(error instanceof HttpFailure) && !(error instanceof ImdsError)) throw error;
         last = error;
-        // An instance of an IPv6-only subnet reaches the other one alone.
-        if (error instanceof HttpFailure && token === undefined)
-          base = endpoints[(endpoints.indexOf(base) + 1) % endpoints.length]!;
       }
     }
     throw last instanceof ImdsError
       ? last
-      : new ImdsError(`${base.origin} does not answer ${path}`, { cause: last });
+      : new ImdsError(`${nameOf()} does not answer ${path}`, { cause: last });
   }
 
   async function required(path: string, signal?: AbortSignal): Promise<string> {
     const text = await get(path, signal);
-    if (text === null) throw new ImdsError(`${base.origin} has no ${path}`);
+    if (text === null) throw new ImdsError(`${nameOf()} has no ${path}`);
     return text.trim();
   }
 
@@ -148,7 +150,7 @@ export function createImds(options: { endpoint?: string; clock?: Clock } = {}): 
         get(`${path}/vpc-ipv6-cidr-blocks`, signal),
       ]);
       const cidrs = texts.flatMap((text) => text?.split(/\s+/).filter(Boolean) ?? []);
-      if (cidrs.length === 0) throw new ImdsError(`${base.origin} has no ${path}/vpc-ipv4-cidr-blocks`);
+      if (cidrs.length === 0) throw new ImdsError(`${nameOf()} has no ${path}/vpc-ipv4-cidr-blocks`);
       return cidrs.map((cidr) => parseCidr(cidr));
     },
     async roleCredentials(signal) {
