@@ -137,7 +137,7 @@ async function compareWithRuntime(
 }
 
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
-  const { identity, pool, configuration, repair, quarantine, rehearsal } = serving;
+  const { identity, pool, configuration, policies, repair, quarantine, rehearsal } = serving;
   const { api, log } = parts;
   parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
   gate.open(serving);
@@ -150,6 +150,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
     configuration.keep(signal),
     watchConfiguration(api, configuration, log, signal),
     watchBoundPods(api, pool, log, signal),
+    policies.keep(signal),
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
   await pool.start(signal);

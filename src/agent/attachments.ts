@@ -15,6 +15,7 @@ import type { AttachmentId, Lease, Owner } from '../ipam/state.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { linkOf } from './links.ts';
+import type { Policies } from './policies.ts';
 
 type Of<V extends CniRequest['verb']> = Extract<CniRequest, { verb: V }>;
 
@@ -22,6 +23,8 @@ export type AttachmentsOptions = {
   pool: AddressPool;
   datapath: Pick<Datapath, 'wirePod' | 'cutPod' | 'checkPod' | 'reapLinks' | 'repair'>;
   ownNetns: Netns;
+  /** Puts policies in force before a pod's link is made; absent where nothing judges. */
+  policies?: Pick<Policies, 'admit' | 'release'>;
   /** Bytes, when neither the config nor a setting says otherwise. */
   defaultMtu: () => number;
 };
@@ -61,6 +64,8 @@ export class Attachments {
       const lease = this.#o.pool.tryAcquire(owner) ?? (await this.#o.pool.acquire(owner, signal));
       const routes = podRoutes(wishes.defaultRoute, wished, lease.ips);
       try {
+        const waiting = this.#o.policies?.admit(owner.pod, lease.ips, signal);
+        if (waiting) await waiting;
         const wiring = {
           containerId: request.containerId,
           ifname: request.ifname,
@@ -278,6 +283,7 @@ export class Attachments {
 
   #end(lease: Lease, reason: string): void {
     this.#o.datapath.cutPod(targetOf(lease));
+    this.#o.policies?.release(lease.owner.pod, lease.ips);
     this.#o.pool.release(lease.owner, reason);
     this.#ends.delete(linkOf(lease.owner));
   }

@@ -13,6 +13,7 @@ test('defaults', () => {
     snat6: 'none',
     families: 'ipv4',
     repair: 'enforce',
+    policy: 'enforce',
     addressing: 'secondary',
     excludeSnatCidrs: [],
   });

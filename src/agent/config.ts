@@ -19,6 +19,8 @@ export type AgentSettings = {
   families: Families;
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
+  /** off: NetworkPolicies are another engine's, or nobody's. */
+  policy: 'enforce' | 'off';
   addressing: Addressing;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
@@ -147,6 +149,8 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const snat = oneOf(settings, 'snat', ['node', 'none', 'random'] as const) ?? 'node';
   const snat6 = oneOf(settings, 'snat6', ['node', 'none', 'random'] as const) ?? 'none';
   const families = oneOf(settings, 'families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4';
+  const policy = text(settings, 'policy') ?? 'enforce';
+  if (policy !== 'enforce' && policy !== 'off') throw invalid('policy', policy, 'not enforce or off');
   const repair = text(settings, 'repair') ?? 'enforce';
   if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
   const addressing = text(settings, 'addressing') ?? 'secondary';
@@ -176,6 +180,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       snat6,
       families,
       repair,
+      policy,
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       // RFC 8200, section 5: the least of every link that carries IPv6.

@@ -34,6 +34,8 @@ export type NodeStateOptions = {
   file: string;
   log: Log;
   tell: Tell;
+  /** What the pods' routes ask of packets, with policies in force. */
+  judged?: () => NodeDatapath['judged'];
 };
 
 export class NodeState {
@@ -114,6 +116,7 @@ export class NodeState {
 
   desired(): NodeDatapath {
     const { pool, settings } = this.#o;
+    const judged = this.#o.judged?.();
     this.#mtu = this.#primaryMtu() ?? this.#mtu;
     return {
       enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, ip6, subnetCidr, blocks }) => ({
@@ -133,6 +136,7 @@ export class NodeState {
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,
       pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
+      ...(judged ? { judged } : {}),
     };
   }
 

@@ -241,6 +241,14 @@ export const agentOptions: readonly AgentOption[] = [
     help: 'enforce, or report: changes by others are only told (default enforce)',
     read: text,
   },
+  {
+    key: 'settings.policy',
+    flag: '--policy',
+    env: ['PODWAY_POLICY'],
+    value: 'MODE',
+    help: "enforce, or off: NetworkPolicies are another engine's (default enforce)",
+    read: text,
+  },
 ];
 
 type Given = { option: AgentOption; text: string; from: string };

@@ -40,6 +40,7 @@ const REASONS: Record<Telling['kind'], string> = {
   obstacle: 'ForwardingObstructed',
   'kernel-rule': 'KernelRuleRestored',
   sandbox: 'SandboxUnknown',
+  policy: 'PolicyRefused',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

@@ -53,6 +53,12 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       };
       return json(await pool.explain(about, query.get('pod') ?? undefined));
     },
+    '/v1/policy': async (query) => {
+      const view = await gate.now().policies.view(query.get('pod') ?? undefined);
+      // Addresses of blocks are integers, of both families.
+      const text = JSON.stringify(view, (_key, value) => (typeof value === 'bigint' ? `${value}` : value));
+      return json(JSON.parse(text));
+    },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
       const { compareTwice } = await import('./compare/index.ts');

@@ -23,6 +23,7 @@ import { LostLinks } from './lost-links.ts';
 import { NodeState } from './node-state.ts';
 import type { Parts } from './parts.ts';
 import { PodConditions } from './pod-condition.ts';
+import { Policies } from './policies.ts';
 import { Quarantine } from './quarantine.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { Repair } from './repair.ts';
@@ -39,6 +40,7 @@ export type Serving = {
   configuration: Configuration;
   node: NodeState;
   attachments: Attachments;
+  policies: Policies;
   repair: Repair;
   quarantine: Quarantine;
   rehearsal: Rehearsal | null;
@@ -140,6 +142,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     log,
     events: parts.events,
   });
+  const { api, tell } = parts;
+  const policies = new Policies({
+    ...{ config, api, log, netns, tell },
+    held: () => pool.held().flatMap(({ owner: { pod }, ips }) => (pod ? [{ pod, ips }] : [])),
+    onEnforce: async () => {
+      await node.sync();
+    },
+  });
   const node = new NodeState({
     pool,
     imds,
@@ -149,6 +159,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     file: join(config.runDir, 'vpc.json'),
     log,
     tell: parts.tell,
+    judged: () => policies.judged,
   });
   if (!node.knowsVpc) await node.learnVpc(signal);
   pool.onEniChange(async () => {
@@ -158,6 +169,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     pool,
     datapath,
     ownNetns: netns,
+    policies,
     defaultMtu: () => settings.podMtu ?? node.mtu,
   });
   parts.whose.pod = (ip) => pool.held().find((lease) => lease.ips.includes(ip))?.owner.pod;
@@ -187,7 +199,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   await repaired;
   // After a lost journal nothing was synced yet: the pool's setup tells of each ENI once EC2 has listed them.
   if (repair.broken === null && !pool.unsure) pool.noteTold(told);
-  return { identity, cloud, pool, configuration, node, attachments, repair, quarantine, rehearsal };
+  return { identity, cloud, pool, configuration, node, attachments, policies, repair, quarantine, rehearsal };
 }
 
 /** Serves the DELs that came while no agent answered, then those that come the same way later. */

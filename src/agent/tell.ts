@@ -17,7 +17,8 @@ export type Telling = {
     | 'eni-link'
     | 'obstacle'
     | 'kernel-rule'
-    | 'sandbox';
+    | 'sandbox'
+    | 'policy';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;

@@ -118,10 +118,9 @@ export const causes = {
     next: 'Free addresses in the subnet, or add a secondary CIDR and a subnet.',
   }),
   POLICY_TIMEOUT: lasting(102, {
-    meaning: 'The policy of the pod was not in place in time.',
-    does: 'Refuses the pod; the runtime asks again.',
-    next: 'See the agent log for the policy that cannot be applied.',
-    reserved: true,
+    meaning: 'The policies of the pod were not in force within 2 s.',
+    does: 'Refuses the pod, which never starts open; the runtime asks again.',
+    next: 'Do what the message says: the Kubernetes API may be away, or the agent log names what the kernel refuses.',
   }),
   BRANCH_LIMIT: lasting(103, {
     meaning: 'The trunk ENI holds all the branches that its instance type allows.',

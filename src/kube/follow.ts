@@ -25,19 +25,41 @@ const LAST_WAIT = 30_000;
 const NO_KIND_WAIT = 60_000;
 
 /** Ends when `signal` aborts. Never throws. */
-export async function follow<T extends KubeObject, V>(
+export const follow = <T extends KubeObject, V>(
   client: KubeClient,
   resource: Resource<T>,
   options: FollowOptions<T, V>,
   signal: AbortSignal,
   clock: Clock = systemClock,
+): Promise<void> =>
+  followEach(client, resource, { ...options, sink: new Collection(options) }, signal, clock);
+
+/** Hears of each object by itself: for collections that are too large to be compared as a whole. */
+export type Sink<T> = {
+  /** All that there is: after each list. */
+  replace(objects: readonly T[]): void;
+  put(object: T): void;
+  remove(object: KubeObject): void;
+};
+
+export type FollowEachOptions<T> = Pick<
+  FollowOptions<KubeObject, never>,
+  'fieldSelector' | 'labelSelector' | 'onAway'
+> & { sink: Sink<T> };
+
+/** Ends when `signal` aborts. Never throws. */
+export async function followEach<T extends KubeObject>(
+  client: KubeClient,
+  resource: Resource<T>,
+  options: FollowEachOptions<T>,
+  signal: AbortSignal,
+  clock: Clock = systemClock,
 ): Promise<void> {
-  const { fieldSelector, labelSelector } = options;
+  const { fieldSelector, labelSelector, sink: collection } = options;
   const selectors = {
     ...(fieldSelector === undefined ? {} : { fieldSelector }),
     ...(labelSelector === undefined ? {} : { labelSelector }),
   };
-  const collection = new Collection(options);
   let place: string | null = null;
   let wait = FIRST_WAIT;
   let isAway = false;
@@ -100,11 +122,12 @@ async function listAll<T extends KubeObject>(
   }
 }
 
-const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
+/** The object's name, or NAMESPACE/NAME. */
+export const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
   namespace === undefined ? name! : `${namespace}/${name}`;
 
 /** What is kept of the collection; tells only changes of that. */
-class Collection<T extends KubeObject, V> {
+class Collection<T extends KubeObject, V> implements Sink<T> {
   readonly #options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>;
   #kept: Map<string, V> | null = null;
   #told = '';

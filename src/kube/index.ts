@@ -11,7 +11,7 @@ export {
   readKubeConfig,
 } from './config.ts';
 export { isConflict, isExpired, isNotFound, KubeError } from './errors.ts';
-export { type FollowOptions, follow } from './follow.ts';
+export { type FollowOptions, follow, followEach, keyOf, type Sink } from './follow.ts';
 export * from './networks.ts';
 export { EventRecorder, type RecorderOptions } from './recorder.ts';
 export * from './resources.ts';

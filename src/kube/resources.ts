@@ -30,6 +30,12 @@ export const namespaces = resource<Namespace>('v1', 'namespaces', 'Namespace', '
 export const nodes = resource<Node>('v1', 'nodes', 'Node', 'Cluster');
 export const pods = resource<Pod>('v1', 'pods', 'Pod', 'Namespaced');
 export const events = resource<KubeEvent>('v1', 'events', 'Event', 'Namespaced');
+export const networkPolicies = resource<KubeObject & { spec?: unknown }>(
+  'networking.k8s.io/v1',
+  'networkpolicies',
+  'NetworkPolicy',
+  'Namespaced',
+);
 export const services = resource<Service>('v1', 'services', 'Service', 'Namespaced');
 
 /** Path of a collection, or of one object in it, or of a subresource. */

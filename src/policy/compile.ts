@@ -216,10 +216,14 @@ const labelsKey = ({ namespace, labels }: PodView, ports: readonly NamedPort[]):
 export const addressesOf = (pod: PodView, held: World['held']): readonly Ip[] =>
   held.get(podKey(pod)) ?? pod.ips;
 
-export function compile(world: World): Program {
-  const { node, held } = world;
+export const compile = (world: World): Program =>
+  programOf(world, new Compiler(world.policies, world.namespaces));
+
+export function programOf(
+  { node, held, ...world }: Pick<World, 'node' | 'pods' | 'held'>,
+  compiler: Compiler,
+): Program {
   const pods = [...world.pods];
-  const compiler = new Compiler(world.policies, world.namespaces);
   const from = new Map<Ip, string>();
   const to = new Map<Ip, string>();
   for (const pod of pods) {

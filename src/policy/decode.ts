@@ -26,6 +26,9 @@ const MOST_VALUES = 10_000;
 
 export type Decoded = { readonly policy: Policy | null; readonly problems: readonly Problem[] };
 
+const UNKNOWN_FIELD = 'is not a field that is known';
+export const isUnknownField = ({ because }: Problem): boolean => because === UNKNOWN_FIELD;
+
 type Fields = Record<string, unknown>;
 
 class Refused extends Error {
@@ -48,8 +51,7 @@ function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields 
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new Refused(at, value, 'is not an object');
   for (const key of Object.keys(value))
-    if (!known.includes(key))
-      throw new Refused(`${at}.${key}`, (value as Fields)[key], 'is not a field that is known');
+    if (!known.includes(key)) throw new Refused(`${at}.${key}`, (value as Fields)[key], UNKNOWN_FIELD);
   return value as Fields;
 }
 

@@ -50,7 +50,13 @@ export function matchesPeer(peers: RulePeers, address: Ip, identity: Identity | 
   );
 }
 
-function judgeBy(one: PolicyClass, packet: Packet, peer: Ip, identity: Identity | undefined): Judgement {
+/** What a class says of a packet to or from the peer. */
+export function judgeBy(
+  one: PolicyClass,
+  packet: Packet,
+  peer: Ip,
+  identity: Identity | undefined,
+): Judgement {
   const matches = (rule: Rule) =>
     matchesPeer(rule.peers, peer, identity) && matchesPort(rule.ports, packet, identity?.named ?? []);
   for (const { tier, rules, otherwise, objects } of one.stages) {

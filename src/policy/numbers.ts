@@ -24,6 +24,10 @@ export class Numbers {
     return number;
   }
 
+  has(kind: 'class' | 'identity', name: string): boolean {
+    return this.#given[kind].has(name);
+  }
+
   /** Forgets names that are in no table any more; their numbers are not given again. */
   keepOnly(kind: 'class' | 'identity', names: ReadonlyMap<string, unknown>): void {
     for (const name of this.#given[kind].keys()) if (!names.has(name)) this.#given[kind].delete(name);

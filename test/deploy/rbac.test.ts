@@ -15,6 +15,8 @@ const kinds: Record<string, [group: string, plural: string]> = {
   events: ['', 'events'],
   nodeNetworks: ['podway.dev', 'nodenetworks'],
   eniConfigs: ['crd.k8s.amazonaws.com', 'eniconfigs'],
+  networkPolicies: ['networking.k8s.io', 'networkpolicies'],
+  namespaces: ['', 'namespaces'],
 };
 
 test('the rules are the verbs that the code of the agent uses, and no others', () => {
@@ -32,7 +34,9 @@ test('the rules are the verbs that the code of the agent uses, and no others', (
         (/\boptions\b/.test(rest) && /subresource: 'status'/.test(text));
       used.add(right(verb, group, options ? `${plural}/status` : plural));
     }
-    for (const [, kind = ''] of text.matchAll(/\bfollow\(\s*client,\s*(?:kube\.)?(\w+)/g)) {
+    for (const [, kind = ''] of text.matchAll(
+      /\bfollow(?:Each)?(?:<\w+>)?\(\s*client,\s*(?:kube\.)?(\w+)/g,
+    )) {
       const [group, plural] = kinds[kind] ?? assert.fail(`${file} follows ${kind}, which is not known here`);
       for (const verb of ['list', 'watch']) used.add(right(verb, group, plural));
     }

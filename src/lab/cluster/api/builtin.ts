@@ -4,6 +4,7 @@ import { checkHooks, completeHooks } from '../admission/hooks.ts';
 import { checkDefinition, completeDefinition } from './crds.ts';
 import { eventFromCore, eventToCore } from './event-views.ts';
 import type { Any, HookContext, Kind, ScalePaths } from './kinds.ts';
+import { checkNetworkPolicy } from './network-policies.ts';
 import { checkPod, completePod, graceOfPod } from './pods.ts';
 import { columnsOf } from './printers.ts';
 import { checkService, completeService } from './services.ts';
@@ -174,7 +175,7 @@ const rows: Record<string, Row> = {
   },
   'batch/v1 CronJob cronjobs': { short: ['cj'], categories: all, status: true },
   'discovery.k8s.io/v1 EndpointSlice endpointslices': {},
-  'networking.k8s.io/v1 NetworkPolicy networkpolicies': { short: ['netpol'] },
+  'networking.k8s.io/v1 NetworkPolicy networkpolicies': { short: ['netpol'], check: checkNetworkPolicy },
   'networking.k8s.io/v1 Ingress ingresses': { short: ['ing'], status: true, singular: 'ingress' },
   'networking.k8s.io/v1 IngressClass ingressclasses': { ...cluster, singular: 'ingressclass' },
   'networking.k8s.io/v1 ServiceCIDR servicecidrs': { ...cluster, status: true },

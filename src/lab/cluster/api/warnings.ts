@@ -134,7 +134,6 @@ const idleKinds: Record<string, string> = {
   services: 'is stored with its addresses; nobody forwards them to pods here yet',
   'statefulsets.apps': 'is stored; nobody runs it here and it makes no pods: take a Deployment',
   'cronjobs.batch': 'is stored; nobody runs it here: create a Job',
-  'networkpolicies.networking.k8s.io': 'is stored; it is not enforced here yet',
   'ingresses.networking.k8s.io': 'is stored; nobody serves it here',
   'ingressclasses.networking.k8s.io': 'is stored; nobody serves it here',
   'poddisruptionbudgets.policy': 'is stored; evictions do not ask it here',

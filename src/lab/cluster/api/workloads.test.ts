@@ -125,9 +125,9 @@ const told: [string, string, object, string[]][] = [
   ],
   [
     'a kind that nobody enforces',
-    '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies',
-    { metadata: { name: 'w' }, spec: { podSelector: {} } },
-    ['NetworkPolicy is stored; it is not enforced here yet'],
+    '/apis/networking.k8s.io/v1/namespaces/default/ingresses',
+    { metadata: { name: 'w' } },
+    ['Ingress is stored; nobody serves it here'],
   ],
   ['a kind that works', '/api/v1/namespaces/default/configmaps', { metadata: { name: 'w' } }, []],
 ];

@@ -1,0 +1,217 @@
+// The node's door to network policy. Light: it follows NetworkPolicies, and loads what enforces them when the first one is
+// seen; a cluster without any pays for one watch. Invariant: with an API, no pod starts before it is known whether there
+// are policies, and if there are, before its own are in force. What a process before this one knew stays on file.
+// Fails with POLICY_TIMEOUT.
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PodwayError } from '../base/errors.ts';
+import { formatIp, type Ip } from '../base/ip.ts';
+import type { KubeObject } from '../kube/index.ts';
+import { connect } from './configuration-watch.ts';
+import type { Parts } from './parts.ts';
+import type { PolicyKeeper, PolicyView } from './policy-keeper.ts';
+import type { PodName } from './tell.ts';
+
+/** Ms that an ADD waits for its policies. */
+const ADMIT_MS = 2_000;
+
+/** The mark that judged packets carry, as src/policy/render.ts sets it; here, so that a start without policies loads less. */
+const JUDGED = { mark: 0x100, mask: 0x300 } as const;
+
+export type PoliciesOptions = Pick<Parts, 'config' | 'api' | 'log' | 'netns' | 'tell'> & {
+  /** Addresses of the pods of this node, by pod. */
+  held: () => Iterable<{ pod: PodName; ips: readonly Ip[] }>;
+  /** Makes the routes ask for judged packets, or no longer. */
+  onEnforce: () => Promise<void>;
+};
+
+export class Policies {
+  readonly #o: PoliciesOptions;
+  readonly #files: Record<'none' | 'enforced', string>;
+  /** Whether there are policies is known, from the API or, at a restart, from the process before. */
+  #known = Promise.withResolvers<void>();
+  #isKnown = false;
+  #keeper: Promise<PolicyKeeper> | null = null;
+  #isEnforced: boolean;
+  readonly #policies = new Map<string, KubeObject>();
+
+  constructor(options: PoliciesOptions) {
+    this.#o = options;
+    const { runDir } = options.config;
+    this.#files = { none: join(runDir, 'policy.none'), enforced: join(runDir, 'policy.enforced') };
+    this.#isEnforced = existsSync(this.#files.enforced);
+    if (!this.#isOn || (!this.#isEnforced && existsSync(this.#files.none))) this.#learn();
+  }
+
+  get #isOn(): boolean {
+    return this.#o.api.isConfigured && this.#o.config.settings.policy !== 'off';
+  }
+
+  /** What the pods' routes ask of a packet; undefined without policies. */
+  get judged(): { mark: number; mask: number } | undefined {
+    return this.#isEnforced ? JUDGED : undefined;
+  }
+
+  get keeper(): Promise<PolicyKeeper> | null {
+    return this.#keeper;
+  }
+
+  /** Ends when `signal` aborts. Never throws. */
+  async keep(signal: AbortSignal): Promise<void> {
+    const { api, log } = this.#o;
+    if (!this.#isOn) return await this.#leave();
+    if (this.#isEnforced) this.#load();
+    const connection = await connect(api, log, signal);
+    if (!connection) return;
+    const { client, kube } = connection;
+    const change = () => {
+      if (this.#policies.size > 0) this.#load();
+      this.#learn();
+      void this.#keeper?.then((keeper) => keeper.setPolicies(this.#policies));
+    };
+    await kube.followEach(
+      client,
+      kube.networkPolicies,
+      {
+        sink: {
+          replace: (objects) => {
+            this.#policies.clear();
+            for (const one of objects) this.#policies.set(kube.keyOf(one), one);
+            change();
+          },
+          put: (one) => {
+            this.#policies.set(kube.keyOf(one), one);
+            change();
+          },
+          remove: (one) => {
+            this.#policies.delete(kube.keyOf(one));
+            change();
+          },
+        },
+        onAway: (error) => this.#away(error),
+      },
+      signal,
+    );
+    await (await this.#keeper)?.close();
+  }
+
+  /**
+   * Before a pod's link is made: resolves when what policies say of it is in force; undefined where there is nothing to
+   * wait for. Throws POLICY_TIMEOUT; the caller releases the addresses.
+   */
+  admit(pod: PodName | undefined, ips: readonly Ip[], signal: AbortSignal): Promise<void> | undefined {
+    if (!pod || (this.#isKnown && !this.#keeper)) return undefined;
+    return this.#admit(pod, ips, signal);
+  }
+
+  async #admit(pod: PodName, ips: readonly Ip[], signal: AbortSignal): Promise<void> {
+    const until = AbortSignal.any([signal, AbortSignal.timeout(ADMIT_MS)]);
+    let waitsFor = 'the Kubernetes API has not told whether there are NetworkPolicies';
+    try {
+      await Promise.race([this.#known.promise, aborted(until)]);
+      if (!this.#keeper) return;
+      const keeper = await this.#keeper;
+      waitsFor = `the policies of ${pod.namespace}/${pod.name} are not in force`;
+      await keeper.engine.admit(pod, ips, until);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!until.aborted) throw error;
+      const because = (await this.#keeper)?.whyNot(pod) ?? waitsFor;
+      throw new PodwayError(
+        'POLICY_TIMEOUT',
+        `${ips.map(formatIp).join(', ')}: after ${ADMIT_MS} ms ${because}`,
+        {
+          object: `${pod.namespace}/${pod.name}`,
+        },
+      );
+    }
+  }
+
+  /** The addresses are nobody's any more. */
+  release(pod: PodName | undefined, ips: readonly Ip[]): void {
+    if (!pod || !this.#keeper) return;
+    void this.#keeper.then((keeper) => keeper.engine.release(`${pod.namespace}/${pod.name}`, ips));
+  }
+
+  /** What is in force; null where there are no policies. */
+  async view(pod?: string): Promise<PolicyView | null> {
+    const keeper = await this.#keeper;
+    return keeper ? keeper.view(pod) : null;
+  }
+
+  #learn(): void {
+    if (this.#isKnown) return;
+    this.#isKnown = true;
+    if (!this.#isEnforced && this.#isOn && this.#policies.size === 0) this.#write('none');
+    this.#known.resolve();
+  }
+
+  #away(error: Error): void {
+    const { log, tell, config } = this.#o;
+    if ((error as { code?: number }).code === 403) {
+      tell({
+        kind: 'policy',
+        object: 'networkpolicies',
+        text: `NetworkPolicies are not enforced on ${config.nodeName}: the agent may not list them: ${error.message}`,
+      });
+      this.#learn();
+    } else
+      log.warn(
+        { error: error.message },
+        'the Kubernetes API does not tell the NetworkPolicies: the last ones count',
+      );
+  }
+
+  #load(): void {
+    this.#keeper ??= import('./policy-keeper.ts').then(({ PolicyKeeper }) => {
+      const { api, log, netns, tell, held, config } = this.#o;
+      const onEnforce = (enforced: boolean) => this.#enforce(enforced);
+      const keeper = new PolicyKeeper(
+        { api, log, netns, tell, onEnforce, nodeName: config.nodeName },
+        this.#isEnforced,
+      );
+      for (const { pod, ips } of held()) keeper.engine.hold(`${pod.namespace}/${pod.name}`, ips);
+      void keeper.keep();
+      return keeper;
+    });
+  }
+
+  async #enforce(enforced: boolean): Promise<void> {
+    this.#isEnforced = enforced;
+    this.#write(enforced ? 'enforced' : 'none');
+    await this.#o.onEnforce();
+  }
+
+  #write(state: 'none' | 'enforced'): void {
+    const { none, enforced } = this.#files;
+    try {
+      writeFileSync(state === 'none' ? none : enforced, '', { mode: 0o600 });
+      rmSync(state === 'none' ? enforced : none, { force: true });
+    } catch (error) {
+      // Without the file the next start asks the API first.
+      this.#o.log.warn(
+        { error: (error as Error).message },
+        'it is not on file whether policies are in force',
+      );
+    }
+  }
+
+  /** Another engine's, or nobody's: our table goes, and the routes stay. */
+  async #leave(): Promise<void> {
+    if (!this.#isEnforced) return;
+    await this.#enforce(false);
+    const { PolicyKernel } = await import('../policy/kernel.ts');
+    const kernel = new PolicyKernel(this.#o.netns);
+    await kernel
+      .remove()
+      .catch((error) => this.#o.log.warn({ error: String(error) }, 'the policy table is left'));
+    await kernel.close();
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}

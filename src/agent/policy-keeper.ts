@@ -1,0 +1,175 @@
+// Enforces NetworkPolicies on this node: follows pods of all nodes and namespaces, and feeds the policy engine. Loaded when
+// the first policy is seen. Tells what was refused of a policy. Never throws.
+import { existsSync } from 'node:fs';
+import { formatIp } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
+import { watchKernel } from '../kernel/monitor.ts';
+import type { Netns } from '../kernel/netns.ts';
+import type { KubeObject, Namespace, Pod } from '../kube/index.ts';
+import { type Decoded, decodeNetworkPolicy } from '../policy/decode.ts';
+import { PolicyEngine, type PolicyStatus } from '../policy/engine.ts';
+import { PolicyKernel } from '../policy/kernel.ts';
+import type { Policy } from '../policy/model.ts';
+import { namespaceLabels, podView } from '../policy/objects.ts';
+import type { PolicyClass } from '../policy/program.ts';
+import { POLICY_TABLE } from '../policy/table.ts';
+import type { ApiServer } from './api-server.ts';
+import { connect } from './configuration-watch.ts';
+import type { PodName, Tell } from './tell.ts';
+
+export type KeeperOptions = {
+  api: ApiServer;
+  log: Log;
+  netns: Netns;
+  tell: Tell;
+  nodeName: string;
+  onEnforce: (enforced: boolean) => Promise<void>;
+};
+
+/** What `/v1/policy` answers. */
+export type PolicyView = PolicyStatus & {
+  node: string;
+  /** All that the agent was told is in force. */
+  isSettled: boolean;
+  /** resourceVersion of each policy that the agent has seen. */
+  objects: Record<string, string>;
+  pod?: { key: string; ips: string[]; egress: PolicyClass | null; ingress: PolicyClass | null };
+};
+
+export class PolicyKeeper {
+  readonly engine: PolicyEngine;
+  readonly #o: KeeperOptions;
+  readonly #kernel: PolicyKernel;
+  readonly #stop = new AbortController();
+  readonly #watch: { close(): void };
+  /** What each object said, by object: an unchanged one is not read again. */
+  readonly #decoded = new Map<string, { source: KubeObject; decoded: Decoded }>();
+
+  constructor(options: KeeperOptions, wasEnforced: boolean) {
+    const { netns, log, nodeName: node, onEnforce } = options;
+    this.#o = options;
+    this.#kernel = new PolicyKernel(netns);
+    this.engine = new PolicyEngine({ node, kernel: this.#kernel, log, onEnforce }, wasEnforced);
+    this.#watch = this.#watchTable();
+  }
+
+  setPolicies(objects: ReadonlyMap<string, KubeObject>): void {
+    const policies = new Map<string, Policy>();
+    for (const [key, source] of objects) {
+      let known = this.#decoded.get(key);
+      if (known?.source !== source) {
+        known = { source, decoded: decodeNetworkPolicy(source) };
+        this.#decoded.set(key, known);
+        for (const { object, field, value, because } of known.decoded.problems)
+          this.#o.tell({
+            kind: 'policy',
+            object: `${object} ${field}`,
+            text: `${object}: ${field}: ${value} ${because}`,
+          });
+      }
+      if (known.decoded.policy) policies.set(key, known.decoded.policy);
+    }
+    for (const key of this.#decoded.keys()) if (!objects.has(key)) this.#decoded.delete(key);
+    this.engine.setPolicies(policies);
+  }
+
+  async keep(): Promise<void> {
+    const { api, log } = this.#o;
+    const { signal } = this.#stop;
+    const connection = await connect(api, log, signal);
+    if (!connection) return;
+    const { client, kube } = connection;
+    const onAway = (error: Error) =>
+      log.warn(
+        { error: error.message },
+        'the Kubernetes API does not tell pods and namespaces: policies go by the last ones',
+      );
+    const engine = this.engine;
+    await Promise.all([
+      kube.followEach<Pod>(
+        client,
+        kube.pods,
+        {
+          onAway,
+          sink: {
+            replace: (pods) => engine.setPods(pods.map(podView)),
+            put: (pod) => engine.putPod(podView(pod)),
+            remove: (pod) => engine.removePod(kube.keyOf(pod)),
+          },
+        },
+        signal,
+      ),
+      kube.followEach<Namespace>(
+        client,
+        kube.namespaces,
+        {
+          onAway,
+          sink: {
+            replace: (all) =>
+              engine.setNamespaces(new Map(all.map((one) => [one.metadata.name!, namespaceLabels(one)]))),
+            put: (one) => engine.putNamespace(one.metadata.name!, namespaceLabels(one)),
+            remove: (one) => engine.putNamespace(one.metadata.name!, null),
+          },
+        },
+        signal,
+      ),
+    ]);
+  }
+
+  view(key?: string): PolicyView {
+    const { engine } = this;
+    const status = engine.status;
+    const objects: Record<string, string> = {};
+    for (const [name, { source }] of this.#decoded) objects[name] = source.metadata.resourceVersion ?? '';
+    const view = { node: this.#o.nodeName, ...status, isSettled: engine.isSettled, objects };
+    if (key === undefined) return view;
+    const seen = engine.pod(key);
+    const program = engine.program;
+    const classOf = (map: 'from' | 'to') => {
+      const name = seen?.ips.map((ip) => program?.[map].get(ip)).find((one) => one !== undefined);
+      return name === undefined ? null : (program?.classes.get(name) ?? null);
+    };
+    return {
+      ...view,
+      pod: { key, ips: (seen?.ips ?? []).map(formatIp), egress: classOf('from'), ingress: classOf('to') },
+    };
+  }
+
+  /** Why a pod of this node cannot start yet. */
+  whyNot({ namespace, name, uid }: PodName): string {
+    const key = `${namespace}/${name}`;
+    if (!this.engine.isReady) return 'the Kubernetes API has not told policies, pods and namespaces';
+    const seen = this.engine.pod(key);
+    if (!seen) return `the Kubernetes API does not show the pod ${key}`;
+    if (uid !== undefined && seen.uid !== uid)
+      return `the Kubernetes API shows another pod ${key}, not ${uid}`;
+    return this.engine.status.broken ?? `the policies of ${key} are not in force yet`;
+  }
+
+  /** Another's change of the table has it made anew. */
+  #watchTable(): { close(): void } {
+    let isTouched = false;
+    const options = {
+      groups: ['nftables'] as const,
+      nftTable: POLICY_TABLE,
+      isOwn: (port: number) => this.#kernel.isOwn(port),
+    };
+    return watchKernel(this.#o.netns, options, (event) => {
+      if (event.kind === 'lost') this.engine.repair();
+      else if (event.kind === 'nftables') isTouched = true;
+      else if (event.kind === 'nftables-generation') {
+        const isOthers = isTouched && !existsSync(`/proc/self/task/${event.threadId}`);
+        isTouched = false;
+        if (!isOthers) return;
+        this.#o.log.warn({ by: event.process }, 'somebody changed the policy table: it is made anew');
+        this.engine.repair();
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#watch.close();
+    await this.engine.close();
+  }
+}

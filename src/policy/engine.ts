@@ -1,0 +1,431 @@
+// Keeps the kernel's policy table as the API's objects and this node's pods say. A change that needs no structure (a pod
+// that comes, goes, or has another address) is a few elements, set at once; anything else compiles anew, and is diffed.
+// Invariant: nothing is put in force before policies, pods and namespaces are all known; until then a table that an
+// earlier process left stays as it is. A failure is told and tried again; it never opens anything.
+import type { Ip } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
+import type { Labels } from '../kube/selectors.ts';
+import { bring } from './bring.ts';
+import { addressesOf, Compiler, isSubject, programOf } from './compile.ts';
+import type { ElementChange } from './diff.ts';
+import type { PolicyKernel } from './kernel.ts';
+import { type Direction, type PodView, type Policy, podKey } from './model.ts';
+import { Numbers } from './numbers.ts';
+import type { Program } from './program.ts';
+import { Renderer } from './render.ts';
+import type { Key } from './table.ts';
+
+/** Ms after a failure; each next one doubles it. */
+const RETRY_MS = 50;
+const RETRY_MOST_MS = 2_000;
+
+export type EngineOptions = {
+  /** Name of this node. */
+  node: string;
+  kernel: PolicyKernel;
+  log: Log;
+  /** Policies are in force from now on (true), or there are none any more and the table is about to go (false). */
+  onEnforce: (enforced: boolean) => Promise<void>;
+  now?: () => number;
+};
+
+export type PolicyStatus = {
+  /** Of the program: grows by one whenever the kernel's table has changed. */
+  generation: number;
+  /** When it came into force (ms since the epoch). */
+  since: number;
+  policies: number;
+  pods: number;
+  classes: number;
+  identities: number;
+  isEnforced: boolean;
+  /** The last failure; null when the table is as it should be. */
+  broken: string | null;
+};
+
+/** A change of what an address is, with the name behind the number. */
+type Placing = ElementChange & {
+  readonly of: 'from' | 'to' | 'peers';
+  readonly ip: Ip;
+  readonly name: string | undefined;
+};
+type InForce = { compiler: Compiler; program: MutableProgram };
+type MutableProgram = Program & Record<'from' | 'to' | 'peers', Map<Ip, string>>;
+
+export class PolicyEngine {
+  readonly #o: EngineOptions;
+  readonly #numbers = new Numbers();
+  readonly #renderer = new Renderer(this.#numbers);
+  #policies: ReadonlyMap<string, Policy> | null = null;
+  #namespaces: Map<string, Labels> | null = null;
+  #pods: Map<string, PodView> | null = null;
+  /** Addresses of this node's pods, from before their links are made. */
+  readonly #held = new Map<string, readonly Ip[]>();
+  readonly #holders = new Map<Ip, string>();
+  /** Holders whose pod the API does not show any more: their sandbox lives, and their rules with it. */
+  readonly #kept = new Map<string, PodView>();
+  /** The pod that an address was last seen with. */
+  readonly #owners = new Map<Ip, string>();
+  #inForce: InForce | null = null;
+  #isEnforced: boolean;
+  /** Changes so far, and those that are in force. */
+  #asked = 0;
+  #done = 0;
+  #isRunning = false;
+  #closed = false;
+  #generation = 0;
+  #since = 0;
+  #broken: string | null = null;
+  #failures = 0;
+  #changed = Promise.withResolvers<void>();
+
+  /** `wasEnforced`: an earlier process left the node with policies in force. */
+  constructor(options: EngineOptions, wasEnforced: boolean) {
+    this.#o = options;
+    this.#isEnforced = wasEnforced;
+  }
+
+  get isReady(): boolean {
+    return this.#policies !== null && this.#namespaces !== null && this.#pods !== null;
+  }
+
+  get isSettled(): boolean {
+    return this.isReady && this.#done >= this.#asked;
+  }
+
+  get status(): PolicyStatus {
+    const program = this.#inForce?.program;
+    return {
+      generation: this.#generation,
+      since: this.#since,
+      policies: this.#policies?.size ?? 0,
+      pods: this.#pods?.size ?? 0,
+      classes: program?.classes.size ?? 0,
+      identities: program?.identities.size ?? 0,
+      isEnforced: this.#isEnforced,
+      broken: this.#broken,
+    };
+  }
+
+  /** What the kernel judges by; null while that is not known. */
+  get program(): Program | null {
+    return this.#inForce?.program ?? null;
+  }
+
+  pod(key: string): PodView | undefined {
+    return this.#pods?.get(key) ?? this.#kept.get(key);
+  }
+
+  get pods(): ReadonlyMap<string, PodView> {
+    return this.#pods ?? new Map();
+  }
+
+  get policies(): ReadonlyMap<string, Policy> {
+    return this.#policies ?? new Map();
+  }
+
+  setPolicies(policies: ReadonlyMap<string, Policy>): void {
+    this.#policies = policies;
+    this.#ask();
+  }
+
+  setNamespaces(namespaces: ReadonlyMap<string, Labels>): void {
+    this.#namespaces = new Map(namespaces);
+    this.#ask();
+  }
+
+  putNamespace(name: string, labels: Labels | null): void {
+    const before = this.#namespaces?.get(name) ?? null;
+    if (before === labels) return;
+    if (labels === null) this.#namespaces?.delete(name);
+    else this.#namespaces?.set(name, labels);
+    this.#ask();
+  }
+
+  setPods(pods: Iterable<PodView>): void {
+    const before = this.#pods;
+    this.#pods = new Map();
+    this.#owners.clear();
+    for (const pod of pods) {
+      const key = podKey(pod);
+      this.#pods.set(key, pod);
+      for (const ip of pod.ips) this.#owners.set(ip, key);
+    }
+    for (const [key, pod] of before ?? []) if (!this.#pods.has(key)) this.#keep(key, pod);
+    this.#ask();
+  }
+
+  putPod(pod: PodView): void {
+    if (!this.#pods) return;
+    const key = podKey(pod);
+    const before = this.#pods.get(key);
+    if (before && isSame(before, pod)) return;
+    // The last one that came with an address is taken for its holder.
+    if (before && before.ips.join() !== pod.ips.join()) this.#pods.delete(key);
+    this.#pods.set(key, pod);
+    this.#kept.delete(key);
+    for (const ip of pod.ips) this.#owners.set(ip, key);
+    this.#soon(key, before, pod);
+  }
+
+  removePod(key: string): void {
+    const before = this.#pods?.get(key);
+    if (!before) return;
+    this.#pods!.delete(key);
+    this.#keep(key, before);
+    this.#soon(key, before, this.#kept.get(key));
+    for (const ip of before.ips) if (this.#owners.get(ip) === key) this.#owners.delete(ip);
+  }
+
+  /** The force-deleted pod's sandbox still runs here. */
+  #keep(key: string, pod: PodView): void {
+    if (this.#held.has(key) && isSubject(pod, this.#o.node)) this.#kept.set(key, pod);
+  }
+
+  /** Resolves when all that was asked until now is in force. */
+  async settled(signal: AbortSignal): Promise<void> {
+    await this.until(() => this.#done >= this.#asked, signal);
+  }
+
+  /** Resolves when `holds`; it is looked at whenever something has changed. */
+  async until(holds: () => boolean, signal: AbortSignal): Promise<void> {
+    while (!holds()) {
+      signal.throwIfAborted();
+      const aborted = Promise.withResolvers<void>();
+      const onAbort = () => aborted.resolve();
+      signal.addEventListener('abort', onAbort, { once: true });
+      await Promise.race([this.#changed.promise, aborted.promise]);
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /**
+   * A pod of this node gets its addresses, before its link is made. Resolves when its class and its membership of every
+   * set are in force; `uid` tells it from a pod that had its name before. The caller bounds the wait.
+   */
+  async admit(
+    pod: { namespace: string; name: string; uid?: string },
+    ips: readonly Ip[],
+    signal: AbortSignal,
+  ) {
+    const key = podKey(pod);
+    const isKnown = () => {
+      const seen = this.#pods?.get(key);
+      return this.isReady && seen !== undefined && (pod.uid === undefined || seen.uid === pod.uid);
+    };
+    await this.until(isKnown, signal);
+    this.#kept.delete(key);
+    this.hold(key, ips);
+    const seen = this.#pods!.get(key)!;
+    this.#soon(key, seen, seen);
+    if (this.#done < this.#asked) await this.settled(signal);
+  }
+
+  /** Without waiting: an attachment that stood before this process did. */
+  hold(key: string, ips: readonly Ip[]): void {
+    this.#held.set(key, ips);
+    for (const ip of ips) this.#holders.set(ip, key);
+  }
+
+  /** The addresses are nobody's from now on. Synchronous where the table is known. */
+  release(key: string, ips: readonly Ip[]): void {
+    const held = this.#held.get(key);
+    if (held && ips.some((ip) => held.includes(ip))) {
+      this.#held.delete(key);
+      this.#kept.delete(key);
+    }
+    for (const ip of ips) if (this.#holders.get(ip) === key) this.#holders.delete(ip);
+    this.#clear(ips);
+  }
+
+  /** Somebody else has changed the table. */
+  repair(): void {
+    this.#o.kernel.doubt();
+    this.#ask();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    while (this.#isRunning) await this.#changed.promise;
+    await this.#o.kernel.close();
+  }
+
+  #note(): void {
+    const { resolve } = this.#changed;
+    this.#changed = Promise.withResolvers();
+    resolve();
+  }
+
+  /** One pod has changed: elements where that is enough. */
+  #soon(key: string, before: PodView | undefined, after: PodView | undefined): void {
+    if (this.#place(key, before, after)) this.#note();
+    else this.#ask();
+  }
+
+  /** False when it takes more than elements, or when the table is being changed. */
+  #place(key: string, before: PodView | undefined, after: PodView | undefined): boolean {
+    const inForce = this.#inForce;
+    // Without policies there is nothing to place.
+    if (inForce && this.#policies?.size === 0 && !this.#isEnforced && !this.#isRunning) return true;
+    if (!inForce || this.#isRunning || this.#asked !== this.#done || !this.#o.kernel.applied) return false;
+    const { compiler, program } = inForce;
+    const { node } = this.#o;
+    const changes: Placing[] = [];
+    const wanted = { from: new Map<Ip, string>(), to: new Map<Ip, string>(), peers: new Map<Ip, string>() };
+    if (after && !after.hostNetwork) {
+      const ips = addressesOf(after, this.#held);
+      if (isSubject(after, node)) {
+        const classes = compiler.classesOf(after);
+        for (const direction of ['egress', 'ingress'] satisfies Direction[]) {
+          const one = classes[direction];
+          if (one && !this.#o.kernel.applied.chains.has(one.name)) return false;
+          if (one) for (const ip of ips) wanted[direction === 'egress' ? 'from' : 'to'].set(ip, one.name);
+        }
+      }
+      const identity = after.ended ? null : compiler.identityOf(after);
+      if (identity && !inForce.program.identities.has(identity.key)) return false;
+      if (identity && !this.#numbers.has('identity', identity.key)) return false;
+      if (identity) for (const ip of ips) if (this.#isOwner(key, ip)) wanted.peers.set(ip, identity.key);
+    }
+    const old = before ? [...before.ips, ...addressesOf(before, this.#held)] : [];
+    for (const map of ['peers', 'from', 'to'] as const) {
+      const now = program[map];
+      for (const [ip, name] of wanted[map]) this.#change(changes, map, ip, now.get(ip), name);
+      for (const ip of new Set(old)) {
+        if (wanted[map].has(ip) || !this.#isOwner(key, ip)) continue;
+        this.#change(changes, map, ip, now.get(ip), undefined);
+      }
+    }
+    return this.#set(changes, program);
+  }
+
+  /** Who holds an address of this node is known here; of others, who came with it last. */
+  #isOwner(key: string, ip: Ip): boolean {
+    return (this.#holders.get(ip) ?? this.#owners.get(ip) ?? key) === key;
+  }
+
+  #change(
+    changes: Placing[],
+    map: 'from' | 'to' | 'peers',
+    ip: Ip,
+    before: string | undefined,
+    after: string | undefined,
+  ): void {
+    if (before === after) return;
+    const kind = map === 'peers' ? 'identity' : 'class';
+    const number = (name: string | undefined) => (name === undefined ? null : this.#numbers.of(kind, name));
+    const isFour = typeof ip === 'number';
+    changes.push({
+      of: map,
+      ip,
+      name: after,
+      map: `${map}${isFour ? 4 : 6}`,
+      type: isFour ? 'ip4' : 'ip6',
+      key: ip as Key,
+      before: number(before),
+      after: number(after),
+    });
+  }
+
+  #set(changes: readonly Placing[], program: MutableProgram): boolean {
+    if (changes.length === 0) return true;
+    try {
+      this.#o.kernel.setElements(changes);
+    } catch (error) {
+      this.#o.log.warn(
+        { error: (error as Error).message },
+        'the policy table is not as expected: it is made anew',
+      );
+      return false;
+    }
+    for (const { of, ip, name } of changes) {
+      if (name === undefined) program[of].delete(ip);
+      else program[of].set(ip, name);
+    }
+    this.#tick();
+    return true;
+  }
+
+  #clear(ips: readonly Ip[]): void {
+    const program = this.#inForce?.program;
+    const changes: Placing[] = [];
+    for (const map of ['from', 'to', 'peers'] as const)
+      for (const ip of ips) this.#change(changes, map, ip, program?.[map].get(ip), undefined);
+    if (program && changes.length === 0 && !this.#isRunning) return;
+    const isSet = program && !this.#isRunning && this.#o.kernel.applied && this.#set(changes, program);
+    if (isSet) this.#note();
+    else this.#ask();
+  }
+
+  #tick(): void {
+    this.#generation++;
+    this.#since = (this.#o.now ?? Date.now)();
+  }
+
+  #ask(): void {
+    this.#asked++;
+    this.#note();
+    if (this.#isRunning || this.#closed) return;
+    this.#isRunning = true;
+    setImmediate(() => void this.#run());
+  }
+
+  /** Never rejects. */
+  async #run(): Promise<void> {
+    while (this.#done < this.#asked && !this.#closed && this.isReady) {
+      const asked = this.#asked;
+      try {
+        await this.#bring();
+        this.#done = asked;
+        this.#failures = 0;
+        this.#broken = null;
+        this.#note();
+      } catch (error) {
+        this.#o.kernel.doubt();
+        this.#broken = (error as Error).message;
+        this.#o.log.error({ error: this.#broken }, 'the policy table is not as it should be');
+        const pause = Math.min(RETRY_MS * 2 ** this.#failures++, RETRY_MOST_MS);
+        await new Promise((resolve) => setTimeout(resolve, pause).unref());
+      }
+    }
+    this.#isRunning = false;
+    this.#note();
+    if (this.#done < this.#asked && this.isReady && !this.#closed) {
+      this.#isRunning = true;
+      setImmediate(() => void this.#run());
+    }
+  }
+
+  async #bring(): Promise<void> {
+    const { kernel, node, onEnforce } = this.#o;
+    const policies = [...this.#policies!.values()];
+    const compiler = new Compiler(policies, this.#namespaces!);
+    const pods = [...this.#pods!.values(), ...this.#kept.values()];
+    const program = programOf({ node, pods, held: this.#held }, compiler) as MutableProgram;
+    if (policies.length === 0) {
+      // First the routes that ask for judged packets, then the table that judges.
+      if (this.#isEnforced) await onEnforce(false);
+      this.#isEnforced = false;
+      if (kernel.applied || kernel.isThere()) await kernel.remove();
+      this.#inForce = { compiler, program };
+      this.#tick();
+      return;
+    }
+    if (await bring(kernel, this.#renderer.render(program))) this.#tick();
+    this.#inForce = { compiler, program };
+    if (!this.#isEnforced) await onEnforce(true);
+    this.#isEnforced = true;
+  }
+}
+
+function isSame(one: PodView, other: PodView): boolean {
+  return (
+    one.uid === other.uid &&
+    one.node === other.node &&
+    one.labels === other.labels &&
+    one.hostNetwork === other.hostNetwork &&
+    one.ended === other.ended &&
+    one.ips.join() === other.ips.join() &&
+    (one.ports === other.ports || JSON.stringify(one.ports) === JSON.stringify(other.ports))
+  );
+}
