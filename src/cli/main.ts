@@ -21,6 +21,7 @@ import { labThrottleCommand } from './commands/lab-throttle.ts';
 import { labUpCommand } from './commands/lab-up.ts';
 import { nodeCommand } from './commands/node.ts';
 import { podCommand } from './commands/pod.ts';
+import { policyCommand } from './commands/policy.ts';
 import { probeCommand } from './commands/probe.ts';
 import { statusCommand } from './commands/status.ts';
 import { versionCommand } from './commands/version.ts';
@@ -63,6 +64,7 @@ for (const each of [
   podCommand(),
   nodeCommand(),
   ipamCommand(),
+  policyCommand(),
   statusCommand(),
   connectivityCommand(),
   doctorCommand(),

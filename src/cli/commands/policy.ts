@@ -1,0 +1,172 @@
+// podway policy: what NetworkPolicies say of a connection, and what stands in them. Reads the Kubernetes API of a lab or a
+// cluster; the answer is computed as the nodes' agents compute theirs.
+import type { Command } from 'commander';
+import { LabError } from '../../lab/daemon/errors.ts';
+import type { Trace } from '../../policy/explain.ts';
+import type { LintRow } from '../../policy/lint.ts';
+import { type PlaceOptions, placeKind, withPlace } from '../cluster/place.ts';
+import { act, command } from '../command.ts';
+import { usageError } from '../errors.ts';
+import { openLab } from '../labs.ts';
+import { bold, dim, green, print, printJson, red, table, yellow } from '../output.ts';
+
+export function policyCommand(): Command {
+  const made = command('policy', 'who may talk to whom, and why', [
+    'podway policy list',
+    'podway policy trace web db:5432',
+  ]);
+  for (const each of [listCommand(), traceCommand(), lintCommand()]) made.addCommand(each);
+  return made;
+}
+
+/** The API of the lab or the cluster that the options name. */
+async function openWorld(options: PlaceOptions) {
+  const { KubeClient, readKubeConfig } = await import('../../kube/index.ts');
+  const { readWorld } = await import('../../policy/world.ts');
+  const kind = placeKind(options);
+  if (kind === 'local')
+    throw usageError('policies are read from the Kubernetes API, not from an agent', 'leave out --local');
+  const config =
+    kind === 'cluster'
+      ? await (await import('../cluster/credentials.ts')).clusterConfig(options)
+      : await labConfig(options, readKubeConfig);
+  const client = new KubeClient(config, { userAgent: 'podway' });
+  try {
+    return await readWorld(client);
+  } finally {
+    client.close();
+  }
+}
+
+async function labConfig(options: PlaceOptions, read: typeof import('../../kube/index.ts').readKubeConfig) {
+  const { control } = await openLab(options);
+  const { kubeconfig } = await control.call<{ kubeconfig: string }>('GET', '/v1/status');
+  return read(kubeconfig);
+}
+
+function listCommand(): Command {
+  return withPlace(
+    command('list', 'the policies, the pods that they select, and what was refused of them', [
+      'podway policy list',
+      'podway policy list -n shop -o json',
+    ]),
+  )
+    .option('-n, --namespace <namespace>', 'only of this namespace')
+    .action(
+      act(async (options: PlaceOptions & { namespace?: string }) => {
+        const world = await openWorld(options);
+        const { listPolicies } = await import('../../policy/list.ts');
+        const rows = listPolicies(world).filter(
+          ({ namespace }) => options.namespace === undefined || namespace === options.namespace,
+        );
+        if (options.output === 'json') return printJson(rows);
+        if (rows.length === 0) return print('no policies: every pod reaches every other');
+        print(
+          table(
+            ['NAMESPACE', 'NAME', 'DIRECTIONS', 'PODS', 'RULES', 'REFUSED'],
+            rows.map((row) => [
+              row.namespace,
+              row.name,
+              row.directions.join(',') || '-',
+              `${row.pods}`,
+              `${row.rules}`,
+              row.problems.length === 0
+                ? ''
+                : yellow(`${row.problems[0]!.field} ${row.problems[0]!.because}`),
+            ]),
+          ),
+        );
+      }),
+    );
+}
+
+function traceCommand(): Command {
+  return withPlace(
+    command('trace', 'the verdict on a connection, the rules that decide, and those that nearly match', [
+      'podway policy trace web db:5432',
+      'podway policy trace shop/web 203.0.113.10:443',
+      'podway policy trace node/node-1 dns:53/udp -o json',
+    ]),
+  )
+    .argument('<from>', '[NAMESPACE/]POD, an address, or node/NAME')
+    .argument('<to>', 'the same, with :PORT and /tcp, /udp or /sctp')
+    .option('-n, --namespace <namespace>', 'of pods without one', 'default')
+    .action(
+      act(async (from: string, to: string, options: PlaceOptions & { namespace: string }) => {
+        const { parseEnd, parseTarget, QuestionError, traceIn } = await import('../../policy/question.ts');
+        const told = await answer(
+          () => ({ from: parseEnd(from, options.namespace), to: parseTarget(to, options.namespace) }),
+          async (question) => traceIn(await openWorld(options), question.from, question.to),
+          QuestionError,
+        );
+        if (options.output === 'json') printJson(told);
+        else print(traceText(from, to, told));
+      }),
+    );
+}
+
+/** A question that cannot be read is wrong usage; one whose ends are not there has failed. */
+async function answer<Q, A>(
+  read: () => Q,
+  find: (question: Q) => Promise<A>,
+  kind: new () => Error,
+): Promise<A> {
+  let question: Q;
+  try {
+    question = read();
+  } catch (error) {
+    if (error instanceof kind) throw usageError(error.message, 'podway policy trace --help');
+    throw error;
+  }
+  try {
+    return await find(question);
+  } catch (error) {
+    if (error instanceof kind)
+      throw new LabError('NO_SUCH_END', error.message, 'podway pod list shows pods with their addresses');
+    throw error;
+  }
+}
+
+function traceText(
+  from: string,
+  to: string,
+  { verdict, egress, ingress, nearMisses, notes }: Trace & { notes: string[] },
+): string {
+  const shown = (one: 'allow' | 'deny') => (one === 'allow' ? green('allow') : red('deny'));
+  const row = (name: string, side: Trace['egress']) =>
+    `  ${dim(name.padEnd(8))} ${shown(side.verdict)}  ${side.because}`;
+  return [
+    `${bold(`${from} to ${to}`)}: ${shown(verdict)}`,
+    row('egress', egress),
+    row('ingress', ingress),
+    ...nearMisses.map(
+      ({ object, rule, because }) => `  ${dim('near'.padEnd(8))} rule ${rule} of ${object} ${because}`,
+    ),
+    ...notes.map((text) => `  ${dim('note'.padEnd(8))} ${text}`),
+  ].join('\n');
+}
+
+function lintCommand(): Command {
+  return withPlace(
+    command('lint', 'what in the policies hardly does what was meant', [
+      'podway policy lint',
+      'podway policy lint -o json',
+    ]),
+  ).action(
+    act(async (options: PlaceOptions) => {
+      const world = await openWorld(options);
+      const { lint } = await import('../../policy/lint.ts');
+      const rows: LintRow[] = lint(world);
+      if (options.output === 'json') printJson(rows);
+      else if (rows.length === 0) print('nothing to say');
+      else
+        print(
+          table(
+            ['POLICY', 'KIND', 'SAYS'],
+            rows.map(({ object, kind, text }) => [object, yellow(kind), text]),
+          ),
+        );
+      return rows.length === 0 ? 0 : 1;
+    }),
+  );
+}

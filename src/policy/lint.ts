@@ -1,0 +1,118 @@
+// What in the policies hardly does what was meant. Pure.
+import { formatCidr, parseCidr, parseInterfaceAddress } from '../base/ip.ts';
+import { compile } from './compile.ts';
+import { evaluate } from './evaluate.ts';
+import { PORT_PROTOCOLS, type Policy, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
+import { selects } from './selector.ts';
+import type { ReadWorld } from './world.ts';
+
+export type LintRow = {
+  /** As `networkpolicy x/p`. */
+  object: string;
+  kind: 'refused' | 'selects-nothing' | 'no-such-port' | 'host-bits' | 'isolates-dns';
+  text: string;
+};
+
+const DNS_PORT = 53;
+
+export function lint(world: ReadWorld): LintRow[] {
+  return world.decoded.flatMap(({ policy, problems, source, namespace, name }) => {
+    const object = `networkpolicy ${namespace}/${name}`;
+    const rows: LintRow[] = problems.map(({ field, value, because }) => ({
+      object,
+      kind: 'refused',
+      text: `${field}: ${value} ${because}`,
+    }));
+    rows.push(...hostBits(source).map((text): LintRow => ({ object, kind: 'host-bits', text })));
+    if (policy)
+      rows.push(
+        ...[...ofSubjects(policy, world), ...ofPorts(policy, world), ...ofDns(policy, world)].map((row) => ({
+          ...row,
+          object,
+        })),
+      );
+    return rows;
+  });
+}
+
+type Said = Omit<LintRow, 'object'>;
+
+const subjectsOf = (policy: Policy, { pods, namespaces }: ReadWorld) =>
+  pods.filter((pod) => !pod.hostNetwork && !pod.ended && selects(policy.subject, pod, namespaces));
+
+function ofSubjects(policy: Policy, world: ReadWorld): Said[] {
+  if (subjectsOf(policy, world).length > 0) return [];
+  return [{ kind: 'selects-nothing', text: 'no pod has the labels of its podSelector' }];
+}
+
+/** Names that no pod serves which the rule could mean. */
+function ofPorts(policy: Policy, world: ReadWorld): Said[] {
+  const said: Said[] = [];
+  for (const direction of ['ingress', 'egress'] as const)
+    for (const { index, ports } of policy[direction] ?? [])
+      for (const port of ports ?? []) {
+        if (!('name' in port)) continue;
+        const candidates = direction === 'ingress' ? subjectsOf(policy, world) : world.pods;
+        const isServed = candidates.some((pod) =>
+          pod.ports.some((one) => one.name === port.name && one.protocol === port.protocol),
+        );
+        const protocol = PROTOCOL_NAMES[PORT_PROTOCOLS.find((one) => one === port.protocol)!];
+        if (!isServed)
+          said.push({
+            kind: 'no-such-port',
+            text: `rule ${index} of ${direction} names the port ${port.name}/${protocol}, which no pod has: it matches nothing`,
+          });
+      }
+  return said;
+}
+
+/** Pods that the policy isolates in egress and that reach the cluster's DNS neither by UDP nor by TCP. */
+function ofDns(policy: Policy, world: ReadWorld): Said[] {
+  if (policy.egress === null) return [];
+  const dns = world.pods.filter(
+    ({ namespace, labels, ips }) =>
+      namespace === 'kube-system' && labels['k8s-app'] === 'kube-dns' && ips.length > 0,
+  );
+  const [server] = dns;
+  const subject = subjectsOf(policy, world).find(({ ips }) => ips.length > 0);
+  if (!server || !subject) return [];
+  const policies = world.decoded.flatMap((one) => (one.policy ? [one.policy] : []));
+  const program = compile({
+    node: subject.node ?? '',
+    policies,
+    namespaces: world.namespaces,
+    pods: world.pods,
+    held: new Map(),
+  });
+  const ask = (protocol: number) =>
+    evaluate(program, { src: subject.ips[0]!, dst: server.ips[0]!, protocol, port: DNS_PORT }).egress.verdict;
+  if (ask(UDP) === 'allow') return [];
+  const tcp = ask(TCP) === 'allow' ? ' by UDP' : '';
+  return [
+    {
+      kind: 'isolates-dns',
+      text: `${subject.namespace}/${subject.name} cannot ask the cluster's DNS${tcp}: allow egress to port 53 of kube-system`,
+    },
+  ];
+}
+
+/** CIDRs as they are written and as they are read. */
+function hostBits(source: unknown): string[] {
+  const found: string[] = [];
+  const visit = (value: unknown): void => {
+    if (typeof value === 'string') {
+      if (!value.includes('/')) return;
+      try {
+        const cidr = parseCidr(value, { mask: true });
+        if (parseInterfaceAddress(value).ip !== cidr.ip)
+          found.push(`${value} is read as ${formatCidr(cidr)}`);
+      } catch {
+        // Told as refused.
+      }
+    } else if (Array.isArray(value)) value.forEach(visit);
+    else if (typeof value === 'object' && value !== null)
+      for (const [key, one] of Object.entries(value)) if (key !== 'metadata') visit(one);
+  };
+  visit((source as { spec?: unknown }).spec);
+  return found;
+}

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseIp } from '../base/ip.ts';
+import { decodeNetworkPolicy } from './decode.ts';
+import { lint } from './lint.ts';
+import { listPolicies } from './list.ts';
+import { type PodView, SCTP, TCP, UDP } from './model.ts';
+import { parseEnd, parseTarget, traceIn } from './question.ts';
+import type { ReadWorld } from './world.ts';
+
+const pod = (namespace: string, name: string, at: number, over: Partial<PodView> = {}): PodView => ({
+  ...{
+    namespace,
+    name,
+    uid: name,
+    labels: { app: name },
+    node: 'node-1',
+    ips: [parseIp(`10.0.0.${at}`)],
+    ports: [],
+  },
+  ...{ hostNetwork: false, ended: false },
+  ...over,
+});
+const np = (namespace: string, name: string, spec: unknown) => {
+  const source = { metadata: { namespace, name }, spec };
+  return { ...decodeNetworkPolicy(source), source, namespace, name };
+};
+const world = (decoded: ReadWorld['decoded'], pods: PodView[]): ReadWorld => ({
+  decoded,
+  pods,
+  namespaces: new Map([
+    ['shop', {}],
+    ['kube-system', { 'kubernetes.io/metadata.name': 'kube-system' }],
+  ]),
+  nodes: new Map([
+    ['node-1', [parseIp('10.0.1.1')]],
+    ['node-2', [parseIp('10.0.1.2')]],
+  ]),
+});
+
+describe('a question', () => {
+  it('is read from text', () => {
+    assert.deepEqual(parseEnd('web', 'shop'), { kind: 'pod', namespace: 'shop', name: 'web' });
+    assert.deepEqual(parseEnd('a/web', 'shop'), { kind: 'pod', namespace: 'a', name: 'web' });
+    assert.deepEqual(parseEnd('node/node-1', 'shop'), { kind: 'node', name: 'node-1' });
+    assert.deepEqual(parseEnd('10.0.0.1', 'shop'), { kind: 'address', ip: parseIp('10.0.0.1') });
+    const target = (text: string) => {
+      const { end, protocol, port } = parseTarget(text, 'shop');
+      return [end.kind, protocol, port];
+    };
+    assert.deepEqual(target('db:5432'), ['pod', TCP, 5432]);
+    assert.deepEqual(target('a/db:53/UDP'), ['pod', UDP, 53]);
+    assert.deepEqual(target('db:9/sctp'), ['pod', SCTP, 9]);
+    assert.deepEqual(target('db'), ['pod', 1, null]);
+    assert.deepEqual(target('db/icmp'), ['pod', 1, null]);
+    assert.deepEqual(target('[fd00::1]:80'), ['address', TCP, 80]);
+    assert.deepEqual(target('fd00::1'), ['address', 1, null]);
+    assert.throws(() => parseTarget('db:0', 'shop'), /port 0 is not from 1 to 65535/);
+    assert.throws(() => parseTarget('db:80/tls', 'shop'), /"tls" is not tcp, udp or sctp/);
+    assert.throws(() => parseEnd('a/b/c', 'shop'), /is not \[NAMESPACE\/\]POD/);
+  });
+
+  const deny = np('shop', 'deny', { podSelector: {} });
+  const pods = [pod('shop', 'web', 1), pod('shop', 'db', 2, { node: 'node-2' })];
+  const ask = (from: string, to: string) =>
+    traceIn(world([deny], pods), parseEnd(from, 'shop'), parseTarget(to, 'shop'));
+
+  it('is answered with the policy that decides', () => {
+    assert.equal(ask('web', 'db:5432').verdict, 'deny');
+    assert.equal(ask('web', 'db:5432').ingress.object, 'networkpolicy shop/deny');
+    assert.equal(ask('10.0.0.1', '10.0.0.2:80').verdict, 'deny');
+    assert.equal(ask('203.0.113.1', 'db:80').verdict, 'deny');
+    assert.equal(ask('web', '203.0.113.1:443').verdict, 'allow');
+  });
+
+  it("knows the pod's own node from others", () => {
+    assert.equal(ask('node/node-1', 'web:80').verdict, 'allow');
+    assert.match(ask('node/node-1', 'web:80').notes[0]!, /node that it runs on/);
+    assert.equal(ask('node/node-2', 'web:80').verdict, 'deny');
+  });
+
+  it('without an end is refused by name', () => {
+    assert.throws(() => ask('nobody', 'db:80'), /there is no pod shop\/nobody/);
+    assert.throws(() => ask('node/x', 'db:80'), /there is no node x/);
+  });
+});
+
+describe('lint', () => {
+  const kinds = (decoded: ReadWorld['decoded'], pods: PodView[]) =>
+    lint(world(decoded, pods)).map(({ kind, text }) => `${kind}: ${text}`);
+  const dns = pod('kube-system', 'dns', 9, { labels: { 'k8s-app': 'kube-dns' } });
+  const web = pod('shop', 'web', 1);
+
+  it('says what hardly was meant', () => {
+    assert.deepEqual(kinds([np('shop', 'p', { podSelector: { matchLabels: { app: 'nobody' } } })], [web]), [
+      'selects-nothing: no pod has the labels of its podSelector',
+    ]);
+    assert.deepEqual(
+      kinds([np('shop', 'p', { podSelector: {}, ingress: [{ ports: [{ port: 'http' }] }] })], [web]),
+      ['no-such-port: rule 0 of ingress names the port http/tcp, which no pod has: it matches nothing'],
+    );
+    assert.deepEqual(
+      kinds(
+        [np('shop', 'p', { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: '10.1.0.0/8' } }] }] })],
+        [web],
+      ),
+      ['host-bits: 10.1.0.0/8 is read as 10.0.0.0/8'],
+    );
+    assert.deepEqual(kinds([np('shop', 'p', { podSelector: {}, policyTypes: ['Egress'] })], [web, dns]), [
+      "isolates-dns: shop/web cannot ask the cluster's DNS: allow egress to port 53 of kube-system",
+    ]);
+    assert.deepEqual(
+      kinds([np('shop', 'p', { podSelector: {}, ingress: [{ ports: [{ endPort: 5 }] }] })], [web]),
+      ['refused: spec.ingress[0].ports[0].endPort: 5 needs a port beside it'],
+    );
+  });
+
+  it('says nothing of a policy that is as it should be', () => {
+    const good = np('shop', 'p', {
+      podSelector: {},
+      policyTypes: ['Egress'],
+      egress: [{ ports: [{ protocol: 'UDP', port: 53 }] }],
+    });
+    assert.deepEqual(kinds([good], [web, dns]), []);
+  });
+
+  it('lists policies with the pods that they select', () => {
+    const [row] = listPolicies(world([np('shop', 'p', { podSelector: {}, ingress: [{}] })], [web, dns]));
+    assert.deepEqual(row, {
+      namespace: 'shop',
+      name: 'p',
+      directions: ['ingress'],
+      pods: 1,
+      rules: 1,
+      problems: [],
+    });
+  });
+});

@@ -1,0 +1,109 @@
+// Questions of people: `shop/web` to `db:5432/tcp`. Reads the ends, finds their pods and addresses, and answers with a
+// trace and with what policies do not decide. Pure. Fails with QuestionError.
+import { AddressError, familyOf, formatIp, type Ip, parseIp } from '../base/ip.ts';
+import { type End, type Trace, trace } from './explain.ts';
+import { SCTP, TCP, UDP } from './model.ts';
+import type { ReadWorld } from './world.ts';
+
+export class QuestionError extends Error {
+  override name = 'QuestionError';
+}
+
+export type NamedEnd =
+  | { readonly kind: 'pod'; readonly namespace: string; readonly name: string }
+  | { readonly kind: 'node'; readonly name: string }
+  | { readonly kind: 'address'; readonly ip: Ip };
+export type Target = { readonly end: NamedEnd; readonly protocol: number; readonly port: number | null };
+
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: TCP, udp: UDP, sctp: SCTP, icmp: 1 };
+
+function addressOf(text: string): Ip | null {
+  try {
+    return parseIp(text.replace(/^\[(.*)\]$/, '$1'));
+  } catch (error) {
+    if (error instanceof AddressError) return null;
+    throw error;
+  }
+}
+
+/** `[NAMESPACE/]POD`, an address, or `node/NAME`. */
+export function parseEnd(text: string, namespace: string): NamedEnd {
+  const ip = addressOf(text);
+  if (ip !== null) return { kind: 'address', ip };
+  const parts = text.split('/');
+  if (parts.length > 2 || parts.some((part) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(part)))
+    throw new QuestionError(`"${text}" is not [NAMESPACE/]POD, an address or node/NAME`);
+  if (parts.length === 2 && parts[0] === 'node') return { kind: 'node', name: parts[1]! };
+  return parts.length === 2
+    ? { kind: 'pod', namespace: parts[0]!, name: parts[1]! }
+    : { kind: 'pod', namespace, name: parts[0]! };
+}
+
+/** An end with `:PORT` and, after it, `/PROTOCOL`; without a port a protocol without ports (ICMP). */
+export function parseTarget(text: string, namespace: string): Target {
+  if (addressOf(text) !== null) return { end: parseEnd(text, namespace), protocol: 1, port: null };
+  const match = /^(.*?):(\d+)(?:\/([a-zA-Z]+))?$/.exec(text);
+  if (!match) {
+    const [, end = text, icmp] = /^(.*)\/(icmp)$/.exec(text) ?? [];
+    return { end: parseEnd(icmp ? end : text, namespace), protocol: 1, port: null };
+  }
+  const [, end = '', number, name = 'tcp'] = match;
+  const protocol = PROTOCOLS[name.toLowerCase()];
+  const port = Number(number);
+  if (protocol === undefined || protocol === 1) throw new QuestionError(`"${name}" is not tcp, udp or sctp`);
+  if (port < 1 || port > 65_535) throw new QuestionError(`port ${number} is not from 1 to 65535`);
+  return { end: parseEnd(end, namespace), protocol, port };
+}
+
+function findEnds(end: NamedEnd, world: ReadWorld): End[] {
+  if (end.kind === 'node') {
+    const ips = world.nodes.get(end.name);
+    if (!ips || ips.length === 0) throw new QuestionError(`there is no node ${end.name} with an address`);
+    return ips.map((ip) => ({ ip, pod: null }));
+  }
+  if (end.kind === 'address') {
+    const pod = world.pods.find(
+      ({ ips, ended, hostNetwork }) => !ended && !hostNetwork && ips.includes(end.ip),
+    );
+    return [{ ip: end.ip, pod: pod ?? null }];
+  }
+  const pod = world.pods.find(({ namespace, name }) => namespace === end.namespace && name === end.name);
+  if (!pod) throw new QuestionError(`there is no pod ${end.namespace}/${end.name}`);
+  if (pod.ips.length === 0) throw new QuestionError(`pod ${end.namespace}/${end.name} has no address yet`);
+  return pod.ips.map((ip) => ({ ip, pod }));
+}
+
+export type Told = Trace & { from: string; to: string; notes: string[] };
+
+/** In the first family that both ends have. */
+export function traceIn(world: ReadWorld, fromEnd: NamedEnd, { end, protocol, port }: Target): Told {
+  const froms = findEnds(fromEnd, world);
+  const tos = findEnds(end, world);
+  const pair = froms
+    .flatMap((from) => tos.map((to) => ({ from, to })))
+    .find(({ from, to }) => familyOf(from.ip) === familyOf(to.ip));
+  if (!pair) throw new QuestionError('the two have no address of one family');
+  const { from, to } = pair;
+  const isSix = familyOf(from.ip) === 6;
+  const told = trace({
+    policies: world.decoded.flatMap(({ policy }) => (policy ? [policy] : [])),
+    namespaces: world.namespaces,
+    ...{ from, to, port },
+    protocol: protocol === 1 && isSix ? 58 : protocol,
+  });
+  const notes: string[] = [];
+  const exempt = { ...told };
+  const isOwnNode = (pod: End, other: End) =>
+    pod.pod && world.nodes.get(pod.pod.node ?? '')?.includes(other.ip);
+  if (from.pod && to.pod && from.pod === to.pod) {
+    notes.push('a pod always reaches itself by its own address');
+    return { ...allowed(told), from: formatIp(from.ip), to: formatIp(to.ip), notes };
+  }
+  if (isOwnNode(from, to) || isOwnNode(to, from)) {
+    notes.push('a pod and the node that it runs on always reach each other, whatever policies say');
+    return { ...allowed(told), from: formatIp(from.ip), to: formatIp(to.ip), notes };
+  }
+  return { ...exempt, from: formatIp(from.ip), to: formatIp(to.ip), notes };
+}
+
+const allowed = (told: Trace): Trace => ({ ...told, verdict: 'allow', nearMisses: [] });
