@@ -2,6 +2,7 @@
 // Invariant: one operation at a time per container id and interface name; an ADD that fails, or whose caller has gone,
 // leaves no address, link, route or element; DEL of an absent attachment succeeds.
 import { statSync } from 'node:fs';
+import { isEgress } from '../base/egress.ts';
 import { PodwayError } from '../base/errors.ts';
 import { bitsOf, type Cidr, familyOf, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import type { CniRequest, Result, Route } from '../cni/types.ts';
@@ -356,6 +357,7 @@ function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[])
     const gateway = gatewayOf(ip);
     return gateway === undefined ? {} : ({ [key]: formatIp(gateway) } as { [P in K]: string });
   };
+  const isTold = ({ dst }: PodRoute) => dst.length > 0 || familyOf(dst.ip) === 6 || !wired.ips.some(isEgress);
   const asWished = new Map(request.conf.wishes.routes.map((route) => [route.dst, route] as const));
   return {
     interfaces: [
@@ -365,15 +367,18 @@ function resultOf(request: Of<'ADD'>, wired: Wired, routes: readonly PodRoute[])
     ],
     ips: [
       ...before.ips,
-      ...wired.ips.map((ip) => ({
-        address: `${formatIp(ip)}/${bitsOf(familyOf(ip))}`,
-        interface: place,
-        ...withGateway('gateway', ip),
-      })),
+      // What the pod reaches IPv4 hosts by is not its address: nobody reaches it there.
+      ...wired.ips
+        .filter((ip) => !isEgress(ip))
+        .map((ip) => ({
+          address: `${formatIp(ip)}/${bitsOf(familyOf(ip))}`,
+          interface: place,
+          ...withGateway('gateway', ip),
+        })),
     ],
     routes: [
       ...before.routes,
-      ...routes.map((route): Route => {
+      ...routes.filter(isTold).map((route): Route => {
         const dst = `${formatIp(route.dst.ip)}/${route.dst.length}`;
         return asWished.get(dst) ?? { dst, ...withGateway('gw', route.dst.ip) };
       }),

@@ -12,6 +12,7 @@ test('defaults', () => {
     snat: 'node',
     snat6: 'none',
     families: 'ipv4',
+    egress4: 'none',
     repair: 'enforce',
     policy: 'enforce',
     addressing: 'secondary',

@@ -17,6 +17,8 @@ export type AgentSettings = {
   snat6: SnatMode;
   /** What pods get, where no NodeNetwork and no variable of the AWS VPC CNI says it. */
   families: Families;
+  /** How pods of IPv6 alone reach IPv4 hosts. */
+  egress4: 'none' | 'node';
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
   /** off: NetworkPolicies are another engine's, or nobody's. */
@@ -156,6 +158,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const addressing = text(settings, 'addressing') ?? 'secondary';
   if (addressing !== 'secondary' && addressing !== 'prefix' && addressing !== 'auto')
     throw invalid('addressing', addressing, 'not secondary, prefix or auto');
+  const egress4 = oneOf(settings, 'egress4', ['none', 'node'] as const) ?? 'none';
   const cidrs = settings['excludeSnatCidrs'] ?? [];
   if (!Array.isArray(cidrs)) throw invalid('excludeSnatCidrs', cidrs, 'not a list of CIDRs');
   const DAY_MS = 86_400_000;
@@ -179,6 +182,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       snat,
       snat6,
       families,
+      egress4,
       repair,
       policy,
       addressing,

@@ -1,5 +1,6 @@
 // Computes the desired kernel state of the node from the pool, IMDS and the settings, and hands it to the datapath.
 import { systemClock } from '../base/clock.ts';
+import { isEgress } from '../base/egress.ts';
 import { type Cidr, formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
@@ -28,6 +29,7 @@ export type NodeStateOptions = {
   settings: Pick<AgentSettings, 'snat' | 'excludeSnatCidrs'> & {
     /** Absent: none. */
     snat6?: AgentSettings['snat6'];
+    egress4?: AgentSettings['egress4'];
     /** Bytes: of secondary ENIs; absent: the primary ENI's link's. */
     eniMtu?: number;
   };
@@ -135,6 +137,7 @@ export class NodeState {
       snat6: settings.snat6,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,
+      egress4: settings.egress4 === 'node' || pool.held().some(({ ips }) => ips.some(isEgress)),
       pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
       ...(judged ? { judged } : {}),
     };

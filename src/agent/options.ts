@@ -202,6 +202,14 @@ export const agentOptions: readonly AgentOption[] = [
     read: text,
   },
   {
+    key: 'settings.egress4',
+    flag: '--egress4',
+    env: ['PODWAY_EGRESS4'],
+    value: 'MODE',
+    help: 'pods of IPv6 alone reach IPv4 hosts: node (with its address) or none, as with NAT64 of the VPC (default none)',
+    read: text,
+  },
+  {
     key: 'settings.snat',
     flag: '--snat',
     env: ['PODWAY_SNAT'],

@@ -96,6 +96,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ...(settings.warm === undefined ? {} : { warm: settings.warm }),
     ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
     families: settings.families,
+    egress4: settings.egress4,
     addressing: settings.addressing,
     cooldownMs: settings.cooldownMs,
   };

@@ -7,7 +7,7 @@ import { isV6, POD_GATEWAY, POD_GATEWAY6, podGateway } from './desired.ts';
 import type { PodElement } from './diff.ts';
 import { isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Kernel } from './memory.ts';
-import { eniChain } from './nft.ts';
+import { sourceChain } from './nft.ts';
 import { observeElements } from './observe.ts';
 import type { CheckTarget } from './types.ts';
 import { familiesIn, podRoutes } from './wire.ts';
@@ -107,8 +107,9 @@ function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | unde
     const chain = view.elements.find(
       (element) => element.ifindex === link?.index && element.ip === ip,
     )?.chain;
-    if (target.eni !== null && chain !== eniChain(target.eni)) {
-      wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${eniChain(target.eni)}`);
+    const wanted = target.eni && sourceChain(ip, target.eni);
+    if (wanted !== null && chain !== wanted) {
+      wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${wanted}`);
     }
   }
   return wrong;

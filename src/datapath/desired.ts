@@ -1,6 +1,8 @@
 // The desired rules, routes and ENI addresses of a node. Pure. The nft table is in nft.ts, a pod's own route in
 // podRoute(). Invariant: everything here carries PROTOCOL or lies in a table of ours, so an observed object with these
 // marks that is not desired may be deleted.
+
+import { EGRESS4, isEgress } from '../base/egress.ts';
 import {
   addToIp,
   bitsOf,
@@ -71,6 +73,10 @@ export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
   return has.length > 0 ? has : [4];
 }
 
+/** True where the node has an IPv4 address and pods of IPv6 alone may use it. */
+export const hasEgress = (node: Pick<NodeDatapath, 'enis' | 'egress4'>): boolean =>
+  node.egress4 === true && familiesOf(node).includes(4);
+
 /** True where pods can have IPv6 addresses. */
 export const has6 = (node: Pick<NodeDatapath, 'enis'>): boolean => node.enis.some((eni) => carries(eni, 6));
 
@@ -116,11 +122,11 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
 function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
   const subnets = withoutCovered(node.enis.flatMap(subnetsOf).filter(ofFamily));
-  const within = [...unheldCidrs(node), ...node.pods.flatMap((pod) => pod.ips.map(hostCidr))].filter(
-    ofFamily,
-  );
+  const held = node.pods.flatMap((pod) => pod.ips.filter((ip) => !isEgress(ip)).map(hostCidr));
+  const within = [...unheldCidrs(node), ...held].filter(ofFamily);
   const isInside = (one: Cidr) => subnets.some((subnet) => cidrCovers(subnet, one));
-  return subnets.length > 0 && within.every(isInside) ? subnets : [undefined];
+  if (subnets.length === 0 || !within.every(isInside)) return [undefined];
+  return family === 4 && hasEgress(node) ? [...subnets, EGRESS4] : subnets;
 }
 
 /** The ENI's subnet; of IPv6 the part of it that the ENI's prefixes are in. */

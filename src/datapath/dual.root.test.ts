@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { parseIp } from '../base/ip.ts';
-import { eni0, eni1, needsRoot, PEER, TestPods, TestVpc } from './testing.ts';
+import { eni0, eni1, IMDS, INTERNET, needsRoot, PEER, TestPods, TestVpc } from './testing.ts';
 import { addSix, dual0, dual1, IMDS6, INTERNET6, PEER6 } from './testing-six.ts';
 import type { Eni, PodWiring, WiredPod } from './types.ts';
 
@@ -79,6 +79,27 @@ describe('both families', needsRoot, () => {
       new RegExp(`"${pod.hostIfname}" . 2001:db8:1:0:b::1 : goto eni_0_1`),
     );
     assert.deepEqual(check('p1', pod, dual1), []);
+  });
+
+  it('a pod with IPv6 alone reaches IPv4 hosts with the node’s address, where it may', async () => {
+    const egress = { enis: [dual0, dual1], egress4: true };
+    await pods.datapath.syncNode(pods.state(egress));
+    const pod = add('six', [SIX, '169.254.172.1'], dual1);
+    add('p0', P0, dual0);
+    await vpc.serve('internet', 8084);
+    await vpc.serve('peer', 8085);
+    assert.equal(vpc.seenFrom('six', INTERNET, 8084), '10.0.0.10');
+    assert.equal(vpc.seenFrom('six', PEER, 8085), '10.0.0.10', 'inside the VPC, too');
+    assert.equal(vpc.seenFrom('six', INTERNET6, 8084), '2001:db8:1:0:b::2', 'IPv6 with its own');
+    assert.ok(vpc.ping('six', IMDS));
+    assert.ok(vpc.ping('six', P0[0]!), 'a pod of the same node');
+    assert.equal(vpc.wrongSources(), 0);
+    assert.deepEqual(check('six', pod, dual1), []);
+    assert.deepEqual((await pods.datapath.syncNode(pods.state(egress))).changes, []);
+    pods.datapath.cutPod(wired.shift()!);
+    pods.held.delete('six');
+    vpc.removeNetns('six');
+    await pods.datapath.syncNode(state());
   });
 
   it('an MTU below the least of IPv6 is refused by name, and leaves nothing', () => {

@@ -7,6 +7,8 @@
 // from_pod finds the ENI's chain by link and source address. That chain checks, in this order, whether the connection
 // has a mark already (by_ct) and whether a new connection leaves the VPC (begin, outside); else it sets the ENI's mark.
 // Most packets belong to established connections, so their path has the fewest rules.
+
+import { isEgress } from '../base/egress.ts';
 import {
   type Cidr,
   type Family,
@@ -18,7 +20,7 @@ import {
   parseCidr,
 } from '../base/ip.ts';
 import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
-import { has6, POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
+import { has6, hasEgress, POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
 import {
   CT_PRIMARY,
   CT_SNAT,
@@ -47,6 +49,9 @@ const ANY_LINK_LOCAL6 = parseCidr('fe80::/10');
 const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
 /** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
 export const eniChain = (eni: EniSlot): string => `eni_${slot(eni)}`;
+const EGRESS_CHAIN = 'egress4';
+/** Chain that decides for packets with this source. */
+export const sourceChain = (ip: Ip, eni: EniSlot): string => (isEgress(ip) ? EGRESS_CHAIN : eniChain(eni));
 const useChain = (eni: EniSlot): string => `use_${slot(eni)}`;
 const arriveChain = (eni: EniSlot): string => `arrive_${slot(eni)}`;
 
@@ -120,6 +125,10 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
       ...(own6 === undefined ? [] : [`ip6 daddr ${formatCidr(VPC_SERVICES6)} goto outside`]),
       ...(snats6 ? ['ip6 daddr != @exempt6 goto outside'] : []),
     ]),
+    // Everything leaves with the node's address, by the primary ENI.
+    ...(hasEgress(node)
+      ? [chain(EGRESS_CHAIN, [`ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`, 'goto outside'])]
+      : []),
     ...enis.map((eni) =>
       chain(eniChain(eni), [
         `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,

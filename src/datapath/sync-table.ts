@@ -7,7 +7,7 @@ import { has6 } from './desired.ts';
 import { diffElements } from './diff.ts';
 import { NFT_TABLE } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
-import { eniChain, podsMap, renderRebuild, renderTable, renderUpdate } from './nft.ts';
+import { podsMap, renderRebuild, renderTable, renderUpdate, sourceChain } from './nft.ts';
 import { hasPodsMap, observeElements, observeTable } from './observe.ts';
 import type { Pass } from './pass.ts';
 import { strayJudge } from './stray.ts';
@@ -106,8 +106,10 @@ export function syncElements(
   const names = new Map(links.map((link) => [link.index, link.name]));
   const desired = [...memory.pods.values()].flatMap(({ hostIfname, ips, eni }) => {
     const ifindex = indexes.get(hostIfname);
-    if (eni === null || ifindex === undefined || !wantedChains.has(eniChain(eni))) return [];
-    return ips.map((ip) => ({ ifindex, ip, chain: eniChain(eni), eni }));
+    if (eni === null || ifindex === undefined) return [];
+    return ips
+      .map((ip) => ({ ifindex, ip, chain: sourceChain(ip, eni), eni }))
+      .filter(({ chain }) => wantedChains.has(chain));
   });
   const { remove, add } = diffElements(observeElements(kernel, links, mapsOf(memory)), desired);
   const eniOf = new Map(desired.map((element) => [`${element.ifindex} ${element.ip}`, element.eni]));

@@ -41,6 +41,8 @@ export type NodeDatapath = {
   readonly snat6?: SnatMode | undefined;
   /** Destinations outside the VPC that see the pod's own address. */
   readonly excludeSnatCidrs: readonly Cidr[];
+  /** Pods of IPv6 alone may reach IPv4 hosts with the node's address. */
+  readonly egress4?: boolean | undefined;
   /** MTU of secondary ENIs, bytes: that of the primary one's link. */
   readonly eniMtu: number;
   readonly pods: readonly HeldPod[];

@@ -21,7 +21,7 @@ import {
   slotKey,
 } from './marks.ts';
 import type { Doors, Memory } from './memory.ts';
-import { eniChain, podKey, podsMap } from './nft.ts';
+import { eniChain, podKey, podsMap, sourceChain } from './nft.ts';
 import { podEndSysctls, podLinkConf, podLinkIpv6 } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
@@ -50,7 +50,7 @@ const elementOp = (op: 'add' | 'del', ifindex: number, ip: Ip, eni: EniSlot) =>
     table: NFT_TABLE,
     set: podsMap(familyOf(ip)),
     key: podKey(ifindex, ip),
-    ...(op === 'add' ? { verdict: { kind: 'goto', chain: eniChain(eni) } as const } : {}),
+    ...(op === 'add' ? { verdict: { kind: 'goto', chain: sourceChain(ip, eni) } as const } : {}),
   }) as const;
 
 export const elementAdd = (ifindex: number, ip: Ip, eni: EniSlot) => elementOp('add', ifindex, ip, eni);

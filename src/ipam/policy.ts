@@ -45,6 +45,8 @@ export type Targets =
 
 export type PoolPolicy = {
   readonly families: Families;
+  /** How pods of IPv6 alone reach IPv4 hosts: `node`, by an address of the node's own that is translated to the node's. */
+  readonly egress4?: 'none' | 'node';
   readonly addressing: Addressing;
   readonly targets: Targets;
   /** An address beyond the goal is returned after it was idle this long (ms), cooldown not counted. */

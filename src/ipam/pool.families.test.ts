@@ -66,6 +66,26 @@ test('with IPv6 alone one /80 is enough for a node, and no pod waits for EC2 aft
   assert.deepEqual([totals.held, totals6.held, family, limits.pods], [0, 100, 'IPv6', 110]);
 });
 
+test('with egress4 a pod has an address of the node beside, which is nobody’s of the VPC', async () => {
+  await using on = node('ipv6', { settings: { egress4: 'node', cooldownMs: 1_000 } });
+  await on.start();
+  const [a, b] = await acquireAll(on, 2);
+  assert.deepEqual(
+    [a!, b!].map(({ ips }) => formatIp(ips[1]!)),
+    ['169.254.172.1', '169.254.172.2'],
+  );
+  await on.pool.reconcileNow();
+  await on.clock.advance(40_000);
+  await on.pool.reconcileNow();
+  assert.deepEqual(on.news, [], 'EC2 knows nothing of them');
+  assert.deepEqual(on.pool.snapshot().astray, []);
+  on.pool.release(a!.owner);
+  const [c] = await acquireAll(on, 1, 2);
+  assert.equal(formatIp(c!.ips[1]!), '169.254.172.3', 'the first one cools');
+  await on.restart();
+  assert.deepEqual(on.pool.find(b!.owner)?.ips, b!.ips);
+});
+
 test('an IPv6 address comes once, whatever is released, killed or lost', async () => {
   await using on = node('ipv6', { settings: { cooldownMs: 1_000 } });
   await on.start();

@@ -10,6 +10,8 @@ export type PoolSettings = {
   warm?: number;
   /** Absent: IPv4. */
   families?: Families;
+  /** Absent: none. */
+  egress4?: 'none' | 'node';
   /** Absent: single addresses. */
   addressing?: Addressing;
   /** A released address is not given again for this long (ms). */
@@ -34,6 +36,9 @@ export type PoolSettings = {
   ifnameOf?: (eni: AttachedEni) => string | undefined;
 };
 
+export const egressOf = ({ egress4 }: Pick<PoolSettings, 'egress4'>): Pick<PoolPolicy, 'egress4'> =>
+  egress4 === undefined ? {} : { egress4 };
+
 /** The policy that the settings say. */
 /** With `warm` (ms). Without it the forecast itself holds on to what was used lately. */
 const WARM_IDLE_MS = 60_000;
@@ -56,6 +61,7 @@ export function policyOf(settings: PoolSettings, limits: InstanceLimits): PoolPo
   return {
     ...defaultPolicy,
     families,
+    ...egressOf(settings),
     addressing,
     ...aimsOf(settings),
     podLimit: settings.podLimit ?? maxPods(limits, { families, prefixes: addressing !== 'secondary' }),

@@ -12,7 +12,8 @@ import { assertAnswer, downAll, Lab, QUICK } from './lab.ts';
 const AT_ONCE_MS = 4_000;
 
 const lab = new Lab('dual', [...QUICK, '--set', 'families=dual']);
-const six = new Lab('six', [...QUICK, '--set', 'families=ipv6', '--nodes', '1']);
+const six = new Lab('six', [...QUICK, '--set', 'families=ipv6', '--set', 'egress4=node', '--nodes', '1']);
+const INTERNET = '203.0.113.10';
 
 let a: PodView;
 let b: PodView;
@@ -113,5 +114,8 @@ test('pods of IPv6 alone have no IPv4, wait for EC2 once, and answer', { skip },
   const shown = await six.ipam('node-1');
   assert.deepEqual([shown.totals.held, shown.totals6?.held, shown.family], [0, 2, 'IPv6']);
   assert.equal(shown.enis.length, 1, 'one /80 is enough');
+  const { ips } = (await six.status()).nodes[0]!;
+  const own = ips.find((ip) => !ip.includes(':'));
+  assertAnswer(await six.askFrom('p', 'tcp', INTERNET, '8080'), `internet ${own}`);
   await six.agreed();
 });

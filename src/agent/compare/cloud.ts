@@ -1,5 +1,6 @@
 // Compares the journal with EC2: ENIs, their addresses and prefixes. An address has one line, worded as in `ipam show`.
 import { systemClock } from '../../base/clock.ts';
+import { isEgress } from '../../base/egress.ts';
 import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
 import type { EniDescription, EniId } from '../../cloud/port.ts';
 import { bearsOurTags, isLoose, TAG_INSTANCE, type Whose } from '../../ipam/ec2/tags.ts';
@@ -46,7 +47,7 @@ export async function journalAndCloud({ pool, cloud, config }: CompareOptions): 
     for (const object of listed.keys()) differ('address', object, null, `on ${eni.id}`);
   }
   for (const lease of pool.held()) {
-    for (const ip of lease.ips) {
+    for (const ip of lease.ips.filter((one) => !isEgress(one))) {
       const on = lease.eni?.id ?? 'an ENI that nobody knows';
       if (!inCloud.some((cidr) => cidrContains(cidr, ip)))
         differ('address', formatIp(ip), journalText(pool, ip, on), 'not assigned');

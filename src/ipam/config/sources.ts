@@ -5,7 +5,7 @@ import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { SecurityGroupDescription, SubnetDescription } from '../../cloud/port.ts';
 import type { EniConfig } from '../../kube/networks.ts';
 import { defaultGoals, defaultPolicy, type Families, type PoolPolicy, type Targets } from '../policy.ts';
-import { aimsOf, type PoolSettings } from '../settings.ts';
+import { aimsOf, egressOf, type PoolSettings } from '../settings.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
 import { maxPods, roomOf } from './max-pods.ts';
 import type { ValidNetwork } from './node-network.ts';
@@ -92,7 +92,7 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;
   return {
-    policy: { ...draft.policy, families, addressing, podLimit },
+    policy: { ...draft.policy, families, ...egressOf(own.settings), addressing, podLimit },
     cooldownMs,
     source,
     changesExistingEnis,

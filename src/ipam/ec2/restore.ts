@@ -1,6 +1,7 @@
 // Restores what running pods lost in EC2: an unassigned address, a detached ENI. EC2 refuses to move an address that
 // another interface holds, so nothing is taken from others. An address that another interface has is reported and not
 // used; no hold ends. A failure is paused and tried again, as with other actions.
+import { isEgress } from '../../base/egress.ts';
 import {
   type Cidr,
   cidrContains,
@@ -258,7 +259,7 @@ export function noteHeld(core: Core): void {
   const why = new Map<Ip, string>();
   const back: Ip[] = [];
   for (const [ip, use] of core.state.uses) {
-    if (use.kind !== 'held') continue;
+    if (use.kind !== 'held' || isEgress(ip)) continue;
     const id = use.lease.eni?.id;
     const eni = id === undefined ? undefined : enis.get(id);
     if (taken.has(ip)) {

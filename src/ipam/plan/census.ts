@@ -2,6 +2,7 @@
 // Invariant: one pass over the blocks and one over the uses, however many prefixes there are; the answer is kept with
 // the state until the time at which it changes by itself (a cooldown or a pause ends). What is counted is the family that
 // runs short: IPv4 where pods have it, else IPv6. A /80 is never enumerated.
+import { EGRESS4, isEgress } from '../../base/egress.ts';
 import { addToIp, cidrContains, cidrOf, cidrSize, type Ip } from '../../base/ip.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { EniId } from '../../cloud/port.ts';
@@ -12,6 +13,8 @@ import { type Block, type Eni, isFree, isUsable, type PoolState } from '../state
 /** Which of the node's blocks new pods get addresses from. */
 export type Giving = {
   readonly families: Families;
+  /** A pod without an IPv4 address gets one of the node's own for IPv4 hosts. */
+  readonly egress: boolean;
   /** The kind that is given first. Free addresses of the other kind do not count for the goal. */
   readonly prefers: 'single' | 'prefix';
   readonly primary: boolean;
@@ -24,6 +27,7 @@ export type Giving = {
 
 export const givesAll: Giving = {
   families: 'ipv4',
+  egress: false,
   prefers: 'single',
   primary: true,
   closedSubnets: new Set(),
@@ -51,6 +55,7 @@ export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
   if (known?.prefixes === prefixes) return known.giving;
   const giving: Giving = {
     families: policy.families,
+    egress: policy.families === 'ipv6' && policy.egress4 === 'node',
     prefers: prefixes ? 'prefix' : 'single',
     primary: policy.primaryGives,
     closedSubnets: new Set(policy.excludedSubnetIds),
@@ -171,7 +176,7 @@ function count(state: PoolState, now: number, giving: Giving): Census {
     if (use.kind === 'cooling' && use.until > now && use.until < changesAt) changesAt = use.until;
     if (!free && isCounted) totals[state.taken.has(ip) ? 'quarantined' : use.kind]++;
     if (!free && isSix && use.kind !== 'quarantined') totals6[use.kind]++;
-    if (use.kind === 'held') noteHeld(counts, ip, use.lease.eni?.id);
+    if (use.kind === 'held' && !isEgress(ip)) noteHeld(counts, ip, use.lease.eni?.id);
     const found = prefixes.size > 0 ? prefixes.get(prefixBase(ip)) : undefined;
     if (!found || (found[1].size !== PREFIX_SIZE && !cidrContains(found[1].block.cidr, ip))) continue;
     const [eni, block] = found;
@@ -332,7 +337,19 @@ export function nextFree(state: PoolState, now: number, giving: Giving): { eni: 
   }
   const able = census.enis.filter((one) => one.free > 0);
   const one = able.find(({ eni }) => eni.primary) ?? able[0];
-  return one?.six ? { eni: one.eni, ips: [next6(state, census, one.six)] } : null;
+  if (!one?.six) return null;
+  const egress = giving.egress ? nextEgress(state, now) : null;
+  return { eni: one.eni, ips: [next6(state, census, one.six), ...(egress === null ? [] : [egress])] };
+}
+
+/** The first that nobody has and that does not cool; null when there is none. */
+function nextEgress(state: PoolState, now: number): Ip | null {
+  // Not the first and the last, which programs may take for a network's own.
+  for (let place = 1; place < cidrSize(EGRESS4) - 1; place++) {
+    const ip = addToIp(EGRESS4.ip, place);
+    if (isFree(state.uses.get(ip), now) && !state.onLinks.has(ip)) return ip;
+  }
+  return null;
 }
 
 /**

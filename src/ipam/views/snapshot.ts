@@ -1,4 +1,6 @@
 // The pool as `podway ipam show` prints it (docs: the command line's contract; fields are added, never renamed).
+
+import { isEgress } from '../../base/egress.ts';
 import type { PodwayError } from '../../base/errors.ts';
 import {
   cidrContains,
@@ -96,7 +98,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     .sort((a, b) => a.networkCard - b.networkCard || a.deviceIndex - b.deviceIndex)
     .map((eni) => viewEni(context, eni, shown));
   const astray = [...state.uses]
-    .filter(([ip, use]) => !shown.has(ip) && !isFree(use, now))
+    .filter(([ip, use]) => !shown.has(ip) && !isFree(use, now) && !isEgress(ip))
     .map(([ip, use]) => viewAddress(state, ip, use, now));
   for (const address of [...enis.flatMap((eni) => eni.addresses), ...astray]) {
     if (address.ip.includes(':')) {

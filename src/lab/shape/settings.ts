@@ -20,6 +20,7 @@ export type SettingKey =
   | 'repair'
   | 'addressing'
   | 'families'
+  | 'egress4'
   | 'cniChain'
   | 'env'
   | 'runtime'
@@ -51,6 +52,8 @@ export type Settings = {
   addressing: 'secondary' | 'prefix' | 'auto';
   /** Address families of the VPCs, instances and pods. */
   families: Families;
+  /** How pods of IPv6 alone reach IPv4 hosts. */
+  egress4: 'none' | 'node';
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents. */
@@ -210,6 +213,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'of pods; with ipv6 and dual the VPCs have a /56, subnets a /64, instances both families',
     read: oneOf('ipv4', 'ipv6', 'dual'),
   },
+  egress4: {
+    example: 'none|node',
+    fallback: 'none',
+    meaning: "pods of IPv6 alone reach IPv4 hosts: with the node's address, or not",
+    read: oneOf('none', 'node'),
+  },
   cniChain: {
     example: 'portmap,bandwidth|[…]',
     fallback: '',
@@ -305,6 +314,7 @@ export function readSettings(texts: SettingTexts): Settings {
     repair: read('repair'),
     addressing: read('addressing'),
     families: read('families'),
+    egress4: read('egress4'),
     cniChain: read('cniChain'),
     env: read('env'),
     runtime: read('runtime'),

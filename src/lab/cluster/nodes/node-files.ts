@@ -103,7 +103,7 @@ export function writeAgentConfig(file: string, input: AgentConfigInput): void {
       ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
       repair: settings.repair,
       addressing: settings.addressing,
-      ...(settings.families === 'ipv4' ? {} : { families: settings.families }),
+      ...(settings.families === 'ipv4' ? {} : { families: settings.families, egress4: settings.egress4 }),
       snat: settings.snat,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),
