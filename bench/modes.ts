@@ -1,4 +1,4 @@
-// modes: ADD and DEL with each kind of address that a node gives (settings `addressing`), against Debian's ptp with host-local
+// modes: ADD and DEL with each kind of address that a node gives (settings `addressing` and `families`), against Debian's ptp with host-local
 // in the same rounds. One lab for each kind, all up at once.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,14 @@ import { labSide, ptpSide, Sandboxes } from './sides.ts';
 import type { BenchResult } from './stats.ts';
 
 const SANDBOXES = 50;
-const MODES = ['secondary', 'prefix', 'auto'] as const;
+const KINDS = {
+  secondary: 'addressing=secondary',
+  prefix: 'addressing=prefix',
+  auto: 'addressing=auto',
+  dual: 'families=dual',
+  ipv6: 'families=ipv6',
+} as const;
+const MODES = Object.keys(KINDS) as (keyof typeof KINDS)[];
 const labOf = (mode: string): string => `bench-${mode}`;
 const shapeText = oneSubnet('{ name: node-1, type: m5.4xlarge, subnet: a }');
 
@@ -18,8 +25,8 @@ export async function benchModes(): Promise<BenchResult> {
   try {
     const shape = join(dir, 'lab.yaml');
     writeFileSync(shape, shapeText);
-    const settings = (mode: string) =>
-      ['cooldown=0s', `warm=${SANDBOXES + 10}`, `addressing=${mode}`].flatMap((one) => ['--set', one]);
+    const settings = (mode: keyof typeof KINDS) =>
+      ['cooldown=0s', `warm=${SANDBOXES + 10}`, KINDS[mode]].flatMap((one) => ['--set', one]);
     for (const mode of MODES)
       podway('lab', 'up', '--lab', labOf(mode), '-f', shape, ...settings(mode), '--quiet');
     sandboxes = new Sandboxes(SANDBOXES, dir, launcher);
