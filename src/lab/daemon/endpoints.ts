@@ -16,6 +16,8 @@ export const IN_LAB = {
   ec2Endpoint: 'http://169.254.169.10',
   kubeAddress: '169.254.169.11',
   kubeEndpoint: 'https://169.254.169.11:443',
+  ec2Address6: 'fd00:ec2::10',
+  kubeAddress6: 'fd00:ec2::11',
 } as const;
 
 /** Linux' own (net.ipv4.ip_default_ttl). */
@@ -40,6 +42,7 @@ export type EndpointParts = {
 export class Endpoints {
   readonly #parts: EndpointParts;
   readonly #servers: Server[] = [];
+  #hasIpv6 = false;
 
   constructor(parts: EndpointParts) {
     this.#parts = parts;
@@ -54,6 +57,18 @@ export class Endpoints {
       ...(kube.inLabServer ? [this.#inLab(kube.inLabServer(), fabric.listen(IN_LAB.kubeAddress, 443))] : []),
     ]);
     await this.#inLab(this.#imds(vpc, fabric), fabric.listenImds());
+  }
+
+  /** The same by IPv6, when a VPC has it; what listens already goes on. */
+  async openIpv6(): Promise<void> {
+    const { vpc, kube, fabric } = this.#parts;
+    if (this.#hasIpv6 || !fabric.hasIpv6()) return;
+    this.#hasIpv6 = true;
+    await Promise.all([
+      this.#inLab(this.#ec2(MAX_OF_CALLER), fabric.listen(IN_LAB.ec2Address6, 80)),
+      ...(kube.inLabServer ? [this.#inLab(kube.inLabServer(), fabric.listen(IN_LAB.kubeAddress6, 443))] : []),
+      this.#inLab(this.#imds(vpc, fabric), fabric.listenImds6()),
+    ]);
   }
 
   async close(): Promise<void> {
@@ -136,7 +151,7 @@ function serving(log: Logger, answer: Answer): http.Server {
 /** libuv's descriptor of a connection; Node has no API for IP_TTL of TCP. */
 function setTtl(socket: Socket, ttl: number): void {
   const { fd } = (socket as unknown as { _handle?: { fd: number } })._handle ?? {};
-  if (fd !== undefined && fd >= 0) setSocketTtl(fd, ttl);
+  if (fd !== undefined && fd >= 0) setSocketTtl(fd, ttl, socket.remoteFamily === 'IPv6' ? 6 : 4);
 }
 
 function listen(server: Server, begin: () => void): Promise<void> {

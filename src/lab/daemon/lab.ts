@@ -68,10 +68,12 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
   });
   const { cluster, store } = side;
   let listening = false;
+  const endpoints = new Endpoints({ vpc, kube: side, fabric, ports: record.ports, log });
   const follow = coalesced(async () => {
     const state = vpc.state();
     await cluster.leave(state);
     await fabric.apply(state);
+    if (listening) await endpoints.openIpv6();
     // Agents are started after the servers that they ask.
     if (listening) await cluster.settle(state);
   });
@@ -79,7 +81,6 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
   vpc.onChange(follow);
   await follow();
 
-  const endpoints = new Endpoints({ vpc, kube: side, fabric, ports: record.ports, log });
   await endpoints.open();
   writeFileAtomic(paths.kubeconfig, side.kubeconfig(`https://127.0.0.1:${record.ports.kube}`));
   listening = true;

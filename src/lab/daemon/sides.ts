@@ -41,7 +41,14 @@ const agentCommand = () => nodeCommand('agent/main', AGENT_NODE_FLAGS);
 async function openEmbedded({ paths, settings, fabric, programs, log }: SideInput): Promise<ClusterSide> {
   const kube = await openKubeApi({
     dir: paths.root,
-    names: [IN_LAB.kubeAddress, '127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'],
+    names: [
+      IN_LAB.kubeAddress,
+      IN_LAB.kubeAddress6,
+      '127.0.0.1',
+      'localhost',
+      'kubernetes',
+      'kubernetes.default.svc',
+    ],
   });
   installDefinitions(kube.store);
   const store = clusterStore(kube);

@@ -38,8 +38,10 @@ export type Fabric = {
   listen(address: string, port: number, options?: { ttl?: number }): number;
   /** The listening socket that all instances reach at 169.254.169.254 port 80. */
   listenImds(): number;
-  /** The same at [fd00:ec2::254]; null while no VPC has IPv6. */
-  listenImds6(): number | null;
+  /** The same at [fd00:ec2::254], once `hasIpv6`. */
+  listenImds6(): number;
+  /** A VPC of the last state has IPv6, so that the router does. */
+  hasIpv6(): boolean;
   /** The instance that a connection to that socket comes from, by its `localAddress`. Null when there is none. */
   instanceOf(localAddress: string): Caller | null;
   /** Removes every namespace, and with them everything. Idempotent; needs no apply before. */
@@ -124,8 +126,8 @@ export function createFabric(options: FabricOptions): Fabric {
     lives: () => spaces.lives(),
     listen: (address, port, socketOptions) => listenTcpIn(spaces.at(ROUTER).ns, address, port, socketOptions),
     listenImds: () => listenTcpIn(spaces.at(ROUTER).ns, '0.0.0.0', IMDS_PORT),
-    listenImds6: () =>
-      plan?.entries.has('ipv6') ? listenTcpIn(spaces.at(ROUTER).ns, '::', IMDS_PORT) : null,
+    listenImds6: () => listenTcpIn(spaces.at(ROUTER).ns, '::', IMDS_PORT),
+    hasIpv6: () => plan?.entries.has('ipv6') ?? false,
     instanceOf(localAddress) {
       callers ??= callersOf(plan, (port) => applier.indexOf(port));
       return callers.get(parseIp(localAddress)) ?? null;

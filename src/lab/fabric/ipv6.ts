@@ -4,14 +4,17 @@ import { parseCidr, parseIp } from '../../base/ip.ts';
 import { PROTOCOL } from '../../kernel/rtnetlink.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import {
+  EC2_ADDRESS6,
   GATEWAY_LINK,
   HOLDERS_PRIORITY,
   HOLDERS_TABLE,
+  IMDS_ADDRESS6,
   IMDS_CALLERS6,
   INTERNET_HOST6,
   INTERNET_LENGTH6,
   INTERNET_LINK,
   INTERNET_ROUTER6,
+  KUBE_ADDRESS6,
 } from './names.ts';
 import type { Space } from './spaces.ts';
 
@@ -44,6 +47,9 @@ export function connectIpv6(router: Space, internet: Space): void {
   if (!router.rt.rules(6).some((rule) => rule.priority === HOLDERS_PRIORITY && rule.protocol === PROTOCOL))
     router.rt.apply([{ op: 'rule-add', family: 6, priority: HOLDERS_PRIORITY, table: HOLDERS_TABLE }]);
   router.rt.apply([
+    ...[IMDS_ADDRESS6, EC2_ADDRESS6, KUBE_ADDRESS6].map(
+      (ip) => ({ op: 'addr-replace', index: lo, ip, length: 128, noDad: true }) as const,
+    ),
     // Every address of the range is the router's own: one listener hears all callers of IMDS.
     { op: 'route-replace', dst: IMDS_CALLERS6, table: LOCAL_TABLE, type: 'local', oif: lo },
     { ...wire, index: inner, ip: INTERNET_ROUTER6 },

@@ -44,6 +44,9 @@ export function linkLocalOf(mac: Mac): Ipv6 {
 }
 
 export const IMDS_ADDRESS6 = parseIp('fd00:ec2::254');
+/** EC2's and Kubernetes' APIs, for instances without IPv4; on AWS they are behind public names. */
+export const EC2_ADDRESS6 = parseIp('fd00:ec2::10');
+export const KUBE_ADDRESS6 = parseIp('fd00:ec2::11');
 /** As IMDS_CALLERS: the router's own, one address for each port. */
 export const IMDS_CALLERS6 = parseCidr('fd00:ec2:240::/96');
 

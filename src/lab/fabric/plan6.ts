@@ -28,7 +28,9 @@ export function putIpv6(put: Put, state: VpcState, carried: ReadonlySet<string>)
     if (isOpen(state, subnet)) put(element('open', [{ port: name }]));
   }
   for (const vpc of vpcs) {
-    const hasGateway = Object.values(state.internetGateways).some((gateway) => gateway.vpcId === vpc.id);
+    const hasGateway = [state.internetGateways, state.egressOnlyInternetGateways].some((gateways) =>
+      Object.values(gateways).some((gateway) => gateway.vpcId === vpc.id),
+    );
     if (!hasGateway) continue;
     for (const block of ipv6CidrsOf(vpc)) put({ kind: 'internet-route', dst: parseCidr(block) });
   }

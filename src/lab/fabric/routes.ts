@@ -30,6 +30,10 @@ function hopTo(state: VpcState, vpcId: string, target: RouteTarget, family: 4 | 
       return { to: family === 4 ? 'nowhere' : 'holder' };
     case 'internet-gateway':
       return state.internetGateways[target.id]?.vpcId === vpcId ? { to: 'internet' } : { to: 'nowhere' };
+    case 'egress-only-internet-gateway':
+      return state.egressOnlyInternetGateways[target.id]?.vpcId === vpcId
+        ? { to: 'internet' }
+        : { to: 'nowhere' };
     case 'network-interface': {
       const eni = state.networkInterfaces[target.id];
       const instance = eni?.attachment && state.instances[eni.attachment.instanceId];

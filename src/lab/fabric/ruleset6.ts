@@ -5,12 +5,14 @@ import { formatCidr, formatIp, ipToBytes } from '../../base/ip.ts';
 import type { NftChain } from '../../kernel/nft-text.ts';
 import { PREFIX_MASK, RECEIVER_CHAIN } from './gates.ts';
 import {
+  EC2_ADDRESS6,
   EGRESS_UNTRACKED,
   GATEWAY_LINK,
   IMDS_ADDRESS6,
   IMDS_CALLERS6,
   IMDS_PORT,
   INGRESS_UNTRACKED,
+  KUBE_ADDRESS6,
   ROUTER_LINK_LOCAL,
   ROUTER_MAC,
 } from './names.ts';
@@ -104,6 +106,8 @@ export const CHAINS6: FixedChains = {
       'icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept',
       `iifname "${GATEWAY_LINK}" drop`,
       `ip6 daddr ${formatCidr(IMDS_CALLERS6)} tcp dport ${IMDS_PORT} ct status dnat accept`,
+      `ip6 daddr ${formatIp(EC2_ADDRESS6)} tcp dport 80 accept`,
+      `ip6 daddr ${formatIp(KUBE_ADDRESS6)} tcp dport 443 accept`,
       'meta l4proto tcp reject with tcp reset',
     ],
   },

@@ -73,6 +73,12 @@ export const resourceWords = {
     malformed: 'InvalidInternetGatewayId.Malformed',
     noun: 'internetGateway ID',
   },
+  egressOnlyInternetGateway: {
+    prefix: 'eigw',
+    notFound: 'InvalidEgressOnlyInternetGatewayId.NotFound',
+    malformed: 'InvalidEgressOnlyInternetGatewayId.Malformed',
+    noun: 'egressOnlyInternetGateway ID',
+  },
   allocation: {
     prefix: 'eipalloc',
     notFound: 'InvalidAllocationID.NotFound',

@@ -49,6 +49,7 @@ export type SubnetCidrReservation = {
 export type RouteTarget =
   | { kind: 'local' }
   | { kind: 'internet-gateway'; id: string }
+  | { kind: 'egress-only-internet-gateway'; id: string }
   | { kind: 'network-interface'; id: string };
 export type Route = { destination: string; target: RouteTarget };
 export type RouteTable = {
@@ -58,6 +59,9 @@ export type RouteTable = {
   associations: { id: string; subnetId?: string; main: boolean }[];
   tags: Tags;
 };
+
+/** Lets IPv6 connections out of its VPC, and none in. */
+export type EgressOnlyInternetGateway = { id: string; vpcId: string; tags: Tags };
 
 export type InternetGateway = { id: string; vpcId?: string; tags: Tags };
 
@@ -182,6 +186,7 @@ export type VpcState = {
   subnetCidrReservations: Record<string, SubnetCidrReservation>;
   routeTables: Record<string, RouteTable>;
   internetGateways: Record<string, InternetGateway>;
+  egressOnlyInternetGateways: Record<string, EgressOnlyInternetGateway>;
   publicAddresses: Record<string, PublicAddress>;
   securityGroups: Record<string, SecurityGroup>;
   networkInterfaces: Record<string, NetworkInterface>;
@@ -198,6 +203,7 @@ export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
   subnetCidrReservations: {},
   routeTables: {},
   internetGateways: {},
+  egressOnlyInternetGateways: {},
   publicAddresses: {},
   securityGroups: {},
   networkInterfaces: {},

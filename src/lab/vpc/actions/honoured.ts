@@ -56,6 +56,7 @@ const ROUTE = {
   RouteTableId: true,
   DestinationCidrBlock: true,
   DestinationIpv6CidrBlock: true,
+  EgressOnlyInternetGatewayId: true,
   GatewayId: true,
   NetworkInterfaceId: true,
   InstanceId: true,
@@ -116,6 +117,7 @@ export const honoured: HonoursOfAll = {
     IpPermissions: PERMISSIONS,
     TagSpecifications: true,
   },
+  CreateEgressOnlyInternetGateway: { VpcId: true, TagSpecifications: true },
   CreateInternetGateway: { TagSpecifications: true },
   CreateNetworkInterface: {
     SubnetId: true,
@@ -150,6 +152,7 @@ export const honoured: HonoursOfAll = {
   },
   CreateTags: { Resources: true, Tags: true },
   CreateVpc: { CidrBlock: true, ...IPV6_BLOCK, InstanceTenancy: ['default'], TagSpecifications: true },
+  DeleteEgressOnlyInternetGateway: { EgressOnlyInternetGatewayId: true },
   DeleteInternetGateway: { InternetGatewayId: true },
   DeleteNetworkInterface: { NetworkInterfaceId: true },
   DeleteRoute: { RouteTableId: true, DestinationCidrBlock: true, DestinationIpv6CidrBlock: true },
@@ -167,6 +170,7 @@ export const honoured: HonoursOfAll = {
     AllAvailabilityZones: 'the lab has no zone that one must opt into',
     Filters: true,
   },
+  DescribeEgressOnlyInternetGateways: { EgressOnlyInternetGatewayIds: true, ...LIST },
   DescribeImages: {
     ImageIds: true,
     Owners: true,

@@ -1,6 +1,7 @@
 // All meanings in one table, by action.
 import { accountActions } from './account.ts';
 import { attachmentActions } from './attachments.ts';
+import { egressOnlyActions } from './egress-only.ts';
 import { elasticIpActions } from './elastic-ips.ts';
 import { gatewayActions } from './gateways.ts';
 import { ruleActions } from './group-rules.ts';
@@ -25,6 +26,7 @@ import { vpcActions } from './vpcs.ts';
 export const meanings: Meanings<ActionName> = {
   ...accountActions,
   ...attachmentActions,
+  ...egressOnlyActions,
   ...elasticIpActions,
   ...gatewayActions,
   ...groupActions,

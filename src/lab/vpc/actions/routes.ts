@@ -20,6 +20,8 @@ export function routeState(state: VpcState, vpcId: string, target: RouteTarget):
       return 'active';
     case 'internet-gateway':
       return state.internetGateways[target.id]?.vpcId === vpcId ? 'active' : 'blackhole';
+    case 'egress-only-internet-gateway':
+      return state.egressOnlyInternetGateways[target.id]?.vpcId === vpcId ? 'active' : 'blackhole';
     case 'network-interface': {
       const attachment = state.networkInterfaces[target.id]?.attachment;
       return attachment && state.instances[attachment.instanceId]?.state === 'running'
@@ -42,6 +44,8 @@ function routeAnswer(state: VpcState, table: RouteTable, route: Route): ec2.Rout
   };
   if (target.kind === 'local') return { ...answer, GatewayId: 'local' };
   if (target.kind === 'internet-gateway') return { ...answer, GatewayId: target.id };
+  if (target.kind === 'egress-only-internet-gateway')
+    return { ...answer, EgressOnlyInternetGatewayId: target.id };
   const attachment = state.networkInterfaces[target.id]?.attachment;
   return {
     ...answer,
@@ -87,14 +91,27 @@ function readDestination(input: Destination): string {
 }
 
 function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): RouteTarget {
-  const given = [input.GatewayId, input.NetworkInterfaceId, input.InstanceId].filter(
-    (id) => id !== undefined,
-  );
+  const given = [
+    input.GatewayId,
+    input.NetworkInterfaceId,
+    input.InstanceId,
+    input.EgressOnlyInternetGatewayId,
+  ].filter((id) => id !== undefined);
   if (given.length !== 1)
     throw new Ec2Error(
       'InvalidParameterCombination',
       'The request must contain exactly one target of the route',
     );
+  if (input.EgressOnlyInternetGatewayId !== undefined) {
+    if (input.DestinationIpv6CidrBlock === undefined)
+      throw invalidValue('An egress-only internet gateway is a target of IPv6 routes alone.');
+    const gateway = need(ctx, 'egressOnlyInternetGateways', input.EgressOnlyInternetGatewayId);
+    if (gateway.vpcId !== table.vpcId)
+      throw invalidValue(
+        `route table ${table.id} and network gateway ${gateway.id} belong to different networks`,
+      );
+    return { kind: 'egress-only-internet-gateway', id: gateway.id };
+  }
   if (input.GatewayId !== undefined) {
     if (input.GatewayId === 'local' && input.LocalTarget !== false) return { kind: 'local' };
     const gateway = ctx.draft.state.internetGateways[input.GatewayId];
@@ -135,7 +152,8 @@ const notLocal = (destination: string): Ec2Error =>
 function checkRoute(ctx: Context, table: RouteTable, destination: string, target: RouteTarget): void {
   const block = parseCidr(destination);
   const cidrs = ownCidrs(ctx.draft.state, table.vpcId).map((cidr) => parseCidr(cidr));
-  const why = whyNoRoute(block, cidrs, target.kind === 'internet-gateway');
+  const byGateway = target.kind === 'internet-gateway' || target.kind === 'egress-only-internet-gateway';
+  const why = whyNoRoute(block, cidrs, byGateway);
   if (why !== undefined)
     throw invalidValue(
       `Value (${destination}) for parameter ${isIpv6(destination) ? 'destinationIpv6CidrBlock' : 'destinationCidrBlock'} is invalid: ${why}.`,
@@ -220,13 +238,14 @@ export const routeActions: Meanings<
           'route.destination-ipv6-cidr-block': (table) =>
             table.routes.map((r) => routeAnswer(state, table, r).DestinationIpv6CidrBlock),
           'route.gateway-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).GatewayId),
+          'route.egress-only-internet-gateway-id': (table) =>
+            table.routes.map((r) => routeAnswer(state, table, r).EgressOnlyInternetGatewayId),
           'route.instance-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).InstanceId),
           'route.origin': (table) => table.routes.map((r) => routeAnswer(state, table, r).Origin),
           'route.state': (table) => table.routes.map((r) => routeAnswer(state, table, r).State),
           ...absent(
             'association.gateway-id',
             'route.destination-prefix-list-id',
-            'route.egress-only-internet-gateway-id',
             'route.nat-gateway-id',
             'route.transit-gateway-id',
             'route.vpc-peering-connection-id',
@@ -273,7 +292,12 @@ export const routeActions: Meanings<
   ReplaceRoute: (ctx, input) => {
     const table = need(ctx, 'routeTables', required(input.RouteTableId, 'routeTableId'));
     const destination = readDestination(input);
-    for (const other of ['GatewayId', 'NetworkInterfaceId', 'InstanceId'] as const)
+    for (const other of [
+      'GatewayId',
+      'NetworkInterfaceId',
+      'InstanceId',
+      'EgressOnlyInternetGatewayId',
+    ] as const)
       oneWay(input, 'LocalTarget', other);
     const target: RouteTarget = input.LocalTarget
       ? { kind: 'local' }

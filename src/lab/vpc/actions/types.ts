@@ -20,6 +20,10 @@ export type ActionTypes = {
     ec2.AuthorizeSecurityGroupIngressRequest,
     ec2.AuthorizeSecurityGroupIngressResult,
   ];
+  CreateEgressOnlyInternetGateway: [
+    ec2.CreateEgressOnlyInternetGatewayRequest,
+    ec2.CreateEgressOnlyInternetGatewayResult,
+  ];
   CreateInternetGateway: [ec2.CreateInternetGatewayRequest, ec2.CreateInternetGatewayResult];
   CreateNetworkInterface: [ec2.CreateNetworkInterfaceRequest, ec2.CreateNetworkInterfaceResult];
   CreateRoute: [ec2.CreateRouteRequest, ec2.CreateRouteResult];
@@ -32,6 +36,10 @@ export type ActionTypes = {
   ];
   CreateTags: [ec2.CreateTagsRequest, Nothing];
   CreateVpc: [ec2.CreateVpcRequest, ec2.CreateVpcResult];
+  DeleteEgressOnlyInternetGateway: [
+    ec2.DeleteEgressOnlyInternetGatewayRequest,
+    ec2.DeleteEgressOnlyInternetGatewayResult,
+  ];
   DeleteInternetGateway: [ec2.DeleteInternetGatewayRequest, Nothing];
   DeleteNetworkInterface: [ec2.DeleteNetworkInterfaceRequest, Nothing];
   DeleteRoute: [ec2.DeleteRouteRequest, Nothing];
@@ -47,6 +55,10 @@ export type ActionTypes = {
   DescribeAccountAttributes: [ec2.DescribeAccountAttributesRequest, ec2.DescribeAccountAttributesResult];
   DescribeAddresses: [ec2.DescribeAddressesRequest, ec2.DescribeAddressesResult];
   DescribeAvailabilityZones: [ec2.DescribeAvailabilityZonesRequest, ec2.DescribeAvailabilityZonesResult];
+  DescribeEgressOnlyInternetGateways: [
+    ec2.DescribeEgressOnlyInternetGatewaysRequest,
+    ec2.DescribeEgressOnlyInternetGatewaysResult,
+  ];
   DescribeInstanceAttribute: [ec2.DescribeInstanceAttributeRequest, ec2.InstanceAttribute];
   DescribeInstanceStatus: [ec2.DescribeInstanceStatusRequest, ec2.DescribeInstanceStatusResult];
   DescribeInstanceTypes: [ec2.DescribeInstanceTypesRequest, ec2.DescribeInstanceTypesResult];

@@ -68,6 +68,7 @@ function dependents(ctx: Context, vpc: Vpc): boolean {
   return (
     Object.values(state.subnets).some((s) => s.vpcId === vpc.id) ||
     Object.values(state.internetGateways).some((g) => g.vpcId === vpc.id) ||
+    Object.values(state.egressOnlyInternetGateways).some((g) => g.vpcId === vpc.id) ||
     Object.values(state.securityGroups).some((g) => g.vpcId === vpc.id && g.name !== 'default') ||
     Object.values(state.routeTables).some((t) => t.vpcId === vpc.id && !t.associations.some((a) => a.main))
   );

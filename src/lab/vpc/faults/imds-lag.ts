@@ -60,6 +60,8 @@ export function laggingView(
         ...merged(others, known?.privateIps, before?.privateIps.slice(1)),
       ],
       ipv4Prefixes: merged(now.ipv4Prefixes, known?.ipv4Prefixes, before?.ipv4Prefixes),
+      ipv6Addresses: merged(now.ipv6Addresses, known?.ipv6Addresses, before?.ipv6Addresses),
+      ipv6Prefixes: merged(now.ipv6Prefixes, known?.ipv6Prefixes, before?.ipv6Prefixes),
     };
   }
   return { state: { ...state, networkInterfaces: shown }, bare };
