@@ -38,7 +38,7 @@ export function nodeTable(nodes: NodeView[]): string {
     nodes.map((node) => [
       node.name,
       node.ready ? green('yes') : red('no'),
-      node.ips[0] ?? '-',
+      node.ips.join(',') || '-',
       node.publicIps[0] ?? '-',
       node.instanceType,
       node.zone,
@@ -66,7 +66,7 @@ export function statusText(status: LabStatus): string {
     vpc.subnets.map((subnet) => [
       vpc.cidrs.join(','),
       subnet.name,
-      subnet.cidr,
+      [subnet.cidr, subnet.ipv6Cidr].filter(Boolean).join(','),
       subnet.zone,
       String(subnet.availableIpAddressCount),
       subnet.id,

@@ -7,7 +7,7 @@ const pod: Pod = {
   metadata: { name: 'web-1', namespace: 'team', uid: 'u', labels: { 'example.com/app': 'web' } },
   spec: { nodeName: 'node-1', serviceAccountName: 'default', containers: [] },
 };
-const facts = { pod, ips: ['10.0.0.6', 'fd00::6'], hostIp: '10.0.0.4' };
+const facts = { pod, ips: ['10.0.0.6', 'fd00::6'], hostIps: ['10.0.0.4'] };
 const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
 
 test('a container reads its pod in its environment, and its command its environment', () => {

@@ -4,10 +4,10 @@
 import type { Container, Pod } from '../../kube/types.ts';
 import { commandOf } from './command.ts';
 
-type PodFacts = { pod: Pod; ips: readonly string[]; hostIp: string };
+type PodFacts = { pod: Pod; ips: readonly string[]; hostIps: readonly string[] };
 
 /** The fields of a pod that `fieldRef` names; undefined for one that is not known. */
-function fieldOf({ pod, ips, hostIp }: PodFacts, path: string): string | undefined {
+function fieldOf({ pod, ips, hostIps }: PodFacts, path: string): string | undefined {
   const { metadata, spec } = pod;
   const keyed = /^metadata\.(labels|annotations)\['([^']+)'\]$/.exec(path);
   if (keyed) return metadata[keyed[1] as 'labels' | 'annotations']?.[keyed[2]!] ?? '';
@@ -23,8 +23,9 @@ function fieldOf({ pod, ips, hostIp }: PodFacts, path: string): string | undefin
     case 'spec.serviceAccountName':
       return spec.serviceAccountName;
     case 'status.hostIP':
+      return hostIps[0];
     case 'status.hostIPs':
-      return hostIp;
+      return hostIps.join(',');
     case 'status.podIP':
       return ips[0];
     case 'status.podIPs':

@@ -25,9 +25,18 @@ export type SubnetView = {
   name: string;
   zone: string;
   cidr: string;
+  /** Absent without IPv6. */
+  ipv6Cidr?: string;
   availableIpAddressCount: number;
 };
-export type VpcView = { id: string; name: string; cidrs: string[]; subnets: SubnetView[] };
+export type VpcView = {
+  id: string;
+  name: string;
+  cidrs: string[];
+  /** Absent without IPv6. */
+  ipv6Cidrs?: string[];
+  subnets: SubnetView[];
+};
 export type InstanceView = {
   name: string;
   instanceId: string;

@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram, type ProgramName } from '../../base/programs.ts';
 import type { Pod } from '../../kube/types.ts';
-import { openKubeApi } from '../cluster/api/index.ts';
+import { openKubeApi, serviceCidrsOf } from '../cluster/api/index.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
 import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
@@ -49,6 +49,7 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
       'kubernetes',
       'kubernetes.default.svc',
     ],
+    serviceCidrs: serviceCidrsOf(settings.families),
   });
   installDefinitions(kube.store);
   const store = clusterStore(kube);

@@ -5,6 +5,7 @@ import { OWN_SCHEDULER } from '../cluster/fits.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import { placesOf } from '../fabric/plan.ts';
 import { availableAddresses } from '../vpc/index.ts';
+import { ipv6CidrsOf } from '../vpc/ipv6.ts';
 import type { Instance, VpcState } from '../vpc/model.ts';
 import type { PodSandbox } from './lab-cluster.ts';
 import type { LabPaths } from './paths.ts';
@@ -92,7 +93,10 @@ export function instanceView(
     instanceId: instance.id,
     instanceType: instance.instanceType,
     state: instance.state,
-    ips: isNode(instance) ? (primary?.privateIps.slice(0, 1) ?? []) : (primary?.privateIps ?? []),
+    ips: [
+      ...(isNode(instance) ? (primary?.privateIps.slice(0, 1) ?? []) : (primary?.privateIps ?? [])),
+      ...(primary?.ipv6Addresses.slice(0, isNode(instance) ? 1 : undefined) ?? []),
+    ],
     publicIps,
     netns,
     netnsPath: netnsPath(netns),
@@ -123,6 +127,7 @@ export function vpcViews(state: VpcState): VpcView[] {
     id: vpc.id,
     name: vpc.tags['Name'] ?? '',
     cidrs: vpc.cidrs.map((each) => each.cidr),
+    ...(vpc.ipv6Cidrs === undefined ? {} : { ipv6Cidrs: ipv6CidrsOf(vpc) }),
     subnets: Object.values(state.subnets)
       .filter((subnet) => subnet.vpcId === vpc.id)
       .map((subnet) => ({
@@ -130,6 +135,7 @@ export function vpcViews(state: VpcState): VpcView[] {
         name: subnet.tags['Name'] ?? '',
         zone: subnet.zone,
         cidr: subnet.cidr,
+        ...(subnet.ipv6Cidrs?.[0] === undefined ? {} : { ipv6Cidr: subnet.ipv6Cidrs[0].cidr }),
         availableIpAddressCount: availableAddresses(state, subnet),
       })),
   }));

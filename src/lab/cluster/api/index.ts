@@ -30,6 +30,13 @@ import { Verbs } from './verbs.ts';
 export { ApiError } from './errors.ts';
 export type { Frozen, Selectors, Store, StoreEvent } from './store.ts';
 
+const SERVICE_CIDR = '172.20.0.0/16';
+/** As EKS chooses one: a /108 of the unique local range. */
+const SERVICE_CIDR6 = 'fd30:1c53:5f8a::/108';
+/** The service ranges of a cluster with these families, the primary one first. */
+export const serviceCidrsOf = (families: 'ipv4' | 'ipv6' | 'dual'): string[] =>
+  ({ ipv4: [SERVICE_CIDR], ipv6: [SERVICE_CIDR6], dual: [SERVICE_CIDR, SERVICE_CIDR6] })[families];
+
 const CLOSE_AGAIN_MS = 20;
 
 /** Connections of one server; a watch holds one for as long as it lasts. */
@@ -41,8 +48,8 @@ export type KubeApiOptions = {
   /** Names and addresses by which clients reach the API. */
   names: readonly string[];
   now?: () => number;
-  /** Range of cluster addresses of services. */
-  serviceCidr?: string;
+  /** Ranges of cluster addresses of services, one of a family, the primary one first. */
+  serviceCidrs?: readonly string[];
 };
 
 export type KubeApi = {
@@ -70,7 +77,7 @@ export async function openKubeApi(options: KubeApiOptions): Promise<KubeApi> {
   const storage = new Storage(join(options.dir, 'kube.sqlite'));
   const kinds = new Kinds();
   for (const kind of builtinKinds()) kinds.add(kind);
-  const verbs = new Verbs(storage, now, options.serviceCidr ?? '172.20.0.0/16');
+  const verbs = new Verbs(storage, now, options.serviceCidrs ?? [SERVICE_CIDR]);
   const tokens = new ServiceAccountTokens(pki.signingKey, verbs);
   const rest = new Rest(verbs, tokens);
   const lifecycle = new Lifecycle(verbs, kinds, (collection) => rest.streams.endOf(collection));

@@ -36,7 +36,8 @@ export type ScalePaths = { readonly spec: string; readonly status: string; reado
 export type HookContext = {
   readonly now: number;
   readonly list: (collection: string) => readonly KubeObject[];
-  readonly serviceCidr: string;
+  /** Ranges of cluster addresses, one of each family that the cluster has, the primary one first. */
+  readonly serviceCidrs: readonly string[];
 };
 
 export type Kind = {

@@ -6,7 +6,7 @@ import { startApi } from './testing.ts';
 
 const complaints = (spec: object): string[] => {
   const object = { metadata: { name: 's' }, spec: structuredClone(spec) };
-  completeService(object, { serviceCidr: '172.20.0.0/16', list: () => [] } as never, null);
+  completeService(object, { serviceCidrs: ['172.20.0.0/16'], list: () => [] } as never, null);
   return checkService(object).map(({ field, message }) => `${field}: ${message}`);
 };
 
@@ -55,4 +55,57 @@ test('a Service with port 99999 is answered 422 and not stored', async () => {
   assert.equal(answer.code, 422);
   assert.match(answer.text, /spec\.ports\[0\]\.port: Invalid value: 99999/);
   assert.equal((await h.raw('GET', `${path}/far`)).code, 404);
+});
+
+test('a service has the families that it asks for and the cluster has, with a cluster address of each', () => {
+  const both = ['172.20.0.0/16', 'fd30:1c53:5f8a::/108'];
+  const complete = (spec: object, ranges: string[], before: object | null = null) => {
+    const object = { metadata: { name: 's' }, spec: { ports: [{ port: 80 }], ...spec } };
+    completeService(object, { serviceCidrs: ranges, list: () => [] } as never, before as never);
+    const { ipFamilies, ipFamilyPolicy, clusterIP, clusterIPs } = object.spec as Record<string, unknown>;
+    return { ipFamilies, ipFamilyPolicy, clusterIP, clusterIPs };
+  };
+  assert.deepEqual(complete({}, both), {
+    ipFamilies: ['IPv4'],
+    ipFamilyPolicy: 'SingleStack',
+    clusterIP: '172.20.0.2',
+    clusterIPs: ['172.20.0.2'],
+  });
+  const dual = {
+    ipFamilies: ['IPv4', 'IPv6'],
+    ipFamilyPolicy: 'PreferDualStack',
+    clusterIP: '172.20.0.2',
+    clusterIPs: ['172.20.0.2', 'fd30:1c53:5f8a::2'],
+  };
+  assert.deepEqual(complete({ ipFamilyPolicy: 'PreferDualStack' }, both), dual);
+  assert.deepEqual(complete({ ipFamilyPolicy: 'PreferDualStack' }, both.slice(0, 1)).ipFamilies, ['IPv4']);
+  assert.deepEqual(complete({ ipFamilies: ['IPv6'] }, both).clusterIPs, ['fd30:1c53:5f8a::2']);
+  assert.deepEqual(complete({}, both.toReversed()).ipFamilies, ['IPv6']);
+  assert.deepEqual(complete({ ipFamilies: ['IPv6', 'IPv4'] }, both), {
+    ipFamilies: ['IPv6', 'IPv4'],
+    ipFamilyPolicy: 'RequireDualStack',
+    clusterIP: 'fd30:1c53:5f8a::2',
+    clusterIPs: ['fd30:1c53:5f8a::2', '172.20.0.2'],
+  });
+  assert.deepEqual(complete({ clusterIP: 'None', ipFamilyPolicy: 'PreferDualStack' }, both).clusterIPs, [
+    'None',
+  ]);
+  // An IPv4 service that becomes dual keeps its address.
+  const before = {
+    spec: { ...dual, ipFamilies: ['IPv4'], clusterIP: '172.20.9.9', clusterIPs: ['172.20.9.9'] },
+  };
+  assert.deepEqual(complete({ ipFamilyPolicy: 'RequireDualStack' }, both, before).clusterIPs, [
+    '172.20.9.9',
+    'fd30:1c53:5f8a::2',
+  ]);
+  const one = both.slice(0, 1);
+  assert.throws(
+    () => complete({ ipFamilies: ['IPv6'] }, one),
+    /spec\.ipFamilies\[0\]: .*not configured on this/,
+  );
+  assert.throws(() => complete({ ipFamilyPolicy: 'RequireDualStack' }, one), /not configured for dual-stack/);
+  assert.throws(
+    () => complete({ ipFamilyPolicy: 'SingleStack', ipFamilies: ['IPv4', 'IPv6'] }, both),
+    /must be RequireDualStack or PreferDualStack/,
+  );
 });

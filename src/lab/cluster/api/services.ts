@@ -3,7 +3,7 @@
 // The addresses in use are read from the services that exist, so nothing needs to be given back.
 import { addToIp, cidrSize, formatIp, parseCidr } from '../../../base/ip.ts';
 import type { Service, ServicePort } from '../../../kube/types.ts';
-import { ApiError, invalidValue, required, type StatusCause } from './errors.ts';
+import { ApiError, invalid, invalidValue, required, type StatusCause } from './errors.ts';
 import type { Any, HookContext } from './kinds.ts';
 
 const FIRST_NODE_PORT = 30000;
@@ -22,10 +22,7 @@ export function completeService(object: Any, context: HookContext, before: Any |
   }
   if (spec.type === 'ExternalName') return;
   spec.internalTrafficPolicy ??= 'Cluster';
-  spec.ipFamilies ??= old?.ipFamilies ?? ['IPv4'];
-  spec.ipFamilyPolicy ??= old?.ipFamilyPolicy ?? 'SingleStack';
-  spec.clusterIP ||= spec.clusterIPs?.[0] || old?.clusterIP || freeClusterIp(context);
-  spec.clusterIPs ??= [spec.clusterIP];
+  completeFamilies(service, context, old);
   if (spec.type === 'ClusterIP') return;
   spec.externalTrafficPolicy ??= 'Cluster';
   for (const port of spec.ports ?? []) {
@@ -78,16 +75,71 @@ function checkPort({ port, targetPort, nodePort }: ServicePort, at: string): Sta
   return causes;
 }
 
-function freeClusterIp(context: HookContext): string {
-  const used = new Set((context.list('services') as Service[]).map((s) => s.spec?.clusterIP));
-  const range = parseCidr(context.serviceCidr);
+type Family = 'IPv4' | 'IPv6';
+
+const familyOf = (range: string): Family => (range.includes(':') ? 'IPv6' : 'IPv4');
+
+/** Families, and a cluster address of each: those asked for, else the cluster's primary one, or both by policy. */
+function completeFamilies(service: Service, context: HookContext, old: Service['spec'] | undefined): void {
+  const spec = service.spec!;
+  const ranges = new Map(context.serviceCidrs.map((range) => [familyOf(range), range]));
+  const named = spec.clusterIPs?.length ? spec.clusterIPs : spec.clusterIP ? [spec.clusterIP] : [];
+  const fromNamed = named.filter((ip) => ip !== 'None').map(familyOf);
+  const asked = spec.ipFamilies?.length ? spec.ipFamilies : (old?.ipFamilies ?? fromNamed);
+  spec.ipFamilyPolicy ??= old?.ipFamilyPolicy ?? (asked.length > 1 ? 'RequireDualStack' : 'SingleStack');
+  for (const [i, family] of asked.entries())
+    if (!ranges.has(family))
+      throw refused(service, `spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
+  if (spec.ipFamilyPolicy === 'RequireDualStack' && ranges.size < 2)
+    throw refused(
+      service,
+      'spec.ipFamilyPolicy',
+      spec.ipFamilyPolicy,
+      'this cluster is not configured for dual-stack services',
+    );
+  if (spec.ipFamilyPolicy === 'SingleStack' && asked.length > 1 && !old)
+    throw refused(
+      service,
+      'spec.ipFamilyPolicy',
+      spec.ipFamilyPolicy,
+      'must be RequireDualStack or PreferDualStack when multiple values are specified in ipFamilies',
+    );
+  const primary = asked[0] ?? familyOf(context.serviceCidrs[0]!);
+  const others = [...ranges.keys()].filter((family) => family !== primary);
+  const families = spec.ipFamilyPolicy === 'SingleStack' ? [primary] : [primary, ...others];
+  spec.ipFamilies = families;
+  if (named[0] === 'None' || (named.length === 0 && old?.clusterIP === 'None')) {
+    spec.clusterIP = 'None';
+    spec.clusterIPs = ['None'];
+    return;
+  }
+  const kept = named.length > 0 ? named : (old?.clusterIPs ?? []);
+  spec.clusterIPs = families.map(
+    (family) => kept.find((ip) => familyOf(ip) === family) ?? freeClusterIp(context, ranges.get(family)!),
+  );
+  spec.clusterIP = spec.clusterIPs[0]!;
+}
+
+const refused = (service: Service, field: string, value: unknown, message: string): ApiError =>
+  invalid({ group: '', kind: 'Service', plural: 'services' }, service.metadata?.name ?? '', [
+    invalidValue(field, value, message),
+  ]);
+
+function freeClusterIp(context: HookContext, cidr: string): string {
+  const used = new Set(
+    (context.list('services') as Service[]).flatMap(({ spec }) => [
+      spec?.clusterIP,
+      ...(spec?.clusterIPs ?? []),
+    ]),
+  );
+  const range = parseCidr(cidr);
   const size = Math.min(cidrSize(range), 65536);
   // .1 is the API's own service; the last address of the range is not given.
   for (let offset = 2; offset < size - 1; offset++) {
     const text = formatIp(addToIp(range.ip, offset));
     if (!used.has(text)) return text;
   }
-  throw new ApiError(500, 'InternalError', `the service range ${context.serviceCidr} is full`);
+  throw new ApiError(500, 'InternalError', `the service range ${cidr} is full`);
 }
 
 function freeNodePort(context: HookContext, siblings: readonly { nodePort?: number }[]): number {

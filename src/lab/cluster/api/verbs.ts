@@ -56,13 +56,13 @@ const ORPHAN = 'orphan';
 export class Verbs {
   readonly storage: Storage;
   readonly now: () => number;
-  readonly serviceCidr: string;
+  readonly serviceCidrs: readonly string[];
   hooks: VerbHooks = {};
 
-  constructor(storage: Storage, now: () => number, serviceCidr: string) {
+  constructor(storage: Storage, now: () => number, serviceCidrs: readonly string[]) {
     this.storage = storage;
     this.now = now;
-    this.serviceCidr = serviceCidr;
+    this.serviceCidrs = serviceCidrs;
   }
 
   collection(kind: Kind): Collection {
@@ -320,7 +320,7 @@ export class Verbs {
   context(): HookContext {
     return {
       now: this.now(),
-      serviceCidr: this.serviceCidr,
+      serviceCidrs: this.serviceCidrs,
       list: (id) => Array.from(this.storage.collection(id).items.values(), (s) => s.object),
     };
   }

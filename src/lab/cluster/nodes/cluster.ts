@@ -154,14 +154,16 @@ export class Cluster {
     const primary = Object.values(state.networkInterfaces).find(
       (eni) => eni.attachment?.instanceId === instance.id && eni.attachment.deviceIndex === 0,
     );
-    const internalIp = primary?.privateIps[0] ?? '';
+    const [four] = primary?.privateIps ?? [];
+    const [six] = primary?.ipv6Addresses ?? [];
+    const wanted = { ipv4: [four], dual: [four, six], ipv6: [six] }[this.#deps.settings.families];
     const external = Object.values(state.publicAddresses).find(
-      (each) => each.networkInterfaceId === primary?.id && each.privateIp === internalIp,
+      (each) => each.networkInterfaceId === primary?.id && each.privateIp === four,
     );
     return {
       instance,
       region: state.region,
-      internalIp,
+      internalIps: wanted.filter((ip) => ip !== undefined),
       ...(external === undefined ? {} : { externalIp: external.publicIp }),
       podLimit: this.#deps.podLimit(instance.instanceType),
     };

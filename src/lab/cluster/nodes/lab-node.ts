@@ -82,7 +82,7 @@ export class LabNode {
       lab: deps.lab,
       node: this.name,
       nodeNetns: netns,
-      hostIp: facts.internalIp,
+      hostIps: facts.internalIps,
       network: this.#network,
       journal: openSandboxJournal(deps.paths.pods),
       podServer: deps.podServer,

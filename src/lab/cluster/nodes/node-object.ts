@@ -11,7 +11,8 @@ import { condition, type PodFailure } from './pod-status.ts';
 export type NodeFacts = {
   instance: Instance;
   region: string;
-  internalIp: string;
+  /** Of each family that the cluster has, the primary one first. */
+  internalIps: readonly string[];
   externalIp?: string;
   /** Pods that the instance type allows. */
   podLimit: number;
@@ -53,7 +54,7 @@ export function nodeStatus(
   return {
     ...before,
     addresses: [
-      { type: 'InternalIP', address: facts.internalIp },
+      ...facts.internalIps.map((address) => ({ type: 'InternalIP', address })),
       { type: 'Hostname', address: facts.instance.name },
       ...(facts.externalIp === undefined ? [] : [{ type: 'ExternalIP', address: facts.externalIp }]),
     ],

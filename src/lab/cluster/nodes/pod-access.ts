@@ -7,6 +7,7 @@ import type { Pod } from '../../../kube/types.ts';
 import { netnsPath } from '../../daemon/paths.ts';
 import { environmentOf } from '../environment.ts';
 import type { PodAccess } from '../streaming/access.ts';
+import { hostIpsOf } from './pod-status.ts';
 import { processEnvironment } from './sandbox.ts';
 import type { SandboxRecord } from './sandbox-journal.ts';
 
@@ -29,7 +30,7 @@ export const podAccess = ({
   running(pod) {
     const record = sandboxOf(pod);
     if (record?.state !== 'made' || record.process === undefined) return undefined;
-    const facts = { pod, ips: record.ips, hostIp: pod.status?.hostIP ?? '' };
+    const facts = { pod, ips: record.ips, hostIps: hostIpsOf(pod) };
     const own = environmentOf(pod.spec.containers[0]!, facts);
     const env = processEnvironment(record, pod, { ...credentials(pod), ...own });
     return { netns: netnsPath(record.netns), env };

@@ -22,7 +22,7 @@ const sandbox: SandboxRecord = {
   restarts: 0,
   restartPolicy: 'Always',
 };
-const inputs = { pod, hostIp: '10.0.0.4', now: 1_700_000_000_000 };
+const inputs = { pod, hostIps: ['10.0.0.4'], now: 1_700_000_000_000 };
 const running: SandboxRecord = { ...sandbox, process: { pid: 1, startTime: '1' }, startedAt: inputs.now };
 const conditionOf = (status: ReturnType<typeof waitingStatus>, type: string) =>
   status.conditions?.find((each) => each.type === type);

@@ -17,18 +17,18 @@ export function condition(
   return { ...next, lastTransitionTime: since };
 }
 
-type Inputs = { pod: Pod; hostIp: string; now: number };
+type Inputs = { pod: Pod; hostIps: readonly string[]; now: number };
 
 /** A pod whose sandbox is being made, or could not be made. `restarts`: count for the next process, if known. */
 export function waitingStatus(
-  { pod, hostIp, now }: Inputs,
+  { pod, hostIps, now }: Inputs,
   failure?: PodFailure,
   restarts = restartsOf(pod),
 ): PodStatus {
   const reason = failure?.cause ?? 'ContainerCreating';
   const message = failure === undefined ? {} : { message: failure.text };
   const waiting = { reason, ...message };
-  const status = assemble({ pod, hostIp, now }, 'Pending', [], false, { waiting }, failure);
+  const status = assemble({ pod, hostIps, now }, 'Pending', [], false, { waiting }, failure);
   return {
     ...status,
     containerStatuses: status.containerStatuses!.map((each) => ({ ...each, restartCount: restarts })),
@@ -81,15 +81,19 @@ export const isOver = (pod: Pod): boolean =>
  * failed.
  */
 export function powerOffStatus(
-  { pod, now }: Omit<Inputs, 'hostIp'>,
+  { pod, now }: Omit<Inputs, 'hostIps'>,
   record: SandboxRecord | undefined,
   failure: PodFailure,
 ): PodStatus {
   if (record?.restartPolicy === 'Never' && record.startedAt !== undefined) return lostStatus({ pod, now });
-  return waitingStatus({ pod, now, hostIp: pod.status?.hostIP ?? '' }, failure);
+  return waitingStatus({ pod, now, hostIps: hostIpsOf(pod) }, failure);
 }
 
-function lostStatus({ pod, now }: Omit<Inputs, 'hostIp'>): PodStatus {
+/** The addresses of the pod's node, as the pod's status last had them. */
+export const hostIpsOf = ({ status }: Pod): string[] =>
+  status?.hostIPs?.map(({ ip }) => ip) ?? [status?.hostIP ?? ''];
+
+function lostStatus({ pod, now }: Omit<Inputs, 'hostIps'>): PodStatus {
   const before = pod.status?.conditions;
   const { podIP: _ip, podIPs: _ips, ...status } = pod.status ?? {};
   return {
@@ -136,7 +140,7 @@ function assemble(
   failure?: PodFailure,
   sandbox?: SandboxRecord,
 ): PodStatus {
-  const { pod, hostIp, now } = inputs;
+  const { pod, hostIps, now } = inputs;
   const before = pod.status?.conditions;
   const ended = phase === 'Succeeded' || phase === 'Failed';
   const say = (type: string, yes: boolean, why: { reason?: string; message?: string } = {}) =>
@@ -158,8 +162,8 @@ function assemble(
       // Conditions that others set, such as the agent, are kept.
       ...(before ?? []).filter((each) => !OWN_CONDITIONS.includes(each.type)),
     ],
-    hostIP: hostIp,
-    hostIPs: [{ ip: hostIp }],
+    hostIP: hostIps[0] ?? '',
+    hostIPs: hostIps.map((ip) => ({ ip })),
     ...(ips.length === 0 ? {} : { podIP: ips[0]!, podIPs: ips.map((ip) => ({ ip })) }),
     startTime: pod.status?.startTime ?? rfc3339(now),
     // The API server's, from the spec.

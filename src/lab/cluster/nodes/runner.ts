@@ -224,7 +224,10 @@ export class PodRunner {
     if (this.#stopped) return;
     entry.pause = 0;
     startProcess(deps, record, pod, (exit) => this.#exited(uid, entry, record, exit));
-    await deps.store.setPodStatus(pod, sandboxStatus({ pod, hostIp: deps.hostIp, now: deps.now() }, record));
+    await deps.store.setPodStatus(
+      pod,
+      sandboxStatus({ pod, hostIps: deps.hostIps, now: deps.now() }, record),
+    );
     for (const message of without)
       await deps.store.recordEvent(pod, 'podway-node-runner', {
         type: 'Warning',
@@ -242,7 +245,7 @@ export class PodRunner {
       else return;
     }
     const status = () =>
-      deps.store.setPodStatus(pod, sandboxStatus({ pod, hostIp: deps.hostIp, now: deps.now() }, sandbox));
+      deps.store.setPodStatus(pod, sandboxStatus({ pod, hostIps: deps.hostIps, now: deps.now() }, sandbox));
     if (sandbox.process) return status();
     if (sandbox.exit) await endLeft(sandbox);
     if (isFinal(sandbox)) {
@@ -272,7 +275,7 @@ export class PodRunner {
   async #report(entry: Entry, pod: Pod, failure: PodFailure): Promise<void> {
     const deps = this.#deps;
     const now = deps.now();
-    const status = waitingStatus({ pod, hostIp: deps.hostIp, now }, failure, entry.restarts);
+    const status = waitingStatus({ pod, hostIps: deps.hostIps, now }, failure, entry.restarts);
     await deps.store.setPodStatus(pod, status);
     const last = entry.lastEvent;
     if (last?.cause === failure.cause && now - last.at < EVENT_EVERY_MS) return;

@@ -25,7 +25,8 @@ export type SandboxDeps = {
   node: string;
   /** Namespace of the node, for pods on the host network. */
   nodeNetns: string;
-  hostIp: string;
+  /** The node's, the primary family's first. */
+  hostIps: readonly string[];
   network: PodNetwork;
   journal: SandboxJournal;
   /** The built-in server, run for a pod that names no command. */
@@ -64,7 +65,7 @@ export async function makeSandbox(
 ): Promise<string[]> {
   deps.journal.save(record);
   let without: string[] = [];
-  if (record.hostNetwork) record.ips = [deps.hostIp];
+  if (record.hostNetwork) record.ips = [...deps.hostIps];
   else {
     // The name keeps the namespace alive; an open descriptor would keep it and its links after the pod's end.
     createNetns(record.netns).close();
@@ -100,7 +101,7 @@ export function startProcess(
   onExit: (exit: Exit) => void,
 ): void {
   const container = pod.spec.containers[0]!;
-  const environment = environmentOf(container, { pod, ips: record.ips, hostIp: deps.hostIp });
+  const environment = environmentOf(container, { pod, ips: record.ips, hostIps: deps.hostIps });
   const given = expandedCommand(container, environment);
   const command = given.length > 0 ? given : [deps.podServer, '--name', record.name];
   const log = openSync(deps.journal.logFile(record.podUid), 'a', 0o600);
