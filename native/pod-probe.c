@@ -1,13 +1,14 @@
 // pod-probe: one question over real packets, asked in the namespace it is started in; the answer is one line of JSON.
 //   pod-probe tcp ADDRESS PORT [COUNT [STREAM_MS]]   what pod-server answers; round trips of a line; echoed stream
 //   pod-probe udp ADDRESS PORT                       what pod-server answers to a datagram
-//   pod-probe ping ADDRESS [COUNT]                   ICMP echo
+//   pod-probe ping ADDRESS [COUNT]                   ICMP or ICMPv6 echo
 //   pod-probe imds ADDRESS PATH                      IMDSv2: a token, then the path with it
-// Exit 0 with {"answer":…}, else 1 with {"error":…}. Every wait is bounded by TIMEOUT_MS.
+// ADDRESS is of either family. Exit 0 with {"answer":…}, else 1 with {"error":…}. Every wait is bounded by TIMEOUT_MS.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
@@ -55,19 +56,34 @@ static void wait_for(int fd, short events, const char *what) {
 	if (ready < 0) fail(what, errno);
 }
 
-static struct sockaddr_in address_of(const char *text, const char *port) {
-	struct sockaddr_in to = {.sin_family = AF_INET};
-	if (inet_pton(AF_INET, text, &to.sin_addr) != 1) fail("not an IPv4 address", 0);
-	to.sin_port = htons((unsigned short)atoi(port));
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static union address address_of(const char *text, const char *port) {
+	union address to;
+	unsigned short number = htons((unsigned short)atoi(port));
+	memset(&to, 0, sizeof to);
+	if (inet_pton(AF_INET, text, &to.v4.sin_addr) == 1) {
+		to.v4.sin_family = AF_INET;
+		to.v4.sin_port = number;
+	} else if (inet_pton(AF_INET6, text, &to.v6.sin6_addr) == 1) {
+		to.v6.sin6_family = AF_INET6;
+		to.v6.sin6_port = number;
+	} else fail("not an address", 0);
 	return to;
 }
 
-static int connect_to(struct sockaddr_in to) {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+static socklen_t size_of(const union address *to) { return to->any.sa_family == AF_INET ? sizeof to->v4 : sizeof to->v6; }
+
+static int connect_to(union address to) {
+	int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	if (fd < 0) fail("socket", errno);
 	int on = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) fail("connect", errno);
+	if (connect(fd, &to.any, size_of(&to)) != 0 && errno != EINPROGRESS) fail("connect", errno);
 	wait_for(fd, POLLOUT, "connect");
 	int error = 0;
 	socklen_t size = sizeof error;
@@ -172,9 +188,9 @@ static void tcp(int argc, char **argv) {
 }
 
 static void udp(char **argv) {
-	struct sockaddr_in to = address_of(argv[2], argv[3]);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0) fail("connect", errno);
+	union address to = address_of(argv[2], argv[3]);
+	int fd = socket(to.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, &to.any, size_of(&to)) != 0) fail("connect", errno);
 	char answer[MAX_ANSWER];
 	double start = now_us();
 	if (send(fd, "probe\n", 6, 0) < 0) fail("send", errno);
@@ -196,8 +212,53 @@ static unsigned short checksum(const void *bytes, size_t length) {
 	return (unsigned short)~sum;
 }
 
+static void print_reply(const char *from, unsigned ttl, double *times, int count) {
+	printf("{\"answer\":\"reply from %s\",\"ttl\":%u", from, ttl);
+	print_times(times, count);
+	printf("}\n");
+}
+
+/** The kernel fills in and checks ICMPv6 checksums, and gives the packet without its IPv6 header. */
+static void ping6(int argc, char **argv, struct sockaddr_in6 to) {
+	int fd = socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMPV6), on = 1;
+	if (fd < 0) fail("raw socket", errno);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &on, sizeof on);
+	int count = argc > 3 ? count_of(argv[3]) : 1, hops = 0;
+	unsigned short id = htons((unsigned short)getpid());
+	double times[MAX_COUNT];
+	for (int i = 0; i < count; i++) {
+		struct { struct icmp6_hdr head; char body[56]; } echo = {.head = {.icmp6_type = ICMP6_ECHO_REQUEST}}, got;
+		echo.head.icmp6_id = id;
+		echo.head.icmp6_seq = htons((unsigned short)i);
+		double start = now_us();
+		if (sendto(fd, &echo, sizeof echo, 0, (struct sockaddr *)&to, sizeof to) < 0) fail("send", errno);
+		for (;;) {
+			struct sockaddr_in6 from;
+			char control[64];
+			struct iovec part = {.iov_base = &got, .iov_len = sizeof got};
+			struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+			ssize_t size = recvmsg(fd, &message, 0);
+			if (size < 0 && errno != EAGAIN) fail("receive", errno);
+			if (now_us() - start > TIMEOUT_MS * 1e3) fail("echo", ETIMEDOUT);
+			if (size < 0) {
+				wait_for(fd, POLLIN, "echo");
+				continue;
+			}
+			if (size < (ssize_t)sizeof got.head || memcmp(&from.sin6_addr, &to.sin6_addr, sizeof to.sin6_addr) != 0) continue;
+			if (got.head.icmp6_type != ICMP6_ECHO_REPLY || got.head.icmp6_id != id || got.head.icmp6_seq != echo.head.icmp6_seq) continue;
+			for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+				if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT) memcpy(&hops, CMSG_DATA(c), sizeof hops);
+			break;
+		}
+		times[i] = now_us() - start;
+	}
+	print_reply(argv[2], (unsigned)hops, times, count);
+}
+
 static void ping(int argc, char **argv) {
-	struct sockaddr_in to = address_of(argv[2], "0");
+	union address address = address_of(argv[2], "0");
+	if (address.any.sa_family == AF_INET6) return ping6(argc, argv, address.v6);
+	struct sockaddr_in to = address.v4;
 	int fd = socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP);
 	if (fd < 0) fail("raw socket", errno);
 	int count = argc > 3 ? count_of(argv[3]) : 1;
@@ -222,9 +283,7 @@ static void ping(int argc, char **argv) {
 		}
 		times[i] = now_us() - start;
 	}
-	printf("{\"answer\":\"reply from %s\",\"ttl\":%u", argv[2], ttl);
-	print_times(times, count);
-	printf("}\n");
+	print_reply(argv[2], ttl, times, count);
 }
 
 /** Reads an HTTP/1.1 answer until the peer closes; the body, or failure when the status is not 200. */

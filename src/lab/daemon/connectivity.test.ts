@@ -40,7 +40,8 @@ const places = {
   pods,
   nodes,
   db: undefined,
-  gatewayOf: () => '10.0.0.1',
+  gatewayOf: (_: NodeView, family: 4 | 6) => (family === 4 ? '10.0.0.1' : 'fd00::1'),
+  leadsOut6: () => true,
   instanceLog: () => '/log',
   internetNetns: '',
 };
@@ -55,6 +56,39 @@ test('questions ask for the address that each side must see', () => {
   assert.equal(expected.get('pod-to-internet'), 'internet 198.18.0.1');
   assert.equal(expected.get('pod-to-imds'), 'i-node-1');
   assert.equal(questions.filter((each) => each.log).length, 2);
+});
+
+test('each family is asked for what has an address of it', () => {
+  const two = (place: PodView, six: string) => ({ ...place, ips: [...place.ips, six] });
+  const dual = planQuestions({
+    ...places,
+    pods: [two(pods[0]!, 'fd00::6'), two(pods[1]!, 'fd00::7'), two(pods[2]!, 'fd00:0:0:1::6')],
+    nodes: [
+      { ...nodes[0]!, ips: ['10.0.0.4', 'fd00::4'] },
+      { ...nodes[1]!, ips: ['10.0.32.4', 'fd00:0:0:1::4'] },
+    ],
+    db: { ...nodes[0]!, name: 'db', ips: ['10.0.0.9'] },
+  });
+  const four = dual.filter((each) => !each.name.endsWith('-ipv6'));
+  const six = new Map(dual.filter((each) => !four.includes(each)).map((each) => [each.name, each]));
+  assert.deepEqual(
+    four.map((each) => each.name),
+    planQuestions({ ...places, db: { ...nodes[0]!, name: 'db', ips: ['10.0.0.9'] } }).map(
+      (each) => each.name,
+    ),
+  );
+  assert.equal(six.get('pod-to-pod-across-nodes-ipv6')!.expected, 'c fd00::6');
+  assert.equal(six.get('node-to-pod-across-nodes-ipv6')!.expected, 'a fd00:0:0:1::4');
+  assert.equal(six.get('pod-to-router-ipv6')!.expected, 'reply from fd00::1');
+  assert.equal(six.get('pod-to-internet-ipv6')!.expected, 'internet fd00::6');
+  assert.deepEqual(six.get('pod-to-imds-ipv6')!.args.slice(0, 2), ['imds', 'fd00:ec2::254']);
+  assert.equal(six.has('pod-to-instance-ipv6'), false, 'db has no IPv6');
+  const only = planQuestions({
+    ...places,
+    pods: [{ ...pods[0]!, ips: ['fd00::6'] }],
+    nodes: [{ ...nodes[0]!, ips: ['10.0.0.4', 'fd00::4'] }],
+  });
+  assert.ok(only.every((each) => each.name.endsWith('-ipv6')));
 });
 
 test('what is not there is not asked', () => {
@@ -86,7 +120,14 @@ const group = (id: string, rules: Partial<SecurityGroup['rules'][number]>[]): Se
   })),
 });
 const eni = (id: string, ip: string, groupId: string) =>
-  ({ id, privateIps: [ip], groupIds: [groupId] }) as unknown as NetworkInterface;
+  ({
+    id,
+    privateIps: [ip],
+    ipv6Addresses: [],
+    ipv4Prefixes: [],
+    ipv6Prefixes: [],
+    groupIds: [groupId],
+  }) as unknown as NetworkInterface;
 
 test('a closed gate is named by its group', () => {
   const open = { direction: 'egress' as const };

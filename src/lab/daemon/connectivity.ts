@@ -11,7 +11,8 @@ import { openNetns } from '../../kernel/netns.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
-import { INTERNET_HOST } from '../shape/shape.ts';
+import { tableOf } from '../fabric/routes.ts';
+import { INTERNET_HOST, INTERNET_HOST6 } from '../shape/shape.ts';
 import { LabError } from './errors.ts';
 import { closedGate, type Flow } from './gates.ts';
 import type { Emit } from './http.ts';
@@ -44,13 +45,33 @@ type Places = {
   pods: PodView[];
   nodes: NodeView[];
   db: InstanceView | undefined;
-  gatewayOf(node: NodeView): string;
+  gatewayOf(node: NodeView, family: 4 | 6): string;
+  /** Whether the node's subnet has an IPv6 way to the internet. */
+  leadsOut6(node: NodeView): boolean;
   instanceLog(name: string): string;
   internetNetns: string;
 };
 
-/** Every question that the lab's parts allow; pure. */
-export function planQuestions({ pods, nodes, db, gatewayOf, instanceLog }: Places): Question[] {
+/** Every question that the lab's parts allow, family by family; pure. */
+export const planQuestions = (places: Places): Question[] => [
+  ...questionsOf(places, 4),
+  ...questionsOf(places, 6).map((each) => ({ ...each, name: `${each.name}-ipv6` })),
+];
+
+/** With the addresses of one family alone; undefined for what has none. */
+function inFamily<T extends { ips: string[] }>(place: T | undefined, family: 4 | 6): T | undefined {
+  const ip = place?.ips.find((each) => each.includes(':') === (family === 6));
+  return place && ip !== undefined ? { ...place, ips: [ip] } : undefined;
+}
+
+const IMDS = { 4: '169.254.169.254', 6: 'fd00:ec2::254' } as const;
+const INTERNET = { 4: INTERNET_HOST, 6: INTERNET_HOST6 } as const;
+
+function questionsOf(places: Places, family: 4 | 6): Question[] {
+  const { gatewayOf, leadsOut6, instanceLog } = places;
+  const pods = places.pods.flatMap((pod) => inFamily(pod, family) ?? []);
+  const nodes = places.nodes.flatMap((node) => inFamily(node, family) ?? []);
+  const db = inFamily(places.db, family);
   const questions: Question[] = [];
   const on = (node: NodeView | undefined) => pods.filter((pod) => pod.node === node?.name);
   const [first, second] = nodes.filter((node) => on(node).length > 0);
@@ -94,7 +115,7 @@ export function planQuestions({ pods, nodes, db, gatewayOf, instanceLog }: Place
     questions.push(tcp('instance-to-pod', db, a));
   }
   if (a) {
-    const gateway = gatewayOf(first);
+    const gateway = gatewayOf(first, family);
     questions.push({
       name: 'pod-to-router',
       from: a.name,
@@ -103,14 +124,15 @@ export function planQuestions({ pods, nodes, db, gatewayOf, instanceLog }: Place
       args: ['ping', gateway, '10'],
       expected: `reply from ${gateway}`,
     });
-    const seen = first.publicIps[0];
+    // Nothing translates IPv6: the internet sees the pod itself.
+    const seen = family === 4 ? first.publicIps[0] : leadsOut6(first) ? a.ips[0] : undefined;
     if (seen) {
       questions.push({
         name: 'pod-to-internet',
         from: a.name,
-        to: `internet ${INTERNET_HOST}`,
+        to: `internet ${INTERNET[family]}`,
         netnsPath: a.netnsPath,
-        args: ['tcp', INTERNET_HOST, port, String(ROUND_TRIPS)],
+        args: ['tcp', INTERNET[family], port, String(ROUND_TRIPS)],
         expected: `internet ${seen}`,
       });
     }
@@ -119,7 +141,7 @@ export function planQuestions({ pods, nodes, db, gatewayOf, instanceLog }: Place
       from: from.name,
       to: 'IMDS',
       netnsPath: from.netnsPath,
-      args: ['imds', '169.254.169.254', '/latest/meta-data/instance-id'],
+      args: ['imds', IMDS[family], '/latest/meta-data/instance-id'],
       expected: first.instanceId,
     });
     questions.push(imds(first), imds(a));
@@ -145,7 +167,8 @@ export async function testConnectivity(
       pods,
       nodes,
       db,
-      gatewayOf: (node) => gatewayOf(status, lab, node),
+      gatewayOf: (node, family) => gatewayOf(status, lab, node, family),
+      leadsOut6: (node) => leadsOut6(lab, node),
       instanceLog: (name) => join(paths.instance(name), 'log'),
       internetNetns: netnsPath(paths.netns('internet')),
     });
@@ -168,10 +191,17 @@ export async function testConnectivity(
   }
 }
 
-function gatewayOf(status: LabStatus, lab: OpenLab, node: NodeView): string {
+function gatewayOf(status: LabStatus, lab: OpenLab, node: NodeView, family: 4 | 6): string {
   const subnetId = lab.vpc.state().instances[node.instanceId]?.subnetId;
-  const cidr = status.vpcs.flatMap((vpc) => vpc.subnets).find((subnet) => subnet.id === subnetId)!.cidr;
-  return formatIp(addToIp(parseCidr(cidr).ip, 1));
+  const subnet = status.vpcs.flatMap((vpc) => vpc.subnets).find((each) => each.id === subnetId)!;
+  return formatIp(addToIp(parseCidr(family === 4 ? subnet.cidr : subnet.ipv6Cidr!).ip, 1));
+}
+
+function leadsOut6(lab: OpenLab, node: NodeView): boolean {
+  const state = lab.vpc.state();
+  const subnet = state.subnets[state.instances[node.instanceId]?.subnetId ?? ''];
+  const routes = (subnet && tableOf(state, subnet)?.routes) ?? [];
+  return routes.some((route) => route.destination === '::/0' && route.target.kind !== 'network-interface');
 }
 
 /** Two servers on the first node, one on the second: running pods are used, missing ones are made. */

@@ -6,7 +6,15 @@ import type { NetworkInterface, SecurityGroupRule, VpcState } from '../vpc/model
 export type Flow = { from: string; to: string; protocol: 'tcp' | 'udp' | 'icmp'; port?: number };
 
 const eniOf = (state: VpcState, ip: string): NetworkInterface | undefined =>
-  Object.values(state.networkInterfaces).find((eni) => eni.privateIps.includes(ip));
+  Object.values(state.networkInterfaces).find((eni) => holds(eni, ip));
+
+const holds = (eni: NetworkInterface, text: string): boolean => {
+  const ip = parseIp(text);
+  return (
+    [...eni.privateIps, ...eni.ipv6Addresses].some((one) => parseIp(one) === ip) ||
+    [...eni.ipv4Prefixes, ...eni.ipv6Prefixes].some((one) => cidrContains(parseCidr(one), ip))
+  );
+};
 
 /** A sentence naming the group without a rule, or undefined when both gates let the flow through. */
 export function closedGate(state: VpcState, flow: Flow): string | undefined {

@@ -70,6 +70,7 @@ export type Shape = {
 
 export const MAX_NODES = 50;
 export const INTERNET_HOST = '203.0.113.10';
+export const INTERNET_HOST6 = '2001:db8:113::10';
 export const DEFAULT_TYPE = 'm5.large';
 export const DB_TYPE = 't3.small';
 export const CONTROL_PLANE_TYPE = 'm5.large';
