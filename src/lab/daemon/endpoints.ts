@@ -18,6 +18,9 @@ export const IN_LAB = {
   kubeEndpoint: 'https://169.254.169.11:443',
   ec2Address6: 'fd00:ec2::10',
   kubeAddress6: 'fd00:ec2::11',
+  ec2Endpoint6: 'http://[fd00:ec2::10]',
+  kubeEndpoint6: 'https://[fd00:ec2::11]:443',
+  imdsEndpoint6: 'http://[fd00:ec2::254]',
 } as const;
 
 /** Linux' own (net.ipv4.ip_default_ttl). */

@@ -60,6 +60,8 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
     token: kube.podToken,
   };
   const credentials = (pod: Pod) => giveCredentials(access, pod);
+  const kubeconfigAt = (server: string) => (node: string) =>
+    kube.kubeconfig({ server, user: `system:node:${node}` });
   const cluster = new Cluster({
     lab: paths.lab,
     paths,
@@ -70,8 +72,14 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
     agentCommand: agentCommand(),
     podServer: programs.podServer,
     shim: programs.shim,
-    ec2Endpoint: IN_LAB.ec2Endpoint,
-    kubeconfigFor: (node) => kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: `system:node:${node}` }),
+    endpoints: {
+      4: { ec2: IN_LAB.ec2Endpoint, kubeconfigFor: kubeconfigAt(IN_LAB.kubeEndpoint) },
+      6: {
+        ec2: IN_LAB.ec2Endpoint6,
+        imds: IN_LAB.imdsEndpoint6,
+        kubeconfigFor: kubeconfigAt(IN_LAB.kubeEndpoint6),
+      },
+    },
     networkFor: podNetwork,
     podLimit: (type) => podLimitOf(type, settings),
     lives: () => fabric.lives(),

@@ -21,8 +21,8 @@ export type NetnsEntry = {
   role: 'router' | 'internet' | 'instance';
   life: string;
 };
-/** A subnet: a bridge with the router's address. */
-export type BridgeEntry = { kind: 'bridge'; name: string; ip: Ip; length: number };
+/** A subnet: a bridge with the router's address, null without IPv4. */
+export type BridgeEntry = { kind: 'bridge'; name: string; ip: Ip | null; length: number };
 /** An attached ENI: a bridge port whose other end is `guestName` in the instance's namespace. */
 export type PortEntry = {
   kind: 'port';
@@ -160,7 +160,7 @@ export function print(entry: Entry): string {
     case 'netns':
       return `${entry.role} ${entry.life}`;
     case 'bridge':
-      return `${formatIp(entry.ip)}/${entry.length}`;
+      return `${entry.ip === null ? 'none' : formatIp(entry.ip)}/${entry.length}`;
     case 'port':
       return stampOf(entry);
     case 'boot':

@@ -38,7 +38,7 @@ export const PORT_FLAGS: BridgePort = {
 export const bridgeOps = (entry: Extract<Entry, { kind: 'bridge' }>, index: number): RtOp[] => [
   // Only an MTU that was changed, not one that the bridge was born with, stays when its last port leaves.
   { op: 'link-set', index, mtu: VPC_MTU, mac: ROUTER_MAC, up: true },
-  { op: 'addr-replace', index, ip: entry.ip, length: entry.length },
+  ...(entry.ip === null ? [] : [{ op: 'addr-replace' as const, index, ip: entry.ip, length: entry.length }]),
 ];
 
 /** Plugs the new link in; the guest's end is still down. */
@@ -206,12 +206,12 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
   for (const link of dumps.links) {
     if (link.kind === 'bridge') {
       const address = dumps.addresses.find((one) => one.index === link.index && familyOf(one.ip) === 4);
-      const whole = link.up && link.mtu === VPC_MTU && link.mac === ROUTER_MAC && address !== undefined;
+      const whole = link.up && link.mtu === VPC_MTU && link.mac === ROUTER_MAC;
       put({
         kind: 'bridge',
         name: link.name,
-        ip: address?.ip ?? (0 as Ip),
-        length: whole ? address.length : 0,
+        ip: address?.ip ?? null,
+        length: whole ? (address?.length ?? 0) : -1,
       });
       const six = dumps.addresses.filter((one) => one.index === link.index && familyOf(one.ip) === 6);
       if (six.some((one) => one.ip === ROUTER_LINK_LOCAL)) {

@@ -131,6 +131,10 @@ const routerIp = (subnet: Subnet): { ip: Ip; length: number } => {
 
 function putSubnet(put: Put, state: VpcState, subnet: Subnet): void {
   const name = bridgeName(subnet.id);
+  if (subnet.ipv6Native) {
+    put({ kind: 'bridge', name, ip: null, length: 0 });
+    return;
+  }
   put({ kind: 'bridge', name, ...routerIp(subnet) });
   put({ kind: 'rule', bridge: name });
   for (const route of subnetRoutes(state, subnet)) put(route);

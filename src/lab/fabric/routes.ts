@@ -76,7 +76,7 @@ export function subnetRoutes(state: VpcState, subnet: Subnet): RouteEntry[] {
     put(parseCidr(one.cidr, { mask: true }), { to: 'nowhere' });
   for (const route of given) put(route.dst, hopTo(state, subnet.vpcId, route.target, 4));
   for (const other of Object.values(state.subnets)) {
-    if (other.vpcId !== subnet.vpcId) continue;
+    if (other.vpcId !== subnet.vpcId || other.ipv6Native) continue;
     const cidr = parseCidr(other.cidr, { mask: true });
     // A route more specific than "local" takes the subnets that it covers (a middlebox between subnets).
     const best = given

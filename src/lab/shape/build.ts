@@ -113,7 +113,7 @@ async function buildSubnet(
   if (!findSubnet(state(), subnet.name)) {
     await act('CreateSubnet', {
       VpcId: vpcId,
-      CidrBlock: subnet.cidr,
+      ...(subnet.ipv6Native ? { Ipv6Native: true } : { CidrBlock: subnet.cidr }),
       ...(ipv6Block === undefined ? {} : { Ipv6CidrBlock: ipv6Block }),
       AvailabilityZone: subnet.zone,
       TagSpecifications: tagged('subnet', subnet.name, subnet.tags),
@@ -275,6 +275,7 @@ async function buildInstance(
   deps.progress(`instance ${instance.name} (${instance.type})`);
   const vpc = shape.vpcs.find((each) => each.subnets.some((subnet) => subnet.name === instance.subnet))!;
   const ipv6 = hasIpv6(shape.settings);
+  const subnet = findSubnet(deps.state(), instance.subnet)!;
   const groups = instance.securityGroups.map((name) => groupIds.get(`${vpc.name}/${name}`)!);
   await deps.act('RunInstances', {
     ImageId: 'ami-00000000000podway',
@@ -290,8 +291,8 @@ async function buildInstance(
     NetworkInterfaces: [
       {
         DeviceIndex: 0,
-        SubnetId: findSubnet(deps.state(), instance.subnet)!.id,
-        AssociatePublicIpAddress: instance.publicAddress,
+        SubnetId: subnet.id,
+        ...(subnet.ipv6Native ? {} : { AssociatePublicIpAddress: instance.publicAddress }),
         ...(ipv6 ? { Ipv6AddressCount: 1 } : {}),
         DeleteOnTermination: true,
         ...(groups.length === 0 ? {} : { Groups: groups }),

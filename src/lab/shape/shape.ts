@@ -16,7 +16,9 @@ export type SecurityGroupShape = { name: string; ingress: RuleShape[]; egress: R
 export type ReservationShape = { cidr: string; type: 'prefix' | 'explicit' };
 export type SubnetShape = {
   name: string;
+  /** Empty when the subnet is IPv6-only. */
   cidr: string;
+  ipv6Native?: true;
   zone: string;
   routeTable?: string;
   /** Besides Name. */

@@ -1,12 +1,13 @@
 // What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
 // their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
 import { isDeepStrictEqual } from 'node:util';
-import { type Cidr, cidrsOverlap, formatCidr } from '../../base/ip.ts';
+import { type Cidr, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
 import { whyNoRoute, whyNotBeside, whyNoVpc } from '../vpc/reserved.ts';
 import { readEniConfigs } from './eni-configs.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
+  hasIpv6,
   type InstanceShape,
   type InstanceTypeShape,
   MAX_NODES,
@@ -72,16 +73,34 @@ export function parseLabYaml(text: string, file: string): Shape {
   checkRoom(top.instances, vpcs, instances);
   const types = top.instanceTypes.absent ? {} : { instanceTypes: readInstanceTypes(top.instanceTypes) };
   const names = instances.map((instance) => instance.name);
+  const settings = readSettingTexts(top.settings);
+  checkFamilies(top.vpcs, vpcs, settings);
   return {
     region,
     zones: zones.sort(),
     ...types,
     vpcs,
     instances,
-    settings: readSettingTexts(top.settings),
+    settings,
     ...readEniConfigs(top.eniConfigs, vpcs),
     ...readFaults(top.faults, top.throttle, names),
   };
+}
+
+/** What is of IPv6 needs a lab that has it. */
+function checkFamilies(reader: Reader, vpcs: VpcShape[], settings: SettingTexts): void {
+  if (hasIpv6(settings)) return;
+  const native = vpcs.flatMap((vpc) => vpc.subnets).find((subnet) => subnet.ipv6Native);
+  const route = vpcs
+    .flatMap((vpc) => vpc.routeTables)
+    .flatMap((table) => table.routes)
+    .find(({ to }) => to.includes(':'));
+  const what = native
+    ? `the IPv6-only subnet ${native.name}`
+    : route
+      ? `the route to ${route.to}`
+      : undefined;
+  if (what !== undefined) throw reader.fail(`have ${what}, which needs settings: families: dual or ipv6`);
 }
 
 /** Numbers by which the lab's EC2 differs from the table of types. */
@@ -147,12 +166,23 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
   };
 }
 
+/** A destination of either family. */
+function readBlock(reader: Reader): Cidr {
+  const text = reader.text();
+  if (!text.includes(':')) return readCidr(reader, 0, 32);
+  try {
+    return parseCidr(text);
+  } catch (error) {
+    throw reader.fail(`is "${text}": ${(error as Error).message}`);
+  }
+}
+
 function readRouteTable(reader: Reader, cidrs: Cidr[]): RouteTableShape {
   const keys = reader.map(['name', 'routes']);
   const routes: RouteTableShape['routes'] = [];
   for (const route of keys.routes.list(MAX_LIST)) {
     const { to, via } = route.map(['to', 'via']);
-    const block = readCidr(to, 0, 32);
+    const block = readBlock(to);
     const read = { to: formatCidr(block), via: via.text(NAME) };
     const why = whyNoRoute(block, cidrs, read.via === 'internet');
     if (why !== undefined) throw to.fail(`is ${read.to}, where no route leads: ${why}`);

@@ -56,13 +56,34 @@ export function readSubnet(
   earlier: SubnetShape[],
   tables: RouteTableShape[],
 ): SubnetShape {
-  const keys = reader.map(['name', 'cidr', 'zone', 'routeTable', 'tags', 'reservations', 'held']);
+  const keys = reader.map([
+    'name',
+    'cidr',
+    'ipv6Native',
+    'zone',
+    'routeTable',
+    'tags',
+    'reservations',
+    'held',
+  ]);
   const name = keys.name.text(NAME);
+  if (keys.ipv6Native.flag(false)) {
+    for (const key of ['cidr', 'reservations', 'held'] as const)
+      if (!keys[key].absent) throw keys[key].fail('is of IPv4, which an IPv6-only subnet does not have');
+    const native: SubnetShape = {
+      name,
+      cidr: '',
+      ipv6Native: true,
+      zone: inRegion(keys.zone, region),
+      ...(keys.tags.absent ? {} : { tags: readTags(keys.tags) }),
+    };
+    return keys.routeTable.absent ? native : { ...native, routeTable: readTable(keys.routeTable, tables) };
+  }
   const cidr = readCidr(keys.cidr, 16, 28);
   if (!vpcCidrs.some((outer) => cidrCovers(outer, cidr))) {
     throw keys.cidr.fail(`is ${formatCidr(cidr)}, outside the VPC's ${vpcCidrs.map(formatCidr).join(', ')}`);
   }
-  const other = earlier.find((subnet) => cidrsOverlap(parseCidr(subnet.cidr), cidr));
+  const other = earlier.find((subnet) => !subnet.ipv6Native && cidrsOverlap(parseCidr(subnet.cidr), cidr));
   if (other) throw keys.cidr.fail(`is ${formatCidr(cidr)}, which overlaps subnet ${other.name}`);
   const zone = inRegion(keys.zone, region);
   const tags = readTags(keys.tags);
@@ -76,11 +97,14 @@ export function readSubnet(
     ...(reservations.length ? { reservations } : {}),
     ...(held.length ? { held } : {}),
   };
-  if (keys.routeTable.absent) return subnet;
-  const routeTable = keys.routeTable.text(NAME);
-  if (!tables.some((table) => table.name === routeTable))
-    throw keys.routeTable.fail(`is "${routeTable}", which no routeTables entry names`);
-  return { ...subnet, routeTable };
+  return keys.routeTable.absent ? subnet : { ...subnet, routeTable: readTable(keys.routeTable, tables) };
+}
+
+function readTable(reader: Reader, tables: RouteTableShape[]): string {
+  const name = reader.text(NAME);
+  if (!tables.some((table) => table.name === name))
+    throw reader.fail(`is "${name}", which no routeTables entry names`);
+  return name;
 }
 
 function readTags(reader: Reader): Record<string, string> {
@@ -160,6 +184,7 @@ function roomOf(subnet: SubnetShape): number {
 /** Every instance takes an address of its subnet. */
 export function checkRoom(reader: Reader, vpcs: VpcShape[], instances: InstanceShape[]): void {
   for (const subnet of vpcs.flatMap((vpc) => vpc.subnets)) {
+    if (subnet.ipv6Native) continue;
     const there = instances.filter((instance) => instance.subnet === subnet.name).length;
     const room = there === 0 ? 0 : roomOf(subnet);
     if (there > room)

@@ -13,7 +13,7 @@ export { PREFIX_SIZE };
 
 /** EC2's AvailableIpAddressCount: what is set aside by a reservation is not available. */
 export const availableAddresses = (state: VpcState, subnet: Subnet): number =>
-  occupancyOf(state, subnet).free;
+  subnet.ipv6Native ? 0 : occupancyOf(state, subnet).free;
 
 /** Takes the addresses asked for by name; EC2 refuses reserved, foreign and used ones. */
 export function claimAddresses(ctx: Context, subnet: Subnet, wanted: readonly string[]): string[] {

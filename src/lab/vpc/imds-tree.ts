@@ -3,7 +3,7 @@
 import { zoneId } from './actions/account.ts';
 import { interfacesOf } from './actions/attachments.ts';
 import { instanceAnswer, PROFILE_ID, profileArn } from './actions/instance-answers.ts';
-import { privateDnsName, publicAddressOf, publicDnsName } from './actions/interface-answers.ts';
+import { privateDnsName, publicAddressOf, publicDnsName, resourceName } from './actions/interface-answers.ts';
 import { ipv6CidrsOf } from './ipv6.ts';
 import type { RoleCredentials } from './keys.ts';
 import { limitsOf } from './limits.ts';
@@ -89,7 +89,12 @@ function metaData(
   const primary = enis[0];
   const ip = primary?.privateIps[0];
   const publicIp = primary && publicAddressOf(state, primary.id, ip)?.publicIp;
-  const hostname = ip === undefined ? undefined : leaf(privateDnsName(state, ip));
+  const hostname =
+    ip !== undefined
+      ? leaf(privateDnsName(state, ip))
+      : primary?.ipv6Addresses.length
+        ? leaf(resourceName(state, instance.id))
+        : undefined;
   return {
     'ami-id': leaf(instance.imageId),
     'ami-launch-index': leaf(String(instance.launchIndex ?? 0)),

@@ -23,11 +23,14 @@ export type Vpc = {
 export type Subnet = {
   id: string;
   vpcId: string;
+  /** Empty of an IPv6-only subnet. */
   cidr: string;
   zone: string;
   mapPublicIpOnLaunch: boolean;
   /** One /64 of the VPC's; absent when the subnet has none. */
   ipv6Cidrs?: Ipv6Block[];
+  /** IPv6-only: its interfaces have no IPv4 address. */
+  ipv6Native?: boolean;
   /** Each new interface gets an IPv6 address unless it is told how many. */
   assignIpv6AddressOnCreation?: boolean;
   /** Turns at which the search for a free address and a free /28 goes on: a freed one is not given again at once. */

@@ -157,13 +157,15 @@ export class Cluster {
     const [four] = primary?.privateIps ?? [];
     const [six] = primary?.ipv6Addresses ?? [];
     const wanted = { ipv4: [four], dual: [four, six], ipv6: [six] }[this.#deps.settings.families];
+    const ipv6Only = four === undefined;
     const external = Object.values(state.publicAddresses).find(
       (each) => each.networkInterfaceId === primary?.id && each.privateIp === four,
     );
     return {
       instance,
       region: state.region,
-      internalIps: wanted.filter((ip) => ip !== undefined),
+      internalIps: (ipv6Only ? [six] : wanted).filter((ip) => ip !== undefined),
+      ipv6Only,
       ...(external === undefined ? {} : { externalIp: external.publicIp }),
       podLimit: this.#deps.podLimit(instance.instanceType),
     };

@@ -22,6 +22,9 @@ const STATUS_SOON_MS = 100;
 const STATUS_SLOW_MS = 1000;
 const FAST_POLLS = 50;
 
+/** Where a node's agent finds what it asks; the metadata service where it is when not said. */
+export type NodeEndpoints = { ec2: string; imds?: string; kubeconfigFor(node: string): string };
+
 export type LabNodeDeps = {
   lab: string;
   paths: LabPaths;
@@ -33,8 +36,7 @@ export type LabNodeDeps = {
   podServer: string;
   credentials(pod: Pod): Record<string, string>;
   shim: string;
-  ec2Endpoint: string;
-  kubeconfigFor(node: string): string;
+  endpoints: { 4: NodeEndpoints; 6: NodeEndpoints };
   networkFor(paths: NodePaths, nodeNetns: string): PodNetwork;
   now(): number;
 };
@@ -102,15 +104,17 @@ export class LabNode {
   }
 
   async start(pods: Pod[]): Promise<void> {
-    const { settings, ec2Endpoint, shim } = this.#deps;
+    const { settings, shim, endpoints } = this.#deps;
+    const { ec2, imds, kubeconfigFor } = endpoints[this.#facts.ipv6Only ? 6 : 4];
     const input: NodeFilesInput = {
       nodeName: this.name,
       cluster: this.#deps.lab,
       paths: this.paths,
       settings,
       region: this.#facts.region,
-      ec2Endpoint,
-      kubeconfig: this.#deps.kubeconfigFor(this.name),
+      ec2Endpoint: ec2,
+      imdsEndpoint: imds,
+      kubeconfig: kubeconfigFor(this.name),
       shim,
     };
     await writeNodeFiles(input);

@@ -30,6 +30,8 @@ export type NodeFilesInput = {
   settings: Settings;
   region: string;
   ec2Endpoint: string;
+  /** Where the agent's own default does not lead. */
+  imdsEndpoint?: string | undefined;
   kubeconfig: string;
   /** The compiled CNI plugin. */
   shim: string;
@@ -78,7 +80,7 @@ export async function writeConflist(file: string, input: ConflistInput): Promise
 
 export type AgentConfigInput = Pick<
   NodeFilesInput,
-  'nodeName' | 'cluster' | 'region' | 'ec2Endpoint' | 'settings'
+  'nodeName' | 'cluster' | 'region' | 'ec2Endpoint' | 'imdsEndpoint' | 'settings'
 > & {
   runDir: string;
   /** Path, as the agent sees it. */
@@ -94,6 +96,7 @@ export function writeAgentConfig(file: string, input: AgentConfigInput): void {
     runDir: input.runDir,
     kubeconfig: input.kubeconfig,
     ec2Endpoint: input.ec2Endpoint,
+    ...(input.imdsEndpoint === undefined ? {} : { imdsEndpoint: input.imdsEndpoint }),
     region: input.region,
     cniConfDir: input.cniConfDir,
     listen: `:${AGENT_METRICS_PORT}`,

@@ -13,6 +13,8 @@ export type NodeFacts = {
   region: string;
   /** Of each family that the cluster has, the primary one first. */
   internalIps: readonly string[];
+  /** It reaches the lab's servers by IPv6. */
+  ipv6Only: boolean;
   externalIp?: string;
   /** Pods that the instance type allows. */
   podLimit: number;

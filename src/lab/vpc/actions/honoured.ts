@@ -139,6 +139,7 @@ export const honoured: HonoursOfAll = {
     VpcId: true,
     CidrBlock: true,
     Ipv6CidrBlock: true,
+    Ipv6Native: true,
     AvailabilityZone: true,
     AvailabilityZoneId: true,
     TagSpecifications: true,

@@ -9,6 +9,7 @@ import {
   privateDnsName,
   publicAddressOf,
   publicDnsName,
+  resourceName,
 } from './interface-answers.ts';
 import { tagsWhenAny } from './tags.ts';
 
@@ -105,7 +106,12 @@ export function instanceAnswer(state: VpcState, instance: Instance): ec2.Instanc
     RootDeviceName: ROOT_DEVICE,
     RootDeviceType: 'ebs',
     ...(instance.state === 'terminated' ? {} : { SubnetId: instance.subnetId, VpcId: instance.vpcId }),
-    PrivateDnsName: primaryIp === undefined ? '' : privateDnsName(state, primaryIp),
+    PrivateDnsName:
+      primaryIp !== undefined
+        ? privateDnsName(state, primaryIp)
+        : primary?.ipv6Addresses.length
+          ? resourceName(state, instance.id)
+          : '',
     PublicDnsName: publicIp === undefined ? '' : publicDnsName(state, instance.vpcId, publicIp),
     ...(primaryIp === undefined ? {} : { PrivateIpAddress: primaryIp }),
     ...(primary?.ipv6Addresses[0] === undefined ? {} : { Ipv6Address: primary.ipv6Addresses[0] }),

@@ -7,6 +7,10 @@ import { tagList } from './tags.ts';
 export const privateDnsName = (state: VpcState, ip: string): string =>
   `ip-${ip.replaceAll('.', '-')}.${state.region === 'us-east-1' ? 'ec2' : `${state.region}.compute`}.internal`;
 
+/** The name of an instance by its id, as those of IPv6-only subnets have it. */
+export const resourceName = (state: VpcState, instanceId: string): string =>
+  `${instanceId}.${state.region === 'us-east-1' ? 'ec2' : `${state.region}.compute`}.internal`;
+
 /** An interface shows its name only where the VPC gives DNS host names; an instance's own is always there. */
 export const interfaceDnsName = (
   state: VpcState,
@@ -109,6 +113,7 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     SourceDestCheck: eni.sourceDestCheck,
     Groups: groupIdentifiers(state, eni.groupIds),
     InterfaceType: eni.interfaceType,
+    ...(state.subnets[eni.subnetId]?.ipv6Native ? { Ipv6Native: true } : {}),
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),
     PrivateIpAddresses: privateAddresses(state, eni),

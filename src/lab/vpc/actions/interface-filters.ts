@@ -83,7 +83,7 @@ export function filtersOnInterfacesOf<T>(
     'ipv4-prefixes.ipv4-prefix': (eni) => eni.ipv4Prefixes,
     'ipv6-prefixes.ipv6-prefix': (eni) => eni.ipv6Prefixes,
     'ipv6-address': of('ipv6-addresses.ipv6-address'),
-    'ipv6-native': () => false,
+    'ipv6-native': (eni) => state.subnets[eni.subnetId]?.ipv6Native ?? false,
     'deny-all-igw-traffic': () => false,
     'tag-key': (eni) => Object.keys(eni.tags),
     'tag-value': (eni) => Object.values(eni.tags),

@@ -62,7 +62,8 @@ export function interfaceGroups(ctx: Context, vpcId: string, asked: string[] | u
 export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterface {
   const { subnet, secondaryIps = [], secondaryCount = 0, prefixes = [], prefixCount = 0 } = asked;
   const interfaceType = oneOf(asked.type, interfaceTypes, 'InterfaceType') ?? 'interface';
-  const hasAddresses = interfaceType !== 'efa-only';
+  const hasIpv6 = interfaceType !== 'efa-only';
+  const hasAddresses = hasIpv6 && !subnet.ipv6Native;
   const ways = (
     [
       [secondaryIps.length, 'specific private IPv4 addresses'],
@@ -72,6 +73,8 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     ] as const
   ).filter(([number]) => number !== 0);
   if (ways.length > 1) throw conflict(`You can't specify ${ways[1]![1]} if you've specified ${ways[0]![1]}.`);
+  if (subnet.ipv6Native && (ways.length > 0 || asked.primaryIp !== undefined))
+    throw conflict(`IPv4 addresses and prefixes are not supported in the IPv6-only subnet ${subnet.id}`);
   if (!hasAddresses && (ways.length > 0 || asked.primaryIp !== undefined))
     throw conflict('An EFA-only network interface has no IP addresses and no prefixes.');
   if (
@@ -105,7 +108,7 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     sourceDestCheck: true,
     groupIds: interfaceGroups(ctx, subnet.vpcId, asked.groups),
     privateIps: claimed,
-    ...(hasAddresses ? firstIpv6(ctx, subnet, asked.ipv6) : { ipv6Addresses: [], ipv6Prefixes: [] }),
+    ...(hasIpv6 ? firstIpv6(ctx, subnet, asked.ipv6) : { ipv6Addresses: [], ipv6Prefixes: [] }),
     ipv4Prefixes: claimedPrefixes,
     requesterId: ctx.caller.userId,
     ...(asked.clientToken === undefined ? {} : { clientToken: asked.clientToken }),

@@ -108,6 +108,12 @@ export function firstIpv6(
   if (total > MAX_UNATTACHED)
     throw tooManyIpv6({ id: 'The interface', has: 0, added: total }, undefined, MAX_UNATTACHED);
   const own = subnet.assignIpv6AddressOnCreation && ipv6CidrsOf(subnet).length > 0;
+  // An interface of an IPv6-only subnet is never without an address.
+  if (counts.addresses === 0 && subnet.ipv6Native) {
+    const [address] = takeIpv6Addresses(ctx, subnet, 1);
+    const { prefixes } = asked ? take(ctx, subnet, asked) : { prefixes: [] };
+    return { ipv6Addresses: [address!], ipv6Prefixes: prefixes };
+  }
   if (total === 0 && asked?.addressCount === undefined && own)
     return { ipv6Addresses: takeIpv6Addresses(ctx, subnet, 1), ipv6Prefixes: [] };
   const taken = asked ? take(ctx, subnet, asked) : { addresses: [], prefixes: [] };

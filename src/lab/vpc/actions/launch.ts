@@ -4,7 +4,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Context, Draft, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, oneWay, required } from '../errors.ts';
-import { limitsOf } from '../limits.ts';
+import { isNitro, limitsOf } from '../limits.ts';
 import type { Instance, NetworkInterface, Subnet } from '../model.ts';
 import { zoneOf } from './account.ts';
 import { attach } from './attachments.ts';
@@ -184,6 +184,9 @@ function launchOne(
   // Instances of the lab have no volumes (DescribeVolumes), so that a volume's tags are for nothing.
   const tags = tagsOnCreate(input.TagSpecifications, 'instance', ['network-interface', 'volume']);
   const interfaceTags = tagsOnCreate(input.TagSpecifications, 'network-interface', ['instance', 'volume']);
+  const limits = limitsOf(ctx.draft.state, input.InstanceType as string)!;
+  if (subnet.ipv6Native && !isNitro(limits))
+    throw conflict(`IPv6-only subnets take instances of the Nitro system alone, not ${input.InstanceType}`);
   const instance: Instance = {
     id,
     name: instanceName(ctx, tags['Name'], id),
@@ -232,6 +235,8 @@ function launchOne(
     const wantsPublic =
       one.AssociatePublicIpAddress ??
       (one.DeviceIndex === 0 && one.NetworkInterfaceId === undefined && place.mapPublicIpOnLaunch);
+    if (wantsPublic && place.ipv6Native)
+      throw conflict(`A public IPv4 address is not supported in the IPv6-only subnet ${place.id}`);
     if (wantsPublic && one.AssociatePublicIpAddress && list.length > 1) {
       throw conflict(
         'The associatePublicIPAddress parameter cannot be specified when launching with multiple network interfaces.',

@@ -19,7 +19,7 @@ test('what the lab has no meaning for is refused by its name, and changes nothin
   const table = Object.values(vpc.state().routeTables)[0]!.id;
   const cases: [string, object, string][] = [
     ['CreateVpc', { CidrBlock: '10.9.0.0/16', InstanceTenancy: 'dedicated' }, 'InstanceTenancy=dedicated'],
-    ['CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.9.0/24', Ipv6Native: true }, 'Ipv6Native'],
+    ['CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.9.0/24', OutpostArn: 'arn' }, 'OutpostArn'],
     ['CreateVpc', { CidrBlock: '10.9.0.0/16', Ipv6Pool: 'ipv6pool-ec2-1' }, 'Ipv6Pool'],
     [
       'ModifyVpcAttribute',

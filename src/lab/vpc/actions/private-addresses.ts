@@ -80,6 +80,8 @@ export const privateAddressActions: Meanings<'AssignPrivateIpAddresses' | 'Unass
     if (eni.interfaceType === 'efa-only')
       throw conflict(`An EFA-only network interface has no IP addresses and no prefixes. (${eni.id})`);
     const subnet = need(ctx, 'subnets', eni.subnetId);
+    if (subnet.ipv6Native)
+      throw conflict(`IPv4 addresses and prefixes are not supported in the IPv6-only subnet ${subnet.id}`);
     const wanted = input.PrivateIpAddresses ?? [];
     const wantedPrefixes = input.Ipv4Prefixes ?? [];
     const number = count(input.SecondaryPrivateIpAddressCount, 'secondaryPrivateIpAddressCount');

@@ -4,7 +4,7 @@
 import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { invalidValue, required } from '../errors.ts';
+import { Ec2Error, invalidValue, required } from '../errors.ts';
 import type { SubnetCidrReservation } from '../model.ts';
 import { reservationsOf } from '../occupancy.ts';
 import { select } from '../select.ts';
@@ -45,6 +45,12 @@ export const reservationActions: Meanings<
     const type = readType(required(input.ReservationType, 'reservationType'));
     const block = readRange(required(input.Cidr, 'cidr'));
     const cidr = formatCidr(block);
+    if (typeof block.ip === 'bigint' && subnet.ipv6Cidrs)
+      throw new Ec2Error(
+        'UnsupportedOperation',
+        'CreateSubnetCidrReservation with an IPv6 Cidr has no meaning in this VPC.',
+      );
+    if (subnet.ipv6Native) throw invalidValue(`The subnet ${subnet.id} is IPv6-only and has no IPv4 CIDR`);
     if (!cidrCovers(parseCidr(subnet.cidr), block))
       throw invalidValue(`Reservation CIDR ${cidr} is not within the CIDR ${subnet.cidr} of ${subnet.id}`);
     if (type === 'prefix' && block.length > LONGEST_FOR_PREFIXES) {

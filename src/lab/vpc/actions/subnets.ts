@@ -4,7 +4,7 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { availableAddresses } from '../addresses.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
 import { ipv6CidrsOf, isBlockHeld, subnetIpv6Block } from '../ipv6.ts';
 import type { Ipv6Block, Subnet, Vpc } from '../model.ts';
 import { reservationsOf } from '../occupancy.ts';
@@ -33,6 +33,20 @@ const newIpv6Block = (ctx: Context, vpc: Vpc, cidr: string, own?: Subnet): Ipv6B
   associationId: newId(ctx, 'subnet-cidr-assoc'),
 });
 
+const newSubnet = (ctx: Context, vpc: Vpc, input: ec2.CreateSubnetRequest): Omit<Subnet, 'cidr'> => ({
+  id: newId(ctx, 'subnet'),
+  vpcId: vpc.id,
+  zone:
+    input.AvailabilityZone === undefined && input.AvailabilityZoneId === undefined
+      ? ctx.draft.state.zones[0]!
+      : zoneOf(ctx, input.AvailabilityZone, input.AvailabilityZoneId),
+  mapPublicIpOnLaunch: false,
+  tags: tagsOnCreate(input.TagSpecifications, 'subnet'),
+});
+
+/** Names of instances follow their IPv4 address, where they have one. */
+const hostnameType = (subnet: Subnet): ec2.HostnameType => (subnet.ipv6Native ? 'resource-name' : 'ip-name');
+
 function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
   const { state } = ctx.draft;
   return {
@@ -41,7 +55,7 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
     VpcId: subnet.vpcId,
     OwnerId: state.accountId,
     State: 'available',
-    CidrBlock: subnet.cidr,
+    ...(subnet.ipv6Native ? {} : { CidrBlock: subnet.cidr }),
     Ipv6CidrBlockAssociationSet: (subnet.ipv6Cidrs ?? []).map((block) =>
       ipv6Association(block, 'associated'),
     ),
@@ -53,9 +67,9 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
     MapCustomerOwnedIpOnLaunch: false,
     AssignIpv6AddressOnCreation: subnet.assignIpv6AddressOnCreation ?? false,
     EnableDns64: false,
-    Ipv6Native: false,
+    Ipv6Native: subnet.ipv6Native ?? false,
     PrivateDnsNameOptionsOnLaunch: {
-      HostnameType: 'ip-name',
+      HostnameType: hostnameType(subnet),
       EnableResourceNameDnsARecord: false,
       EnableResourceNameDnsAAAARecord: false,
     },
@@ -74,28 +88,37 @@ export const subnetActions: Meanings<
   CreateSubnet: (ctx, input) => {
     const { state } = ctx.draft;
     const vpc = need(ctx, 'vpcs', required(input.VpcId, 'vpcId'));
+    if (input.Ipv6Native) {
+      if (input.CidrBlock !== undefined)
+        throw conflict('An IPv4 CIDR block may not be specified for an IPv6-only subnet');
+      const block = newIpv6Block(ctx, vpc, required(input.Ipv6CidrBlock, 'ipv6CidrBlock'));
+      const native: Subnet = {
+        ...newSubnet(ctx, vpc, input),
+        cidr: '',
+        ipv6Cidrs: [block],
+        ipv6Native: true,
+        assignIpv6AddressOnCreation: true,
+      };
+      ctx.draft.put('subnets', native.id, native);
+      return { Subnet: subnetAnswer(ctx, native) };
+    }
     const block = readBlock(required(input.CidrBlock, 'cidrBlock'), 'InvalidSubnet.Range');
     const cidr = formatCidr(block);
     if (!vpc.cidrs.some((c) => cidrCovers(parseCidr(c.cidr), block))) {
       throw new Ec2Error('InvalidSubnet.Range', `The CIDR '${cidr}' is invalid.`);
     }
     if (
-      Object.values(state.subnets).some((s) => s.vpcId === vpc.id && cidrsOverlap(parseCidr(s.cidr), block))
+      Object.values(state.subnets).some(
+        (s) => s.vpcId === vpc.id && !s.ipv6Native && cidrsOverlap(parseCidr(s.cidr), block),
+      )
     ) {
       throw new Ec2Error('InvalidSubnet.Conflict', `The CIDR '${cidr}' conflicts with another subnet`);
     }
     const ipv6 = input.Ipv6CidrBlock === undefined ? [] : [newIpv6Block(ctx, vpc, input.Ipv6CidrBlock)];
     const subnet: Subnet = {
-      id: newId(ctx, 'subnet'),
-      vpcId: vpc.id,
+      ...newSubnet(ctx, vpc, input),
       cidr,
       ...(ipv6.length ? { ipv6Cidrs: ipv6 } : {}),
-      zone:
-        input.AvailabilityZone === undefined && input.AvailabilityZoneId === undefined
-          ? state.zones[0]!
-          : zoneOf(ctx, input.AvailabilityZone, input.AvailabilityZoneId),
-      mapPublicIpOnLaunch: false,
-      tags: tagsOnCreate(input.TagSpecifications, 'subnet'),
     };
     ctx.draft.put('subnets', subnet.id, subnet);
     return { Subnet: subnetAnswer(ctx, subnet) };
@@ -118,17 +141,17 @@ export const subnetActions: Meanings<
           'availability-zone-id': (subnet) => zoneId(state, subnet.zone),
           availabilityZoneId: (subnet) => zoneId(state, subnet.zone),
           'available-ip-address-count': (subnet) => availableAddresses(state, subnet),
-          'cidr-block': (subnet) => subnet.cidr,
-          cidr: (subnet) => subnet.cidr,
-          cidrBlock: (subnet) => subnet.cidr,
+          'cidr-block': (subnet) => subnet.cidr || undefined,
+          cidr: (subnet) => subnet.cidr || undefined,
+          cidrBlock: (subnet) => subnet.cidr || undefined,
           'default-for-az': () => false,
           'map-public-ip-on-launch': (subnet) => subnet.mapPublicIpOnLaunch,
           'owner-id': () => state.accountId,
           state: () => 'available',
-          'ipv6-native': () => false,
+          'ipv6-native': (subnet) => subnet.ipv6Native ?? false,
           'enable-dns64': () => false,
           'map-customer-owned-ip-on-launch': () => false,
-          'private-dns-name-options-on-launch.hostname-type': () => 'ip-name',
+          'private-dns-name-options-on-launch.hostname-type': (subnet) => hostnameType(subnet),
           'private-dns-name-options-on-launch.enable-resource-name-dns-a-record': () => false,
           'private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record': () => false,
           ...absent('customer-owned-ipv4-pool', 'enable-lni-at-device-index', 'outpost-arn'),
@@ -172,6 +195,10 @@ export const subnetActions: Meanings<
     const { SubnetId: _, ...attributes } = input;
     oneAttribute(Object.values(attributes));
     const map = input.MapPublicIpOnLaunch?.Value;
+    if (map && subnet.ipv6Native)
+      throw invalidValue(
+        `Invalid value 'true' for map-public-ip-on-launch. The subnet (${subnet.id}) is IPv6-only.`,
+      );
     if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
     const assign = input.AssignIpv6AddressOnCreation?.Value;
     if (assign !== undefined) {
@@ -217,6 +244,11 @@ export const subnetActions: Meanings<
         `The subnet ${subnet.id} has network interfaces with addresses of CIDR block ${block.cidr}`,
       );
     }
+    if (subnet.ipv6Native)
+      throw new Ec2Error(
+        'OperationNotPermitted',
+        `The IPv6 CIDR block of the IPv6-only subnet ${subnet.id} may not be disassociated`,
+      );
     const { ipv6Cidrs: _, assignIpv6AddressOnCreation: _assign, ...rest } = subnet;
     ctx.draft.put('subnets', subnet.id, rest);
     return { SubnetId: subnet.id, Ipv6CidrBlockAssociation: ipv6Association(block, 'disassociating') };

@@ -345,7 +345,7 @@ export const vpcActions: Meanings<
     const cidr = parseCidr(block.cidr);
     if (
       Object.values(ctx.draft.state.subnets).some(
-        (s) => s.vpcId === vpc.id && cidrsOverlap(parseCidr(s.cidr), cidr),
+        (s) => s.vpcId === vpc.id && !s.ipv6Native && cidrsOverlap(parseCidr(s.cidr), cidr),
       )
     ) {
       throw new Ec2Error(
