@@ -4,11 +4,12 @@
     podway lab up
     eval "$(podway lab env)"
     pip install boto3
-    python3 examples/ec2-addressing.py
+    python3 examples/ec2-addressing.py                    # IPv4
+    python3 examples/ec2-addressing.py ec2-ipv6.jsonl     # IPv6; any lab will do
 
-The rows are in ec2-addressing.jsonl beside this file: a call, and what must come back. One line is printed for each;
-a row that is answered otherwise is a deviation, and makes the exit code 1. Makes a VPC of its own (10.199.0.0/16), and
-leaves nothing behind. Rows that throttle, fail or lose an answer on purpose run `podway`: PODWAY, else that of the PATH, else
+The rows are in ec2-addressing.jsonl beside this file, or in the file that is named: a call, and what must come back. One
+line is printed for each; a row that is answered otherwise is a deviation, and makes the exit code 1. Makes a VPC of its
+own (10.199.0.0/16; for IPv6 10.198.0.0/16), and leaves nothing behind. Rows that throttle, fail or lose an answer on purpose run `podway`: PODWAY, else that of the PATH, else
 of this checkout.
 """
 
@@ -66,6 +67,14 @@ def at(answer, path):
     return answer
 
 
+def part_of(block, part):
+    """Of a block, by `LENGTH+N`: its block of that length at place N, or its address."""
+    length, place = (int(each) for each in part.split("+"))
+    network = ipaddress.ip_network(block)
+    first = network.network_address + (place << (network.max_prefixlen - length))
+    return str(first) if length == network.max_prefixlen else f"{first}/{length}"
+
+
 def fits(value, wanted):
     if isinstance(wanted, str) and wanted.startswith("~"):
         return isinstance(value, str) and re.search(wanted[1:], value) is not None
@@ -103,7 +112,8 @@ def check(row):
         if not fits(at(answer, path), fill(wanted)):
             raise Deviation(f"{path} is {at(answer, path)!r:.300}, {fill(wanted)!r} expected")
     for name, path in row.get("keep", {}).items():
-        kept[name] = at(answer, path)
+        path, _, part = path.partition("/")
+        kept[name] = part_of(at(answer, path), part) if part else at(answer, path)
 
 
 def check_in_time(row):
@@ -142,7 +152,8 @@ def run(row):
 
 
 def main():
-    rows = [json.loads(line) for line in (HERE / "ec2-addressing.jsonl").read_text().splitlines()]
+    name = sys.argv[1] if len(sys.argv) > 1 else "ec2-addressing.jsonl"
+    rows = [json.loads(line) for line in (HERE / name).read_text().splitlines()]
     deviations = [row for row in rows if not run(row)]
     asked = sum("group" not in row for row in rows)
     print(f"\n{asked} expectations, {len(deviations)} deviations")

@@ -1,11 +1,11 @@
-// The rows of examples/ec2-addressing.jsonl against a lab: each call that address management makes, and each way that it
+// The rows of examples/ec2-addressing.jsonl and ec2-ipv6.jsonl against a lab: each call that address management makes, and each way that it
 // is refused. By the stock SDK, and by the same example's boto3 script where that is installed.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import * as sdk from '@aws-sdk/client-ec2';
-import { type Cidr, cidrCovers, cidrsOverlap, parseCidr } from '../../src/base/ip.ts';
+import { type Cidr, cidrCovers, cidrsOverlap, formatIp, type Ipv6, parseCidr } from '../../src/base/ip.ts';
 import { eventually } from '../support/wait.ts';
 import { execute, PODWAY, ROOT, skip, told } from './command.ts';
 import { Lab } from './lab.ts';
@@ -23,10 +23,12 @@ type Row = {
   keep?: Record<string, string>;
   wait?: boolean;
 };
-const rows = readFileSync(join(ROOT, 'examples/ec2-addressing.jsonl'), 'utf8')
-  .trim()
-  .split('\n')
-  .map((line) => JSON.parse(line) as Row);
+const FILES = ['ec2-addressing.jsonl', 'ec2-ipv6.jsonl'];
+const rowsOf = (file: string): Row[] =>
+  readFileSync(join(ROOT, 'examples', file), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Row);
 const NO_ANSWER = '(no answer)';
 
 const lab = new Lab('addr');
@@ -68,7 +70,8 @@ function fits(value: unknown, wanted: unknown): boolean {
   const rule = wanted as { absent?: true; count?: number; in?: string; outside?: string[] };
   if (rule.absent) return value === undefined;
   if (rule.count !== undefined) return Array.isArray(value) && value.length === rule.count;
-  const block = (text: string): Cidr => parseCidr(text.includes('/') ? text : `${text}/32`);
+  const block = (text: string): Cidr =>
+    parseCidr(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);
   const blocks = [value].flat().map((each) => block(String(each)));
   const inside = block(rule.in ?? '0.0.0.0/0');
   const outside = (rule.outside ?? []).map(block);
@@ -95,7 +98,18 @@ async function check(row: Row): Promise<void> {
     const found = at(answer, path);
     assert.ok(fits(found, fill(wanted)), `${path} is ${JSON.stringify(found)?.slice(0, 300)}`);
   }
-  for (const [name, path] of Object.entries(row.keep ?? {})) kept.set(name, at(answer, path));
+  for (const [name, path] of Object.entries(row.keep ?? {})) {
+    const [whole = '', part] = path.split('/');
+    const found = at(answer, whole);
+    kept.set(name, part === undefined ? found : partOf(String(found), part));
+  }
+}
+
+/** Of a block, by `LENGTH+N`: its block of that length at place N, or its address. */
+function partOf(text: string, part: string): string {
+  const [length, place] = part.split('+') as [string, string];
+  const ip = ((parseCidr(text).ip as bigint) + (BigInt(place) << BigInt(128 - Number(length)))) as Ipv6;
+  return Number(length) === 128 ? formatIp(ip) : `${formatIp(ip)}/${length}`;
 }
 
 /** In time, where a row allows for it. */
@@ -109,31 +123,42 @@ async function checkInTime(row: Row): Promise<void> {
   });
 }
 
-for (const [index, { group }] of rows.entries()) {
-  if (group === undefined) continue;
-  const end = rows.findIndex((row, i) => i > index && row.group !== undefined);
-  test(`by the SDK: ${group}`, { skip }, async () => {
-    const deviations: string[] = [];
-    for (const row of rows.slice(index + 1, end < 0 ? undefined : end)) {
-      try {
-        if (row.podway) await lab.ok(...row.podway);
-        else await checkInTime(row);
-      } catch (error) {
-        deviations.push(`${row.call ?? 'podway'}, ${row.what}: ${(error as Error).message}`);
-      }
+async function deviationsOf(rows: readonly Row[]): Promise<string[]> {
+  const deviations: string[] = [];
+  for (const row of rows) {
+    try {
+      if (row.podway) await lab.ok(...row.podway);
+      else await checkInTime(row);
+    } catch (error) {
+      deviations.push(`${row.call ?? 'podway'}, ${row.what}: ${(error as Error).message}`);
     }
-    assert.deepEqual(deviations, []);
-  });
+  }
+  return deviations;
+}
+
+for (const file of FILES) {
+  const rows = rowsOf(file);
+  for (const [index, { group }] of rows.entries()) {
+    if (group === undefined) continue;
+    const end = rows.findIndex((row, i) => i > index && row.group !== undefined);
+    test(`by the SDK, ${file}: ${group}`, { skip }, async () => {
+      assert.deepEqual(await deviationsOf(rows.slice(index + 1, end < 0 ? undefined : end)), []);
+    });
+  }
 }
 
 test('by boto3: the same, and a deviation is exit code 1', { skip }, async (t) => {
   const python = await execute(['python3', '-c', 'import boto3']).catch(() => undefined);
   if (python?.code !== 0) return t.skip('boto3 is not installed');
-  const command = ['python3', `${ROOT}/examples/ec2-addressing.py`];
+  const script = `${ROOT}/examples/ec2-addressing.py`;
   const env = { ...(await lab.env()), AWS_SESSION_TOKEN: undefined, AWS_PROFILE: undefined, PODWAY };
-  const ran = await execute(command, env);
-  assert.equal(ran.code, 0, told(command, ran));
-  assert.match(ran.stdout, /^\d+ expectations, 0 deviations$/m);
+  for (const file of FILES) {
+    const command = ['python3', script, file];
+    const ran = await execute(command, env);
+    assert.equal(ran.code, 0, told(command, ran));
+    assert.match(ran.stdout, /^\d+ expectations, 0 deviations$/m);
+  }
+  const command = ['python3', script];
   const wrong = await execute(command, { ...env, AWS_SECRET_ACCESS_KEY: 'wrong' });
   assert.equal(wrong.code, 1, told(command, wrong));
   assert.match(wrong.stdout, /^FAIL CreateVpc .*AuthFailure/m);
