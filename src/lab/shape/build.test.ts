@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { cidrCovers, parseCidr } from '../../base/ip.ts';
 import { packageRoot } from '../daemon/parts.ts';
 import { openVpc } from '../vpc/index.ts';
 import { type Act, buildShape, findInstance, findSubnet } from './build.ts';
@@ -37,6 +38,49 @@ test('building twice makes everything once', async () => {
   assert.equal(node.agent, 'podway');
   assert.equal(node.subnetId, findSubnet(vpc.state(), 'subnet-b')?.id);
   assert.equal(findInstance(vpc.state(), 'db')?.agent, 'none');
+});
+
+test('a lab of both families has them everywhere, and one of IPv4 nothing of IPv6', async () => {
+  const four = vpcFor(withDemo(defaultShape()));
+  await four.build();
+  assert.doesNotMatch(JSON.stringify(four.vpc.state()), /[0-9a-f]:[0-9a-f]*::|ipv6Cidrs|httpProtocolIpv6/);
+  const { vpc, build, calls } = vpcFor(withDemo(defaultShape({ settings: { families: 'dual' } })));
+  await build();
+  const state = vpc.state();
+  const [block] = Object.values(state.vpcs)[0]!.ipv6Cidrs!;
+  for (const subnet of Object.values(state.subnets))
+    assert.ok(cidrCovers(parseCidr(block!.cidr), parseCidr(subnet.ipv6Cidrs![0]!.cidr)));
+  assert.equal(new Set(Object.values(state.subnets).map((each) => each.ipv6Cidrs![0]!.cidr)).size, 2);
+  for (const eni of Object.values(state.networkInterfaces)) assert.equal(eni.ipv6Addresses.length, 1);
+  for (const each of Object.values(state.instances)) assert.equal(each.httpProtocolIpv6, 'enabled');
+  const routes = Object.values(state.routeTables)[0]!.routes;
+  assert.equal(routes.find((each) => each.destination === '::/0')?.target.kind, 'internet-gateway');
+  const out = Object.values(state.securityGroups)
+    .find((each) => each.name === 'nodes')!
+    .rules.filter((rule) => rule.direction === 'egress');
+  assert.deepEqual(
+    out.map((rule) => rule.peer.kind === 'cidr' && rule.peer.cidr),
+    ['0.0.0.0/0', '::/0'],
+  );
+  calls.length = 0;
+  await build();
+  assert.deepEqual(calls, []);
+});
+
+test('an IPv6-only subnet and an egress-only gateway are made as lab.yaml says', async () => {
+  const file = join(packageRoot, 'examples/ipv6.yaml');
+  const { vpc, build, calls } = vpcFor(parseLabYaml(readFileSync(file, 'utf8'), file));
+  await build();
+  const state = vpc.state();
+  assert.equal(findSubnet(state, 'six')!.ipv6Native, true);
+  const node = findInstance(state, 'node-2')!;
+  const eni = Object.values(state.networkInterfaces).find((each) => each.attachment?.instanceId === node.id)!;
+  assert.deepEqual([eni.privateIps.length, eni.ipv6Addresses.length], [0, 1]);
+  const table = Object.values(state.routeTables).find((each) => each.tags['Name'] === 'private')!;
+  assert.equal(table.routes.at(-1)!.target.kind, 'egress-only-internet-gateway');
+  calls.length = 0;
+  await build();
+  assert.deepEqual(calls, []);
 });
 
 test('a build that was cut off at any call goes on where it was', async () => {

@@ -4,6 +4,8 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { formatCidr, type Ipv6, parseCidr } from '../../base/ip.ts';
 import type { Instance, SecurityGroup, Subnet, Vpc, VpcState } from '../vpc/model.ts';
 import {
+  EGRESS_ONLY,
+  GATEWAYS,
   hasIpv6,
   type InstanceShape,
   type RuleShape,
@@ -85,6 +87,10 @@ async function buildVpc(
       await act('CreateRouteTable', { VpcId: vpcId, TagSpecifications: tagged('route-table', table.name) });
     for (const route of table.routes) {
       if (route.via === 'internet') await addRoute(deps, ofName()!.id, route.to, { GatewayId: gateway.id });
+      if (route.via === EGRESS_ONLY)
+        await addRoute(deps, ofName()!.id, route.to, {
+          EgressOnlyInternetGatewayId: await egressOnlyOf(vpc, vpcId, deps),
+        });
     }
   }
   for (const subnet of vpc.subnets) {
@@ -95,6 +101,16 @@ async function buildVpc(
     await act('AssociateRouteTable', { RouteTableId: table.id, SubnetId: subnetId });
   }
   await buildGroups(vpc, vpcId, deps, groupIds);
+}
+
+async function egressOnlyOf(vpc: VpcShape, vpcId: string, { act, state }: Deps): Promise<string> {
+  const there = () => Object.values(state().egressOnlyInternetGateways).find((each) => each.vpcId === vpcId);
+  if (!there())
+    await act('CreateEgressOnlyInternetGateway', {
+      VpcId: vpcId,
+      TagSpecifications: tagged('egress-only-internet-gateway', vpc.name),
+    });
+  return there()!.id;
 }
 
 /** The /64 of a VPC's subnet, by the subnet's place among them. */
@@ -155,7 +171,7 @@ async function addRoute(
 async function buildRoutesByInstance(vpc: VpcShape, deps: Deps): Promise<void> {
   for (const table of vpc.routeTables) {
     for (const route of table.routes) {
-      if (route.via === 'internet') continue;
+      if (GATEWAYS.includes(route.via)) continue;
       const target = findInstance(deps.state(), route.via)!;
       const eni = Object.values(deps.state().networkInterfaces).find(
         (each) => each.attachment?.instanceId === target.id && each.attachment.deviceIndex === 0,
@@ -240,7 +256,7 @@ const rangeOf = (cidr: string): ec2.IpPermission =>
 function ipPermission(rule: RuleShape, groupId: string | undefined): ec2.IpPermission {
   const protocol = rule.protocol === 'all' ? '-1' : rule.protocol;
   const ports =
-    rule.protocol === 'icmp'
+    rule.protocol === 'icmp' || rule.protocol === 'icmpv6'
       ? { FromPort: -1, ToPort: -1 }
       : rule.protocol === 'all'
         ? {}
@@ -261,6 +277,7 @@ function sameRule(
     peer === (groupId ?? rule.peer) &&
     (protocol === '-1' ||
       protocol === 'icmp' ||
+      protocol === 'icmpv6' ||
       (row.fromPort === (rule.fromPort ?? 0) && row.toPort === (rule.toPort ?? 65535)))
   );
 }

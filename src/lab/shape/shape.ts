@@ -3,10 +3,14 @@
 import type { FaultRequest, Rate } from '../vpc/faults/index.ts';
 import { readSettings, type SettingTexts, settingRows } from './settings.ts';
 
-export type RouteShape = { to: string /** `internet`, or the name of an instance. */; via: string };
+/** Targets of routes that are no instances; the second is of IPv6 alone. */
+export const EGRESS_ONLY = 'egress-only';
+export const GATEWAYS = ['internet', EGRESS_ONLY];
+/** `via`: one of GATEWAYS, or the name of an instance. */
+export type RouteShape = { to: string; via: string };
 export type RouteTableShape = { name: string; routes: RouteShape[] };
 export type RuleShape = {
-  protocol: 'all' | 'tcp' | 'udp' | 'icmp';
+  protocol: 'all' | 'tcp' | 'udp' | 'icmp' | 'icmpv6';
   fromPort?: number;
   toPort?: number;
   /** A CIDR, or the name of a security group of the same VPC. */

@@ -7,6 +7,8 @@ import { readEniConfigs } from './eni-configs.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
+  EGRESS_ONLY,
+  GATEWAYS,
   hasIpv6,
   type InstanceShape,
   type InstanceTypeShape,
@@ -30,7 +32,7 @@ const MAX_ENIS = 100;
 const MAX_ADDRESSES = 250;
 const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
 const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
-const RESERVED = ['vpc', 'internet', 'pod'];
+const RESERVED = ['vpc', 'internet', EGRESS_ONLY, 'pod'];
 
 export function parseLabYaml(text: string, file: string): Shape {
   const whole = readYaml(text, file);
@@ -184,6 +186,8 @@ function readRouteTable(reader: Reader, cidrs: Cidr[]): RouteTableShape {
     const { to, via } = route.map(['to', 'via']);
     const block = readBlock(to);
     const read = { to: formatCidr(block), via: via.text(NAME) };
+    if (read.via === EGRESS_ONLY && typeof block.ip === 'number')
+      throw to.fail(`is ${read.to}, and only IPv6 leads by an egress-only gateway`);
     const why = whyNoRoute(block, cidrs, read.via === 'internet');
     if (why !== undefined) throw to.fail(`is ${read.to}, where no route leads: ${why}`);
     if (cidrs.some((cidr) => formatCidr(cidr) === read.to))
@@ -199,13 +203,14 @@ function checkRouteTargets(reader: Reader, vpcs: VpcShape[], instances: Instance
   for (const [index, vpc] of vpcs.entries()) {
     for (const [number, table] of vpc.routeTables.entries()) {
       for (const [position, route] of table.routes.entries()) {
-        if (route.via === 'internet' || instances.some((instance) => instance.name === route.via)) continue;
+        if (GATEWAYS.includes(route.via) || instances.some((instance) => instance.name === route.via))
+          continue;
         const tables = reader
           .list(MAX_VPCS)
           [index]!.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']).routeTables;
         const routes = tables.list(MAX_LIST)[number]!.map(['name', 'routes']).routes.list(MAX_LIST);
         throw routes[position]!.map(['to', 'via']).via.fail(
-          `is "${route.via}", neither internet nor an instance`,
+          `is "${route.via}", neither internet nor an instance, and not ${EGRESS_ONLY}`,
         );
       }
     }
@@ -234,12 +239,12 @@ function readRules(reader: Reader, side: 'from' | 'to', groups: string[]): RuleS
 
 function readRule(reader: Reader, side: 'from' | 'to', groups: string[]): RuleShape {
   const keys = reader.map([side, 'protocol', 'ports']);
-  const protocol = keys.protocol.oneOf(['all', 'tcp', 'udp', 'icmp'], 'all');
+  const protocol = keys.protocol.oneOf(['all', 'tcp', 'udp', 'icmp', 'icmpv6'], 'all');
   const peerText = keys[side].text();
   const peer = groups.includes(peerText)
     ? peerText
     : peerText.includes('/')
-      ? formatCidr(readCidr(keys[side], 0, 32))
+      ? formatCidr(readBlock(keys[side]))
       : undefined;
   if (peer === undefined)
     throw keys[side].fail(`is "${peerText}", neither a CIDR nor a security group of this VPC`);

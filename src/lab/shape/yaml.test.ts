@@ -55,6 +55,47 @@ test('ENIConfigs name subnets and groups of one VPC', () => {
   );
 });
 
+test('IPv6 is of labs that have it', () => {
+  const with6 = (settings: string, subnet: string, route = '{ to: "::/0", via: internet }') =>
+    parseLabYaml(
+      `vpcs:
+  - name: v
+    cidrs: [10.0.0.0/16]
+    routeTables: [{ name: t, routes: [${route}] }]
+    subnets: [${subnet}]
+    securityGroups:
+      - { name: g, ingress: [{ from: "::/0", protocol: icmpv6 }, { from: "fd00::/8", protocol: tcp, ports: 80 }] }
+settings: { ${settings} }
+`,
+      'f',
+    );
+  const native = '{ name: six, ipv6Native: true, zone: us-west-2a }';
+  const shape = with6('families: dual', native);
+  assert.deepEqual(shape.vpcs[0]!.subnets, [{ name: 'six', cidr: '', ipv6Native: true, zone: 'us-west-2a' }]);
+  assert.deepEqual(shape.vpcs[0]!.securityGroups[0]!.ingress[1], {
+    protocol: 'tcp',
+    peer: 'fd00::/8',
+    fromPort: 80,
+    toPort: 80,
+  });
+  assert.throws(
+    () => with6('warm: 1', native),
+    /the IPv6-only subnet six, which needs settings: families: dual/,
+  );
+  const plain = '{ name: a, cidr: 10.0.0.0/24, zone: us-west-2a }';
+  assert.throws(() => with6('warm: 1', plain), /the route to ::\/0, which needs settings: families/);
+  assert.throws(
+    () => with6('families: dual', '{ name: six, ipv6Native: true, cidr: 10.0.0.0/24, zone: us-west-2a }'),
+    /cidr is of IPv4, which an IPv6-only subnet does not have/,
+  );
+  assert.throws(
+    () => with6('families: dual', plain, '{ to: 0.0.0.0/0, via: egress-only }'),
+    /only IPv6 leads by an egress-only gateway/,
+  );
+  assert.throws(() => with6('families: dual', plain, '{ to: "::1/0", via: internet }'), /host bits/);
+  assert.throws(() => with6('families: both', plain), /families is one of ipv4, ipv6, dual/);
+});
+
 test('variables of the agents', () => {
   const env = readSettings({ env: 'A=1,2; B={"x":"y"};' }).env;
   assert.deepEqual(env, { A: '1,2', B: '{"x":"y"}' });

@@ -392,3 +392,51 @@ test('an IPv6 route leads by a gateway, an egress-only one or an interface', asy
     /destination-ipv6-cidr-block/,
   );
 });
+
+test('an IPv6-only subnet has interfaces and instances without IPv4', async () => {
+  await using lab = testVpc();
+  const { vpc } = lab;
+  const { vpcId, block } = await dual(vpc);
+  const Ipv6CidrBlock = block.replace('00::/56', '0a::/64');
+  const make = (more: object) => vpc.act('CreateSubnet', { VpcId: vpcId, Ipv6Native: true, ...more });
+  await fails(make({ Ipv6CidrBlock, CidrBlock: '10.0.8.0/24' }), 'InvalidParameterCombination');
+  await fails(make({}), 'MissingParameter');
+  const subnet = (await make({ Ipv6CidrBlock })).Subnet!;
+  assert.equal(subnet.Ipv6Native, true);
+  assert.equal(Object.hasOwn(subnet, 'CidrBlock'), false);
+  const SubnetId = subnet.SubnetId!;
+  const one = await launch(vpc, { SubnetId });
+  assert.equal(one.PrivateIpAddress, undefined);
+  assert.equal(one.PrivateDnsName, `${one.InstanceId}.${REGION}.compute.internal`);
+  assert.ok(isIn(Ipv6CidrBlock, one.Ipv6Address!));
+  assert.equal(one.NetworkInterfaces![0]!.PrivateIpAddresses!.length, 0);
+  const eni = await newEni(vpc, SubnetId, { Ipv6PrefixCount: 1 });
+  const row = vpc.state().networkInterfaces[eni]!;
+  assert.deepEqual([row.privateIps, row.ipv6Addresses.length, row.ipv6Prefixes.length], [[], 1, 1]);
+  await fails(newEni(vpc, SubnetId, { PrivateIpAddress: '10.0.0.9' }), 'InvalidParameterCombination');
+  await fails(
+    vpc.act('AssignPrivateIpAddresses', { NetworkInterfaceId: eni, Ipv4PrefixCount: 1 }),
+    'InvalidParameterCombination',
+  );
+  await fails(launch(vpc, { SubnetId, InstanceType: 't2.micro' }), 'InvalidParameterCombination', /Nitro/);
+  await fails(
+    vpc.act('ModifySubnetAttribute', { SubnetId, MapPublicIpOnLaunch: { Value: true } }),
+    'InvalidParameterValue',
+  );
+  await fails(
+    vpc.act('CreateSubnetCidrReservation', { SubnetId, Cidr: '10.0.0.0/28', ReservationType: 'prefix' }),
+    'InvalidParameterValue',
+    /IPv6-only/,
+  );
+  await vpc.act('CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.8.0/24' });
+  await using imds = await listen((request, response) =>
+    vpc.imdsHandler(request, response, { instanceId: one.InstanceId! }),
+  );
+  await vpc.act('ModifyInstanceMetadataOptions', { InstanceId: one.InstanceId!, HttpTokens: 'optional' });
+  const get = async (path: string) => (await fetch(`${imds.url}/latest/meta-data/${path}`)).status;
+  assert.equal(await get('local-ipv4'), 404);
+  const mac = vpc.state().networkInterfaces[one.NetworkInterfaces![0]!.NetworkInterfaceId!]!.mac;
+  assert.equal(await get(`network/interfaces/macs/${mac}/local-ipv4s`), 404);
+  assert.equal(await get(`network/interfaces/macs/${mac}/subnet-ipv4-cidr-block`), 404);
+  assert.equal(await get(`network/interfaces/macs/${mac}/ipv6s`), 200);
+});
