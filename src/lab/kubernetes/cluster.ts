@@ -32,6 +32,8 @@ import {
   controlPlanePaths,
   PAUSE_IMAGE,
   realNodePaths,
+  SERVICE_CIDR,
+  SERVICE_CIDR6,
 } from './layout.ts';
 import { RealNode, type RealNodeDeps } from './node.ts';
 import { ClusterPki, kubeconfigText } from './pki.ts';
@@ -255,6 +257,7 @@ class RealCluster implements LabCluster {
           instanceId: instance.id,
           instanceType: instance.instanceType,
           address: primaryAddress(newest, instance),
+          ...(this.#deps.settings.families === 'dual' ? addressOf6(newest, instance) : {}),
           maxPods: this.#deps.podLimit(instance.instanceType),
           life: lifeOf(instance),
         },
@@ -265,8 +268,9 @@ class RealCluster implements LabCluster {
   }
 
   async #startControlPlane(instance: Instance, address: string): Promise<void> {
-    const { paths, binaries, log } = this.#deps;
-    const plane = new ControlPlane({ paths, pki: this.#parts.pki, binaries, address });
+    const { paths, binaries, log, settings } = this.#deps;
+    const serviceCidrs = [SERVICE_CIDR, ...(settings.families === 'dual' ? [SERVICE_CIDR6] : [])];
+    const plane = new ControlPlane({ paths, pki: this.#parts.pki, binaries, address, serviceCidrs });
     this.#control = { plane, life: lifeOf(instance) };
     await plane.start();
     const settling = this.#install(plane);
@@ -351,7 +355,13 @@ function living(state: VpcState): { name: string; instance: Instance }[] {
     .map((instance) => ({ instance, name: places.get(instance.id) ?? instance.id }));
 }
 
-const primaryAddress = (state: VpcState, instance: Instance): string =>
+const primaryOf = (state: VpcState, instance: Instance) =>
   Object.values(state.networkInterfaces).find(
     ({ attachment }) => attachment?.instanceId === instance.id && attachment.deviceIndex === 0,
-  )?.privateIps[0] ?? '';
+  );
+const primaryAddress = (state: VpcState, instance: Instance): string =>
+  primaryOf(state, instance)?.privateIps[0] ?? '';
+const addressOf6 = (state: VpcState, instance: Instance): { address6?: string } => {
+  const [address6] = primaryOf(state, instance)?.ipv6Addresses ?? [];
+  return address6 === undefined ? {} : { address6 };
+};

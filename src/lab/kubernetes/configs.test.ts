@@ -52,6 +52,7 @@ test('kubelet asks for no cgroups of its own and writes nothing to the machine',
     x509: { clientCAFile: '/etc/kubernetes/pki/ca.crt' },
   });
   assert.ok(kubeletArguments(facts).includes('--node-ip=10.0.0.10'));
+  assert.ok(kubeletArguments({ ...facts, address6: 'fd00::a' }).includes('--node-ip=10.0.0.10,fd00::a'));
 });
 
 test("kube-proxy leaves the machine's connection tracking alone", () => {

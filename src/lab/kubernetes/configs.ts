@@ -68,6 +68,8 @@ export type NodeConfigFacts = {
   instanceId: string;
   instanceType: string;
   address: string;
+  /** Of a cluster with both families. */
+  address6?: string;
   maxPods: number;
 };
 
@@ -130,7 +132,7 @@ export const kubeletArguments = (facts: NodeConfigFacts): string[] => [
   `--config=${IN_VIEW.kubernetes}/kubelet.yaml`,
   `--kubeconfig=${IN_VIEW.kubernetes}/kubelet.conf`,
   `--hostname-override=${facts.node}`,
-  `--node-ip=${facts.address}`,
+  `--node-ip=${[facts.address, facts.address6].filter(Boolean).join(',')}`,
   `--node-labels=${[
     `topology.kubernetes.io/region=${facts.region}`,
     `topology.kubernetes.io/zone=${facts.zone}`,

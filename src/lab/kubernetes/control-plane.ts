@@ -63,7 +63,12 @@ export const etcdArguments = (dataDir: string, file: Files): string[] => [
 
 type Audit = Pick<ControlPlanePaths, 'auditPolicy' | 'auditLog'>;
 
-export const apiServerArguments = (address: string, file: Files, audit: Audit): string[] => [
+export const apiServerArguments = (
+  address: string,
+  file: Files,
+  audit: Audit,
+  serviceCidrs: readonly string[] = [SERVICE_CIDR],
+): string[] => [
   `--advertise-address=${address}`,
   `--secure-port=${API_PORT}`,
   '--allow-privileged=true',
@@ -92,7 +97,7 @@ export const apiServerArguments = (address: string, file: Files, audit: Audit): 
   `--service-account-issuer=${SERVICE_ACCOUNT_ISSUER}`,
   `--service-account-key-file=${file('sa', 'pub')}`,
   `--service-account-signing-key-file=${file('sa', 'key')}`,
-  `--service-cluster-ip-range=${SERVICE_CIDR}`,
+  `--service-cluster-ip-range=${serviceCidrs.join(',')}`,
   `--audit-policy-file=${audit.auditPolicy}`,
   `--audit-log-path=${audit.auditLog}`,
   `--audit-log-maxsize=${AUDIT_LOG_MB}`,
@@ -127,7 +132,14 @@ export const schedulerArguments = (kubeconfig: string): string[] => [
   '--profiling=false',
 ];
 
-export type ControlPlaneInput = { paths: LabPaths; pki: ClusterPki; binaries: Binaries; address: string };
+export type ControlPlaneInput = {
+  paths: LabPaths;
+  pki: ClusterPki;
+  binaries: Binaries;
+  address: string;
+  /** One of each family, the primary one first. */
+  serviceCidrs: readonly string[];
+};
 
 export class ControlPlane {
   readonly address: string;
@@ -161,7 +173,7 @@ export class ControlPlane {
     const args: Record<ControlProgram, string[]> = {
       etcd: etcdArguments(this.#files.etcd, file),
       'kube-apiserver': [
-        ...apiServerArguments(address, file, this.#files),
+        ...apiServerArguments(address, file, this.#files, this.#input.serviceCidrs),
         ...(await flagsForEtcd(binaries.programs.etcd)),
       ],
       'kube-controller-manager': controllerManagerArguments(

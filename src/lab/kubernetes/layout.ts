@@ -10,6 +10,8 @@ export const API_PORT = 6443;
 export const KUBELET_PORT = 10250;
 /** As EKS gives clusters whose VPC is in 10/8. */
 export const SERVICE_CIDR = '172.20.0.0/16';
+/** As EKS chooses one: of the unique local range; a /108 is the most that kube-apiserver takes. */
+export const SERVICE_CIDR6 = 'fd30:1c53:5f8a::/108';
 export const API_SERVICE_ADDRESS = '172.20.0.1';
 export const DNS_SERVICE_ADDRESS = '172.20.0.10';
 export const CLUSTER_DOMAIN = 'cluster.local';

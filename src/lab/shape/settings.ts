@@ -250,6 +250,13 @@ const KUBERNETES_ALONE: SettingKey[] = ['runtime', 'agent'];
 
 /** Throws LabError for a setting that would have no effect. */
 export function checkSettingsFor(kubernetes: boolean, texts: SettingTexts): void {
+  if (kubernetes && texts.families === 'ipv6')
+    throw new LabError(
+      'BAD_SETTING',
+      'a lab with a real Kubernetes has families ipv4 or dual',
+      'podway lab up --kubernetes --set families=dual',
+      { exit: 2 },
+    );
   const idle = KUBERNETES_ALONE.find((key) => !kubernetes && texts[key] !== undefined);
   if (idle === undefined) return;
   throw new LabError(
