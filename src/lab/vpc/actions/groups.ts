@@ -8,7 +8,8 @@ import { absent, type Filters, select } from '../select.ts';
 import { peerGroup, permissionsOf } from './rules.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
-import { defaultEgress, vpcOrDefault } from './vpcs.ts';
+import { defaultEgress } from './vpc-ipv6.ts';
+import { vpcOrDefault } from './vpcs.ts';
 
 type Direction = SecurityGroupRule['direction'];
 

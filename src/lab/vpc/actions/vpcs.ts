@@ -4,14 +4,22 @@ import type * as ec2 from '@aws-sdk/client-ec2';
 import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
-import { amazonBlock, ipv6CidrsOf } from '../ipv6.ts';
-import type { Ipv6Block, RouteTable, SecurityGroup, SecurityGroupRule, Vpc } from '../model.ts';
+import { ipv6CidrsOf } from '../ipv6.ts';
+import type { RouteTable, SecurityGroup, Vpc } from '../model.ts';
 import { whyNotBeside, whyNoVpc } from '../reserved.ts';
 import { select } from '../select.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
-
-const MAX_CIDRS = 5;
+import {
+  associateIpv6,
+  checkBorderGroup,
+  defaultEgress,
+  disassociateIpv6,
+  ipv6Association,
+  localRoutes,
+  MAX_CIDRS,
+  newIpv6Block,
+} from './vpc-ipv6.ts';
 
 /** An IPv4 block between /16 and /28; EC2 clears host bits rather than refuse them. */
 export function readBlock(text: string, code: string): Cidr {
@@ -28,21 +36,6 @@ export function readBlock(text: string, code: string): Cidr {
   if (why !== undefined) throw new Ec2Error(code, `The CIDR '${text}' is invalid: ${why}.`);
   return cidr;
 }
-
-/** The block as EC2 prints it; Amazon's own pool, in the region's own network border group. */
-const ipv6Association = (
-  ctx: Context,
-  block: Ipv6Block,
-  State: ec2.VpcCidrBlockStateCode,
-): ec2.VpcIpv6CidrBlockAssociation => ({
-  AssociationId: block.associationId,
-  Ipv6CidrBlock: block.cidr,
-  Ipv6CidrBlockState: { State },
-  NetworkBorderGroup: ctx.draft.state.region,
-  Ipv6Pool: 'Amazon',
-  Ipv6AddressAttribute: 'public',
-  IpSource: 'amazon',
-});
 
 const vpcAnswer = (ctx: Context, vpc: Vpc): ec2.Vpc => ({
   VpcId: vpc.id,
@@ -74,12 +67,6 @@ function dependents(ctx: Context, vpc: Vpc): boolean {
   );
 }
 
-function localRoutes(ctx: Context, vpcId: string, change: (table: RouteTable) => RouteTable): void {
-  for (const table of Object.values(ctx.draft.state.routeTables)) {
-    if (table.vpcId === vpcId) ctx.draft.put('routeTables', table.id, change(table));
-  }
-}
-
 /** A route of the VPC to a part of `block` or to all of it: its local route would not decide there. */
 function routeWithin(
   ctx: Context,
@@ -93,80 +80,6 @@ function routeWithin(
   }
   return undefined;
 }
-
-const newIpv6Block = (ctx: Context): Ipv6Block => ({
-  cidr: amazonBlock(ctx),
-  associationId: newId(ctx, 'vpc-cidr-assoc'),
-});
-
-function checkBorderGroup(ctx: Context, group: string | undefined, asked: boolean | undefined): void {
-  if (group === undefined) return;
-  if (!asked) throw conflict('A network border group is for an Amazon-provided IPv6 CIDR block');
-  if (group !== ctx.draft.state.region)
-    throw invalidValue(`Value (${group}) for parameter ipv6CidrBlockNetworkBorderGroup is invalid.`);
-}
-
-function associateIpv6(ctx: Context, vpc: Vpc): ec2.AssociateVpcCidrBlockResult {
-  if ((vpc.ipv6Cidrs ?? []).length >= MAX_CIDRS) {
-    throw new Ec2Error(
-      'CidrLimitExceeded',
-      `This network ${vpc.id} has met its maximum number of allowed CIDRs: ${MAX_CIDRS}`,
-    );
-  }
-  const added = newIpv6Block(ctx);
-  if (ipv6CidrsOf(vpc).length === 0) openEgress(ctx, vpc);
-  ctx.draft.put('vpcs', vpc.id, { ...vpc, ipv6Cidrs: [...(vpc.ipv6Cidrs ?? []), added] });
-  localRoutes(ctx, vpc.id, (table) => ({
-    ...table,
-    routes: [...table.routes, { destination: added.cidr, target: { kind: 'local' } }],
-  }));
-  return { VpcId: vpc.id, Ipv6CidrBlockAssociation: ipv6Association(ctx, added, 'associating') };
-}
-
-/** A VPC that gets its first IPv6 block: groups whose way out is the one that EC2 made get the same for IPv6. */
-function openEgress(ctx: Context, vpc: Vpc): void {
-  for (const group of Object.values(ctx.draft.state.securityGroups)) {
-    const out = group.rules.filter((rule) => rule.direction === 'egress');
-    const [only] = out;
-    if (group.vpcId !== vpc.id || out.length !== 1 || only?.protocol !== '-1') continue;
-    if (only.peer.kind !== 'cidr' || only.peer.cidr !== '0.0.0.0/0') continue;
-    ctx.draft.put('securityGroups', group.id, { ...group, rules: [...group.rules, allTo(ctx, '::/0')] });
-  }
-}
-
-function disassociateIpv6(ctx: Context, vpc: Vpc, id: string): ec2.DisassociateVpcCidrBlockResult {
-  const block = vpc.ipv6Cidrs!.find((each) => each.associationId === id)!;
-  const inside = Object.values(ctx.draft.state.subnets).some(
-    (subnet) =>
-      subnet.vpcId === vpc.id &&
-      ipv6CidrsOf(subnet).some((cidr) => cidrCovers(parseCidr(block.cidr), parseCidr(cidr))),
-  );
-  if (inside) {
-    throw new Ec2Error(
-      'InvalidCidrBlock.InUse',
-      `The vpc ${vpc.id} currently has a subnet within CIDR block ${block.cidr}`,
-    );
-  }
-  const { ipv6Cidrs: blocks = [], ...rest } = vpc;
-  const left = blocks.filter((each) => each !== block);
-  ctx.draft.put('vpcs', vpc.id, { ...rest, ...(left.length ? { ipv6Cidrs: left } : {}) });
-  localRoutes(ctx, vpc.id, (table) => ({
-    ...table,
-    routes: table.routes.filter((r) => !(r.target.kind === 'local' && r.destination === block.cidr)),
-  }));
-  return { VpcId: vpc.id, Ipv6CidrBlockAssociation: ipv6Association(ctx, block, 'disassociating') };
-}
-
-const allTo = (ctx: Context, cidr: string): SecurityGroupRule => ({
-  id: newId(ctx, 'sgr'),
-  direction: 'egress',
-  protocol: '-1',
-  peer: { kind: 'cidr', cidr },
-});
-
-/** What EC2 lets out of a new group: everything, of each family that the VPC has. */
-export const defaultEgress = (ctx: Context, vpc: Vpc): SecurityGroupRule[] =>
-  ['0.0.0.0/0', ...(ipv6CidrsOf(vpc).length ? ['::/0'] : [])].map((cidr) => allTo(ctx, cidr));
 
 export const vpcActions: Meanings<
   | 'CreateVpc'
