@@ -1,5 +1,6 @@
 // The settings of a lab: one table is the source for `--set`, for lab.yaml and for the help text. Values are kept as the
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
+import { existsSync } from 'node:fs';
 import { parseCidr } from '../../base/ip.ts';
 import { type PluginEntry, parseChain } from '../../cni/conflist.ts';
 import { LabError } from '../daemon/errors.ts';
@@ -248,8 +249,19 @@ export const settingRows: Record<SettingKey, Row> = {
 /** Settings that an embedded cluster has no use for. */
 const KUBERNETES_ALONE: SettingKey[] = ['runtime', 'agent'];
 
-/** Throws LabError for a setting that would have no effect. */
-export function checkSettingsFor(kubernetes: boolean, texts: SettingTexts): void {
+/** Throws LabError for a setting that would have no effect, or that this machine cannot have. */
+export function checkSettingsFor(
+  kubernetes: boolean,
+  texts: SettingTexts,
+  kernelHasIpv6 = existsSync('/proc/sys/net/ipv6'),
+): void {
+  if ((texts.families ?? 'ipv4') !== 'ipv4' && !kernelHasIpv6)
+    throw new LabError(
+      'BAD_SETTING',
+      `setting families=${texts.families} needs IPv6, which this machine's kernel has not`,
+      'boot it without ipv6.disable=1, or leave families=ipv4',
+      { exit: 2 },
+    );
   if (kubernetes && texts.families === 'ipv6')
     throw new LabError(
       'BAD_SETTING',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseSettingArguments, readSettings } from './settings.ts';
+import { checkSettingsFor, parseSettingArguments, readSettings } from './settings.ts';
 import { defaultShape, flagDifferences, shapeDifferences, withDemo } from './shape.ts';
 
 test('the default shape has nodes round robin over two subnets', () => {
@@ -95,4 +95,22 @@ test('settings: texts to values, and refusals that state the rule', () => {
       (error: Error & { exit?: number }) => says.test(error.message) && error.exit === 2,
     );
   }
+});
+
+test('families that the machine or the cluster cannot have are refused', () => {
+  checkSettingsFor(false, { families: 'ipv6' }, true);
+  checkSettingsFor(true, { families: 'dual' }, true);
+  checkSettingsFor(false, { families: 'ipv4' }, false);
+  checkSettingsFor(false, {}, false);
+  assert.throws(() => checkSettingsFor(false, { families: 'dual' }, false), /families=dual needs IPv6/);
+  assert.throws(() => checkSettingsFor(true, { families: 'ipv6' }, true), /families ipv4 or dual/);
+});
+
+test('another family is another shape', () => {
+  const dual = defaultShape({ settings: { families: 'dual' } });
+  assert.deepEqual(flagDifferences(dual, { settings: { families: 'dual' } }), []);
+  assert.match(
+    flagDifferences(defaultShape(), { settings: { families: 'dual' } }).join(),
+    /setting families is ipv4 \(default\), asked for dual/,
+  );
 });
