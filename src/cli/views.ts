@@ -166,7 +166,8 @@ const addressState = (state: IpamAddress['state']): string =>
         : yellow(state);
 
 /** The built-in server answers its name and the address that it saw: said so that neither reads as an error. */
-const seen = (text: string): string => text.replace(/^(\S+) (\d+(?:\.\d+){3})\b/, '$1 saw $2');
+const seen = (text: string): string =>
+  text.replace(/^(\S+) (\d+(?:\.\d+){3}\b|[0-9a-f]*:[0-9a-f:]+)/, '$1 saw $2');
 
 /** What a side has nothing to say of is a dash. */
 export function differenceTable(differences: Difference[]): string {
