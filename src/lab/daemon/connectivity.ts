@@ -341,7 +341,8 @@ function probe(program: string, question: Question): Promise<Answer> {
 
 function logTells({ file, address }: { file: string; address: string }): boolean {
   try {
-    return readFileSync(file, 'utf8').includes(` ${address}:`);
+    const written = address.includes(':') ? `[${address}]` : address;
+    return readFileSync(file, 'utf8').includes(` ${written}:`);
   } catch {
     return false;
   }
