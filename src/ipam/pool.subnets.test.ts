@@ -64,6 +64,28 @@ test('where EC2 does not tell what a full subnet has, the probe is the assignmen
   assert.ok(await Promise.race([waiting, null]));
 });
 
+test('a throttled look at a full subnet is no reason to try the change', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+    settings: { warm: 0, lastingWaitMs: 10 * MINUTE, waitMs: 10 * MINUTE },
+  });
+  await node.start();
+  node.cloud.occupy('subnet-0a', 0);
+  const waiting = node.pool.acquire(podOwner('a'));
+  await node.clock.advance(1_000);
+  const tries = count(node, 'AssignPrivateIpAddresses');
+  node.cloud.before = (action) => {
+    if (action === 'DescribeSubnets') throw new CloudError(action, 'RequestLimitExceeded', 'too many');
+  };
+  await node.clock.advance(20_000);
+  assert.equal(count(node, 'AssignPrivateIpAddresses'), tries);
+  assert.equal(node.pool.trouble()?.code, 'SUBNET_EXHAUSTED');
+  node.cloud.before = () => {};
+  node.cloud.vacate('subnet-0a');
+  await node.clock.advance(2_000);
+  assert.ok(await Promise.race([waiting, null]));
+});
+
 test('an ENI is made in a full subnet when a look finds room for it, and not before', async () => {
   await using node = new TestNode({
     cloud: { subnets: { 'subnet-0a': '10.0.0.0/27' } },

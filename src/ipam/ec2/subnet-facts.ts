@@ -36,12 +36,21 @@ export const isLeftAlone = (core: Core, subnetId: string): boolean =>
 
 /**
  * Before a probe of a subnet: asks what it has, since a read costs less of the account's allowance than
- * a change that is refused. Throws SUBNET_EXHAUSTED for fewer than `least` free ones; not where EC2 does not say.
+ * a change that is refused. Throws SUBNET_EXHAUSTED for fewer than `least` free ones, and when it is throttled; not where a
+ * role may not ask.
  */
 export async function ensureRoom(core: Core, subnetId: string, least: number): Promise<void> {
-  const free = await freeInSubnet(core, subnetId).catch(() => null);
-  if (free === null || free >= least) return;
-  throw new CloudError(ASKED, 'InsufficientFreeAddressesInSubnet', `${subnetId} has ${free} free addresses`);
+  let text: string;
+  try {
+    const free = await freeInSubnet(core, subnetId);
+    if (free === null || free >= least) return;
+    text = `${subnetId} has ${free} free addresses`;
+  } catch (error) {
+    // Other nodes ask too, and the change has a smaller bucket.
+    if (!(error instanceof CloudError) || error.code !== 'CLOUD_THROTTLED') return;
+    text = `${subnetId} was full, and EC2 throttles the question what it has now`;
+  }
+  throw new CloudError(ASKED, 'InsufficientFreeAddressesInSubnet', text);
 }
 
 /** The action of the error that `ensureRoom` throws. */
