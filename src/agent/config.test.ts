@@ -15,6 +15,7 @@ test('defaults', () => {
     egress4: 'none',
     repair: 'enforce',
     policy: 'enforce',
+    existingConnections: 'cut',
     addressing: 'secondary',
     excludeSnatCidrs: [],
   });

@@ -23,6 +23,8 @@ export type AgentSettings = {
   repair: 'enforce' | 'report';
   /** off: NetworkPolicies are another engine's, or nobody's. */
   policy: 'enforce' | 'off';
+  /** cut: connections that policies no longer allow end. keep: they go on. */
+  existingConnections: 'cut' | 'keep';
   addressing: Addressing;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
@@ -153,6 +155,9 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const families = oneOf(settings, 'families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4';
   const policy = text(settings, 'policy') ?? 'enforce';
   if (policy !== 'enforce' && policy !== 'off') throw invalid('policy', policy, 'not enforce or off');
+  const existingConnections = text(settings, 'existingConnections') ?? 'cut';
+  if (existingConnections !== 'cut' && existingConnections !== 'keep')
+    throw invalid('existingConnections', existingConnections, 'not cut or keep');
   const repair = text(settings, 'repair') ?? 'enforce';
   if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
   const addressing = text(settings, 'addressing') ?? 'secondary';
@@ -185,6 +190,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       egress4,
       repair,
       policy,
+      existingConnections,
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       // RFC 8200, section 5: the least of every link that carries IPv6.

@@ -257,6 +257,14 @@ export const agentOptions: readonly AgentOption[] = [
     help: "enforce, or off: NetworkPolicies are another engine's (default enforce)",
     read: text,
   },
+  {
+    key: 'settings.existingConnections',
+    flag: '--existing-connections',
+    env: ['PODWAY_EXISTING_CONNECTIONS'],
+    value: 'WHAT',
+    help: 'cut, or keep those that policies no longer allow (default cut)',
+    read: text,
+  },
 ];
 
 type Given = { option: AgentOption; text: string; from: string };

@@ -167,7 +167,15 @@ export class Policies {
       const { api, log, netns, tell, held, config } = this.#o;
       const onEnforce = (enforced: boolean) => this.#enforce(enforced);
       const keeper = new PolicyKeeper(
-        { api, log, netns, tell, onEnforce, nodeName: config.nodeName },
+        {
+          api,
+          log,
+          netns,
+          tell,
+          onEnforce,
+          existing: config.settings.existingConnections,
+          nodeName: config.nodeName,
+        },
         this.#isEnforced,
       );
       for (const { pod, ips } of held()) keeper.engine.hold(`${pod.namespace}/${pod.name}`, ips);

@@ -23,6 +23,7 @@ export type KeeperOptions = {
   netns: Netns;
   tell: Tell;
   nodeName: string;
+  existing: 'cut' | 'keep';
   onEnforce: (enforced: boolean) => Promise<void>;
 };
 
@@ -46,10 +47,10 @@ export class PolicyKeeper {
   readonly #decoded = new Map<string, { source: KubeObject; decoded: Decoded }>();
 
   constructor(options: KeeperOptions, wasEnforced: boolean) {
-    const { netns, log, nodeName: node, onEnforce } = options;
+    const { netns, log, nodeName: node, onEnforce, existing } = options;
     this.#o = options;
     this.#kernel = new PolicyKernel(netns);
-    this.engine = new PolicyEngine({ node, kernel: this.#kernel, log, onEnforce }, wasEnforced);
+    this.engine = new PolicyEngine({ node, kernel: this.#kernel, log, existing, onEnforce }, wasEnforced);
     this.#watch = this.#watchTable();
   }
 

@@ -22,6 +22,7 @@ import {
   encodeConntrackCount,
   encodeConntrackDelete,
   encodeConntrackDump,
+  encodeConntrackMark,
   entryNames,
   PLACES,
 } from './netlink/conntrack.ts';
@@ -245,6 +246,31 @@ export class NfNetlink implements Disposable {
     return found.size;
   }
 
+  /**
+   * Sets the mark's bits of `mask` where the judge says otherwise than the entry has; null leaves it. The walk runs on a
+   * pool thread. Resolves with how many were changed; entries that end meanwhile are none.
+   */
+  async conntrackMark(mask: number, judge: (entry: ConntrackEntry) => number | null): Promise<number> {
+    using socket = this.#socket.sibling();
+    const found = new Map<number, { name: ConntrackName; value: number }>();
+    const look = (message: Message) => {
+      const entry = decodeConntrack(message);
+      const value = entry && judge(entry);
+      if (!entry || value === null || (entry.mark & mask) === value) return;
+      const name = decodeConntrackName(message);
+      if (name) found.set(name.id, { name, value });
+    };
+    await socket.dumpAsync(
+      request((w) => encodeConntrackDump(w, 0)),
+      'conntrack',
+      look,
+      noRestart,
+    );
+    return inBatches([...found.values()], socket, ({ name, value }) =>
+      encodeConntrackMark(batch, name, value, mask),
+    );
+  }
+
   /** Entries in the namespace now. */
   conntrackCount(): number {
     return this.#conntrackCount(this.#socket);
@@ -323,17 +349,20 @@ function keepName(found: Map<number, NamedEntry>, message: Message, ips: Readonl
 }
 
 /** Returns how many were deleted; entries that had already expired are not counted. */
-function deleteEntries(socket: NetlinkSocket, names: readonly ConntrackName[]): number {
+const deleteEntries = (socket: NetlinkSocket, names: readonly ConntrackName[]): number =>
+  inBatches(names, socket, (name) => encodeConntrackDelete(batch, name));
+
+function inBatches<T>(items: readonly T[], socket: NetlinkSocket, encode: (item: T) => void): number {
   let gone = 0;
-  for (let next = 0; next < names.length; ) {
+  for (let next = 0; next < items.length; ) {
     batch.reset();
-    while (next < names.length && batch.length < DELETE_BYTES) encodeConntrackDelete(batch, names[next++]!);
+    while (next < items.length && batch.length < DELETE_BYTES) encode(items[next++]!);
     let failure: NetlinkError | undefined;
     socket.transact(batch, (_place, answer) => {
       if (answer.errno === ENOENT) gone++;
-      else failure ??= new NetlinkError({ op: 'conntrack-delete', index: 0, ...answer });
+      else failure ??= new NetlinkError({ op: 'conntrack-change', index: 0, ...answer });
     });
     if (failure) throw failure;
   }
-  return names.length - gone;
+  return items.length - gone;
 }

@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { formatIp, type Ip } from '../base/ip.ts';
-import { needsRoot } from '../kernel/testing.ts';
+import { formatIp, type Ip, parseIp } from '../base/ip.ts';
+import { eventually, needsRoot } from '../kernel/testing.ts';
 import { compile } from './compile.ts';
 import { PolicyEngine } from './engine.ts';
 import { evaluate, type Packet } from './evaluate.ts';
 import { PolicyKernel } from './kernel.ts';
-import { type PodView, type Policy, podKey } from './model.ts';
+import { type PodView, type Policy, podKey, UDP } from './model.ts';
 import type { Program } from './program.ts';
 import { namespaces, PacketRange, packet, pods, policies } from './testing.ts';
 
@@ -140,7 +140,10 @@ describe('the policy engine on a real kernel', needsRoot, () => {
         ),
         async (all, its, rounds) => {
           const kernel = new PolicyKernel(range.router);
-          const engine = new PolicyEngine({ node: 'here', kernel, log, onEnforce: async () => {} }, false);
+          const engine = new PolicyEngine(
+            { node: 'here', kernel, log, existing: 'keep', onEnforce: async () => {} },
+            false,
+          );
           const model = new Model(engine);
           model.policies = new Map(all.map((one) => [one.object, one]));
           model.pods = new Map(its.map((pod) => [podKey(pod), pod]));
@@ -163,5 +166,118 @@ describe('the policy engine on a real kernel', needsRoot, () => {
       ),
       { numRuns: Number(process.env['PODWAY_RUNS'] ?? 8), endOnFailure: true },
     );
+  });
+
+  /** Two pods, and what allows the first to reach the second. */
+  const pair = [1, 2].map(
+    (at): PodView => ({
+      ...{ namespace: 'x', name: `p${at}`, uid: `${at}`, labels: { pod: `p${at}` }, node: 'here', ports: [] },
+      ...{ hostNetwork: false, ended: false, ips: [parseIp(`10.0.0.${at}`)] },
+    }),
+  );
+  const toSecond = (values: string[]): Map<string, Policy> =>
+    new Map([
+      [
+        'p',
+        {
+          object: 'networkpolicy x/p',
+          tier: 'networkpolicy',
+          priority: 0,
+          subject: { namespace: 'x', pods: [{ key: 'pod', operator: 'in', values: ['p2'] }] },
+          egress: null,
+          ingress: [
+            {
+              index: 0,
+              verdict: 'allow',
+              ports: null,
+              peers: [
+                {
+                  kind: 'pods',
+                  selector: { namespace: 'x', pods: [{ key: 'pod', operator: 'in', values }] },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+    ]);
+  const there = { src: parseIp('10.0.0.1'), dst: parseIp('10.0.0.2'), protocol: UDP, sport: 5000, port: 80 };
+  const back = { src: there.dst, dst: there.src, protocol: UDP, sport: 80, port: 5000 };
+
+  async function withPair(
+    existing: 'cut' | 'keep',
+    test: (engine: PolicyEngine, range: PacketRange) => Promise<void>,
+  ) {
+    using range = new PacketRange();
+    const kernel = new PolicyKernel(range.router);
+    const engine = new PolicyEngine(
+      { node: 'here', kernel, log, existing, onEnforce: async () => {} },
+      false,
+    );
+    try {
+      engine.setPolicies(toSecond(['p1']));
+      engine.setNamespaces(new Map([['x', {}]]));
+      engine.setPods(pair);
+      await engine.settled(bound());
+      assert.deepEqual(range.send([]), []);
+      assert.deepEqual(range.goOn([there, back, there]), [true, true, true]);
+      await test(engine, range);
+    } finally {
+      await engine.close();
+    }
+  }
+
+  it('cuts what a change no longer allows, whoever sends, and lets it go on when it is allowed again', () =>
+    withPair('cut', async (engine, range) => {
+      engine.setPolicies(toSecond(['nobody']));
+      await engine.settled(bound());
+      await eventually('it is cut', () => !range.goOn([there])[0]);
+      assert.deepEqual(range.goOn([there, back, there]), [false, false, false]);
+      engine.setPolicies(toSecond(['p1', 'nobody']));
+      await engine.settled(bound());
+      await eventually('it goes on', () => range.goOn([there])[0]!);
+      assert.deepEqual(range.goOn([back, there]), [true, true]);
+      // A label is a change, too.
+      engine.putPod({ ...pair[0]!, labels: { pod: 'other' } });
+      await eventually('the label cuts it', () => !range.goOn([back])[0]);
+    }));
+
+  it('keeps connections where that is asked for, and judges new ones', () =>
+    withPair('keep', async (engine, range) => {
+      engine.setPolicies(toSecond(['nobody']));
+      await engine.settled(bound());
+      assert.deepEqual(range.goOn([there, back, { ...there, sport: 5001 }]), [true, true, false]);
+    }));
+
+  it('lets pods in before their links are made, and nobody after their release', async () => {
+    using range = new PacketRange();
+    const kernel = new PolicyKernel(range.router);
+    const engine = new PolicyEngine(
+      { node: 'here', kernel, log, existing: 'cut', onEnforce: async () => {} },
+      false,
+    );
+    try {
+      const [first, second] = pair as [PodView, PodView];
+      const early = AbortSignal.timeout(50);
+      await assert.rejects(engine.admit(second, second.ips, early), /abort|timeout/i);
+      engine.release('x/p2', second.ips);
+      engine.setPolicies(toSecond(['p1']));
+      engine.setNamespaces(new Map([['x', {}]]));
+      engine.setPods([first, { ...second, ips: [] }]);
+      await engine.settled(bound());
+      // Another pod of the name is not the one that the API shows.
+      await assert.rejects(
+        engine.admit({ ...second, uid: 'later' }, second.ips, AbortSignal.timeout(50)),
+        /abort|timeout/i,
+      );
+      const stranger = { ...there, src: parseIp('10.0.0.7') };
+      assert.deepEqual(range.send([stranger]), [true], 'the address is nobody yet');
+      await engine.admit(second, second.ips, bound());
+      assert.deepEqual(range.send([stranger, there]), [false, true]);
+      engine.release('x/p2', second.ips);
+      assert.deepEqual(range.send([stranger]), [true]);
+    } finally {
+      await engine.close();
+    }
   });
 });

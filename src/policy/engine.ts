@@ -7,6 +7,7 @@ import type { Log } from '../base/log.ts';
 import type { Labels } from '../kube/selectors.ts';
 import { bring } from './bring.ts';
 import { addressesOf, Compiler, isSubject, programOf } from './compile.ts';
+import { isCut } from './cut.ts';
 import type { ElementChange } from './diff.ts';
 import type { PolicyKernel } from './kernel.ts';
 import { type Direction, type PodView, type Policy, podKey } from './model.ts';
@@ -18,12 +19,16 @@ import type { Key } from './table.ts';
 /** Ms after a failure; each next one doubles it. */
 const RETRY_MS = 50;
 const RETRY_MOST_MS = 2_000;
+/** Ms between two looks through the tracked connections. */
+const CUT_PAUSE_MS = 100;
 
 export type EngineOptions = {
   /** Name of this node. */
   node: string;
   kernel: PolicyKernel;
   log: Log;
+  /** cut: connections that a change no longer allows end. keep: they go on. */
+  existing: 'cut' | 'keep';
   /** Policies are in force from now on (true), or there are none any more and the table is about to go (false). */
   onEnforce: (enforced: boolean) => Promise<void>;
   now?: () => number;
@@ -77,6 +82,8 @@ export class PolicyEngine {
   #since = 0;
   #broken: string | null = null;
   #failures = 0;
+  #cutAsked = false;
+  #isCutting = false;
   #changed = Promise.withResolvers<void>();
 
   /** `wasEnforced`: an earlier process left the node with policies in force. */
@@ -217,7 +224,7 @@ export class PolicyEngine {
     this.#kept.delete(key);
     this.hold(key, ips);
     const seen = this.#pods!.get(key)!;
-    this.#soon(key, seen, seen);
+    this.#soon(key, seen, seen, true);
     if (this.#done < this.#asked) await this.settled(signal);
   }
 
@@ -246,7 +253,7 @@ export class PolicyEngine {
 
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#isRunning) await this.#changed.promise;
+    while (this.#isRunning || this.#isCutting) await this.#changed.promise;
     await this.#o.kernel.close();
   }
 
@@ -257,13 +264,13 @@ export class PolicyEngine {
   }
 
   /** One pod has changed: elements where that is enough. */
-  #soon(key: string, before: PodView | undefined, after: PodView | undefined): void {
-    if (this.#place(key, before, after)) this.#note();
+  #soon(key: string, before: PodView | undefined, after: PodView | undefined, isNew = false): void {
+    if (this.#place(key, before, after, isNew)) this.#note();
     else this.#ask();
   }
 
   /** False when it takes more than elements, or when the table is being changed. */
-  #place(key: string, before: PodView | undefined, after: PodView | undefined): boolean {
+  #place(key: string, before: PodView | undefined, after: PodView | undefined, isNew = false): boolean {
     const inForce = this.#inForce;
     // Without policies there is nothing to place.
     if (inForce && this.#policies?.size === 0 && !this.#isEnforced && !this.#isRunning) return true;
@@ -296,7 +303,7 @@ export class PolicyEngine {
         this.#change(changes, map, ip, now.get(ip), undefined);
       }
     }
-    return this.#set(changes, program);
+    return this.#set(changes, program, isNew);
   }
 
   /** Who holds an address of this node is known here; of others, who came with it last. */
@@ -327,7 +334,7 @@ export class PolicyEngine {
     });
   }
 
-  #set(changes: readonly Placing[], program: MutableProgram): boolean {
+  #set(changes: readonly Placing[], program: MutableProgram, isNew = false): boolean {
     if (changes.length === 0) return true;
     try {
       this.#o.kernel.setElements(changes);
@@ -343,6 +350,8 @@ export class PolicyEngine {
       else program[of].set(ip, name);
     }
     this.#tick();
+    // An address that was nobody's has no connections.
+    if (changes.some(({ of, before }) => before !== null || (of !== 'peers' && !isNew))) this.#cutSoon();
     return true;
   }
 
@@ -355,6 +364,39 @@ export class PolicyEngine {
     const isSet = program && !this.#isRunning && this.#o.kernel.applied && this.#set(changes, program);
     if (isSet) this.#note();
     else this.#ask();
+  }
+
+  /** Looks through the tracked connections, soon; changes that come meanwhile share the next look. */
+  #cutSoon(): void {
+    if (this.#o.existing === 'keep') return;
+    this.#cutAsked = true;
+    if (this.#isCutting) return;
+    this.#isCutting = true;
+    void this.#cut();
+  }
+
+  /** Never rejects. */
+  async #cut(): Promise<void> {
+    while (this.#cutAsked && !this.#closed) {
+      this.#cutAsked = false;
+      try {
+        const own = this.#o.kernel.ownAddresses();
+        const { program } = this.#inForce!;
+        const count = await this.#o.kernel.cut((entry) => isCut(program, entry, own));
+        if (count > 0)
+          this.#o.log.info({ connections: count }, 'policy cut connections, or allows cut ones again');
+      } catch (error) {
+        if (this.#closed) break;
+        this.#o.log.warn(
+          { error: (error as Error).message },
+          'connections were not compared with policy: again soon',
+        );
+        this.#cutAsked = true;
+      }
+      await new Promise((resolve) => setTimeout(resolve, CUT_PAUSE_MS).unref());
+    }
+    this.#isCutting = false;
+    this.#note();
   }
 
   #tick(): void {
@@ -411,8 +453,12 @@ export class PolicyEngine {
       this.#tick();
       return;
     }
-    if (await bring(kernel, this.#renderer.render(program))) this.#tick();
+    const isChanged = await bring(kernel, this.#renderer.render(program));
     this.#inForce = { compiler, program };
+    if (isChanged) {
+      this.#tick();
+      this.#cutSoon();
+    }
     if (!this.#isEnforced) await onEnforce(true);
     this.#isEnforced = true;
   }

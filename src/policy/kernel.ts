@@ -1,11 +1,13 @@
 // The policy table in the kernel, and the record of what is in it. Structure goes through libnftables, off the main
 // thread; elements in batches on our own socket. Invariant: `applied` is what the kernel has, or null when that is not
 // known; then only a rebuild, one transaction from nothing, may follow. Fails with NftError or NetlinkError.
+import type { Ip } from '../base/ip.ts';
 import type { Netns } from '../kernel/netns.ts';
-import { NfNetlink, type NftElementOp } from '../kernel/nfnetlink.ts';
+import { type ConntrackEntry, NfNetlink, type NftElementOp } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { type Changes, diffTables, type ElementChange, hasStructure } from './diff.ts';
-import { rebuildText, removeText } from './render.ts';
+import { CUT, rebuildText, removeText } from './render.ts';
 import {
   additionText,
   type Key,
@@ -51,6 +53,7 @@ const operationsOf = (change: ElementChange): NftElementOp[] => [
 ];
 
 export class PolicyKernel {
+  readonly #netns: Netns;
   readonly #nft: Nft;
   readonly #nf: NfNetlink;
   #applied: Applied | null = null;
@@ -58,6 +61,7 @@ export class PolicyKernel {
   #rebuilding: Promise<void> | null = null;
 
   constructor(netns: Netns) {
+    this.#netns = netns;
     this.#nft = Nft.open(netns);
     this.#nf = NfNetlink.open(netns);
   }
@@ -160,6 +164,17 @@ export class PolicyKernel {
       maps: without(applied.maps, removed.maps),
       verdicts: new Map([...verdicts].map(([name, its]) => [name, without(its, removed.verdicts.get(name))])),
     };
+  }
+
+  /** Marks the connections that `isCut` names, and takes the mark from all others; how many were changed. */
+  cut(isCut: (entry: ConntrackEntry) => boolean): Promise<number> {
+    return this.#nf.conntrackMark(CUT, (entry) => (isCut(entry) ? CUT : 0));
+  }
+
+  /** Addresses of the node's own links. */
+  ownAddresses(): Set<Ip> {
+    using rt = RtNetlink.open(this.#netns);
+    return new Set(rt.addresses().map(({ ip }) => ip));
   }
 
   /** True when the table is there. */

@@ -99,6 +99,11 @@ export class PacketRange implements Disposable {
   send(packets: readonly Packet[]): boolean[] {
     const known = this.#nf.conntrack().map(({ orig }) => orig.src);
     this.#nf.conntrackDelete({ ips: known });
+    return this.goOn(packets);
+  }
+
+  /** The same, with what is tracked; `sport` makes several packets one connection. */
+  goOn(packets: readonly (Packet & { readonly sport?: number })[]): boolean[] {
     const ids = packets.map((packet) => {
       const id = this.#next++ & 0xffff;
       const frame = frameOf(packet, id, this.#macs);
@@ -126,11 +131,15 @@ export class PacketRange implements Disposable {
 }
 
 /** An Ethernet frame whose IP identification (IPv4) or flow label (IPv6) is `id`. */
-function frameOf({ src, dst, protocol, port }: Packet, id: number, macs: Uint8Array): Uint8Array {
+function frameOf(
+  { src, dst, protocol, port, sport }: Packet & { readonly sport?: number },
+  id: number,
+  macs: Uint8Array,
+): Uint8Array {
   const isFour = typeof src === 'number';
   const body = new Uint8Array(32);
   const bodyView = new DataView(body.buffer);
-  bodyView.setUint16(0, 1024 + (id % 60_000));
+  bodyView.setUint16(0, sport ?? 1024 + (id % 60_000));
   bodyView.setUint16(2, port ?? 0);
   if (protocol === TCP) {
     body[12] = 5 << 4;

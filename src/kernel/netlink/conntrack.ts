@@ -3,7 +3,7 @@
 // with the same tuple is never deleted.
 import type { Ip } from '../../base/ip.ts';
 import { AF_INET, AF_INET6, afOf } from './address.ts';
-import { Attributes, beginNest, endNest, putBytes, putIp, putU32 } from './attribute.ts';
+import { Attributes, beginNest, endNest, putBytes, putIp, putU32, putU32be } from './attribute.ts';
 import type { ByteWriter } from './bytes.ts';
 import { endMessage, type Message, NLM_F_DUMP } from './message.ts';
 import { beginNetfilter, NFGEN_LENGTH, SUBSYSTEM_CONNTRACK } from './nfnetlink-header.ts';
@@ -23,6 +23,7 @@ const CTA_TIMEOUT = 7;
 const CTA_MARK = 8;
 const CTA_ID = 12;
 const CTA_ZONE = 18;
+const CTA_MARK_MASK = 21;
 const CTA_FILTER = 25;
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
@@ -127,6 +128,18 @@ export function encodeConntrackDelete(w: ByteWriter, name: ConntrackName): void 
   const id = new Uint8Array(4);
   new DataView(id.buffer).setUint32(0, name.id, false);
   putBytes(w, CTA_ID, id);
+  endMessage(w, message);
+}
+
+/** Sets the mark's bits of `mask` to those of `value`, of an entry that is there (ctnetlink_change_mark). */
+export function encodeConntrackMark(w: ByteWriter, name: ConntrackName, value: number, mask: number): void {
+  const message = beginNetfilter(w, SUBSYSTEM_CONNTRACK, IPCTNL_MSG_CT_NEW, 0, name.family);
+  const at = beginNest(w, CTA_TUPLE_ORIG);
+  w.raw(name.origTuple);
+  endNest(w, at);
+  if (name.zone) putBytes(w, CTA_ZONE, name.zone);
+  putU32be(w, CTA_MARK, value);
+  putU32be(w, CTA_MARK_MASK, mask);
   endMessage(w, message);
 }
 
