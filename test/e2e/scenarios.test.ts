@@ -22,7 +22,7 @@ const hasPortmap = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'].some((di
 const lacks: Lacks = {
   services: "the lab's own cluster has no kube-proxy and no DNS",
   probes: "nodes of the lab's own cluster put no probes",
-  containers: "nodes of the lab's own cluster run the first container of a pod alone",
+  containers: "the lab's own cluster refuses a second container of a pod",
   'static pods': "nodes of the lab's own cluster take pods from the API alone",
   ...(hasPortmap ? {} : { hostPort: 'the CNI plugin portmap is not here' }),
 };
