@@ -113,15 +113,7 @@ export const reasons: Reason[] = [
 export const explained: { pattern: RegExp; why: string }[] = [
   {
     pattern: /Traffic Distribution should/,
-    why: 'the test skips itself: the lab of this run has nodes in two zones',
-  },
-  {
-    pattern: /NodePort and HealthCheckNodePort correctly/,
-    why: 'the test skips itself: the lab of this run has two nodes',
-  },
-  {
-    pattern: /using hostNetwork|Pod \(hostNetwork: true\)/,
-    why: "pods on the host network had the machine's host name; each node has had its own since 413f36f",
+    why: 'the lab has three zones with one node each',
   },
 ];
 
