@@ -14,6 +14,7 @@ const SIX = '2001:db8:1:0:b:0:0:2';
 describe('both families', needsRoot, () => {
   let vpc: TestVpc;
   let pods: TestPods;
+  let pristine: string;
   let atRest: string;
   let wired: WiredPod[] = [];
   const state = () => pods.state({ enis: [dual0, dual1] });
@@ -21,6 +22,7 @@ describe('both families', needsRoot, () => {
   before(async () => {
     vpc = new TestVpc();
     addSix(vpc);
+    pristine = vpc.snapshot('node');
     pods = new TestPods(vpc);
     await pods.datapath.syncNode(state());
     atRest = vpc.snapshot('node');
@@ -58,6 +60,15 @@ describe('both families', needsRoot, () => {
       ips: pod.ips,
       eni,
     });
+
+  it('the node forwards, keeps its own default route by advertisements, and takes all back', async () => {
+    const read = (key: string) => vpc.sysctl('node', `net.ipv6.conf.${key}`);
+    assert.deepEqual(['all.forwarding', 'eth0.accept_ra', 'eth1.accept_ra'].map(read), ['1', '2', '0']);
+    await pods.datapath.removeAll();
+    assert.equal(vpc.snapshot('node'), pristine);
+    await pods.datapath.syncNode(state());
+    assert.equal(vpc.snapshot('node'), atRest);
+  });
 
   it('a pod has both addresses at once, none of them tentative', () => {
     const pod = add('p1', P1, dual1);

@@ -253,3 +253,22 @@ for (const [eniConfigs, says] of wrong) {
     assert.equal(policy.primaryGives, false);
   });
 }
+
+test('families: by the NodeNetwork, else by ENABLE_IPv6, else by the settings; never more than the node can have', () => {
+  const settings = { cooldownMs: 30_000, families: 'dual', egress4: 'node' } as const;
+  const of = (facts: OwnFacts, over: Partial<KnownFacts> = {}) => {
+    const { policy, notes, source } = resolvePolicy(facts, known(over));
+    return [policy.families, policy.podLimit, source.kind, notes.length];
+  };
+  assert.deepEqual(of(own()), ['ipv4', 29, 'settings', 0]);
+  assert.deepEqual(of(own({}, { settings })), ['dual', 29, 'settings', 0]);
+  assert.equal(resolvePolicy(own({}, { settings }), known()).policy.egress4, 'node');
+  const ipv6 = own({ ENABLE_IPv6: 'true', ENABLE_IPv4: 'false' });
+  assert.deepEqual(of(ipv6), ['ipv6', 110, 'environment', 0]);
+  assert.deepEqual(of(own({ ENABLE_IPv6: 'true', ENABLE_IPv4: 'true' })), ['dual', 29, 'environment', 0]);
+  assert.deepEqual(of(own({ ENABLE_IPv6: 'false', ENABLE_IPv4: 'true' })), ['ipv4', 29, 'settings', 0]);
+  assert.deepEqual(of(ipv6, { network: network({ families: 'dual' }) }), ['dual', 29, 'NodeNetwork', 1]);
+  const old = own({}, { settings, limits: { ...m5Large, prefixes: false } });
+  assert.deepEqual(of(old), ['ipv4', 29, 'settings', 1]);
+  assert.deepEqual(of(own({}, { isSixOnly: true })), ['ipv6', 110, 'settings', 1]);
+});
