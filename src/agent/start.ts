@@ -1,6 +1,7 @@
 // Starts the node from the opened parts: the instance's identity, its pool, its desired kernel state, its attachments.
 // Order: take over the pods' links in the kernel, serve queued DELs, repair the kernel, then serve all calls.
 // Invariant: with a journal the node serves before EC2 or the Kubernetes API answers; without one it waits for IMDS.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { formatIp } from '../base/ip.ts';
@@ -133,6 +134,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     own: {
       zone: identity.zone,
       subnetId: identity.primary.subnetId,
+      lacksIpv6: !existsSync('/proc/sys/net/ipv6'),
       isSixOnly: typeof identity.primary.ip !== 'number',
       settings: poolSettings,
       environment: { ...reading.pool, clusterName: reading.pool.clusterName ?? config.cluster ?? null },

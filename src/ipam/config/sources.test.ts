@@ -270,5 +270,6 @@ test('families: by the NodeNetwork, else by ENABLE_IPv6, else by the settings; n
   assert.deepEqual(of(ipv6, { network: network({ families: 'dual' }) }), ['dual', 29, 'NodeNetwork', 1]);
   const old = own({}, { settings, limits: { ...m5Large, prefixes: false } });
   assert.deepEqual(of(old), ['ipv4', 29, 'settings', 1]);
+  assert.deepEqual(of(own({}, { settings, lacksIpv6: true })), ['ipv4', 29, 'settings', 1]);
   assert.deepEqual(of(own({}, { isSixOnly: true })), ['ipv6', 110, 'settings', 1]);
 });

@@ -44,6 +44,8 @@ export type OwnFacts = {
   readonly subnetId: string;
   /** The primary ENI has no IPv4 address. */
   readonly isSixOnly?: boolean;
+  /** The node's kernel has no IPv6. */
+  readonly lacksIpv6?: boolean;
   readonly settings: PoolSettings;
   readonly environment: PoolEnvironment;
 };
@@ -101,10 +103,18 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
 }
 
 /** What the node can have of the wanted families. */
-function familiesOn({ limits, subnetId, isSixOnly }: OwnFacts, wanted: Families, notes: string[]): Families {
+function familiesOn(
+  { limits, subnetId, isSixOnly, lacksIpv6 }: OwnFacts,
+  wanted: Families,
+  notes: string[],
+): Families {
   if (isSixOnly && wanted !== 'ipv6') {
     notes.push(`the node's subnet ${subnetId} has IPv6 alone: families is ipv6, not ${wanted}`);
     return 'ipv6';
+  }
+  if (wanted !== 'ipv4' && lacksIpv6) {
+    notes.push(`the node's kernel has no IPv6: families is ipv4, not ${wanted}`);
+    return 'ipv4';
   }
   if (wanted === 'ipv4' || limits.prefixes) return wanted;
   notes.push(
