@@ -17,6 +17,7 @@ import { podKey } from './model.ts';
 import type { Identity, PolicyClass, Program, Rule, RulePeers, Stage } from './program.ts';
 import type { Block } from './segments.ts';
 import { ALL_PODS, selectorText, selects } from './selector.ts';
+import { SelectorIndex } from './selector-index.ts';
 
 export type World = {
   /** Name of this node. */
@@ -47,6 +48,7 @@ export class Compiler {
   /** By namespace, for subjects of one namespace; others under ''. */
   readonly #policies = new Map<string, Policy[]>();
   readonly #selectors = new Map<string, PodSelector>();
+  #index: SelectorIndex | undefined;
   /** Names of container ports that egress rules ask for. */
   readonly #names = new Set<string>();
   readonly #classes = new Map<string, PolicyClass>();
@@ -108,9 +110,9 @@ export class Compiler {
   }
 
   #identify(pod: PodView, named: readonly NamedPort[]): Identity | null {
-    const texts: string[] = [];
-    for (const [text, selector] of this.#selectors)
-      if (selects(selector, pod, this.#namespaces)) texts.push(text);
+    if (this.#index?.size !== this.#selectors.size)
+      this.#index = new SelectorIndex(this.#selectors, this.#namespaces);
+    const texts = this.#index.selecting(pod);
     if (texts.length === 0) return null;
     const names = named.map(({ name, protocol, port }) => `${name}/${protocol}=${port}`);
     const key = [...texts.sort(), ...names.sort()].join('\n');
