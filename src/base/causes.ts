@@ -78,7 +78,7 @@ export const causes = {
   }),
   CLOUD_THROTTLED: passing({
     meaning: 'EC2 throttles the calls of this account.',
-    does: 'Waits 0.5 to 10 s, longer after each failure, then asks EC2 again; a pod that waits goes before everything else.',
+    does: 'Waits 0.5 to 10 s, for an ENI 3 s to a minute, longer after each failure, then asks EC2 again; a pod that waits goes before everything else.',
     next: 'Wait, or ask for a higher request rate; podway_ec2_calls_total shows who calls.',
   }),
   CLOUD_UNREACHABLE: passing({
@@ -114,7 +114,7 @@ export const causes = {
   }),
   SUBNET_EXHAUSTED: lasting(101, {
     meaning: 'The subnet has no free address.',
-    does: 'Leaves the subnet alone for 1 to 2 minutes and uses other subnets that it may; while a pod waits it asks for one address every second or two.',
+    does: 'Leaves the subnet alone for 1 to 2 minutes and uses other subnets that it may; while a pod waits it looks every second or two whether the subnet has an address, and asks for it.',
     next: 'Free addresses in the subnet, or add a secondary CIDR and a subnet.',
   }),
   POLICY_TIMEOUT: lasting(102, {
