@@ -18,7 +18,7 @@ import {
   type PortEntry,
   stampOf,
 } from './entries.ts';
-import { connectIpv6, enableIpv6 } from './ipv6.ts';
+import { connectIpv6, disconnectIpv6, enableIpv6 } from './ipv6.ts';
 import { GATEWAY_LINK, INTERNET, INTERNET_LINK, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
 import {
   addOps,
@@ -203,6 +203,8 @@ export class Applier {
     this.#fault('nft');
     this.#rest(changes, added, indexOf);
     this.#fault('routed');
+    if (changes.remove.some((one) => one.kind === 'ipv6'))
+      disconnectIpv6(router.space, this.#spaces.at(INTERNET));
     await this.#forgetFlows(changes.remove);
     const leaving = changes.remove.filter((one) => one.kind === 'port' || one.kind === 'bridge');
     await this.#leave(

@@ -12,17 +12,14 @@ import {
   bench,
   edit,
   eniId,
-  GATEWAY,
   GROUP,
-  SUBNET_A,
-  SUBNET_B,
+  giveIpv6,
   skipReason,
   TABLE,
   threeInstances,
   VPC,
 } from './testing.ts';
 
-const BLOCK = '2600:1f14:1:100::/56';
 const A = '2600:1f14:1:101::a';
 const B = '2600:1f14:1:101::b';
 const C = '2600:1f14:1:102::c';
@@ -33,14 +30,7 @@ const HOST = '2001:db8:113::10';
 /** a and b in one subnet, c in another; the groups let the members talk and everything out. */
 function dual(): VpcState {
   const state = threeInstances();
-  state.vpcs[VPC]!.ipv6Cidrs = [{ cidr: BLOCK, associationId: 'v6' }];
-  state.subnets[SUBNET_A]!.ipv6Cidrs = [{ cidr: '2600:1f14:1:101::/64', associationId: 'a6' }];
-  state.subnets[SUBNET_B]!.ipv6Cidrs = [{ cidr: '2600:1f14:1:102::/64', associationId: 'b6' }];
-  state.routeTables[TABLE]!.routes.push(
-    { destination: BLOCK, target: { kind: 'local' } },
-    { destination: '::/0', target: { kind: 'internet-gateway', id: GATEWAY } },
-  );
-  state.securityGroups[GROUP]!.rules.push(allow('egress', '::/0'));
+  giveIpv6(state);
   for (const [number, ip] of [
     [0x0a, A],
     [0x0b, B],

@@ -32,6 +32,18 @@ export function enableIpv6(space: Space, link: string): void {
   set('disable_ipv6', '0');
 }
 
+/** The reverse: the addresses go with the links' IPv6. */
+export function disconnectIpv6(router: Space, internet: Space): void {
+  const rules = router.rt
+    .rules(6)
+    .filter((rule) => rule.priority === HOLDERS_PRIORITY && rule.protocol === PROTOCOL);
+  router.rt.tryApply(
+    rules.map(() => ({ op: 'rule-del', family: 6, priority: HOLDERS_PRIORITY, table: HOLDERS_TABLE })),
+  );
+  for (const link of [GATEWAY_LINK, 'lo']) writeSysctl(router.ns, `net/ipv6/conf/${link}/disable_ipv6`, '1');
+  writeSysctl(internet.ns, `net/ipv6/conf/${INTERNET_LINK}/disable_ipv6`, '1');
+}
+
 export function connectIpv6(router: Space, internet: Space): void {
   writeSysctl(router.ns, 'net/ipv6/conf/all/forwarding', '1');
   writeSysctl(router.ns, 'net/ipv6/conf/default/forwarding', '1');

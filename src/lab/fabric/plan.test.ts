@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { formatCidr, formatIp } from '../../base/ip.ts';
 import type { VpcState } from '../vpc/model.ts';
 import { diffEntries, type Entries, type Entry, keyOf, print } from './entries.ts';
+import { bridgeName, portName } from './names.ts';
 import { desiredFabric } from './plan.ts';
 import { subnetRoutes } from './routes.ts';
 import { changeScript, fullScript, isStructure, nothing } from './ruleset.ts';
@@ -16,6 +17,7 @@ import {
   eniId,
   GATEWAY,
   GROUP,
+  giveIpv6,
   SUBNET_A,
   SUBNET_B,
   smallVpc,
@@ -229,6 +231,7 @@ describe('any plan', () => {
       fc.property(anyState, (state) => {
         const entries = entriesOf(state);
         const has = (key: string) => assert.ok(entries.has(key), key);
+        const of = ({ family }: { family?: string }) => (family === 'ip6' ? 'ip6 ' : '');
         for (const [key, entry] of entries) {
           assert.equal(key, keyOf(entry));
           if ('bridge' in entry) has(`bridge ${entry.bridge}`);
@@ -239,13 +242,14 @@ describe('any plan', () => {
           if (entry.kind === 'chain') {
             for (const rule of entry.rules) {
               const set = /@(\S+)/.exec(rule)?.[1];
-              if (set !== undefined) has(`set ${set}`);
+              if (set !== undefined) has(`set ${of(entry)}${set}`);
             }
           }
           if (entry.kind !== 'element') continue;
-          for (const part of entry.key) if ('port' in part) has(`port ${part.port}`);
-          if (entry.data && 'goto' in entry.data) has(`chain ${entry.data.goto}`);
-          if (entry.set.startsWith('members_')) has(`set ${entry.set}`);
+          for (const part of entry.key)
+            if ('port' in part) has(`${entry.set === 'open' ? 'bridge' : 'port'} ${part.port}`);
+          if (entry.data && 'goto' in entry.data) has(`chain ${of(entry)}${entry.data.goto}`);
+          if (/^(members|prefixes)_/.test(entry.set)) has(`set ${of(entry)}${entry.set}`);
         }
       }),
       { numRuns: 200 },
@@ -270,6 +274,68 @@ describe('any plan', () => {
       }),
       { numRuns: 100 },
     );
+  });
+});
+
+describe('IPv6', () => {
+  const six = () =>
+    edit(threeInstances(), (state) => {
+      giveIpv6(state);
+      state.networkInterfaces[eniId(0x0a)]!.ipv6Addresses = ['2600:1f14:1:101::a'];
+      state.networkInterfaces[eniId(0x0b)]!.ipv6Prefixes = ['2600:1f14:1:101:8000::/80'];
+    });
+  const sixKeys = (state: VpcState) =>
+    [...entriesOf(state)].filter(([key]) => !entriesOf(threeInstances()).has(key)).map(([key]) => key);
+
+  it('adds nothing to a VPC without a block, and changes nothing of IPv4', () => {
+    assert.ok(
+      [...entriesOf(threeInstances()).keys()].every(
+        (key) => !/6|:.*:/.test(key.replace(/10\.\S+/, '')) || !key.includes('2600'),
+      ),
+    );
+    const [four, both] = [entriesOf(threeInstances()), entriesOf(six())];
+    for (const [key, entry] of four) assert.equal(print(both.get(key)!), print(entry), key);
+  });
+
+  it('of one more address or prefix is a route and three elements', () => {
+    const added = (change: (state: VpcState) => void) => {
+      const changes = changesBetween(six(), edit(six(), change));
+      assert.deepEqual([changes.change, changes.remove], [[], []]);
+      return keys(changes.add).map((key) => key.split(' ').slice(0, 3).join(' '));
+    };
+    const eni = eniId(0x0b);
+    assert.deepEqual(
+      added((state) => void state.networkInterfaces[eni]!.ipv6Prefixes.push('2600:1f14:1:101:9000::/80')),
+      [
+        'element bridge prefixes6',
+        'element ip6 prefixes',
+        'element ip6 prefixes_sg_0aaaaaaaaaaaaaaaa',
+        'holder 2600:1f14:1:101:9000::/80',
+      ],
+    );
+  });
+
+  it('of an ENI that is attached to nothing leads nowhere', () => {
+    const detached = edit(six(), (state) => void delete state.networkInterfaces[eniId(0x0b)]!.attachment);
+    assert.ok(sixKeys(six()).includes('holder 2600:1f14:1:101:8000::/80'));
+    assert.ok(!sixKeys(detached).includes('holder 2600:1f14:1:101:8000::/80'));
+    const holder = entriesOf(detached).get('holder 2600:1f14:1:101::/64')!;
+    assert.equal(print(holder), 'nowhere');
+  });
+
+  it('of an IPv6-only subnet is a bridge without IPv4', () => {
+    const native = edit(six(), (state) => {
+      Object.assign(state.subnets[SUBNET_B]!, { cidr: '', ipv6Native: true });
+      Object.assign(state.networkInterfaces[eniId(0x0c)]!, {
+        privateIps: [],
+        ipv6Addresses: ['2600:1f14:1:102::c'],
+      });
+    });
+    const entries = entriesOf(native);
+    assert.equal(print(entries.get(`bridge ${bridgeName(SUBNET_B)}`)!), 'none/0');
+    assert.ok(![...entries.keys()].some((key) => key.startsWith(`route ${bridgeName(SUBNET_B)} 10.`)));
+    assert.ok(entries.has(`boot6 ${portName(eniId(0x0c))}`));
+    assert.ok(!entries.has(`boot ${portName(eniId(0x0c))}`));
   });
 });
 

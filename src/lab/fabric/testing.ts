@@ -67,6 +67,19 @@ export function smallVpc(): VpcState {
   return state;
 }
 
+/** The VPC's blocks, routes and rules of IPv6, as EC2 makes them. */
+export function giveIpv6(state: VpcState): void {
+  state.vpcs[VPC]!.ipv6Cidrs = [{ cidr: IPV6_BLOCK, associationId: 'v6' }];
+  state.subnets[SUBNET_A]!.ipv6Cidrs = [{ cidr: '2600:1f14:1:101::/64', associationId: 'a6' }];
+  state.subnets[SUBNET_B]!.ipv6Cidrs = [{ cidr: '2600:1f14:1:102::/64', associationId: 'b6' }];
+  state.routeTables[TABLE]!.routes.push(
+    { destination: IPV6_BLOCK, target: { kind: 'local' } },
+    { destination: '::/0', target: { kind: 'internet-gateway', id: GATEWAY } },
+  );
+  state.securityGroups[GROUP]!.rules.push(allow('egress', '::/0'));
+}
+export const IPV6_BLOCK = '2600:1f14:1:100::/56';
+
 export function addGroup(state: VpcState, id: string, rules: SecurityGroupRule[]): void {
   state.securityGroups[id] = { id, vpcId: VPC, name: id, description: '', rules, tags: {} };
 }
@@ -290,21 +303,27 @@ export async function until(
 
 /** States with anything attached anywhere, some of it impossible on AWS: a plan must be whole all the same. */
 export const anyState = fc
-  .array(
-    fc.record({
-      instance: fc.integer({ min: 0, max: 3 }),
-      running: fc.boolean(),
-      ips: fc.uniqueArray(fc.integer({ min: 4, max: 60 }), { minLength: 1, maxLength: 4 }),
-      second: fc.boolean(),
-      check: fc.boolean(),
-      groups: fc.subarray(['sg-1', 'sg-2', 'sg-3'], { minLength: 1 }),
-      status: fc.constantFrom('attached' as const, 'attaching' as const, 'detaching' as const, undefined),
-      isPublic: fc.boolean(),
-    }),
-    { maxLength: 8 },
+  .tuple(
+    fc.boolean(),
+    fc.array(
+      fc.record({
+        instance: fc.integer({ min: 0, max: 3 }),
+        running: fc.boolean(),
+        ips: fc.uniqueArray(fc.integer({ min: 4, max: 60 }), { minLength: 1, maxLength: 4 }),
+        second: fc.boolean(),
+        check: fc.boolean(),
+        groups: fc.subarray(['sg-1', 'sg-2', 'sg-3'], { minLength: 1 }),
+        status: fc.constantFrom('attached' as const, 'attaching' as const, 'detaching' as const, undefined),
+        isPublic: fc.boolean(),
+        six: fc.integer({ min: 0, max: 2 }),
+        prefix: fc.boolean(),
+      }),
+      { maxLength: 8 },
+    ),
   )
-  .map((enis) => {
+  .map(([hasIpv6, enis]) => {
     const state = smallVpc();
+    if (hasIpv6) giveIpv6(state);
     addGroup(state, 'sg-1', [allow('ingress', 'sg-2'), allow('egress', '0.0.0.0/0')]);
     addGroup(state, 'sg-2', [allow('ingress', 'sg-1', 'tcp', [1, 9])]);
     const taken = new Set<number>();
@@ -326,6 +345,11 @@ export const anyState = fc
       one.sourceDestCheck = eni.check;
       if (eni.status === undefined) delete one.attachment;
       else one.attachment!.status = eni.status;
+      const block = state.subnets[subnetId]!.ipv6Cidrs?.[0]?.cidr.replace('/64', '');
+      for (let n = 0; block !== undefined && n < eni.six; n++)
+        one.ipv6Addresses.push(`${block}${i + 1}:${n}`);
+      if (block !== undefined && eni.prefix)
+        one.ipv6Prefixes.push(`${block.replace('::', '')}:${(i + 1).toString(16)}::/80`);
       if (eni.isPublic) {
         const publicIp = `198.51.100.${i + 1}`;
         state.publicAddresses[publicIp] = { publicIp, networkInterfaceId: one.id, tags: {} };

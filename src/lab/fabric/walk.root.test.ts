@@ -13,9 +13,9 @@ async function dump({ sh }: Bench): Promise<string[]> {
   );
   const routing = sh(
     'vpc',
-    'ip rule; ip route show table all; ip neigh show nud permanent; bridge fdb | grep -v "self permanent"',
+    'ip rule; ip route show table all; ip -6 rule; ip -6 route show table all proto 80; ip -6 -br addr; ip neigh show nud permanent; bridge fdb | grep -v "self permanent"',
   );
-  const internet = sh('internet', 'ip route');
+  const internet = sh('internet', 'ip route; ip -6 route; ip -6 -br addr');
   const nft = sh('vpc', 'nft -j list ruleset');
   const rules = (
     JSON.parse(await nft) as { nftables: Record<string, Record<string, unknown>>[] }
