@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { ModifyInstanceMetadataOptionsCommand } from '@aws-sdk/client-ec2';
 import { CoreV1Api } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { Check, LabStatus } from '../../src/lab/daemon/protocol.ts';
@@ -108,6 +109,24 @@ test('a pod has an address of each family, and every question is answered as ask
     'pod-to-instance',
   ])
     assert.ok(names.has(name) && names.has(`${name}-ipv6`), name);
+});
+
+test('IMDS by IPv6 keeps to the hop limit, and to what the instance says', { skip }, async () => {
+  const ec2 = await lab.ec2();
+  const InstanceId = status.nodes.find((each) => each.name === 'node-1')!.instanceId;
+  const modify = (more: object) =>
+    ec2.send(new ModifyInstanceMetadataOptionsCommand({ InstanceId, ...more }));
+  const question = ['imds', 'fd00:ec2::254', '/latest/meta-data/instance-id'] as const;
+  assertAnswer(await lab.askFrom('both', ...question), InstanceId);
+  await modify({ HttpPutResponseHopLimit: 1 });
+  assert.notEqual((await lab.askFrom('both', ...question)).error, undefined, 'the token ends on the node');
+  assertAnswer(await lab.ask('node-1', ...question), InstanceId);
+  await modify({ HttpProtocolIpv6: 'disabled' });
+  assert.notEqual((await lab.ask('node-1', ...question)).error, undefined);
+  assertAnswer(await lab.ask('node-1', 'imds', '169.254.169.254', question[2]), InstanceId);
+  await modify({ HttpProtocolIpv6: 'enabled', HttpPutResponseHopLimit: 2 });
+  assertAnswer(await lab.askFrom('both', ...question), InstanceId);
+  ec2.destroy();
 });
 
 test('a killed lab goes on with the same addresses', { skip }, async () => {

@@ -2,7 +2,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addToIp, cidrContains, cidrSize, hostCidr, parseCidr, parseIp } from '../../base/ip.ts';
+import {
+  addToIp,
+  type Cidr,
+  cidrContains,
+  cidrCovers,
+  cidrSize,
+  cidrsOverlap,
+  formatCidr,
+  hostCidr,
+  parseCidr,
+  parseIp,
+} from '../../base/ip.ts';
 import { type ActionName, availableAddresses, Ec2Error, type VpcService } from './index.ts';
 import { cardLimit, limitsOf } from './limits.ts';
 import type { NetworkInterface, VpcState } from './model.ts';
@@ -17,6 +28,8 @@ const ACTIONS = [
   'DetachNetworkInterface',
   'AssignPrivateIpAddresses',
   'UnassignPrivateIpAddresses',
+  'AssignIpv6Addresses',
+  'UnassignIpv6Addresses',
   'RunInstances',
   'TerminateInstances',
   'StopInstances',
@@ -107,6 +120,25 @@ async function run(vpc: VpcService, { action, a, b, n }: Step): Promise<void> {
         PrivateIpAddresses: (eni?.privateIps ?? []).slice(b % 3, (b % 3) + n),
       });
       return;
+    case 'AssignIpv6Addresses': {
+      // A named one may be anybody's, kept by AWS, in a prefix, or none of the subnet.
+      const base =
+        state.subnets[eni?.subnetId ?? '']?.ipv6Cidrs?.[0]?.cidr.replace('::/64', '') ?? 'fd00:0:0:1';
+      if (n % 4 === 0)
+        await vpc.act(action, { NetworkInterfaceId, Ipv6Addresses: [`${base}:0:0:${n}:${b % 9}`] });
+      else if (n % 4 === 1)
+        await vpc.act(action, { NetworkInterfaceId, Ipv6Prefixes: [`${base}:${b % 9}::/80`] });
+      else if (n % 4 === 2) await vpc.act(action, { NetworkInterfaceId, Ipv6PrefixCount: 1 + (b % 3) });
+      else await vpc.act(action, { NetworkInterfaceId, Ipv6AddressCount: n });
+      return;
+    }
+    case 'UnassignIpv6Addresses':
+      await vpc.act(action, {
+        NetworkInterfaceId,
+        Ipv6Addresses: (eni?.ipv6Addresses ?? []).slice(b % 2, (b % 2) + n),
+        Ipv6Prefixes: (eni?.ipv6Prefixes ?? []).slice(a % 2),
+      });
+      return;
     case 'RunInstances':
       await vpc.act(action, {
         ImageId: 'ami-1',
@@ -164,6 +196,7 @@ async function run(vpc: VpcService, { action, a, b, n }: Step): Promise<void> {
 
 function check(state: VpcState, before: VpcState): void {
   const holders = new Map<string, string>();
+  const sixes: Cidr[] = [];
   for (const eni of Object.values(state.networkInterfaces)) {
     const cidr = parseCidr(state.subnets[eni.subnetId]!.cidr);
     const start = cidr.ip as number;
@@ -178,6 +211,7 @@ function check(state: VpcState, before: VpcState): void {
       assert.ok(ip - start >= 4 && ip - start < 2 ** (32 - cidr.length) - 1, `${ip} is reserved`);
     }
     assert.ok(eni.privateIps.length >= 1);
+    checkIpv6(state, eni, sixes);
     const old = before.networkInterfaces[eni.id];
     if (old) assert.equal(eni.privateIps[0], old.privateIps[0], 'the primary address never changes');
     assert.equal(eni.status === 'in-use', eni.attachment !== undefined, `${eni.id}: status and attachment`);
@@ -187,6 +221,10 @@ function check(state: VpcState, before: VpcState): void {
       assert.equal(instance.zone, eni.zone);
       assert.ok(
         eni.privateIps.length + eni.ipv4Prefixes.length <= limitsOf(state, instance.instanceType)!.ipv4PerENI,
+      );
+      assert.ok(
+        eni.ipv6Addresses.length + eni.ipv6Prefixes.length <=
+          limitsOf(state, instance.instanceType)!.ipv4PerENI,
       );
     }
   }
@@ -222,6 +260,20 @@ function check(state: VpcState, before: VpcState): void {
   }
   const macs = Object.values(state.networkInterfaces).map((eni) => eni.mac);
   assert.equal(new Set(macs).size, macs.length);
+}
+
+/** Of its subnet's /64 and not kept by AWS; nobody else's, nor within anybody's prefix. */
+function checkIpv6(state: VpcState, eni: NetworkInterface, taken: Cidr[]): void {
+  const own = [...eni.ipv6Addresses.map(hostOf), ...eni.ipv6Prefixes.map((prefix) => parseCidr(prefix))];
+  const block = state.subnets[eni.subnetId]!.ipv6Cidrs?.[0]?.cidr;
+  assert.ok(own.length === 0 || block !== undefined);
+  for (const one of own) {
+    assert.ok(cidrCovers(parseCidr(block!), one), `${formatCidr(one)} is outside ${block}`);
+    const kept = [0, 1, 2, 3].map((offset) => addToIp(parseCidr(block!).ip, offset));
+    assert.ok(!kept.some((ip) => cidrContains(one, ip)), `${formatCidr(one)} is reserved`);
+    assert.ok(!taken.some((other) => cidrsOverlap(other, one)), `${formatCidr(one)} is held twice`);
+    taken.push(one);
+  }
 }
 
 /** Counted address by address: not AWS's, of no reservation, held by nobody. */
@@ -267,9 +319,18 @@ test('in any order of calls: no address twice, limits hold, answers are the stat
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 120, size: 'max' }), async (steps) => {
       await using lab = testVpc();
       const { vpc } = lab;
-      const vpcId = (await vpc.act('CreateVpc', { CidrBlock: '10.0.0.0/16' })).Vpc!.VpcId!;
+      const made = (
+        await vpc.act('CreateVpc', { CidrBlock: '10.0.0.0/16', AmazonProvidedIpv6CidrBlock: true })
+      ).Vpc!;
+      const vpcId = made.VpcId!;
+      const block = made.Ipv6CidrBlockAssociationSet![0]!.Ipv6CidrBlock!;
       // Small subnets, so that they run full.
-      await vpc.act('CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.0.0/26', AvailabilityZone: ZONES[0] });
+      await vpc.act('CreateSubnet', {
+        VpcId: vpcId,
+        CidrBlock: '10.0.0.0/26',
+        Ipv6CidrBlock: block.replace('00::/56', '01::/64'),
+        AvailabilityZone: ZONES[0],
+      });
       await vpc.act('CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.1.0/27', AvailabilityZone: ZONES[1] });
       const gateway = (await vpc.act('CreateInternetGateway', {})).InternetGateway!.InternetGatewayId!;
       await vpc.act('AttachInternetGateway', { VpcId: vpcId, InternetGatewayId: gateway });
