@@ -54,7 +54,7 @@ def fill(value):
 
 def at(answer, path):
     """What stands at `a.0.b`; `*` is each item of a list, None what is not there."""
-    steps = path.split(".")
+    steps = path.split(".") if path else []
     for index, step in enumerate(steps):
         if answer is None:
             return None
