@@ -7,6 +7,7 @@ import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
 import { CONTROL_PLANE } from '../kubernetes/layout.ts';
 import { checkSettingsFor } from '../shape/settings.ts';
 import {
+  checkCluster,
   defaultShape,
   flagDifferences,
   type Shape,
@@ -206,6 +207,7 @@ export class Control {
     if (!known) {
       const wanted = wantedShape(request.shape ?? defaultShape(request.flags), request);
       checkSettingsFor(wanted.kubernetes !== undefined, wanted.settings);
+      checkCluster(wanted);
       const record: LabRecord = {
         version: VERSION,
         name: this.#paths.lab,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkSettingsFor, parseSettingArguments, readSettings } from './settings.ts';
-import { defaultShape, flagDifferences, shapeDifferences, withDemo } from './shape.ts';
+import { checkCluster, defaultShape, flagDifferences, shapeDifferences, withDemo } from './shape.ts';
 
 test('the default shape has nodes round robin over two subnets', () => {
   const shape = defaultShape({ nodes: 3 });
@@ -104,6 +104,17 @@ test('families that the machine or the cluster cannot have are refused', () => {
   checkSettingsFor(false, {}, false);
   assert.throws(() => checkSettingsFor(false, { families: 'dual' }, false), /families=dual needs IPv6/);
   assert.throws(() => checkSettingsFor(true, { families: 'ipv6' }, true), /families ipv4 or dual/);
+});
+
+test('a real Kubernetes has no instance of IPv6 alone', () => {
+  const shape = defaultShape({ settings: { families: 'dual' } });
+  const [vpc] = shape.vpcs;
+  vpc!.subnets[1] = { ...vpc!.subnets[1]!, cidr: '', ipv6Native: true };
+  checkCluster(shape);
+  assert.throws(
+    () => checkCluster({ ...shape, kubernetes: { version: 'v1.36.3' } }),
+    /node-2 has IPv6 alone/,
+  );
 });
 
 test('another family is another shape', () => {

@@ -1,5 +1,6 @@
 // The shape of a lab as a value: VPCs, subnets, route tables, security groups, instances, settings. Pods are not shape.
 // Built from flags (`defaultShape`) or from lab.yaml (yaml.ts), recorded in the lab's folder, compared here.
+import { LabError } from '../daemon/errors.ts';
 import type { FaultRequest, Rate } from '../vpc/faults/index.ts';
 import { readSettings, type SettingTexts, settingRows } from './settings.ts';
 
@@ -177,6 +178,20 @@ export function withControlPlane(shape: Shape, kubernetes: KubernetesShape, name
     serve: false,
   };
   return { ...made, instances: [...shape.instances, instance] };
+}
+
+/** Throws LabError for instances that a real Kubernetes of the lab cannot have: it is reached by IPv4. */
+export function checkCluster(shape: Shape): void {
+  if (shape.kubernetes === undefined) return;
+  const native = shape.vpcs.flatMap((vpc) => vpc.subnets).filter((subnet) => subnet.ipv6Native);
+  const alone = shape.instances.find((each) => native.some((subnet) => subnet.name === each.subnet));
+  if (alone === undefined) return;
+  throw new LabError(
+    'BAD_SHAPE',
+    `instance ${alone.name} has IPv6 alone, and the control plane of a real Kubernetes is reached by IPv4`,
+    `put it into a subnet with IPv4, or leave --kubernetes away`,
+    { exit: 2 },
+  );
 }
 
 /** What flags ask for that the lab is not, one sentence each; a flag that is not given asks for nothing. */
