@@ -28,7 +28,7 @@ async function dump({ sh }: Bench): Promise<string[]> {
   });
   const text = `${await links}\n${await routing}\n${await internet}`
     .split('\n')
-    .map((line) => line.replace('linkdown', '').trim());
+    .map((line) => line.replace('linkdown', '').replaceAll(/ +/g, ' ').trim());
   return [...text, ...rules].sort();
 }
 
