@@ -40,6 +40,11 @@ export const groups: Group[] = [
     title: 'Endpoints, slices, and the API as a proxy',
     focus: /\[sig-network\] (Endpoints|EndpointSlice|EndpointSliceMirroring|Proxy|KubeProxy|Conntrack)/,
   },
+  {
+    name: 'policy',
+    title: 'NetworkPolicy',
+    focus: /\[sig-network\] Netpol .*NetworkPolicy between server and client/,
+  },
   { name: 'forward', title: 'kubectl port-forward', focus: /\[sig-cli\] Kubectl Port forwarding/ },
 ];
 
@@ -63,11 +68,6 @@ export const reasons: Reason[] = [
     pattern: /sctp/i,
   },
   {
-    name: 'network policy',
-    why: 'not run on real nodes yet',
-    pattern: /NetworkPolic|Netpol/i,
-  },
-  {
     name: 'another provider',
     why: 'is written for one cloud (GCE), or for Windows',
     pattern: /\[Provider:|GCE|Windows/,
@@ -85,7 +85,7 @@ export const reasons: Reason[] = [
   {
     name: 'feature gates',
     why: 'needs an alpha feature or a gate that is off by default',
-    pattern: /\[(Alpha|Beta|OffByDefault|FeatureGate:|Feature:)/,
+    pattern: /\[(Alpha|Beta|OffByDefault|FeatureGate:|Feature:(?!NetworkPolicy))/,
   },
   {
     name: 'length',
@@ -105,7 +105,8 @@ export const reasons: Reason[] = [
   {
     name: 'not of the pod network',
     why: 'asks only the API (Ingress classes, API operations of objects that Podway does not read)',
-    pattern: /Ingress|IngressClass|ServiceCIDR|IPAddress|API operations|Events|RuntimeClass/,
+    pattern:
+      /Ingress|IngressClass|NetworkPolicy API|ServiceCIDR|IPAddress|API operations|Events|RuntimeClass/,
   },
 ];
 
