@@ -19,6 +19,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   upgrade: () => import('./upgrade.ts'),
   'upgrade-chart': () => import('./upgrade-chart.ts'),
   fleet: () => import('./fleet.ts'),
+  'policy-update': () => import('./policy-update.ts'),
 };
 
 const args = process.argv.slice(2);
