@@ -79,6 +79,10 @@ export class PolicyGround {
   #client!: KubeClient;
   #id = 0;
   probes = 0;
+  /** Connections that servers accepted, as `ADDRESS > NAMESPACE/POD:PORT`. */
+  readonly seen: string[] = [];
+  /** Servers answer what they are sent, on connections that begin from now on, instead of ending them. */
+  echoes = false;
 
   constructor(lab: Lab) {
     this.lab = lab;
@@ -124,6 +128,12 @@ export class PolicyGround {
     for (const port of PORTS) {
       const server = createServer((socket) => {
         socket.on('error', () => {});
+        this.seen.push(`${socket.remoteAddress} > ${place.key}:${port}`);
+        if (this.echoes) {
+          socket.write('.');
+          socket.pipe(socket);
+          return;
+        }
         socket.end('.');
       });
       server.listen({ fd: listenTcpIn(netns, '0.0.0.0', port) });
@@ -142,6 +152,7 @@ export class PolicyGround {
     this.#places.set(place.key, place);
   }
 
+  netnsOf = (key: string): Netns => this.#places.get(key)!.netns;
   ipOf = (key: string): string => formatIp(this.#places.get(key)!.ip);
 
   /** Exactly these policies, made, replaced and deleted one by one. */

@@ -1,0 +1,221 @@
+// What holds for policies over time: a pod's first packet, agents that are killed, a table that others remove with the
+// agents unable to act, connections across all of it, and a pod whose policies cannot be known.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { after, before, describe, it } from 'node:test';
+import type { V1NetworkPolicy } from '@kubernetes/client-node';
+import { connectTcpIn } from '../../src/kernel/sockets.ts';
+import { labPaths } from '../../src/lab/daemon/paths.ts';
+import { type Allow, PolicyGround } from '../support/policy-ground.ts';
+import { eventually } from '../support/wait.ts';
+import { PROBE, podway, skip } from './command.ts';
+import { Lab } from './lab.ts';
+
+const NODES = ['node-1', 'node-2'];
+/** Pods whose first instruction sends. */
+const STARTERS = 20;
+
+/** x/a is reached from y alone; what has the label `starter` reaches y/a alone. */
+const POLICIES: V1NetworkPolicy[] = [
+  {
+    metadata: { namespace: 'x', name: 'only-y' },
+    spec: {
+      podSelector: { matchLabels: { pod: 'a' } },
+      policyTypes: ['Ingress'],
+      ingress: [{ _from: [{ namespaceSelector: { matchLabels: { ns: 'y' } } }] }],
+    },
+  },
+  {
+    metadata: { namespace: 'x', name: 'starters' },
+    spec: {
+      podSelector: { matchLabels: { starter: 'yes' } },
+      policyTypes: ['Egress'],
+      egress: [
+        {
+          to: [
+            { namespaceSelector: { matchLabels: { ns: 'y' } }, podSelector: { matchLabels: { pod: 'a' } } },
+          ],
+        },
+      ],
+    },
+  },
+];
+const allow: Allow = (from, to) => to.ns !== 'x' || to.pod !== 'a' || from.ns === 'y';
+
+/** A connection that stays, and counts what comes back. */
+class Talk {
+  readonly #socket: Socket;
+  echoed = 0;
+  ended = false;
+
+  constructor(ground: PolicyGround, from: string, to: string) {
+    this.#socket = new Socket({
+      fd: connectTcpIn(ground.netnsOf(from), ground.ipOf(to), 80),
+      readable: true,
+      writable: true,
+    });
+    this.#socket
+      .on('data', (bytes) => {
+        this.echoed += bytes.length;
+      })
+      .on('error', () => {})
+      .on('close', () => {
+        this.ended = true;
+      });
+  }
+
+  async says(): Promise<void> {
+    const before = this.echoed;
+    this.#socket.write('.');
+    await eventually('the connection answers', () => this.echoed > before, 30_000);
+  }
+
+  end(): void {
+    this.#socket.destroy();
+  }
+}
+
+describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
+  const lab = new Lab('pol-life');
+  const ground = new PolicyGround(lab);
+  let talk: Talk | undefined;
+  const agentOf = (node: string): number =>
+    (JSON.parse(readFileSync(labPaths(lab.name).node(node).agentPid, 'utf8')) as { pid: number }).pid;
+  const signal = (name: NodeJS.Signals) => {
+    for (const node of NODES) process.kill(agentOf(node), name);
+  };
+
+  before(async () => {
+    await lab.up();
+    await ground.start();
+    await ground.policies(POLICIES);
+    await ground.expect('policies hold', 'TCP', [80], allow);
+  });
+  after(async () => {
+    talk?.end();
+    ground.close();
+    await lab.down();
+  });
+
+  it("judges a pod's first packet: none arrives that may not, and no reply is lost", async () => {
+    const ask = (key: string) => `${PROBE} tcp ${ground.ipOf(key)} 80 >/dev/null 2>&1`;
+    ground.seen.length = 0;
+    const names = Array.from({ length: STARTERS }, (_, at) => `starter-${at}`);
+    await Promise.all(
+      names.map((name, at) =>
+        ground.core.createNamespacedPod({
+          namespace: 'x',
+          body: {
+            metadata: { name, labels: { starter: 'yes' } },
+            spec: {
+              nodeName: NODES[at % 2]!,
+              containers: [
+                {
+                  name: 'c',
+                  image: 'podway/pod',
+                  command: ['sh', '-c', `(${ask('z/a')}) & ${ask('y/a')}; wait; exec sleep 1000`],
+                },
+              ],
+            },
+          },
+        }),
+      ),
+    );
+    const running = () =>
+      lab.pods().then((all) => all.filter(({ name, phase }) => names.includes(name) && phase === 'Running'));
+    await eventually('starters run', async () => (await running()).length === STARTERS, 60_000);
+    const own = new Set((await running()).flatMap(({ ips }) => ips));
+    const arrived = () => ground.seen.filter((line) => own.has(line.split(' ')[0]!));
+    const allowed = () => arrived().filter((line) => line.endsWith('y/a:80'));
+    await eventually('each has reached whom it may', () => allowed().length >= STARTERS, 30_000);
+    assert.equal(allowed().length, STARTERS, 'nobody had to ask twice');
+    assert.deepEqual(
+      arrived().filter((line) => line.endsWith('z/a:80')),
+      [],
+    );
+    for (const name of names)
+      await ground.core.deleteNamespacedPod({ namespace: 'x', name, gracePeriodSeconds: 0 });
+  });
+
+  it('agents that are killed change no verdict', async () => {
+    for (let round = 0; round < 3; round++) {
+      signal('SIGKILL');
+      for (let look = 0; look < 4; look++)
+        assert.deepEqual(await ground.differences('TCP', [80], allow), [], `round ${round}`);
+      await eventually('agents are back', () => NODES.every((node) => isAlive(agentOf(node))), 30_000);
+    }
+  });
+
+  it('without the table nothing reaches a pod from elsewhere, and all comes back, connections too', async () => {
+    ground.echoes = true;
+    talk = new Talk(ground, 'y/a', 'x/b');
+    await talk.says();
+    await eventually('agents are back', () => NODES.every((node) => isAlive(agentOf(node))), 30_000);
+    await ground.expect('policies hold', 'TCP', [80], allow);
+    signal('SIGSTOP');
+    try {
+      for (const node of NODES)
+        await lab.ok('lab', 'exec', node, '--', 'nft', 'delete', 'table', 'inet', 'podway-policy');
+      assert.deepEqual(await ground.differences('TCP', [80], () => false), [], 'nothing passes unjudged');
+      assert.deepEqual(await ground.differences('UDP', [81], () => false), [], 'nothing passes unjudged');
+      // The node itself, as kubelet's probes.
+      const { answer } = await lab.ask('node-1', 'tcp', ground.ipOf('x/c'), '8080');
+      assert.ok(answer?.startsWith('c '), 'the node reaches its pod');
+    } finally {
+      signal('SIGCONT');
+    }
+    await ground.expect('policies hold again', 'TCP', [80], allow);
+    await talk.says();
+    assert.equal(talk.ended, false);
+  });
+
+  it('a whole flushed ruleset comes back, and lets nothing pass meanwhile', async () => {
+    for (const node of NODES) await lab.ok('lab', 'exec', node, '--', 'nft', 'flush', 'ruleset');
+    for (let look = 0; look < 4; look++) {
+      const wrong = await ground.differences('TCP', [80], allow);
+      assert.deepEqual(
+        wrong.filter((line) => line.endsWith(': came')),
+        [],
+      );
+    }
+    await ground.expect('policies hold again', 'TCP', [80], allow);
+  });
+
+  it('a pod that the API does not know is refused, after a bounded wait', async () => {
+    const { nodes } = await lab.status();
+    const { name, cniConfDir } = nodes[0]!;
+    const sandbox = `pwt-${process.pid}-ghost`;
+    execFileSync('ip', ['netns', 'add', sandbox]);
+    try {
+      const args = [
+        ...[
+          'cni',
+          'add',
+          '--conf',
+          cniConfDir,
+          '--netns',
+          `/run/netns/${sandbox}`,
+          '--container-id',
+          'ghost',
+        ],
+        ...['--args', 'IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=ghost'],
+      ];
+      const { code, stdout } = await podway(...args);
+      assert.equal(code, 1);
+      assert.match(stdout, /POLICY_TIMEOUT|does not show the pod x\/ghost/, name);
+    } finally {
+      execFileSync('ip', ['netns', 'del', sandbox]);
+    }
+  });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
