@@ -34,7 +34,14 @@ export type PolicyView = PolicyStatus & {
   isSettled: boolean;
   /** resourceVersion of each policy that the agent has seen. */
   objects: Record<string, string>;
-  pod?: { key: string; ips: string[]; egress: PolicyClass | null; ingress: PolicyClass | null };
+  /** `node`: where the API has bound it. */
+  pod?: {
+    key: string;
+    node: string | null;
+    ips: string[];
+    egress: PolicyClass | null;
+    ingress: PolicyClass | null;
+  };
 };
 
 export class PolicyKeeper {
@@ -132,7 +139,13 @@ export class PolicyKeeper {
     };
     return {
       ...view,
-      pod: { key, ips: (seen?.ips ?? []).map(formatIp), egress: classOf('from'), ingress: classOf('to') },
+      pod: {
+        key,
+        node: seen?.node ?? null,
+        ips: (seen?.ips ?? []).map(formatIp),
+        egress: classOf('from'),
+        ingress: classOf('to'),
+      },
     };
   }
 

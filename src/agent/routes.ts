@@ -2,7 +2,7 @@
 // route needs is imported when it is asked for the first time: most agents are never asked.
 
 import { PodwayError } from '../base/errors.ts';
-import { type Ip, parseIp } from '../base/ip.ts';
+import { type Cidr, formatCidr, type Ip, parseIp } from '../base/ip.ts';
 import { sourceText } from '../ipam/config/sources.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
@@ -55,8 +55,8 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
     },
     '/v1/policy': async (query) => {
       const view = await gate.now().policies.view(query.get('pod') ?? undefined);
-      // Addresses of blocks are integers, of both families.
-      const text = JSON.stringify(view, (_key, value) => (typeof value === 'bigint' ? `${value}` : value));
+      // Blocks are integers inside, text outside.
+      const text = JSON.stringify(view, (_key, value) => (isCidr(value) ? formatCidr(value) : value));
       return json(JSON.parse(text));
     },
     '/v1/check': async () => {
@@ -98,6 +98,9 @@ function nodeView(node: string, gate: Gate): NodeView {
     host: gate.installation?.view() ?? null,
   };
 }
+
+const isCidr = (value: unknown): value is Cidr =>
+  typeof value === 'object' && value !== null && 'ip' in value && 'length' in value;
 
 function parseAddress(text: string): Ip {
   try {

@@ -7,8 +7,11 @@ const TIMEOUT_MS = 30_000;
 
 type Refusal = { error?: { code: string; message: string; next: string } };
 
-export function askLocal<T>(path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> {
-  const socketPath = join(process.env['PODWAY_RUN_DIR'] || '/run/podway', 'api.sock');
+export const askLocal = <T>(path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> =>
+  askSocket(join(process.env['PODWAY_RUN_DIR'] || '/run/podway', 'api.sock'), path, method);
+
+/** Another agent of this machine, as a lab's. */
+export function askSocket<T>(socketPath: string, path: string, method: 'GET' | 'POST' = 'GET'): Promise<T> {
   return new Promise((resolve, reject) => {
     const unreachable = (cause: Error) => {
       const isRefused = (cause as NodeJS.ErrnoException).code === 'EACCES';
