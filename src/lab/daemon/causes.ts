@@ -292,6 +292,16 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The pod uses the network of its node, so it has no address of its own.',
     next: 'podway node list shows the addresses of nodes.',
   },
+  NO_SUCH_END: {
+    transient: false,
+    meaning: 'No pod or node has the name, or the two have no address of one family.',
+    next: 'podway pod list and podway node list show names and addresses.',
+  },
+  POLICY_NOT_IN_FORCE: {
+    transient: true,
+    meaning: 'The agents that the message names have not put the present policies in force in time.',
+    next: 'podway policy show says what each node has in force, and why not more.',
+  },
   NO_SUCH_PLACE: {
     transient: false,
     meaning: 'The lab has no node, instance or part of this name.',
