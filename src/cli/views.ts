@@ -145,12 +145,13 @@ export function ipamText(nodes: IpamNode[]): string {
 }
 
 /** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
-function limitsText({
+export function limitsText({
   enis,
   ipv4PerEni,
   pods,
   addresses = enis * (ipv4PerEni - 1),
 }: IpamNode['limits']): string {
+  if (addresses > pods * 1_000) return `an IPv6 prefix has addresses for all, at most ${pods} pods`;
   const rest =
     pods > addresses ? `, ${pods - addresses} of them on the host network, which need no address` : '';
   return `at most ${addresses} pod addresses (${enis} ENIs of ${ipv4PerEni}, one of each its own), ${pods} pods${rest}`;

@@ -4,6 +4,7 @@ import type { Explanation } from '../../ipam/views/explain.ts';
 import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
 import { act, command } from '../command.ts';
 import { bold, dim, print, printJson, yellow } from '../output.ts';
+import { limitsText } from '../views.ts';
 
 export function ipamExplainCommand(): Command {
   return withPlace(
@@ -58,10 +59,7 @@ function explanationText(told: Explanation): string {
       `${policy.addressing}, ${targetText(policy)}, cooldown ${policy.cooldownMs / 1000} s, idle addresses are returned after ${policy.idleReleaseMs / 1000} s; from ${told.source}`,
     ),
     ...told.notes.map((text) => row('note', text)),
-    row(
-      'limits',
-      `${inputs.limits.enis} ENIs of ${inputs.limits.ipv4PerEni}: ${inputs.limits.addresses} pod addresses, ${inputs.limits.pods} pods`,
-    ),
+    row('limits', limitsText(inputs.limits)),
     ...inputs.subnets.map((one) => row('subnet', subnetText(one))),
     row(
       'calls',
