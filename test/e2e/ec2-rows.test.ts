@@ -70,7 +70,7 @@ const rows: Row[] = [
     'IPv6 of a VPC',
     'CreateVpc',
     () => ({ CidrBlock: '10.77.0.0/16', AmazonProvidedIpv6CidrBlock: true }),
-    refused('CreateVpc', 'AmazonProvidedIpv6CidrBlock'),
+    /"Ipv6CidrBlock":"[0-9a-f:]+\/56"/,
   ],
   [
     'tenancy of a VPC',
@@ -79,10 +79,10 @@ const rows: Row[] = [
     refused('CreateVpc', 'InstanceTenancy=dedicated'),
   ],
   [
-    'IPv6 of a subnet',
+    'a subnet of IPv6 alone outside the VPC',
     'CreateSubnet',
     () => ({ VpcId: ids.vpcId, Ipv6Native: true, Ipv6CidrBlock: '2001:db8::/64' }),
-    refused('CreateSubnet', 'Ipv6(Native|CidrBlock)'),
+    /^InvalidSubnet\.Range/,
   ],
   [
     'metrics of a VPC',
@@ -128,10 +128,10 @@ const rows: Row[] = [
   ],
   ['a key pair', 'RunInstances', launch({ KeyName: 'mine' }), /^InvalidKeyPair\.NotFound/],
   [
-    'an IPv6 route',
+    'an IPv6 route to no gateway',
     'CreateRoute',
     () => ({ RouteTableId: ids.tableId, DestinationIpv6CidrBlock: '::/0', GatewayId: 'igw-1' }),
-    refused('CreateRoute', 'DestinationIpv6CidrBlock'),
+    /^InvalidGatewayID\.NotFound/,
   ],
   [
     'a table of a gateway',
@@ -143,7 +143,7 @@ const rows: Row[] = [
     'an IPv6 block',
     'AssociateVpcCidrBlock',
     () => ({ VpcId: ids.vpcId, AmazonProvidedIpv6CidrBlock: true }),
-    refused('AssociateVpcCidrBlock', 'AmazonProvidedIpv6CidrBlock'),
+    /"Ipv6CidrBlock":"[0-9a-f:]+\/56"/,
   ],
   [
     "a filter on interfaces' addresses",
