@@ -230,6 +230,18 @@ describe('both families', needsRoot, () => {
     }
   });
 
+  it('a cut removes both elements, also where others took one of them away', () => {
+    for (const taken of [[], ['pods4'], ['pods6'], ['pods4', 'pods6']]) {
+      const pod = add('p1', P1, dual1);
+      for (const map of taken) vpc.nft('node', `flush map inet podway ${map}`);
+      pods.datapath.cutPod(pod);
+      const table = vpc.run('node', ['nft', 'list', 'table', 'inet', 'podway']);
+      assert.doesNotMatch(table, /goto eni_0_1/, taken.join());
+      vpc.removeNetns('p1');
+      pods.held.delete('p1');
+    }
+  });
+
   it('a second sync changes nothing, and a new process finds the pods', async () => {
     add('p1', P1, dual1);
     add('six', [SIX], dual1);

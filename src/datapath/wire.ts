@@ -355,15 +355,14 @@ function addElements(kernel: Doors, memory: Memory, w: PodWiring, ifindex: numbe
   }
 }
 
-/** One by one: a batch with one that is gone already would delete none. */
+/** In one transaction; a batch with one that is gone already would delete none, so then one by one. */
 function dropElements(kernel: Doors, ifindex: number, ips: readonly Ip[]): void {
-  for (const ip of ips) {
-    try {
-      kernel.nf.elements([elementDel(ifindex, ip)]);
-    } catch (error) {
-      // EINVAL: the map is of the version before this one, and the next sync makes it anew.
-      if (!['ENOENT', 'EINVAL'].includes((error as { code?: string }).code ?? '')) throw error;
-    }
+  try {
+    kernel.nf.elements(ips.map((ip) => elementDel(ifindex, ip)));
+  } catch (error) {
+    // EINVAL: the map is of the version before this one, and the next sync makes it anew.
+    if (!['ENOENT', 'EINVAL'].includes((error as { code?: string }).code ?? '')) throw error;
+    if (ips.length > 1) for (const ip of ips) dropElements(kernel, ifindex, [ip]);
   }
 }
 
