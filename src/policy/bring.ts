@@ -3,20 +3,32 @@ import { hasStructure } from './diff.ts';
 import { MOST_CHANGES, type PolicyKernel } from './kernel.ts';
 import type { Table } from './table.ts';
 
-/** True when something was changed. A failure leaves the table in doubt: the next call rebuilds it. */
-export async function bring(kernel: PolicyKernel, table: Table): Promise<boolean> {
+/** `drop` removes what the change has left behind; until then nothing else may change the table. */
+export type Brought = { readonly isChanged: boolean; readonly drop: (() => Promise<void>) | null };
+
+/** A failure, of `drop` too, leaves the table in doubt: the next call rebuilds it. */
+export async function bring(kernel: PolicyKernel, table: Table): Promise<Brought> {
   const changes = kernel.changesTo(table);
   if (!changes || changes.elements.length > MOST_CHANGES) {
     await kernel.rebuild(table);
-    return true;
+    return { isChanged: true, drop: null };
   }
-  try {
+  const orDoubt = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      kernel.doubt();
+      throw error;
+    }
+  };
+  await orDoubt(async () => {
     await kernel.addStructure(changes);
     kernel.setElements(changes.elements);
-    await kernel.dropStructure(changes);
-  } catch (error) {
-    kernel.doubt();
-    throw error;
-  }
-  return changes.elements.length > 0 || hasStructure(changes.added) || hasStructure(changes.removed);
+    kernel.agree(table);
+  });
+  const isLess = hasStructure(changes.removed);
+  return {
+    isChanged: changes.elements.length > 0 || hasStructure(changes.added) || isLess,
+    drop: isLess ? () => orDoubt(() => kernel.dropStructure(changes)) : null,
+  };
 }

@@ -3,7 +3,7 @@
 // turns into a verdict, or into a chain over ports.
 import { type Family, formatIp } from '../base/ip.ts';
 import { hex } from '../kernel/nft-text.ts';
-import { shortHash } from './compile.ts';
+import { shortHash } from './compiler.ts';
 import { matchesPeer } from './evaluate.ts';
 import {
   type Direction,

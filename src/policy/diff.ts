@@ -19,14 +19,18 @@ export type Changes = {
   readonly elements: readonly ElementChange[];
 };
 
-const missing = <K, V>(one: ReadonlyMap<K, V>, other: ReadonlyMap<K, unknown>): Map<K, V> =>
-  new Map([...one].filter(([name]) => !other.has(name)));
+function missing<K, V>(one: ReadonlyMap<K, V>, other: ReadonlyMap<K, unknown>): Map<K, V> {
+  const found = new Map<K, V>();
+  for (const [name, value] of one) if (!other.has(name)) found.set(name, value);
+  return found;
+}
 
 /** What `one` has and `other` has not. */
 function more(one: Table, other: Table): Structure {
   const verdicts = new Map<string, ReadonlyMap<number, string>>();
   for (const [name, its] of one.verdicts) {
     const old = other.verdicts.get(name);
+    if (old === its) continue;
     const fresh = old ? missing(its, old) : new Map();
     if (fresh.size > 0) verdicts.set(name, fresh);
   }
@@ -74,11 +78,16 @@ function order({ map, after }: ElementChange): number {
   return map.startsWith('peers') ? 1 : 2;
 }
 
-export function diffTables(before: Table, after: Table): Changes {
+/** A table of which is known which maps of a wanted one it equals, without comparing. */
+export type Compared = Omit<Table, 'maps'> & {
+  readonly maps: ReadonlyMap<string, DataMap & { readonly equals?: DataMap | null }>;
+};
+
+export function diffTables(before: Compared, after: Table): Changes {
   const elements: ElementChange[] = [];
   for (const [name, map] of after.maps) {
     const old = before.maps.get(name);
-    if (old !== map) elements.push(...elementChanges(name, old, map));
+    if (old !== map && old?.equals !== map) elements.push(...elementChanges(name, old, map));
   }
   return {
     added: more(after, before),

@@ -6,21 +6,20 @@ import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Labels } from '../kube/selectors.ts';
 import { bring } from './bring.ts';
-import { addressesOf, Compiler, isSubject, programOf } from './compile.ts';
-import { isCut } from './cut.ts';
-import type { ElementChange } from './diff.ts';
+import { isSubject, programOf } from './compile.ts';
+import { Compiler } from './compiler.ts';
+import { Cutter } from './cutter.ts';
 import type { PolicyKernel } from './kernel.ts';
-import { type Direction, type PodView, type Policy, podKey } from './model.ts';
+import { type PodView, type Policy, podKey } from './model.ts';
 import { Numbers } from './numbers.ts';
+import { isSameView } from './objects.ts';
+import { clearings, type Ground, type MutableProgram, type Placing, placingsOf } from './placing.ts';
 import type { Program } from './program.ts';
 import { Renderer } from './render.ts';
-import type { Key } from './table.ts';
 
 /** Ms after a failure; each next one doubles it. */
 const RETRY_MS = 50;
 const RETRY_MOST_MS = 2_000;
-/** Ms between two looks through the tracked connections. */
-const CUT_PAUSE_MS = 100;
 
 export type EngineOptions = {
   /** Name of this node. */
@@ -48,20 +47,15 @@ export type PolicyStatus = {
   broken: string | null;
 };
 
-/** A change of what an address is, with the name behind the number. */
-type Placing = ElementChange & {
-  readonly of: 'from' | 'to' | 'peers';
-  readonly ip: Ip;
-  readonly name: string | undefined;
-};
 type InForce = { compiler: Compiler; program: MutableProgram };
-type MutableProgram = Program & Record<'from' | 'to' | 'peers', Map<Ip, string>>;
 
 export class PolicyEngine {
   readonly #o: EngineOptions;
   readonly #numbers = new Numbers();
   readonly #renderer = new Renderer(this.#numbers);
+  readonly #cutter: Cutter;
   #policies: ReadonlyMap<string, Policy> | null = null;
+  /** Replaced, never changed. */
   #namespaces: Map<string, Labels> | null = null;
   #pods: Map<string, PodView> | null = null;
   /** Addresses of this node's pods, from before their links are made. */
@@ -82,14 +76,15 @@ export class PolicyEngine {
   #since = 0;
   #broken: string | null = null;
   #failures = 0;
-  #cutAsked = false;
-  #isCutting = false;
   #changed = Promise.withResolvers<void>();
 
   /** `wasEnforced`: an earlier process left the node with policies in force. */
   constructor(options: EngineOptions, wasEnforced: boolean) {
     this.#o = options;
     this.#isEnforced = wasEnforced;
+    const { kernel, log } = options;
+    const onIdle = () => this.#note();
+    this.#cutter = new Cutter({ kernel, log, program: () => this.program, onIdle });
   }
 
   get isReady(): boolean {
@@ -143,9 +138,11 @@ export class PolicyEngine {
 
   putNamespace(name: string, labels: Labels | null): void {
     const before = this.#namespaces?.get(name) ?? null;
-    if (before === labels) return;
-    if (labels === null) this.#namespaces?.delete(name);
-    else this.#namespaces?.set(name, labels);
+    if (before === labels || !this.#namespaces) return;
+    // What was compiled with them stays true of the map that it was compiled with.
+    this.#namespaces = new Map(this.#namespaces);
+    if (labels === null) this.#namespaces.delete(name);
+    else this.#namespaces.set(name, labels);
     this.#ask();
   }
 
@@ -166,7 +163,7 @@ export class PolicyEngine {
     if (!this.#pods) return;
     const key = podKey(pod);
     const before = this.#pods.get(key);
-    if (before && isSame(before, pod)) return;
+    if (before && isSameView(before, pod)) return;
     // The last one that came with an address is taken for its holder.
     if (before && before.ips.join() !== pod.ips.join()) this.#pods.delete(key);
     this.#pods.set(key, pod);
@@ -253,7 +250,8 @@ export class PolicyEngine {
 
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#isRunning || this.#isCutting) await this.#changed.promise;
+    this.#cutter.close();
+    while (this.#isRunning || this.#cutter.isRunning) await this.#changed.promise;
     await this.#o.kernel.close();
   }
 
@@ -270,68 +268,22 @@ export class PolicyEngine {
   }
 
   /** False when it takes more than elements, or when the table is being changed. */
-  #place(key: string, before: PodView | undefined, after: PodView | undefined, isNew = false): boolean {
+  #place(key: string, before: PodView | undefined, after: PodView | undefined, isNew: boolean): boolean {
     const inForce = this.#inForce;
     // Without policies there is nothing to place.
     if (inForce && this.#policies?.size === 0 && !this.#isEnforced && !this.#isRunning) return true;
-    if (!inForce || this.#isRunning || this.#asked !== this.#done || !this.#o.kernel.applied) return false;
-    const { compiler, program } = inForce;
-    const { node } = this.#o;
-    const changes: Placing[] = [];
-    const wanted = { from: new Map<Ip, string>(), to: new Map<Ip, string>(), peers: new Map<Ip, string>() };
-    if (after && !after.hostNetwork) {
-      const ips = addressesOf(after, this.#held);
-      if (isSubject(after, node)) {
-        const classes = compiler.classesOf(after);
-        for (const direction of ['egress', 'ingress'] satisfies Direction[]) {
-          const one = classes[direction];
-          if (one && !this.#o.kernel.applied.chains.has(one.name)) return false;
-          if (one) for (const ip of ips) wanted[direction === 'egress' ? 'from' : 'to'].set(ip, one.name);
-        }
-      }
-      const identity = after.ended ? null : compiler.identityOf(after);
-      if (identity && !inForce.program.identities.has(identity.key)) return false;
-      if (identity && !this.#numbers.has('identity', identity.key)) return false;
-      if (identity) for (const ip of ips) if (this.#isOwner(key, ip)) wanted.peers.set(ip, identity.key);
-    }
-    const old = before ? [...before.ips, ...addressesOf(before, this.#held)] : [];
-    for (const map of ['peers', 'from', 'to'] as const) {
-      const now = program[map];
-      for (const [ip, name] of wanted[map]) this.#change(changes, map, ip, now.get(ip), name);
-      for (const ip of new Set(old)) {
-        if (wanted[map].has(ip) || !this.#isOwner(key, ip)) continue;
-        this.#change(changes, map, ip, now.get(ip), undefined);
-      }
-    }
-    return this.#set(changes, program, isNew);
-  }
-
-  /** Who holds an address of this node is known here; of others, who came with it last. */
-  #isOwner(key: string, ip: Ip): boolean {
-    return (this.#holders.get(ip) ?? this.#owners.get(ip) ?? key) === key;
-  }
-
-  #change(
-    changes: Placing[],
-    map: 'from' | 'to' | 'peers',
-    ip: Ip,
-    before: string | undefined,
-    after: string | undefined,
-  ): void {
-    if (before === after) return;
-    const kind = map === 'peers' ? 'identity' : 'class';
-    const number = (name: string | undefined) => (name === undefined ? null : this.#numbers.of(kind, name));
-    const isFour = typeof ip === 'number';
-    changes.push({
-      of: map,
-      ip,
-      name: after,
-      map: `${map}${isFour ? 4 : 6}`,
-      type: isFour ? 'ip4' : 'ip6',
-      key: ip as Key,
-      before: number(before),
-      after: number(after),
-    });
+    const { applied } = this.#o.kernel;
+    if (!inForce || this.#isRunning || this.#asked !== this.#done || !applied) return false;
+    const ground: Ground = {
+      node: this.#o.node,
+      ...inForce,
+      applied,
+      numbers: this.#numbers,
+      held: this.#held,
+      isOwner: (its, ip) => (this.#holders.get(ip) ?? this.#owners.get(ip) ?? its) === its,
+    };
+    const changes = placingsOf(ground, key, before, after);
+    return changes !== null && this.#set(changes, inForce.program, isNew);
   }
 
   #set(changes: readonly Placing[], program: MutableProgram, isNew = false): boolean {
@@ -357,46 +309,15 @@ export class PolicyEngine {
 
   #clear(ips: readonly Ip[]): void {
     const program = this.#inForce?.program;
-    const changes: Placing[] = [];
-    for (const map of ['from', 'to', 'peers'] as const)
-      for (const ip of ips) this.#change(changes, map, ip, program?.[map].get(ip), undefined);
+    const changes = clearings(program, this.#numbers, ips);
     if (program && changes.length === 0 && !this.#isRunning) return;
     const isSet = program && !this.#isRunning && this.#o.kernel.applied && this.#set(changes, program);
     if (isSet) this.#note();
     else this.#ask();
   }
 
-  /** Looks through the tracked connections, soon; changes that come meanwhile share the next look. */
   #cutSoon(): void {
-    if (this.#o.existing === 'keep') return;
-    this.#cutAsked = true;
-    if (this.#isCutting) return;
-    this.#isCutting = true;
-    void this.#cut();
-  }
-
-  /** Never rejects. */
-  async #cut(): Promise<void> {
-    while (this.#cutAsked && !this.#closed) {
-      this.#cutAsked = false;
-      try {
-        const own = this.#o.kernel.ownAddresses();
-        const { program } = this.#inForce!;
-        const count = await this.#o.kernel.cut((entry) => isCut(program, entry, own));
-        if (count > 0)
-          this.#o.log.info({ connections: count }, 'policy cut connections, or allows cut ones again');
-      } catch (error) {
-        if (this.#closed) break;
-        this.#o.log.warn(
-          { error: (error as Error).message },
-          'connections were not compared with policy: again soon',
-        );
-        this.#cutAsked = true;
-      }
-      await new Promise((resolve) => setTimeout(resolve, CUT_PAUSE_MS).unref());
-    }
-    this.#isCutting = false;
-    this.#note();
+    if (this.#o.existing === 'cut') this.#cutter.soon();
   }
 
   #tick(): void {
@@ -417,13 +338,15 @@ export class PolicyEngine {
     while (this.#done < this.#asked && !this.#closed && this.isReady) {
       const asked = this.#asked;
       try {
-        await this.#bring();
+        const drop = await this.#bring();
         this.#done = asked;
         this.#failures = 0;
         this.#broken = null;
         this.#note();
+        await drop?.();
       } catch (error) {
         this.#o.kernel.doubt();
+        if (this.#done === this.#asked) this.#asked++;
         this.#broken = (error as Error).message;
         this.#o.log.error({ error: this.#broken }, 'the policy table is not as it should be');
         const pause = Math.min(RETRY_MS * 2 ** this.#failures++, RETRY_MOST_MS);
@@ -438,11 +361,12 @@ export class PolicyEngine {
     }
   }
 
-  async #bring(): Promise<void> {
+  /** Answers what is left to do once it is in force. */
+  async #bring(): Promise<(() => Promise<void>) | null> {
     const { kernel, node, onEnforce } = this.#o;
     const policies = [...this.#policies!.values()];
-    const compiler = new Compiler(policies, this.#namespaces!);
-    const pods = [...this.#pods!.values(), ...this.#kept.values()];
+    const compiler = new Compiler(policies, this.#namespaces!, this.#inForce?.compiler ?? null);
+    const pods = this.#kept.size === 0 ? this.#pods! : [...this.#pods!, ...this.#kept];
     const program = programOf({ node, pods, held: this.#held }, compiler) as MutableProgram;
     if (policies.length === 0) {
       // First the routes that ask for judged packets, then the table that judges.
@@ -451,9 +375,9 @@ export class PolicyEngine {
       if (kernel.applied || kernel.isThere()) await kernel.remove();
       this.#inForce = { compiler, program };
       this.#tick();
-      return;
+      return null;
     }
-    const isChanged = await bring(kernel, this.#renderer.render(program));
+    const { isChanged, drop } = await bring(kernel, this.#renderer.render(program));
     this.#inForce = { compiler, program };
     if (isChanged) {
       this.#tick();
@@ -461,17 +385,6 @@ export class PolicyEngine {
     }
     if (!this.#isEnforced) await onEnforce(true);
     this.#isEnforced = true;
+    return drop;
   }
-}
-
-function isSame(one: PodView, other: PodView): boolean {
-  return (
-    one.uid === other.uid &&
-    one.node === other.node &&
-    one.labels === other.labels &&
-    one.hostNetwork === other.hostNetwork &&
-    one.ended === other.ended &&
-    one.ips.join() === other.ips.join() &&
-    (one.ports === other.ports || JSON.stringify(one.ports) === JSON.stringify(other.ports))
-  );
 }

@@ -2,7 +2,7 @@
 // matched, with what they miss. Pure: from the objects alone, for any node; the kernel judges by the same classes.
 import { cidrContains, formatCidr, formatIp, type Ip } from '../base/ip.ts';
 import { matchesRequirements, type Requirement } from '../kube/selectors.ts';
-import { Compiler } from './compile.ts';
+import { Compiler } from './compiler.ts';
 import { type Judgement, judgeBy, matchesPeer, matchesPort, type Packet } from './evaluate.ts';
 import {
   type Direction,

@@ -10,6 +10,7 @@ import { type Changes, diffTables, type ElementChange, hasStructure } from './di
 import { CUT, rebuildText, removeText } from './render.ts';
 import {
   additionText,
+  type DataMap,
   type Key,
   type KeyType,
   keyBytes,
@@ -24,13 +25,18 @@ const BATCH = 1_000;
 /** With more changes than this a rebuild is as fast, and the main thread does not wait for it. */
 export const MOST_CHANGES = 4_000;
 
-type Maps = Map<string, { readonly type: KeyType; readonly elements: Map<Key, number> }>;
+/** `equals`: the wanted map whose elements it has. */
+type Applying = { readonly type: KeyType; readonly elements: Map<Key, number>; equals: DataMap | null };
+type Maps = Map<string, Applying>;
 type Applied = Omit<Table, 'maps'> & { readonly maps: Maps };
 
 const copyOf = (table: Table): Applied => ({
   ...table,
   maps: new Map(
-    [...table.maps].map(([name, { type, elements }]) => [name, { type, elements: new Map(elements) }]),
+    [...table.maps].map(([name, map]) => [
+      name,
+      { type: map.type, elements: new Map(map.elements), equals: map },
+    ]),
   ),
 });
 
@@ -117,7 +123,7 @@ export class PolicyKernel {
     // Somebody may have removed the table meanwhile.
     if (applied === null || applied !== this.#applied) return;
     const maps = [...added.maps].map(
-      ([name, type]) => [name, { type, elements: new Map<Key, number>() }] as const,
+      ([name, type]) => [name, { type, elements: new Map<Key, number>(), equals: null }] as const,
     );
     const verdicts = new Map([...applied.verdicts, ...added.verdictMaps]);
     for (const [name, its] of added.verdicts) verdicts.set(name, new Map([...verdicts.get(name)!, ...its]));
@@ -142,10 +148,19 @@ export class PolicyKernel {
         throw error;
       }
       for (const { map, key, after } of some) {
-        const { elements } = applied.maps.get(map)!;
-        if (after === null) elements.delete(key);
-        else elements.set(key, after);
+        const its = applied.maps.get(map)!;
+        its.equals = null;
+        if (after === null) its.elements.delete(key);
+        else its.elements.set(key, after);
       }
+    }
+  }
+
+  /** All elements are as in `table`: the next comparison passes over maps that are the same objects. */
+  agree(table: Table): void {
+    for (const [name, map] of table.maps) {
+      const its = this.#applied?.maps.get(name);
+      if (its) its.equals = map;
     }
   }
 

@@ -65,3 +65,16 @@ export function podView({ metadata, spec, status }: Pod): PodView {
 /** The API server sets the label of the name; an older one did not. */
 export const namespaceLabels = ({ metadata: { name = '', labels = {} } }: Namespace): Labels =>
   intern({ 'kubernetes.io/metadata.name': name, ...labels });
+
+/** True when nothing has changed that policies look at. */
+export function isSameView(one: PodView, other: PodView): boolean {
+  return (
+    one.uid === other.uid &&
+    one.node === other.node &&
+    one.labels === other.labels &&
+    one.hostNetwork === other.hostNetwork &&
+    one.ended === other.ended &&
+    one.ips.join() === other.ips.join() &&
+    (one.ports === other.ports || JSON.stringify(one.ports) === JSON.stringify(other.ports))
+  );
+}

@@ -9,9 +9,9 @@
 
 import type { Ip } from '../base/ip.ts';
 import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
-import { type ClassTable, classTable, identityEntries, type RunEntry } from './class-table.ts';
+import { type ClassTable, classTable, identityEntries } from './class-table.ts';
 import type { Numbers } from './numbers.ts';
-import type { Program } from './program.ts';
+import type { Identity, PolicyClass, Program } from './program.ts';
 import { type DataMap, type Key, type KeyType, POLICY_TABLE, partsText, TABLE, type Table } from './table.ts';
 
 /** The packet mark's field of policy, and the value of judged packets. Both are in ARCHITECTURE.md's table of marks. */
@@ -60,13 +60,73 @@ const FIXED: readonly string[] = [
   }),
 ];
 
+type Entries = ReturnType<typeof identityEntries>;
+
+/** One class, with what each identity means to it. */
+class RenderedClass {
+  readonly #table: ClassTable;
+  readonly #numbers: Numbers;
+  /** Of the identities that mean something. */
+  readonly #known = new Map<string, Entries[]>();
+  #parts: Table | null = null;
+
+  constructor(one: PolicyClass, numbers: Numbers) {
+    this.#table = classTable(one, numbers);
+    this.#numbers = numbers;
+  }
+
+  change(came: Iterable<Identity>, gone: Iterable<string>): void {
+    const { runs } = this.#table;
+    if (runs.length === 0) return;
+    for (const key of gone) if (this.#known.delete(key)) this.#parts = null;
+    for (const identity of came) {
+      const its = runs
+        .map((run) => identityEntries(run, identity, this.#numbers))
+        .filter(({ entries }) => entries.length > 0);
+      if (its.length === 0) continue;
+      this.#known.set(identity.key, its);
+      this.#parts = null;
+    }
+  }
+
+  /** The same objects as long as nothing has changed. */
+  get parts(): Table {
+    this.#parts ??= this.#make();
+    return this.#parts;
+  }
+
+  #make(): Table {
+    const { chains, statics, verdicts, runs } = this.#table;
+    const all = new Map(chains);
+    const dispatch = new Map([...verdicts].map(([name, its]) => [name, new Map(its)]));
+    const maps = new Map<string, { type: KeyType; elements: Map<Key, number> }>();
+    for (const run of runs) {
+      maps.set(run.map, { type: 'pair', elements: new Map() });
+      if (run.mapOfAll !== null) maps.set(run.mapOfAll, { type: 'number', elements: new Map() });
+    }
+    for (const its of this.#known.values())
+      for (const { entries, chains: more, verdicts: added } of its) {
+        put(all, more);
+        for (const [name, rulings] of added) {
+          const known = dispatch.get(name);
+          if (known) put(known, rulings);
+          else dispatch.set(name, new Map(rulings));
+        }
+        for (const { map, key, number } of entries) maps.get(map)!.elements.set(key, number);
+      }
+    return { chains: all, statics, verdicts: dispatch, maps };
+  }
+}
+
+function put<K, V>(to: Map<K, V>, from: ReadonlyMap<K, V>): void {
+  for (const [key, value] of from) to.set(key, value);
+}
+
 /** Renders programs of one node; remembers what classes and identities mean, since neither changes. */
 export class Renderer {
   readonly #numbers: Numbers;
-  readonly #classes = new Map<
-    string,
-    { table: ClassTable; known: Map<string, ReturnType<typeof identityEntries>[]> }
-  >();
+  readonly #classes = new Map<string, RenderedClass>();
+  #identities: ReadonlyMap<string, Identity> = new Map();
 
   constructor(numbers: Numbers) {
     this.#numbers = numbers;
@@ -74,59 +134,40 @@ export class Renderer {
 
   render(program: Program): Table {
     const numbers = this.#numbers;
+    const { classes, identities } = program;
+    const came = [...identities.values()].filter(({ key }) => !this.#identities.has(key));
+    const gone = [...this.#identities.keys()].filter((key) => !identities.has(key));
+    // The compiler goes on with its own.
+    this.#identities = new Map(identities);
     const chains = new Map<string, readonly string[]>();
     const statics = new Map<string, string>();
-    const verdicts = new Map<string, Map<number, string>>([
-      ['egress_classes', new Map()],
-      ['ingress_classes', new Map()],
+    const dispatch = {
+      egress: new Map<number, string>(),
+      ingress: new Map<number, string>(),
+    };
+    const verdicts = new Map<string, ReadonlyMap<number, string>>([
+      ['egress_classes', dispatch.egress],
+      ['ingress_classes', dispatch.ingress],
     ]);
-    const put = <K, V>(to: Map<K, V>, from: ReadonlyMap<K, V>) => {
-      for (const [key, value] of from) to.set(key, value);
-    };
-    const putVerdicts = (more: Table['verdicts']) => {
-      for (const [name, its] of more) {
-        const known = verdicts.get(name);
-        if (known) put(known, its);
-        else verdicts.set(name, new Map(its));
-      }
-    };
     const maps = new Map<string, DataMap>(addressMaps(program, numbers));
-    for (const one of program.classes.values()) {
-      let cached = this.#classes.get(one.name);
-      if (!cached) {
-        cached = { table: classTable(one, numbers), known: new Map() };
-        this.#classes.set(one.name, cached);
+    for (const name of this.#classes.keys()) if (!classes.has(name)) this.#classes.delete(name);
+    for (const one of classes.values()) {
+      let rendered = this.#classes.get(one.name);
+      if (rendered) rendered.change(came, gone);
+      else {
+        rendered = new RenderedClass(one, numbers);
+        this.#classes.set(one.name, rendered);
+        rendered.change(identities.values(), []);
       }
-      const { table, known } = cached;
-      put(chains, table.chains);
-      put(statics, table.statics);
-      putVerdicts(table.verdicts);
-      verdicts.get(`${one.direction}_classes`)!.set(numbers.of('class', one.name), `goto ${one.name}`);
-      if (table.runs.length === 0) continue;
-      const elements = new Map<string, { type: KeyType; elements: Map<Key, number> }>();
-      for (const run of table.runs) {
-        elements.set(run.map, { type: 'pair', elements: new Map() });
-        if (run.mapOfAll !== null) elements.set(run.mapOfAll, { type: 'number', elements: new Map() });
-      }
-      for (const identity of program.identities.values()) {
-        let its = known.get(identity.key);
-        if (!its) {
-          its = table.runs.map((run) => identityEntries(run, identity, numbers));
-          known.set(identity.key, its);
-        }
-        for (const { entries, chains: more, verdicts: added } of its) {
-          put(chains, more);
-          putVerdicts(added);
-          for (const { map, key, number } of entries as RunEntry[])
-            elements.get(map)!.elements.set(key, number);
-        }
-      }
-      put(maps, elements);
-      for (const key of known.keys()) if (!program.identities.has(key)) known.delete(key);
+      const { parts } = rendered;
+      put(chains, parts.chains);
+      put(statics, parts.statics);
+      put(verdicts, parts.verdicts);
+      put(maps, parts.maps);
+      dispatch[one.direction].set(numbers.of('class', one.name), `goto ${one.name}`);
     }
-    for (const name of this.#classes.keys()) if (!program.classes.has(name)) this.#classes.delete(name);
-    numbers.keepOnly('class', program.classes);
-    numbers.keepOnly('identity', program.identities);
+    numbers.keepOnly('class', classes);
+    numbers.keepOnly('identity', identities);
     return { chains, statics, verdicts, maps };
   }
 }
