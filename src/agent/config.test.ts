@@ -12,6 +12,7 @@ test('defaults', () => {
     snat: 'node',
     snat6: 'none',
     families: 'ipv4',
+    primaryFamily: 'auto',
     egress4: 'none',
     repair: 'enforce',
     policy: 'enforce',

@@ -3,7 +3,7 @@
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import type { SnatMode } from '../datapath/types.ts';
-import type { Addressing, Families } from '../ipam/policy.ts';
+import type { Addressing, Families, PrimaryFamily } from '../ipam/policy.ts';
 
 export type AgentSettings = {
   /** Free addresses to keep ready; absent: what the forecast says. */
@@ -17,6 +17,8 @@ export type AgentSettings = {
   snat6: SnatMode;
   /** What pods get, where no NodeNetwork and no variable of the AWS VPC CNI says it. */
   families: Families;
+  /** Which address of a pod of both families comes first; auto: the one that the cluster's Services have first. */
+  primaryFamily: 'auto' | PrimaryFamily;
   /** How pods of IPv6 alone reach IPv4 hosts. */
   egress4: 'none' | 'node';
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
@@ -153,6 +155,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const snat = oneOf(settings, 'snat', ['node', 'none', 'random'] as const) ?? 'node';
   const snat6 = oneOf(settings, 'snat6', ['node', 'none', 'random'] as const) ?? 'none';
   const families = oneOf(settings, 'families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4';
+  const primaryFamily = oneOf(settings, 'primaryFamily', ['auto', 'ipv4', 'ipv6'] as const) ?? 'auto';
   const policy = text(settings, 'policy') ?? 'enforce';
   if (policy !== 'enforce' && policy !== 'off') throw invalid('policy', policy, 'not enforce or off');
   const existingConnections = text(settings, 'existingConnections') ?? 'cut';
@@ -187,6 +190,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       snat,
       snat6,
       families,
+      primaryFamily,
       egress4,
       repair,
       policy,

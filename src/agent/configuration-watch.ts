@@ -3,7 +3,8 @@
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { isRefused, readNodeNetwork } from '../ipam/config/node-network.ts';
-import type { Node, NodeNetwork } from '../kube/index.ts';
+import type { PrimaryFamily } from '../ipam/policy.ts';
+import type { KubeClient, Node, NodeNetwork } from '../kube/index.ts';
 import { AcceptedConditions, type Said, type Word } from './accepted.ts';
 import type { ApiServer } from './api-server.ts';
 import type { Configuration } from './configuration.ts';
@@ -51,6 +52,16 @@ export async function watchConfiguration(
       new Map(concerned.map(({ read }) => [read.name, wordOn(read)])),
       new Map(views.map(({ read, said }) => [read.name, said])),
     );
+    askServiceFamily();
+  };
+  let isAsking = false;
+  const askServiceFamily = () => {
+    if (isAsking || !configuration.asksServiceFamily) return;
+    isAsking = true;
+    void serviceFamily(client, kube, log, signal).then((family) => {
+      isAsking = false;
+      if (!signal.aborted) configuration.noteServiceFamily(family);
+    });
   };
   const follows = [
     kube.follow(
@@ -98,6 +109,35 @@ export async function watchConfiguration(
     );
   }
   await Promise.all(follows);
+}
+
+/**
+ * The first family of the API's own Service, and so of the cluster's Services. Asks until the API answers. Null when it
+ * has no such Service, may not tell it, or `signal` aborts.
+ */
+async function serviceFamily(
+  client: KubeClient,
+  kube: Pick<typeof import('../kube/index.ts'), 'services' | 'KubeError'>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<PrimaryFamily | null> {
+  while (!signal.aborted) {
+    try {
+      const { spec } = await client.get(kube.services, 'kubernetes', 'default', signal);
+      const [family = spec?.clusterIP?.includes(':') ? 'IPv6' : 'IPv4'] = spec?.ipFamilies ?? [];
+      return family === 'IPv6' ? 'ipv6' : 'ipv4';
+    } catch (error) {
+      const code = error instanceof kube.KubeError ? error.code : 0;
+      if (code === 403)
+        log.warn(
+          {},
+          'the agent may not get the Service default/kubernetes: pods of both families have IPv4 first',
+        );
+      if (code === 403 || code === 404) return null;
+      await systemClock.sleep(CONNECT_AGAIN_MS, signal).catch(() => undefined);
+    }
+  }
+  return null;
 }
 
 /** Null when `signal` aborts. */

@@ -21,6 +21,7 @@ import {
   resolvePolicy,
   sourceText,
 } from '../ipam/config/sources.ts';
+import type { PrimaryFamily } from '../ipam/policy.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { EniConfig } from '../kube/networks.ts';
 import { matchesRequirements } from '../kube/selectors.ts';
@@ -46,6 +47,8 @@ export type ConfigurationOptions = {
   pool: Pick<AddressPool, 'setPolicy' | 'counts' | 'enis' | 'cloud' | 'state' | 'limits' | 'isReachable'>;
   /** Keeps what is known. */
   file: string;
+  /** Called after a change of what the pool gives that the node's network is made for. */
+  onEgress?: () => void;
   log: Log;
   events: Pick<Events, 'node'>;
 };
@@ -68,6 +71,9 @@ export class Configuration {
   /** Describes in a row that did not help. */
   #blockedDescribes = 0;
   #isKnown: boolean;
+  #hasNetworks = false;
+  /** The API has answered which family the Services have first. */
+  #isTold = false;
   readonly #known = Promise.withResolvers<void>();
   readonly #startedAt = systemClock.now();
   /** From 1 to 1.5: keeps the nodes of a cluster apart. */
@@ -121,13 +127,29 @@ export class Configuration {
       if (good) networks.push(good);
     }
     this.#refused = read.filter(isRefused);
-    if (this.#facts.node !== null) this.#noteKnown();
     this.#learn({ networks: networks.sort((a, b) => (a.name < b.name ? -1 : 1)) });
+    if (this.#facts.node === null) return;
+    this.#hasNetworks = true;
+    if (!this.asksServiceFamily) this.#noteKnown();
   }
 
   #noteKnown(): void {
     this.#isKnown = true;
     this.#known.resolve();
+  }
+
+  /** True while the Kubernetes API is to be asked for the first family of the cluster's Services. */
+  get asksServiceFamily(): boolean {
+    const { settings } = this.#o.own;
+    const isAuto = (settings.primaryFamily ?? 'auto') === 'auto';
+    return isAuto && !this.#isTold && this.#resolved.policy.families === 'dual';
+  }
+
+  /** Null: the API does not tell; then what was told last counts. */
+  noteServiceFamily(family: PrimaryFamily | null): void {
+    this.#isTold = true;
+    if (family !== null) this.#learn({ serviceFamily: family });
+    if (this.#hasNetworks) this.#noteKnown();
   }
 
   noteNode(node: NodeMarks): void {
@@ -185,20 +207,23 @@ export class Configuration {
   }
 
   #resolve(): ResolvedPolicy {
-    const { node, eniConfigs, subnets, groups, networks } = this.#facts;
+    const { node, eniConfigs, subnets, groups, networks, serviceFamily } = this.#facts;
     // A NodeNetwork may select by labels: without the node's none can be chosen.
     const choice = node ? chooseNetwork(networks, node.labels) : { chosen: null, others: [] };
     if (node) this.#tellNetworks(choice.chosen, choice.others);
-    const known = { node, eniConfigs, subnets, groups, trouble: this.#trouble, network: choice.chosen };
+    const about = { node, eniConfigs, subnets, groups, serviceFamily };
+    const known = { ...about, trouble: this.#trouble, network: choice.chosen };
     this.#limits = this.#o.pool.limits;
     return resolvePolicy({ ...this.#o.own, limits: this.#limits }, known);
   }
 
   #update(): void {
     const next = this.#resolve();
-    const isSame = JSON.stringify(next) === JSON.stringify(this.#resolved);
+    const before = this.#resolved;
+    const isSame = JSON.stringify(next) === JSON.stringify(before);
     this.#resolved = next;
     if (!isSame) this.#apply(next);
+    if (next.policy.egress4 !== before.policy.egress4) this.#o.onEgress?.();
     this.#wake();
   }
 

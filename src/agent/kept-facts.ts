@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { ValidNetwork } from '../ipam/config/node-network.ts';
 import type { KnownFacts } from '../ipam/config/sources.ts';
 
-export type KeptFacts = Pick<KnownFacts, 'node' | 'eniConfigs' | 'subnets' | 'groups'> & {
+export type KeptFacts = Pick<KnownFacts, 'node' | 'eniConfigs' | 'subnets' | 'groups' | 'serviceFamily'> & {
   /** Of each NodeNetwork the last version that was accepted. */
   readonly networks: readonly ValidNetwork[];
   /** When EC2 last told subnets and groups (ms); 0: never. */
@@ -21,6 +21,7 @@ const nothing: KeptFacts = {
   eniConfigs: null,
   subnets: null,
   groups: null,
+  serviceFamily: null,
   describedAt: 0,
 };
 
@@ -39,9 +40,13 @@ export function readFacts(file: string, log: Log): KeptFacts {
     };
     // Another version's agent wrote it: what it keeps is asked for again.
     if (version !== VERSION) return nothing;
-    // An agent from before families kept networks without them.
-    const networks = facts.networks.map((one) => ({ ...one, families: one.families ?? 'ipv4' }));
-    return { ...facts, networks };
+    // An agent from before families kept networks and facts without them.
+    const networks = facts.networks.map((one) => ({
+      ...one,
+      families: one.families ?? 'ipv4',
+      egress4: one.egress4 ?? 'none',
+    }));
+    return { ...facts, networks, serviceFamily: facts.serviceFamily ?? null };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
       log.warn({ error: (error as Error).message }, 'the kept configuration is unreadable');

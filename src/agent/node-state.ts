@@ -29,7 +29,6 @@ export type NodeStateOptions = {
   settings: Pick<AgentSettings, 'snat' | 'excludeSnatCidrs'> & {
     /** Absent: none. */
     snat6?: AgentSettings['snat6'];
-    egress4?: AgentSettings['egress4'];
     /** Bytes: of secondary ENIs; absent: the primary ENI's link's. */
     eniMtu?: number;
   };
@@ -137,7 +136,7 @@ export class NodeState {
       snat6: settings.snat6,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,
-      egress4: settings.egress4 === 'node' || pool.held().some(({ ips }) => ips.some(isEgress)),
+      egress4: pool.policy.egress4 === 'node' || pool.held().some(({ ips }) => ips.some(isEgress)),
       pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
       ...(judged ? { judged } : {}),
     };

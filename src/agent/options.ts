@@ -202,6 +202,14 @@ export const agentOptions: readonly AgentOption[] = [
     read: text,
   },
   {
+    key: 'settings.primaryFamily',
+    flag: '--primary-family',
+    env: ['PODWAY_PRIMARY_FAMILY'],
+    value: 'KIND',
+    help: "which address of a pod of both families comes first: ipv4, ipv6, or auto, as the cluster's Services (default auto)",
+    read: text,
+  },
+  {
     key: 'settings.egress4',
     flag: '--egress4',
     env: ['PODWAY_EGRESS4'],

@@ -97,6 +97,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ...(settings.warm === undefined ? {} : { warm: settings.warm }),
     ...(settings.idleReleaseMs === undefined ? {} : { idleReleaseMs: settings.idleReleaseMs }),
     families: settings.families,
+    primaryFamily: settings.primaryFamily,
     egress4: settings.egress4,
     addressing: settings.addressing,
     cooldownMs: settings.cooldownMs,
@@ -143,6 +144,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     pool,
     file: join(config.runDir, 'configuration.json'),
     log,
+    onEgress: () => repair.now(),
     events: parts.events,
   });
   const { api, tell } = parts;

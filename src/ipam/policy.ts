@@ -17,6 +17,9 @@ export type Addressing = 'secondary' | 'prefix' | 'auto';
 /** What pods get: an IPv4 address, an IPv6 address out of a /80 of their ENI, or one of each of the same ENI. */
 export type Families = 'ipv4' | 'ipv6' | 'dual';
 
+/** Of a pod of both families: whose address comes first in the CNI result, and so in `podIPs`. */
+export type PrimaryFamily = 'ipv4' | 'ipv6';
+
 export type Goals = {
   /** Pods a minute that the node absorbs without waiting for EC2, at least. */
   readonly podsPerMinute: number;
@@ -45,6 +48,8 @@ export type Targets =
 
 export type PoolPolicy = {
   readonly families: Families;
+  /** Absent: ipv4. */
+  readonly primaryFamily?: PrimaryFamily;
   /** How pods of IPv6 alone reach IPv4 hosts: `node`, by an address of the node's own that is translated to the node's. */
   readonly egress4?: 'none' | 'node';
   readonly addressing: Addressing;

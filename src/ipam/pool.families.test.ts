@@ -46,6 +46,17 @@ test('a pod of both families has an address of each, of one ENI; a new ENI bring
   assert.equal((error as PodwayError).code, 'ADDRESS_LIMIT');
 });
 
+test('with IPv6 as the primary family its address comes first, also after a restart', async () => {
+  await using on = node('dual');
+  await on.start();
+  on.pool.setPolicy({ ...on.pool.policy, primaryFamily: 'ipv6' });
+  const [lease] = await acquireAll(on, 1);
+  assert.deepEqual(familiesOf(lease!), [6, 4]);
+  await on.restart();
+  assert.deepEqual(on.pool.find(podOwner('p0'))?.ips, lease!.ips);
+  assert.ok(on.pool.release(podOwner('p0')));
+});
+
 test('with IPv6 alone one /80 is enough for a node, and no pod waits for EC2 after the first', async () => {
   await using on = node('ipv6');
   await on.start();

@@ -3,13 +3,21 @@ import type { Ip } from '../base/ip.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import { maxPods } from './config/max-pods.ts';
 import type { AttachedEni } from './core.ts';
-import { type Addressing, defaultPolicy, type Families, type PoolPolicy } from './policy.ts';
+import {
+  type Addressing,
+  defaultPolicy,
+  type Families,
+  type PoolPolicy,
+  type PrimaryFamily,
+} from './policy.ts';
 
 export type PoolSettings = {
   /** Free addresses to keep; absent: what the forecast says, within the default goals. */
   warm?: number;
   /** Absent: IPv4. */
   families?: Families;
+  /** Absent: as the cluster's Services, where the Kubernetes API tells; else IPv4. */
+  primaryFamily?: 'auto' | PrimaryFamily;
   /** Absent: none. */
   egress4?: 'none' | 'node';
   /** Absent: single addresses. */

@@ -9,6 +9,9 @@ export type Choice = { ids?: string[]; tags?: Record<string, string> };
 export type NodeNetworkSpec = {
   /** Absent or empty: every node. */
   nodeSelector?: LabelSelector;
+  families?: 'ipv4' | 'ipv6' | 'dual';
+  /** Of pods of IPv6 alone. */
+  egress4?: 'none' | 'node';
   addressing?: 'secondary' | 'prefix' | 'auto';
   /** Where new ENIs stand; absent: the subnets that their tags offer. */
   subnets?: Choice;

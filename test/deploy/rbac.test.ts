@@ -12,6 +12,7 @@ const granted = rights(one(manifests(), 'ClusterRole').rules!);
 const kinds: Record<string, [group: string, plural: string]> = {
   nodes: ['', 'nodes'],
   pods: ['', 'pods'],
+  services: ['', 'services'],
   events: ['', 'events'],
   nodeNetworks: ['podway.dev', 'nodenetworks'],
   eniConfigs: ['crd.k8s.amazonaws.com', 'eniconfigs'],

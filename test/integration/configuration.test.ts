@@ -14,6 +14,7 @@ import { FakeCloud } from '../../src/cloud/testing.ts';
 import { readEnvironment } from '../../src/ipam/config/incumbent-env.ts';
 import { countPool } from '../../src/ipam/plan/census.ts';
 import type { PoolPolicy } from '../../src/ipam/policy.ts';
+import type { PoolSettings } from '../../src/ipam/settings.ts';
 import { emptyPool } from '../../src/ipam/state.ts';
 import { identityOf, m5Large } from '../../src/ipam/testkit.ts';
 import * as kube from '../../src/kube/index.ts';
@@ -28,6 +29,10 @@ type Started = {
   /** The policies that were set, newest last. */
   set: { policy: PoolPolicy; cooldownMs: number | undefined }[];
   told: string[];
+  /** What the log has as warnings. */
+  warned: string[];
+  /** How often the node's network was to follow egress4. */
+  egress: () => number;
   /** EC2 says so of the type. */
   learn(limits: InstanceLimits): void;
   stop(): Promise<void>;
@@ -39,17 +44,20 @@ function start(
   dir: string,
   env: Record<string, string> = {},
   subnets: () => Promise<SubnetDescription[]> = async () => [],
+  settings: Partial<PoolSettings> = {},
 ): Started {
   const cloud = new FakeCloud({});
   const set: Started['set'] = [];
   const told: string[] = [];
+  const warned: string[] = [];
+  let egress = 0;
   const identity = identityOf(cloud, m5Large);
   let limits: InstanceLimits = m5Large;
   const configuration = new Configuration({
     own: {
       zone: identity.zone,
       subnetId: identity.primary.subnetId,
-      settings: { warm: 5, cooldownMs: 30_000, idleReleaseMs: 60_000 },
+      settings: { warm: 5, cooldownMs: 30_000, idleReleaseMs: 60_000, ...settings },
       environment: readEnvironment(env).pool,
     },
     identity,
@@ -65,7 +73,10 @@ function start(
       isReachable: true,
     },
     file: join(dir, 'configuration.json'),
-    log: silent,
+    log: { ...silent, warn: (_about, text) => void warned.push(text) },
+    onEgress: () => {
+      egress++;
+    },
     events: { node: (_type, reason, text) => void told.push(`${reason}: ${text}`) },
   });
   const abort = new AbortController();
@@ -87,6 +98,8 @@ function start(
     configuration,
     set,
     told,
+    warned,
+    egress: () => egress,
     learn(found) {
       limits = found;
     },
@@ -190,6 +203,74 @@ test('a refused one says why once, and its last good version stays', async () =>
   });
   assert.deepEqual([...started.configuration.notes], []);
   await started.stop();
+});
+
+const kubernetesService = (ipFamilies: ('IPv4' | 'IPv6')[]): kube.Service => ({
+  metadata: { name: 'kubernetes', namespace: 'default' },
+  spec: { type: 'ExternalName', externalName: 'a.example', ipFamilies, ports: [{ port: 443 }] },
+});
+
+test('pods of both families have the family first that the Services have, also after a restart without the API', async () => {
+  await using t = await harness();
+  t.h.api.store.create(kube.services, kubernetesService(['IPv6', 'IPv4']));
+  const { signal } = new AbortController();
+  const dual = { families: 'dual' } as const;
+  const started = start(t.h, t.dir, {}, undefined, dual);
+  await started.configuration.known(30_000, signal);
+  assert.equal(started.configuration.current.policy.primaryFamily, 'ipv6', 'before the first pod');
+  await started.stop();
+  const again = start(null, t.dir, {}, undefined, dual);
+  assert.equal(again.configuration.current.policy.primaryFamily, 'ipv6');
+  await again.stop();
+  const told = start(t.h, t.dir, {}, undefined, { ...dual, primaryFamily: 'ipv4' });
+  assert.equal(told.configuration.current.policy.primaryFamily, undefined);
+  await told.stop();
+});
+
+test('without such a Service IPv4 is first, and the node waits for no more', async () => {
+  await using t = await harness();
+  const started = start(t.h, t.dir, {}, undefined, { families: 'dual' });
+  await started.configuration.known(30_000, new AbortController().signal);
+  assert.equal(started.configuration.asksServiceFamily, false);
+  assert.equal(started.configuration.current.policy.primaryFamily, undefined);
+  await started.stop();
+});
+
+test('a NodeNetwork turns egress4 on and off, and the node’s network follows', async () => {
+  await using t = await harness();
+  installDefinitions(t.h.api.store);
+  await t.put('six', { families: 'ipv6', egress4: 'node' });
+  const started = start(t.h, t.dir);
+  await eventually('it is on', () => started.set.at(-1)?.policy.egress4 === 'node');
+  assert.equal(started.egress(), 1);
+  await t.h.client.patch(kube.nodeNetworks, 'six', undefined, { spec: { egress4: 'none' } });
+  await eventually('it is off', () => started.set.at(-1)?.policy.egress4 === 'none');
+  assert.equal(started.egress(), 2);
+  await started.stop();
+});
+
+test('subnets with IPv6, and of IPv6 alone, are kept and known after a restart', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-configuration-'));
+  const six = parseCidr('2001:db8:1::/64');
+  const one = { zone: 'us-west-2a', ipv6Cidr: six, availableIps: 9, tags: { 'kubernetes.io/role/cni': '1' } };
+  const subnets = [
+    { ...one, id: 'subnet-both', cidr: parseCidr('10.0.0.0/24') },
+    { ...one, id: 'subnet-six', cidr: six },
+  ];
+  const offered = ({ set }: Started) =>
+    set
+      .at(-1)
+      ?.policy.subnetIds.join()
+      .match(/subnet-(both|six)/g)?.length;
+  const started = start(null, dir, {}, async () => subnets);
+  await eventually('EC2 has told them', () => offered(started) === 2);
+  assert.deepEqual(started.warned, []);
+  await started.stop();
+  const again = start(null, dir, {}, async () => Promise.reject(new Error('away')));
+  assert.equal(offered(again), 2);
+  assert.deepEqual(again.warned, []);
+  await again.stop();
+  rmSync(dir, { recursive: true, force: true });
 });
 
 test('ENIConfigs are followed only with custom networking', async () => {

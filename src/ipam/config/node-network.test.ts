@@ -23,6 +23,7 @@ test('an empty spec selects every node and has the defaults', () => {
     created: '2026-01-01T00:00:00Z',
     selector: [],
     families: 'ipv4',
+    egress4: 'none',
     addressing: 'secondary',
     subnets: null,
     securityGroups: null,

@@ -17,6 +17,7 @@ export type ValidNetwork = {
   readonly created: string;
   readonly selector: readonly Requirement[];
   readonly families: Families;
+  readonly egress4: 'none' | 'node';
   readonly addressing: Addressing;
   readonly subnets: Chosen | null;
   readonly securityGroups: Chosen | null;
@@ -59,6 +60,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
   const spec = at.fields({ spec: object.spec ?? {} }, 'spec', [
     'nodeSelector',
     'families',
+    'egress4',
     'addressing',
     'subnets',
     'securityGroups',
@@ -86,6 +88,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     created: creationTimestamp,
     selector: selector ?? [],
     families: at.word(spec, 'spec.families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4',
+    egress4: at.word(spec, 'spec.egress4', ['none', 'node'] as const) ?? 'none',
     addressing: at.word(spec, 'spec.addressing', ['secondary', 'prefix', 'auto'] as const) ?? 'secondary',
     subnets:
       spec['subnets'] === undefined

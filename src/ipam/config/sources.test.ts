@@ -30,6 +30,7 @@ const nothing: KnownFacts = {
   eniConfigs: null,
   subnets: null,
   groups: null,
+  serviceFamily: null,
   trouble: null,
 };
 const known = (over: Partial<KnownFacts> = {}): KnownFacts => ({
@@ -272,4 +273,30 @@ test('families: by the NodeNetwork, else by ENABLE_IPv6, else by the settings; n
   assert.deepEqual(of(old), ['ipv4', 29, 'settings', 1]);
   assert.deepEqual(of(own({}, { settings, lacksIpv6: true })), ['ipv4', 29, 'settings', 1]);
   assert.deepEqual(of(own({}, { isSixOnly: true })), ['ipv6', 110, 'settings', 1]);
+});
+
+test('the primary family is that of the Services, where no setting says it and pods have both', () => {
+  const of = (over: Partial<OwnFacts['settings']>, serviceFamily: KnownFacts['serviceFamily']) =>
+    resolvePolicy(
+      own({}, { settings: { cooldownMs: 0, families: 'dual', ...over } }),
+      known({ serviceFamily }),
+    ).policy.primaryFamily;
+  assert.equal(of({}, null), undefined);
+  assert.equal(of({}, 'ipv4'), undefined);
+  assert.equal(of({}, 'ipv6'), 'ipv6');
+  assert.equal(of({ primaryFamily: 'auto' }, 'ipv6'), 'ipv6');
+  assert.equal(of({ primaryFamily: 'ipv4' }, 'ipv6'), undefined);
+  assert.equal(of({ primaryFamily: 'ipv6' }, null), 'ipv6');
+  assert.equal(of({ primaryFamily: 'ipv6', families: 'ipv4' }, 'ipv6'), undefined);
+});
+
+test('egress4 is the NodeNetwork’s where one counts, else the settings’', () => {
+  const facts = own({}, { settings: { cooldownMs: 0, families: 'ipv6', egress4: 'node' } });
+  const of = (spec: object) => resolvePolicy(facts, known({ network: network(spec) })).policy.egress4;
+  assert.equal(of({ families: 'ipv6' }), 'none');
+  assert.equal(of({ families: 'ipv6', egress4: 'node' }), 'node');
+  assert.equal(resolvePolicy(facts, known()).policy.egress4, 'node');
+  const read = readNodeNetwork({ metadata: { name: 'n' }, spec: { egress4: 'nat64' as never } });
+  assert.ok(isRefused(read));
+  assert.deepEqual(read.problems, ['spec.egress4 is "nat64", not one of none, node']);
 });

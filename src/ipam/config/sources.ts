@@ -4,7 +4,14 @@
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { SecurityGroupDescription, SubnetDescription } from '../../cloud/port.ts';
 import type { EniConfig } from '../../kube/networks.ts';
-import { defaultGoals, defaultPolicy, type Families, type PoolPolicy, type Targets } from '../policy.ts';
+import {
+  defaultGoals,
+  defaultPolicy,
+  type Families,
+  type PoolPolicy,
+  type PrimaryFamily,
+  type Targets,
+} from '../policy.ts';
 import { aimsOf, egressOf, type PoolSettings } from '../settings.ts';
 import type { CustomNetworking, PoolEnvironment } from './incumbent-env.ts';
 import { maxPods, roomOf } from './max-pods.ts';
@@ -25,6 +32,8 @@ export type KnownFacts = {
   readonly subnets: readonly SubnetDescription[] | null;
   /** Of the node's VPC; asked for only when a NodeNetwork names groups by tags. */
   readonly groups: readonly SecurityGroupDescription[] | null;
+  /** The first of the cluster's Services. */
+  readonly serviceFamily: PrimaryFamily | null;
   /** Why EC2 does not tell the subnets or groups, or null. */
   readonly trouble: PoolPolicy['noNewEni'];
 };
@@ -94,12 +103,29 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;
   return {
-    policy: { ...draft.policy, families, ...egressOf(own.settings), addressing, podLimit },
+    policy: {
+      ...draft.policy,
+      families,
+      ...primaryOf(own, known, families),
+      ...egressOf(known.network ?? own.settings),
+      addressing,
+      podLimit,
+    },
     cooldownMs,
     source,
     changesExistingEnis,
     notes,
   };
+}
+
+/** IPv4 is first where nothing says otherwise. */
+function primaryOf(
+  { settings: { primaryFamily = 'auto' } }: OwnFacts,
+  { serviceFamily }: KnownFacts,
+  families: Families,
+): Pick<PoolPolicy, 'primaryFamily'> {
+  const primary = primaryFamily === 'auto' ? serviceFamily : primaryFamily;
+  return families === 'dual' && primary === 'ipv6' ? { primaryFamily: 'ipv6' } : {};
 }
 
 /** What the node can have of the wanted families. */

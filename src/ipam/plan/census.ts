@@ -13,6 +13,8 @@ import { type Block, type Eni, isFree, isUsable, type PoolState } from '../state
 /** Which of the node's blocks new pods get addresses from. */
 export type Giving = {
   readonly families: Families;
+  /** A pod of both families has its IPv6 address first. */
+  readonly sixFirst: boolean;
   /** A pod without an IPv4 address gets one of the node's own for IPv4 hosts. */
   readonly egress: boolean;
   /** The kind that is given first. Free addresses of the other kind do not count for the goal. */
@@ -27,6 +29,7 @@ export type Giving = {
 
 export const givesAll: Giving = {
   families: 'ipv4',
+  sixFirst: false,
   egress: false,
   prefers: 'single',
   primary: true,
@@ -55,6 +58,7 @@ export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
   if (known?.prefixes === prefixes) return known.giving;
   const giving: Giving = {
     families: policy.families,
+    sixFirst: policy.primaryFamily === 'ipv6',
     egress: policy.families === 'ipv6' && policy.egress4 === 'node',
     prefers: prefixes ? 'prefix' : 'single',
     primary: policy.primaryGives,
@@ -330,10 +334,9 @@ export function nextFree(state: PoolState, now: number, giving: Giving): { eni: 
     const found = nextFree4(state, census, now);
     if (!found) return null;
     const { one, ip } = found;
-    return {
-      eni: one.eni,
-      ips: one.six && giving.families === 'dual' ? [ip, next6(state, census, one.six)] : [ip],
-    };
+    if (!one.six || giving.families !== 'dual') return { eni: one.eni, ips: [ip] };
+    const six = next6(state, census, one.six);
+    return { eni: one.eni, ips: giving.sixFirst ? [six, ip] : [ip, six] };
   }
   const able = census.enis.filter((one) => one.free > 0);
   const one = able.find(({ eni }) => eni.primary) ?? able[0];
