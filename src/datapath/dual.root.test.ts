@@ -64,8 +64,14 @@ describe('both families', needsRoot, () => {
   it('the node forwards, keeps its own default route by advertisements, and takes all back', async () => {
     const read = (key: string) => vpc.sysctl('node', `net.ipv6.conf.${key}`);
     assert.deepEqual(['all.forwarding', 'eth0.accept_ra', 'eth1.accept_ra'].map(read), ['1', '2', '0']);
+    const modes = () => ['eth0', 'eth1'].map((link) => read(`${link}.addr_gen_mode`));
+    assert.deepEqual(modes(), ['0', '1'], 'the secondary ENI has no link-local address of the kernel’s own');
     await pods.datapath.removeAll();
     assert.equal(vpc.snapshot('node'), pristine);
+    assert.deepEqual(modes(), ['0', '0']);
+    vpc.ip('node', 'link set eth1 up');
+    assert.match(vpc.ip('node', '-6 addr show dev eth1'), /inet6 fe80::ff:fe00:11\/64/);
+    vpc.ip('node', 'link set eth1 down');
     await pods.datapath.syncNode(state());
     assert.equal(vpc.snapshot('node'), atRest);
   });

@@ -122,10 +122,7 @@ export function syncEniLink(
   const addresses = kernel.rt.addresses(link.index).filter((address) => !held.has(address.ip));
   applyChanges(kernel, diffAddresses(link.index, addresses, [eniAddress(eni)]), pass);
   const six = carries(eni, 6);
-  if (!link.up) {
-    if (six) kernel.rt.tryApply([{ op: 'link-set', index: link.index, noLinkLocal: true }]);
-    setUp(kernel, link, undefined, pass);
-  }
+  if (!link.up) setUp(kernel, link, undefined, pass);
   if (six) addLinkLocal(kernel, eni, link, pass);
 }
 

@@ -45,6 +45,8 @@ export const primaryLinkSysctls6 = (link: string): readonly WantedSysctl[] => [
 ];
 export const secondaryLinkSysctls6 = (link: string): readonly WantedSysctl[] => [
   { key: `net/ipv6/conf/${link}/disable_ipv6`, value: '0' },
+  // The kernel makes no link-local address by itself, which would be tentative for a second.
+  { key: `net/ipv6/conf/${link}/addr_gen_mode`, value: '1' },
 ];
 
 export const secondaryLinkSysctls = (link: string): readonly WantedSysctl[] => [
