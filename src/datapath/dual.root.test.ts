@@ -98,6 +98,14 @@ describe('both families', needsRoot, () => {
     assert.deepEqual(check('p1', pod, dual1), []);
   });
 
+  it('a pod whose IPv6 address comes first is wired, checked and found like the other', () => {
+    const pod = add('p1', P1.toReversed(), dual1);
+    assert.deepEqual(pod.ips, P1.toReversed().map(parseIp));
+    assert.deepEqual(pod.gateways, ['fe80::1', '169.254.1.1'].map(parseIp));
+    assert.deepEqual(check('p1', pod, dual1), []);
+    for (const ip of [PEER, PEER6]) assert.ok(vpc.ping('p1', ip), ip);
+  });
+
   it('a pod with IPv6 alone reaches IPv4 hosts with the node’s address, where it may', async () => {
     const egress = { enis: [dual0, dual1], egress4: true };
     await pods.datapath.syncNode(pods.state(egress));
