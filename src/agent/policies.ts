@@ -6,7 +6,8 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
-import type { KubeObject } from '../kube/index.ts';
+import type { KubeObject, Sink } from '../kube/index.ts';
+import { followClusterPolicies } from './cluster-policy-watch.ts';
 import { connect } from './configuration-watch.ts';
 import type { Parts } from './parts.ts';
 import type { PolicyKeeper, PolicyView } from './policy-keeper.ts';
@@ -17,6 +18,17 @@ const ADMIT_MS = 2_000;
 
 /** The mark that judged packets carry, as src/policy/render.ts sets it; here, so that a start without policies loads less. */
 const JUDGED = { mark: 0x100, mask: 0x300 } as const;
+
+const KIND_NAMES = {
+  networkpolicies: 'NetworkPolicies',
+  clusternetworkpolicies: 'ClusterNetworkPolicies',
+} as const;
+type PolicyKind = keyof typeof KIND_NAMES;
+const KINDS = Object.keys(KIND_NAMES) as PolicyKind[];
+
+/** Only those of a namespace have a slash in their key. */
+const kindOf = (key: string): PolicyKind =>
+  key.includes('/') ? 'networkpolicies' : 'clusternetworkpolicies';
 
 export type PoliciesOptions = Pick<Parts, 'config' | 'api' | 'log' | 'netns' | 'tell'> & {
   /** Addresses of the pods of this node, by pod. */
@@ -33,7 +45,10 @@ export class Policies {
   #isKnown = false;
   #keeper: Promise<PolicyKeeper> | null = null;
   #isEnforced: boolean;
+  /** By NAMESPACE/NAME, or by NAME for those of the cluster. */
   readonly #policies = new Map<string, KubeObject>();
+  /** Kinds that the API has told whole, or refuses to tell. */
+  readonly #told = new Set<PolicyKind>();
 
   constructor(options: PoliciesOptions) {
     this.#o = options;
@@ -64,35 +79,48 @@ export class Policies {
     const connection = await connect(api, log, signal);
     if (!connection) return;
     const { client, kube } = connection;
-    const change = () => {
-      if (this.#policies.size > 0) this.#load();
-      this.#learn();
-      void this.#keeper?.then((keeper) => keeper.setPolicies(this.#policies));
-    };
-    await kube.followEach(
-      client,
-      kube.networkPolicies,
-      {
-        sink: {
-          replace: (objects) => {
-            this.#policies.clear();
-            for (const one of objects) this.#policies.set(kube.keyOf(one), one);
-            change();
-          },
-          put: (one) => {
-            this.#policies.set(kube.keyOf(one), one);
-            change();
-          },
-          remove: (one) => {
-            this.#policies.delete(kube.keyOf(one));
-            change();
-          },
-        },
-        onAway: (error) => this.#away(error),
+    const sinkOf = (kind: PolicyKind): Sink<KubeObject> => ({
+      replace: (objects) => {
+        for (const key of this.#policies.keys()) if (kindOf(key) === kind) this.#policies.delete(key);
+        for (const one of objects) this.#policies.set(kube.keyOf(one), one);
+        this.#tell(kind);
       },
-      signal,
-    );
+      put: (one) => {
+        this.#policies.set(kube.keyOf(one), one);
+        this.#tell(kind);
+      },
+      remove: (one) => {
+        this.#policies.delete(kube.keyOf(one));
+        this.#tell(kind);
+      },
+    });
+    const onAway = (kind: PolicyKind) => (error: Error) => this.#away(kind, error);
+    await Promise.all([
+      kube.followEach(
+        client,
+        kube.networkPolicies,
+        { sink: sinkOf('networkpolicies'), onAway: onAway('networkpolicies') },
+        signal,
+      ),
+      followClusterPolicies(
+        {
+          ...{ client, kube },
+          sink: sinkOf('clusternetworkpolicies'),
+          onAway: onAway('clusternetworkpolicies'),
+        },
+        signal,
+      ),
+    ]);
     await (await this.#keeper)?.close();
+  }
+
+  /** Some policies without the others could allow what the others deny: they count when all kinds are told. */
+  #tell(kind: PolicyKind): void {
+    this.#told.add(kind);
+    if (KINDS.some((one) => !this.#told.has(one))) return;
+    if (this.#policies.size > 0) this.#load();
+    this.#learn();
+    void this.#keeper?.then((keeper) => keeper.setPolicies(this.#policies));
   }
 
   /**
@@ -106,7 +134,7 @@ export class Policies {
 
   async #admit(pod: PodName, ips: readonly Ip[], signal: AbortSignal): Promise<void> {
     const until = AbortSignal.any([signal, AbortSignal.timeout(ADMIT_MS)]);
-    let waitsFor = 'the Kubernetes API has not told whether there are NetworkPolicies';
+    let waitsFor = 'the Kubernetes API has not told whether there are policies';
     try {
       await Promise.race([this.#known.promise, aborted(until)]);
       if (!this.#keeper) return;
@@ -146,19 +174,19 @@ export class Policies {
     this.#known.resolve();
   }
 
-  #away(error: Error): void {
+  #away(kind: PolicyKind, error: Error): void {
     const { log, tell, config } = this.#o;
     if ((error as { code?: number }).code === 403) {
       tell({
         kind: 'policy',
-        object: 'networkpolicies',
-        text: `NetworkPolicies are not enforced on ${config.nodeName}: the agent may not list them: ${error.message}`,
+        object: kind,
+        text: `${KIND_NAMES[kind]} are not enforced on ${config.nodeName}: the agent may not list them: ${error.message}`,
       });
-      this.#learn();
+      this.#tell(kind);
     } else
       log.warn(
         { error: error.message },
-        'the Kubernetes API does not tell the NetworkPolicies: the last ones count',
+        `the Kubernetes API does not tell the ${KIND_NAMES[kind]}: the last ones count`,
       );
   }
 

@@ -6,8 +6,10 @@ import type { Log } from '../base/log.ts';
 import { watchKernel } from '../kernel/monitor.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { KubeObject, Namespace, Pod } from '../kube/index.ts';
-import { type Decoded, decodeNetworkPolicy } from '../policy/decode.ts';
+import { decodeNetworkPolicy } from '../policy/decode.ts';
+import { decodeClusterNetworkPolicy } from '../policy/decode-cluster.ts';
 import { PolicyEngine, type PolicyStatus } from '../policy/engine.ts';
+import type { Decoded } from '../policy/fields.ts';
 import { PolicyKernel } from '../policy/kernel.ts';
 import type { Policy } from '../policy/model.ts';
 import { namespaceLabels, podView } from '../policy/objects.ts';
@@ -66,7 +68,8 @@ export class PolicyKeeper {
     for (const [key, source] of objects) {
       let known = this.#decoded.get(key);
       if (known?.source !== source) {
-        known = { source, decoded: decodeNetworkPolicy(source) };
+        const decode = key.includes('/') ? decodeNetworkPolicy : decodeClusterNetworkPolicy;
+        known = { source, decoded: decode(source) };
         this.#decoded.set(key, known);
         for (const { object, field, value, because } of known.decoded.problems)
           this.#o.tell({

@@ -45,9 +45,13 @@ export type Sink<T> = {
 export type FollowEachOptions<T> = Pick<
   FollowOptions<KubeObject, never>,
   'fieldSelector' | 'labelSelector' | 'onAway'
-> & { sink: Sink<T> };
+> & {
+  sink: Sink<T>;
+  /** Ends when the kind does not exist, and leaves what was told as it was. */
+  endsWhenGone?: boolean;
+};
 
-/** Ends when `signal` aborts. Never throws. */
+/** Ends when `signal` aborts, or as `endsWhenGone` says. Never throws. */
 export async function followEach<T extends KubeObject>(
   client: KubeClient,
   resource: Resource<T>,
@@ -89,6 +93,7 @@ export async function followEach<T extends KubeObject>(
       }
       let pause = wait;
       if (isNotFound(error)) {
+        if (options.endsWhenGone) return;
         // No definition, no objects.
         place = null;
         collection.replace([]);

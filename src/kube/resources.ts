@@ -36,6 +36,15 @@ export const networkPolicies = resource<KubeObject & { spec?: unknown }>(
   'NetworkPolicy',
   'Namespaced',
 );
+/** Kinds of one definition, which a cluster may not have; the later version first. */
+export const clusterNetworkPolicies = ['v1beta1', 'v1alpha2'].map((version) =>
+  resource<KubeObject & { spec?: unknown }>(
+    `policy.networking.k8s.io/${version}`,
+    'clusternetworkpolicies',
+    'ClusterNetworkPolicy',
+    'Cluster',
+  ),
+);
 export const services = resource<Service>('v1', 'services', 'Service', 'Namespaced');
 
 /** Path of a collection, or of one object in it, or of a subresource. */

@@ -1,8 +1,20 @@
 // Strict reading of NetworkPolicy objects (networking.k8s.io/v1). Invariant: what cannot be read allows nothing. A rule with
 // a wrong or unknown field matches nothing, and the policy isolates all the same; without a readable podSelector or
 // policyTypes the object is not in force. Problems name policy, field, value and what is wrong with it.
-import { AddressError, type Cidr, cidrCovers, parseCidr } from '../base/ip.ts';
-import { type Requirement, SelectorError, selectorRequirements } from '../kube/selectors.ts';
+import { cidrCovers } from '../base/ip.ts';
+import {
+  cidrOf,
+  type Decoded,
+  type Fields,
+  fieldsOf,
+  isPort,
+  isText,
+  listOf,
+  problemOf,
+  Refused,
+  requirementsOf,
+  requirePortName,
+} from './fields.ts';
 import {
   type Direction,
   LAST_PORT,
@@ -21,92 +33,6 @@ import {
 /** Of one policy in one direction; the API's 1.5 MB hold about as many. */
 const MOST_PEERS = 10_000;
 const MOST_PORTS = 20_000;
-/** Values of selectors, in one policy. */
-const MOST_VALUES = 10_000;
-
-export type Decoded = { readonly policy: Policy | null; readonly problems: readonly Problem[] };
-
-const UNKNOWN_FIELD = 'is not a field that is known';
-export const isUnknownField = ({ because }: Problem): boolean => because === UNKNOWN_FIELD;
-
-type Fields = Record<string, unknown>;
-
-class Refused extends Error {
-  readonly field: string;
-  readonly value: unknown;
-
-  constructor(field: string, value: unknown, because: string) {
-    super(because);
-    this.field = field;
-    this.value = value;
-  }
-}
-
-const shown = (value: unknown): string => {
-  const text = JSON.stringify(value) ?? 'nothing';
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-};
-
-function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new Refused(at, value, 'is not an object');
-  for (const key of Object.keys(value))
-    if (!known.includes(key)) throw new Refused(`${at}.${key}`, (value as Fields)[key], UNKNOWN_FIELD);
-  return value as Fields;
-}
-
-function listOf(value: unknown, at: string): readonly unknown[] {
-  if (value === undefined || value === null) return [];
-  if (!Array.isArray(value)) throw new Refused(at, value, 'is not a list');
-  return value;
-}
-
-const isText = (value: unknown): value is string => typeof value === 'string';
-
-/** Reads a metav1.LabelSelector. */
-export function requirementsOf(value: unknown, at: string): Requirement[] {
-  const { matchLabels, matchExpressions } = fieldsOf(value, at, ['matchLabels', 'matchExpressions']);
-  const labels = fieldsOrNone(matchLabels, `${at}.matchLabels`);
-  for (const [key, one] of Object.entries(labels))
-    if (!isText(one)) throw new Refused(`${at}.matchLabels.${key}`, one, 'is not text');
-  const expressions = listOf(matchExpressions, `${at}.matchExpressions`).map((one, place) => {
-    const where = `${at}.matchExpressions[${place}]`;
-    const { key, operator, values } = fieldsOf(one, where, ['key', 'operator', 'values']);
-    if (!isText(key) || key === '') throw new Refused(`${where}.key`, key, 'is not a label key');
-    const list = listOf(values, `${where}.values`);
-    if (!list.every(isText)) throw new Refused(`${where}.values`, values, 'is not a list of texts');
-    return { key, operator: operator as 'In', values: [...list] as string[] };
-  });
-  const count = expressions.reduce((sum, { values }) => sum + values.length, Object.keys(labels).length);
-  if (count > MOST_VALUES) throw new Refused(at, count, `has more than ${MOST_VALUES} values`);
-  try {
-    return selectorRequirements({
-      matchLabels: labels as Record<string, string>,
-      matchExpressions: expressions,
-    });
-  } catch (error) {
-    if (error instanceof SelectorError)
-      throw new Refused(`${at}.matchExpressions`, matchExpressions, error.message);
-    throw error;
-  }
-}
-
-function fieldsOrNone(value: unknown, at: string): Fields {
-  if (value === undefined || value === null) return {};
-  if (typeof value !== 'object' || Array.isArray(value)) throw new Refused(at, value, 'is not an object');
-  return value as Fields;
-}
-
-function cidrOf(value: unknown, at: string): Cidr {
-  if (!isText(value)) throw new Refused(at, value, 'is not a CIDR');
-  try {
-    // Host bits say nothing: 10.1.0.0/8 is 10.0.0.0/8.
-    return parseCidr(value, { mask: true });
-  } catch (error) {
-    if (error instanceof AddressError) throw new Refused(at, value, error.message);
-    throw error;
-  }
-}
 
 function blockOf(value: unknown, at: string): Peers {
   const { cidr, except } = fieldsOf(value, at, ['cidr', 'except']);
@@ -142,9 +68,6 @@ function peerOf(value: unknown, at: string, namespace: string): Peers {
 }
 
 const PROTOCOLS: Readonly<Record<string, PortProtocol>> = { TCP, UDP, SCTP };
-const isPort = (value: unknown): value is number =>
-  typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LAST_PORT;
-
 function portOf(value: unknown, at: string): Port {
   const { protocol = 'TCP', port, endPort } = fieldsOf(value, at, ['protocol', 'port', 'endPort']);
   const number = isText(protocol) && Object.hasOwn(PROTOCOLS, protocol) ? PROTOCOLS[protocol] : undefined;
@@ -157,8 +80,7 @@ function portOf(value: unknown, at: string): Port {
   }
   if (isText(port)) {
     if (hasEnd) throw new Refused(`${at}.endPort`, endPort, 'needs a port that is a number');
-    if (!/^[a-z0-9](?:[-a-z0-9]{0,13}[a-z0-9])?$/.test(port) || !/[a-z]/.test(port))
-      throw new Refused(`${at}.port`, port, 'is not the name of a container port');
+    requirePortName(port, `${at}.port`);
     return { protocol: number, name: port };
   }
   if (!isPort(port)) throw new Refused(`${at}.port`, port, `is not a number from 1 to ${LAST_PORT}`);
@@ -202,8 +124,7 @@ export function decodeNetworkPolicy(source: unknown): Decoded {
   const namespace = String(metadata?.['namespace'] ?? 'default');
   const object = `networkpolicy ${namespace}/${String(metadata?.['name'] ?? '')}`;
   const refuse = (error: unknown): null => {
-    if (!(error instanceof Refused)) throw error;
-    problems.push({ object, field: error.field, value: shown(error.value), because: error.message });
+    problems.push(problemOf(object, error));
     return null;
   };
   const rulesOf = (value: unknown, direction: Direction): PolicyRule[] => {

@@ -100,10 +100,11 @@ function whyOpen({ pod, ip }: End, direction: Direction): string {
   return `no policy isolates ${pod.namespace}/${pod.name} in ${direction}`;
 }
 
-function whyJudged({ verdict, object, rule }: Omit<Side, 'because'>): string {
+function whyJudged({ verdict, tier, object, rule }: Omit<Side, 'because'>): string {
   if (object === null) return 'no tier decides';
   if (rule === null) return `isolated by ${object}, and no rule allows it`;
-  return `${verdict === 'allow' ? 'allowed' : 'denied'} by rule ${rule} of ${object}`;
+  const of = tier === 'networkpolicy' ? '' : `, tier ${tier}`;
+  return `${verdict === 'allow' ? 'allowed' : 'denied'} by rule ${rule} of ${object}${of}`;
 }
 
 function missesOf(

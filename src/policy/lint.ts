@@ -17,7 +17,7 @@ const DNS_PORT = 53;
 
 export function lint(world: ReadWorld): LintRow[] {
   return world.decoded.flatMap(({ policy, problems, source, namespace, name }) => {
-    const object = `networkpolicy ${namespace}/${name}`;
+    const object = namespace === null ? `clusternetworkpolicy ${name}` : `networkpolicy ${namespace}/${name}`;
     const rows: LintRow[] = problems.map(({ field, value, because }) => ({
       object,
       kind: 'refused',
@@ -42,7 +42,15 @@ const subjectsOf = (policy: Policy, { pods, namespaces }: ReadWorld) =>
 
 function ofSubjects(policy: Policy, world: ReadWorld): Said[] {
   if (subjectsOf(policy, world).length > 0) return [];
-  return [{ kind: 'selects-nothing', text: 'no pod has the labels of its podSelector' }];
+  return [
+    {
+      kind: 'selects-nothing',
+      text:
+        policy.tier === 'networkpolicy'
+          ? 'no pod has the labels of its podSelector'
+          : 'no pod is of its subject',
+    },
+  ];
 }
 
 /** Names that no pod serves which the rule could mean. */

@@ -1,11 +1,16 @@
 // The policies as people list them: which pods each selects, and what was refused of it. Pure.
-import type { Problem } from './model.ts';
+import type { Problem, Tier } from './model.ts';
 import { selects } from './selector.ts';
 import type { ReadWorld } from './world.ts';
 
 export type PolicyRow = {
-  namespace: string;
+  /** Null: of the cluster. */
+  namespace: string | null;
   name: string;
+  /** Null where the object is not in force. */
+  tier: Tier | null;
+  /** Lower is judged first; null in the tier of NetworkPolicies. */
+  priority: number | null;
   directions: ('ingress' | 'egress')[];
   /** Pods that it selects now. */
   pods: number;
@@ -18,6 +23,8 @@ export const listPolicies = ({ decoded, pods, namespaces }: ReadWorld): PolicyRo
   decoded.map(({ namespace, name, policy, problems }) => ({
     namespace,
     name,
+    tier: policy?.tier ?? null,
+    priority: policy && policy.tier !== 'networkpolicy' ? policy.priority : null,
     directions: (['ingress', 'egress'] as const).filter((direction) => policy?.[direction]),
     pods: policy
       ? pods.filter((pod) => !pod.hostNetwork && !pod.ended && selects(policy.subject, pod, namespaces))

@@ -129,6 +129,8 @@ describe('lint', () => {
     assert.deepEqual(row, {
       namespace: 'shop',
       name: 'p',
+      tier: 'networkpolicy',
+      priority: null,
       directions: ['ingress'],
       pods: 1,
       rules: 1,

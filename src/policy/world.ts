@@ -3,15 +3,26 @@
 
 import { AddressError, type Ip, parseIp } from '../base/ip.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { namespaces, networkPolicies, nodes, pods, type Resource } from '../kube/resources.ts';
+import { isNotFound } from '../kube/errors.ts';
+import {
+  clusterNetworkPolicies,
+  namespaces,
+  networkPolicies,
+  nodes,
+  pods,
+  type Resource,
+} from '../kube/resources.ts';
 import type { KubeObject } from '../kube/types.ts';
-import { type Decoded, decodeNetworkPolicy } from './decode.ts';
+import { decodeNetworkPolicy } from './decode.ts';
+import { decodeClusterNetworkPolicy } from './decode-cluster.ts';
+import type { Decoded } from './fields.ts';
 import type { Namespaces, PodView } from './model.ts';
 import { namespaceLabels, podView } from './objects.ts';
 
 export type ReadWorld = {
   readonly decoded: readonly (Decoded & {
-    readonly namespace: string;
+    /** Null: of the cluster. */
+    readonly namespace: string | null;
     readonly name: string;
     readonly source: KubeObject;
   })[];
@@ -43,20 +54,41 @@ const isAddress = (text: string): boolean => {
   }
 };
 
+/** In the latest version that is served; none where the cluster has no definition of them. */
+async function allClusterPolicies(client: KubeClient): Promise<KubeObject[]> {
+  for (const kind of clusterNetworkPolicies) {
+    try {
+      return await all(client, kind);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  }
+  return [];
+}
+
 export async function readWorld(client: KubeClient): Promise<ReadWorld> {
-  const [policyObjects, namespaceObjects, podObjects, nodeObjects] = await Promise.all([
+  const [policyObjects, clusterPolicyObjects, namespaceObjects, podObjects, nodeObjects] = await Promise.all([
     all(client, networkPolicies),
+    allClusterPolicies(client),
     all(client, namespaces),
     all(client, pods),
     all(client, nodes),
   ]);
   return {
-    decoded: policyObjects.map((source) => ({
-      ...decodeNetworkPolicy(source),
-      source,
-      namespace: source.metadata.namespace ?? 'default',
-      name: source.metadata.name ?? '',
-    })),
+    decoded: [
+      ...policyObjects.map((source) => ({
+        ...decodeNetworkPolicy(source),
+        source,
+        namespace: source.metadata.namespace ?? 'default',
+        name: source.metadata.name ?? '',
+      })),
+      ...clusterPolicyObjects.map((source) => ({
+        ...decodeClusterNetworkPolicy(source),
+        source,
+        namespace: null,
+        name: source.metadata.name ?? '',
+      })),
+    ],
     namespaces: new Map(namespaceObjects.map((one) => [one.metadata.name!, namespaceLabels(one)])),
     pods: podObjects.map(podView),
     nodes: new Map(

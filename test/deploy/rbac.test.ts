@@ -17,6 +17,7 @@ const kinds: Record<string, [group: string, plural: string]> = {
   nodeNetworks: ['podway.dev', 'nodenetworks'],
   eniConfigs: ['crd.k8s.amazonaws.com', 'eniconfigs'],
   networkPolicies: ['networking.k8s.io', 'networkpolicies'],
+  clusterNetworkPolicy: ['policy.networking.k8s.io', 'clusternetworkpolicies'],
   namespaces: ['', 'namespaces'],
 };
 

@@ -66,10 +66,11 @@ function listCommand(): Command {
         if (rows.length === 0) return print('no policies: every pod reaches every other');
         print(
           table(
-            ['NAMESPACE', 'NAME', 'DIRECTIONS', 'PODS', 'RULES', 'REFUSED'],
+            ['NAMESPACE', 'NAME', 'TIER', 'DIRECTIONS', 'PODS', 'RULES', 'REFUSED'],
             rows.map((row) => [
-              row.namespace,
+              row.namespace ?? '-',
               row.name,
+              [row.tier ?? '-', row.priority ?? ''].join(' ').trim(),
               row.directions.join(',') || '-',
               `${row.pods}`,
               `${row.rules}`,
@@ -257,7 +258,7 @@ function waitCommand(): Command {
       act(async (options: PlaceOptions & { timeout: number }) => {
         const { decoded } = await openWorld(options);
         const wanted = decoded.map(({ namespace, name, source }) => ({
-          key: `${namespace}/${name}`,
+          key: namespace === null ? name : `${namespace}/${name}`,
           version: source.metadata.resourceVersion ?? '',
         }));
         // A later version of an object is as good: it came after this one.

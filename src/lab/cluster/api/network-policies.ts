@@ -1,5 +1,6 @@
 // What the API server refuses of a NetworkPolicy: as the agents read it, but for fields that this version does not know.
-import { decodeNetworkPolicy, isUnknownField } from '../../../policy/decode.ts';
+import { decodeNetworkPolicy } from '../../../policy/decode.ts';
+import { isUnknownField } from '../../../policy/fields.ts';
 import type { StatusCause } from './errors.ts';
 import type { Any } from './kinds.ts';
 
