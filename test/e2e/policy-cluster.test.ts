@@ -45,7 +45,7 @@ const policy = (name: string, spec: object) => ({ metadata: { name }, spec });
 const fromY = (action: string, port?: number) => [rule(action, [of('y')], 'from', port)];
 
 describe('ClusterNetworkPolicy', { skip, timeout: 200_000 }, () => {
-  const lab = new Lab('policy-cluster');
+  const lab = new Lab('cnp');
   const ground = new PolicyGround(lab);
   let client: KubeClient;
   const made = new Set<string>();
