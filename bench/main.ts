@@ -20,6 +20,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   'upgrade-chart': () => import('./upgrade-chart.ts'),
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
+  'policy-memory': () => import('./policy-memory.ts'),
 };
 
 const args = process.argv.slice(2);

@@ -286,21 +286,15 @@ const resolved = (port: Port, pod: PodView): Port[] =>
         .map((one) => ({ protocol: one.protocol, from: one.port, to: one.port }))
     : [port];
 
-/** By the object of labels, then by namespace: the text is made once, and so is its hash. */
-const texts = new WeakMap<PodView['labels'], Map<string, string>>();
+/** By the object of labels: the text is made once, and so is its hash. */
+const texts = new WeakMap<PodView['labels'], { readonly namespace: string; readonly text: string }>();
 
 function labelsText({ namespace, labels }: PodView): string {
-  let its = texts.get(labels);
-  if (!its) {
-    its = new Map();
-    texts.set(labels, its);
-  }
-  let text = its.get(namespace);
-  if (text === undefined) {
-    const entries = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
-    text = `${namespace} ${JSON.stringify(entries)}`;
-    its.set(namespace, text);
-  }
+  const known = texts.get(labels);
+  if (known?.namespace === namespace) return known.text;
+  const entries = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+  const text = `${namespace} ${JSON.stringify(entries)}`;
+  texts.set(labels, { namespace, text });
   return text;
 }
 

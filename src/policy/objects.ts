@@ -8,20 +8,43 @@ import { type NamedPort, type PodView, type PortProtocol, SCTP, TCP, UDP } from 
 const PROTOCOLS: Readonly<Record<string, PortProtocol>> = { TCP, UDP, SCTP };
 const NONE: readonly never[] = [];
 
-/** Equal labels of many pods are one object: they are compared by it, and kept once. */
-const interned = new Map<string, WeakRef<Labels>>();
-let sweepAt = 1_000;
+/** Equal values of many pods are one object: labels are compared by it, and each is kept once. */
+class Interned<T extends object> {
+  readonly #known = new Map<string, WeakRef<T>>();
+  #sweepAt = 1_000;
 
-function intern(labels: Labels): Labels {
-  const text = JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const known = interned.get(text)?.deref();
-  if (known) return known;
-  if (interned.size > sweepAt) {
-    for (const [key, one] of interned) if (!one.deref()) interned.delete(key);
-    sweepAt = Math.max(1_000, interned.size * 2);
+  one(text: string, value: T): T {
+    const known = this.#known.get(text)?.deref();
+    if (known) return known;
+    if (this.#known.size > this.#sweepAt) {
+      for (const [key, one] of this.#known) if (!one.deref()) this.#known.delete(key);
+      this.#sweepAt = Math.max(1_000, this.#known.size * 2);
+    }
+    this.#known.set(text, new WeakRef(value));
+    return value;
   }
-  interned.set(text, new WeakRef(labels));
-  return labels;
+}
+
+const labelsKnown = new Interned<Labels>();
+const portsKnown = new Interned<readonly NamedPort[]>();
+
+/** By namespace too, so that a pod's labels alone tell what selectors say of it. */
+const intern = (namespace: string, labels: Labels): Labels =>
+  labelsKnown.one(
+    `${namespace} ${JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)))}`,
+    labels,
+  );
+
+/** Names of namespaces and nodes, which many pods have: each text of the API is a string of its own. */
+const names = new Map<string, string>();
+const MOST_NAMES = 10_000;
+
+function internName(name: string): string {
+  const known = names.get(name);
+  if (known !== undefined) return known;
+  if (names.size >= MOST_NAMES) names.clear();
+  names.set(name, name);
+  return name;
 }
 
 function addressesOf({ podIP, podIPs }: NonNullable<Pod['status']>): readonly Ip[] {
@@ -44,17 +67,17 @@ function portsOf({ containers, initContainers = [] }: Pod['spec']): readonly Nam
       return name && number !== undefined ? [{ name, protocol: number, port: containerPort }] : [];
     }),
   );
-  return named.length === 0 ? NONE : named;
+  return named.length === 0 ? NONE : portsKnown.one(JSON.stringify(named), named);
 }
 
 export function podView({ metadata, spec, status }: Pod): PodView {
   const { name = '', namespace = 'default', uid = '', labels = {} } = metadata;
   return {
-    namespace,
+    namespace: internName(namespace),
     name,
     uid,
-    labels: intern(labels),
-    node: spec.nodeName || null,
+    labels: intern(namespace, labels),
+    node: spec.nodeName ? internName(spec.nodeName) : null,
     ips: addressesOf(status ?? {}),
     ports: portsOf(spec),
     hostNetwork: spec.hostNetwork === true,
@@ -64,7 +87,7 @@ export function podView({ metadata, spec, status }: Pod): PodView {
 
 /** The API server sets the label of the name; an older one did not. */
 export const namespaceLabels = ({ metadata: { name = '', labels = {} } }: Namespace): Labels =>
-  intern({ 'kubernetes.io/metadata.name': name, ...labels });
+  intern('', { 'kubernetes.io/metadata.name': name, ...labels });
 
 /** True when nothing has changed that policies look at. */
 export function isSameView(one: PodView, other: PodView): boolean {
