@@ -2,7 +2,10 @@
 // node and of two, from the node, with the real source; repair of what is IPv6's alone; a live node that gets and loses
 // the second family; pods of IPv6 alone.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { CoreV1Api, CustomObjectsApi } from '@kubernetes/client-node';
+import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { PodView } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
@@ -100,6 +103,60 @@ test('a pod’s deleted link is made again with both addresses', { skip }, async
   const route = await onNode('ip', '-6', 'route', 'show', 'table', '20480', a.ips[1]!);
   await onNode('ip', 'link', 'del', /dev (\S+)/.exec(route)![1]!);
   await eventually('a has its network', () => reach().then(() => true), AT_ONCE_MS);
+});
+
+/** Kills the node's agent; resolves when the next one serves. */
+async function restartAgent(node: string): Promise<void> {
+  const pid = () =>
+    (JSON.parse(readFileSync(labPaths(lab.name).node(node).agentPid, 'utf8')) as { pid: number }).pid;
+  const killed = pid();
+  process.kill(killed, 'SIGKILL');
+  await eventually(
+    'the agent is up again',
+    async () => pid() !== killed && (await lab.podway('ipam', 'show', '--node', node)).code === 0,
+  );
+}
+
+test('where the cluster’s Services have IPv6 first, so have new pods', { skip }, async () => {
+  const api = (await lab.kube()).makeApiClient(CoreV1Api);
+  const ports = [{ port: 443 }];
+  const spec = { ipFamilies: ['IPv6', 'IPv4'], ipFamilyPolicy: 'RequireDualStack', ports };
+  await api.createNamespacedService({
+    namespace: 'default',
+    body: { metadata: { name: 'kubernetes' }, spec },
+  });
+  await restartAgent('node-1');
+  const first = await lab.run('first', '--node', 'node-1');
+  assert.deepEqual(
+    first.ips.map((ip) => ip.includes(':')),
+    [true, false],
+  );
+  const { status } = await api.readNamespacedPod({ namespace: 'default', name: 'first' });
+  assert.deepEqual([status?.podIP, status?.podIPs?.map(({ ip }) => ip)], [first.ips[0], first.ips]);
+  for (const family of [0, 1])
+    assertAnswer(await lab.askFrom('first', 'tcp', a.ips[family]!, '8080'), `a ${first.ips[1 - family]}`);
+  assert.deepEqual((await lab.pods()).find(({ name }) => name === 'a')?.ips, a.ips, 'a pod that runs stays');
+  await reach();
+  await lab.agreed();
+});
+
+test('a NodeNetwork gives new pods IPv6 alone, and the node’s address for IPv4 hosts', { skip }, async () => {
+  const objects = (await lab.kube()).makeApiClient(CustomObjectsApi);
+  const body = { apiVersion: 'podway.dev/v1alpha1', kind: 'NodeNetwork', metadata: { name: 'six' } };
+  await objects.createClusterCustomObject({
+    ...{ group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' },
+    body: { ...body, spec: { families: 'ipv6', egress4: 'node' } },
+  });
+  await eventually('it counts', async () => (await lab.ipam('node-1')).family === 'IPv6');
+  const { ips } = await lab.run('alone', '--node', 'node-1');
+  assert.deepEqual(
+    ips.map((ip) => ip.includes(':')),
+    [true],
+  );
+  const { answer } = await lab.askFrom('alone', 'tcp', INTERNET, '8080');
+  assert.match(answer ?? '', /^internet 198\.18\.0\.\d+$/);
+  await reach();
+  await lab.agreed();
 });
 
 test('pods of IPv6 alone have no IPv4, wait for EC2 once, and answer', { skip }, async () => {
