@@ -44,12 +44,13 @@ function start(
   dir: string,
   env: Record<string, string> = {},
   subnets: () => Promise<SubnetDescription[]> = async () => [],
-  settings: Partial<PoolSettings> = {},
+  { settings = {}, refusal }: { settings?: Partial<PoolSettings>; refusal?: Error } = {},
 ): Started {
   const cloud = new FakeCloud({});
   const set: Started['set'] = [];
   const told: string[] = [];
   const warned: string[] = [];
+  const log = { ...silent, warn: (_about: object, text: string) => void warned.push(text) };
   let egress = 0;
   const identity = identityOf(cloud, m5Large);
   let limits: InstanceLimits = m5Large;
@@ -73,7 +74,7 @@ function start(
       isReachable: true,
     },
     file: join(dir, 'configuration.json'),
-    log: { ...silent, warn: (_about, text) => void warned.push(text) },
+    log,
     onEgress: () => {
       egress++;
     },
@@ -87,11 +88,13 @@ function start(
     close: () => {},
     async connect() {
       if (!h) throw new Error('away');
-      return { kube, client: new kube.KubeClient(await kube.readKubeConfig(h.kubeconfigPath)) };
+      const client = new kube.KubeClient(await kube.readKubeConfig(h.kubeconfigPath));
+      if (refusal) client.get = () => Promise.reject(refusal);
+      return { kube, client };
     },
   };
   const running = Promise.all([
-    watchConfiguration(api, configuration, silent, abort.signal),
+    watchConfiguration(api, configuration, log, abort.signal),
     configuration.keep(abort.signal),
   ]);
   return {
@@ -215,24 +218,35 @@ test('pods of both families have the family first that the Services have, also a
   t.h.api.store.create(kube.services, kubernetesService(['IPv6', 'IPv4']));
   const { signal } = new AbortController();
   const dual = { families: 'dual' } as const;
-  const started = start(t.h, t.dir, {}, undefined, dual);
+  const started = start(t.h, t.dir, {}, undefined, { settings: dual });
   await started.configuration.known(30_000, signal);
   assert.equal(started.configuration.current.policy.primaryFamily, 'ipv6', 'before the first pod');
   await started.stop();
-  const again = start(null, t.dir, {}, undefined, dual);
+  const again = start(null, t.dir, {}, undefined, { settings: dual });
   assert.equal(again.configuration.current.policy.primaryFamily, 'ipv6');
   await again.stop();
-  const told = start(t.h, t.dir, {}, undefined, { ...dual, primaryFamily: 'ipv4' });
+  const told = start(t.h, t.dir, {}, undefined, { settings: { ...dual, primaryFamily: 'ipv4' } });
   assert.equal(told.configuration.current.policy.primaryFamily, undefined);
   await told.stop();
 });
 
 test('without such a Service IPv4 is first, and the node waits for no more', async () => {
   await using t = await harness();
-  const started = start(t.h, t.dir, {}, undefined, { families: 'dual' });
+  const started = start(t.h, t.dir, {}, undefined, { settings: { families: 'dual' } });
   await started.configuration.known(30_000, new AbortController().signal);
   assert.equal(started.configuration.asksServiceFamily, false);
   assert.equal(started.configuration.current.policy.primaryFamily, undefined);
+  await started.stop();
+});
+
+test('an agent that may not ask for the Service says so, and IPv4 is first', async () => {
+  await using t = await harness();
+  t.h.api.store.create(kube.services, kubernetesService(['IPv6', 'IPv4']));
+  const refusal = new kube.KubeError(403, 'Forbidden', 'no');
+  const started = start(t.h, t.dir, {}, undefined, { settings: { families: 'dual' }, refusal });
+  await started.configuration.known(30_000, new AbortController().signal);
+  assert.equal(started.configuration.current.policy.primaryFamily, undefined);
+  assert.ok(started.warned.some((text) => text.includes('may not get the Service default/kubernetes')));
   await started.stop();
 });
 
@@ -264,11 +278,12 @@ test('subnets with IPv6, and of IPv6 alone, are kept and known after a restart',
       .match(/subnet-(both|six)/g)?.length;
   const started = start(null, dir, {}, async () => subnets);
   await eventually('EC2 has told them', () => offered(started) === 2);
-  assert.deepEqual(started.warned, []);
+  const ofFacts = (text: string) => /EC2|kept/.test(text);
+  assert.deepEqual(started.warned.filter(ofFacts), []);
   await started.stop();
   const again = start(null, dir, {}, async () => Promise.reject(new Error('away')));
   assert.equal(offered(again), 2);
-  assert.deepEqual(again.warned, []);
+  assert.ok(!again.warned.some((text) => text.includes('kept')));
   await again.stop();
   rmSync(dir, { recursive: true, force: true });
 });
