@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  EC2Client,
   RebootInstancesCommand,
   StartInstancesCommand,
   StopInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import { ec2ClientOf } from '../../test/support/ec2.ts';
 import { cidrContains, parseCidr, parseIp } from '../base/ip.ts';
 import { packageRoot, programsDir } from '../lab/daemon/parts.ts';
 import { LABS_ROOT, labPaths } from '../lab/daemon/paths.ts';
@@ -278,11 +278,7 @@ test('instances stop, start, reboot and go; two labs live side by side', options
   assert.match(named.stderr, new RegExp(`${beside}.*${lab}`));
 
   const env = json<Record<string, string>>(lab, 'lab', 'env');
-  const ec2 = new EC2Client({
-    endpoint: env['AWS_ENDPOINT_URL_EC2']!,
-    region: env['AWS_REGION']!,
-    credentials: { accessKeyId: env['AWS_ACCESS_KEY_ID']!, secretAccessKey: env['AWS_SECRET_ACCESS_KEY']! },
-  });
+  const ec2 = ec2ClientOf(env);
   const nodeOf = (name: string) =>
     json<LabStatus>(lab, 'lab', 'status').nodes.find((node) => node.name === name);
   const podsOn = (name: string) => json<PodView[]>(lab, 'pod', 'list').filter((pod) => pod.node === name);

@@ -2,9 +2,10 @@
 // questions that pods ask each other are put by the built-in probe, started by `pod exec` and `lab exec`.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { EC2Client } from '@aws-sdk/client-ec2';
+import type { EC2Client } from '@aws-sdk/client-ec2';
 import { KubeConfig } from '@kubernetes/client-node';
 import type { IpamCheck, IpamNode, LabStatus, PodView } from '../../src/lab/daemon/protocol.ts';
+import { ec2ClientOf } from '../support/ec2.ts';
 import { FAMILIES } from '../support/lab.ts';
 import { eventually } from '../support/wait.ts';
 import { json, ok, PROBE, podway, type Ran } from './command.ts';
@@ -87,15 +88,10 @@ export class Lab {
 
   async ec2(secretAccessKey?: string): Promise<EC2Client> {
     const env = await this.env();
-    return new EC2Client({
-      endpoint: env['AWS_ENDPOINT_URL_EC2']!,
-      region: env['AWS_REGION']!,
-      credentials: {
-        accessKeyId: env['AWS_ACCESS_KEY_ID']!,
-        secretAccessKey: secretAccessKey ?? env['AWS_SECRET_ACCESS_KEY']!,
-      },
-      maxAttempts: 1,
-    });
+    return ec2ClientOf(
+      secretAccessKey === undefined ? env : { ...env, AWS_SECRET_ACCESS_KEY: secretAccessKey },
+      { maxAttempts: 1 },
+    );
   }
 
   async kube(): Promise<KubeConfig> {

@@ -12,13 +12,13 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { LabError } from '../../src/lab/daemon/errors.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { LabStatus } from '../../src/lab/daemon/protocol.ts';
 import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
 import { realNodePaths } from '../../src/lab/kubernetes/layout.ts';
 import { chart, helms } from '../../tools/chart.ts';
 import { type Env, execute, skip as notRoot, PODWAY, type Ran, ROOT, told } from '../e2e/command.ts';
+import { applyObjects, missingKubernetes } from '../support/kubernetes.ts';
 
 export const archive = join(ROOT, 'build/podway.oci.tar');
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
@@ -33,13 +33,7 @@ export function missing(): string | false {
   if (notRoot) return notRoot;
   if (helms().length === 0) return 'no helm (podway lab kubernetes install builds one)';
   if (!existsSync(archive)) return 'no image (npm run image)';
-  try {
-    findBinaries({});
-    return false;
-  } catch (error) {
-    const { message, next } = error as LabError;
-    return `${message} (${next})`;
-  }
+  return missingKubernetes();
 }
 
 type Runner = (command: string[], env: Env, boundMs: number) => Promise<Ran>;
@@ -126,15 +120,8 @@ export class ChartLab {
     );
 
   /** Objects of any kind. */
-  async apply(...items: object[]): Promise<void> {
-    const dir = mkdtempSync(join(tmpdir(), 'podway-apply-'));
-    try {
-      const file = join(dir, 'objects.json');
-      writeFileSync(file, JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
-      await this.kubectl('apply', '-f', file);
-    } finally {
-      rmSync(dir, { recursive: true, force: true });
-    }
+  apply(...items: object[]): Promise<void> {
+    return applyObjects((...args) => this.kubectl(...args), items);
   }
 
   /** Makes kubelet of the node run a pod without the API. */

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  EC2Client,
+  type EC2Client,
   RebootInstancesCommand,
   StartInstancesCommand,
   StopInstancesCommand,
@@ -17,6 +17,7 @@ import { executeOk } from '../e2e/command.ts';
 import { Cluster, NAMESPACE } from '../scenarios/cluster.ts';
 import { PORT, podOf, server } from '../scenarios/objects.ts';
 import { Asker } from '../support/asker.ts';
+import { ec2ClientOf } from '../support/ec2.ts';
 import { full } from '../support/storm.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
@@ -254,14 +255,7 @@ for (const [what, boot] of boots)
     const names = ['kept-2', 'boot-a', 'boot-b', 'boot-c'];
     const was = (await views()).filter(({ name }) => names.includes(name));
     const env = lab.env;
-    const ec2 = new EC2Client({
-      endpoint: env['AWS_ENDPOINT_URL_EC2']!,
-      region: env['AWS_REGION']!,
-      credentials: {
-        accessKeyId: env['AWS_ACCESS_KEY_ID']!,
-        secretAccessKey: env['AWS_SECRET_ACCESS_KEY']!,
-      },
-    });
+    const ec2 = ec2ClientOf(env);
     try {
       const { nodes } = await cluster.status();
       await boot(ec2, [nodes.find(({ name }) => name === TWO)!.instanceId]);

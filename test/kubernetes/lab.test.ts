@@ -5,12 +5,11 @@ import assert from 'node:assert/strict';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { LabError } from '../../src/lab/daemon/errors.ts';
 import type { LabStatus } from '../../src/lab/daemon/protocol.ts';
-import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
 import { labImage } from '../../src/lab/kubernetes/images.ts';
 import { skip as notRoot, PODWAY, type Ran } from '../e2e/command.ts';
 import { type Census, Machine } from '../e2e/machine.ts';
+import { missingKubernetes } from '../support/kubernetes.ts';
 import { eventually } from '../support/wait.ts';
 import { ChartLab, missing as noChart, STEP_MS } from './chart-lab.ts';
 
@@ -19,20 +18,11 @@ const LAB = 'real';
 const FOLDER = `/run/podway/labs/${LAB}`;
 const cache = { XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache') };
 
-function missing(): string | false {
-  try {
-    findBinaries({});
-    return false;
-  } catch (error) {
-    const { message, next } = error as LabError;
-    return `${message} (${next})`;
-  }
-}
 /** `npm test` gives a real Kubernetes three minutes, which smoke.test.ts takes. */
 const unasked = process.env['PODWAY_KUBERNETES']
   ? false
   : 'takes two minutes more (npm run test:kubernetes-lab)';
-const skip = notRoot || unasked || missing();
+const skip = notRoot || unasked || missingKubernetes();
 
 let machine: Machine;
 let clean: Census;

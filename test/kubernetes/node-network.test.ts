@@ -14,21 +14,12 @@ import { after, before, test } from 'node:test';
 import { parse } from 'yaml';
 import { isRefused, readNodeNetwork } from '../../src/ipam/config/node-network.ts';
 import type { NodeNetwork } from '../../src/kube/networks.ts';
-import type { LabError } from '../../src/lab/daemon/errors.ts';
 import { findBinaries } from '../../src/lab/kubernetes/binaries.ts';
+import { missingKubernetes } from '../support/kubernetes.ts';
 import { eventually } from '../support/wait.ts';
 
-function missing(): string | false {
-  try {
-    findBinaries({});
-    return false;
-  } catch (error) {
-    const { message, next } = error as LabError;
-    return `${message} (${next})`;
-  }
-}
 const skip = process.env['PODWAY_KUBERNETES']
-  ? missing()
+  ? missingKubernetes()
   : 'takes a real API server (npm run test:kubernetes-lab)';
 
 const TOKEN = 'of-the-test';

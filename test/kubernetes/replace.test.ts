@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2';
+import { AssignPrivateIpAddressesCommand, DescribeInstancesCommand } from '@aws-sdk/client-ec2';
 import {
   addToIp,
   cidrContains,
@@ -21,6 +21,7 @@ import { executeOk } from '../e2e/command.ts';
 import { Cluster, NAMESPACE } from '../scenarios/cluster.ts';
 import { PORT, podOf, server } from '../scenarios/objects.ts';
 import { Asker } from '../support/asker.ts';
+import { ec2ClientOf } from '../support/ec2.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
 import { ChartLab, missing, RELEASE_NAMESPACE, STEP_MS } from './chart-lab.ts';
@@ -86,11 +87,7 @@ async function putOther(node: string): Promise<string[]> {
 
 async function assign(instanceId: string, addresses: string[]): Promise<void> {
   const env = lab.env;
-  const ec2 = new EC2Client({
-    endpoint: env['AWS_ENDPOINT_URL_EC2']!,
-    region: env['AWS_REGION']!,
-    credentials: { accessKeyId: env['AWS_ACCESS_KEY_ID']!, secretAccessKey: env['AWS_SECRET_ACCESS_KEY']! },
-  });
+  const ec2 = ec2ClientOf(env);
   try {
     const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
     const { NetworkInterfaceId } = Reservations![0]!.Instances![0]!.NetworkInterfaces![0]!;

@@ -3,28 +3,21 @@
 // minutes; all else is `npm run test:kubernetes`.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import type { LabError } from '../../src/lab/daemon/errors.ts';
 import { type Binaries, findBinaries } from '../../src/lab/kubernetes/binaries.ts';
 import { execute, executeOk, skip as notRoot, PODWAY } from '../e2e/command.ts';
 import { runScenarios } from '../scenarios/run.ts';
 import { scenarios } from '../scenarios/scenarios.ts';
+import { missingKubernetes } from '../support/kubernetes.ts';
 
 const BOUND_MS = 180_000;
 const PODS = 4;
 const lab = `e2e-kubernetes-${process.pid}`;
 
-function missing(): string | false {
-  try {
-    const { images }: Binaries = findBinaries({});
-    return images.some((file) => file.endsWith('/agnhost.tar'))
-      ? false
-      : 'the image agnhost is not built (podway lab kubernetes install)';
-  } catch (error) {
-    const { message, next } = error as LabError;
-    return `${message} (${next})`;
-  }
-}
-const skip = notRoot || missing();
+const noAgnhost = ({ images }: Binaries) =>
+  images.some((file) => file.endsWith('/agnhost.tar'))
+    ? false
+    : 'the image agnhost is not built (podway lab kubernetes install)';
+const skip = notRoot || missingKubernetes(noAgnhost);
 
 after(async () => {
   if (!skip) await execute([PODWAY, 'lab', 'down', '--lab', lab]);

@@ -1,15 +1,16 @@
 // The cluster that a scenario runs on, the lab's own or one of real kubelets: kubectl, the lab's command line, EC2's stock
 // client, and questions over real packets from a pod's or a node's namespace. `lacks` says what the cluster has not, and
 // why; a scenario that needs it is skipped with these words.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DescribeNetworkInterfacesCommand, EC2Client } from '@aws-sdk/client-ec2';
+import { DescribeNetworkInterfacesCommand } from '@aws-sdk/client-ec2';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { LabStatus } from '../../src/lab/daemon/protocol.ts';
 import { realNodePaths } from '../../src/lab/kubernetes/layout.ts';
 import { execute, executeOk, PODWAY, told } from '../e2e/command.ts';
 import { Asker, type Question } from '../support/asker.ts';
+import { ec2ClientOf } from '../support/ec2.ts';
+import { applyObjects } from '../support/kubernetes.ts';
 import { eventually } from '../support/wait.ts';
 
 export const NAMESPACE = 'scenarios';
@@ -41,15 +42,8 @@ export class Cluster {
   ];
   kubectl = (...args: string[]): Promise<string> => executeOk(this.command(...args), {}, READY_BOUND_MS);
 
-  async apply(...items: object[]): Promise<void> {
-    const dir = mkdtempSync(join(tmpdir(), 'podway-scenario-'));
-    try {
-      const file = join(dir, 'objects.json');
-      writeFileSync(file, JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
-      await this.kubectl('apply', '-f', file);
-    } finally {
-      rmSync(dir, { recursive: true, force: true });
-    }
+  apply(...items: object[]): Promise<void> {
+    return applyObjects((...args) => this.kubectl(...args), items);
   }
 
   async pods(selector: string): Promise<Pod[]> {
@@ -103,14 +97,7 @@ export class Cluster {
   /** Addresses that EC2 lists on the ENIs of an instance. */
   async listed(instance: string): Promise<Set<string>> {
     const env = JSON.parse(await this.podway('lab', 'env', '-o', 'json')) as Record<string, string>;
-    const ec2 = new EC2Client({
-      endpoint: env['AWS_ENDPOINT_URL_EC2']!,
-      region: env['AWS_REGION']!,
-      credentials: {
-        accessKeyId: env['AWS_ACCESS_KEY_ID']!,
-        secretAccessKey: env['AWS_SECRET_ACCESS_KEY']!,
-      },
-    });
+    const ec2 = ec2ClientOf(env);
     try {
       const Filters = [{ Name: 'attachment.instance-id', Values: [instance] }];
       const { NetworkInterfaces } = await ec2.send(new DescribeNetworkInterfacesCommand({ Filters }));

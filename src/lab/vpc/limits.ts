@@ -86,25 +86,16 @@ export function checkIpv6Slots(
       `IPv6 prefixes are not supported by the instance type ${instanceType}. (${eni.id}, ${eni.prefixes} asked for; only types of the Nitro system take them)`,
     );
   }
-  if (all > limit) throw tooManyIpv6(eni, instanceType, limit);
+  if (all > limit) throw tooMany(eni, instanceType, limit, 'IPv6');
 }
-
-export const tooManyIpv6 = (
-  eni: { id: string; has: number; added: number },
-  instanceType: string | undefined,
-  limit: number,
-): Ec2Error =>
-  new Ec2Error(
-    'PrivateIpAddressLimitExceeded',
-    `Number of IPv6 addresses will exceed limit. (${eni.id} has ${eni.has}, ${eni.added} more asked for, the limit${instanceType === undefined ? '' : ` of ${instanceType}`} is ${limit})`,
-  );
 
 export const tooMany = (
   eni: { id: string; has: number; added: number },
   instanceType: string | undefined,
   limit: number,
+  of: 'private' | 'IPv6' = 'private',
 ): Ec2Error =>
   new Ec2Error(
     'PrivateIpAddressLimitExceeded',
-    `Number of private addresses will exceed limit. (${eni.id} has ${eni.has}, ${eni.added} more asked for, the limit${instanceType === undefined ? '' : ` of ${instanceType}`} is ${limit})`,
+    `Number of ${of} addresses will exceed limit. (${eni.id} has ${eni.has}, ${eni.added} more asked for, the limit${instanceType === undefined ? '' : ` of ${instanceType}`} is ${limit})`,
   );

@@ -13,7 +13,7 @@ import {
   takeIpv6Addresses,
   takeIpv6Prefixes,
 } from '../ipv6.ts';
-import { checkIpv6Slots, limitsOf, tooManyIpv6 } from '../limits.ts';
+import { checkIpv6Slots, limitsOf, tooMany } from '../limits.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
 import type { Meanings } from './types.ts';
 
@@ -106,7 +106,7 @@ export function firstIpv6(
   const counts = asked ? countsOf(asked) : { addresses: 0, prefixes: 0 };
   const total = counts.addresses + counts.prefixes;
   if (total > MAX_UNATTACHED)
-    throw tooManyIpv6({ id: 'The interface', has: 0, added: total }, undefined, MAX_UNATTACHED);
+    throw tooMany({ id: 'The interface', has: 0, added: total }, undefined, MAX_UNATTACHED, 'IPv6');
   const own = subnet.assignIpv6AddressOnCreation && ipv6CidrsOf(subnet).length > 0;
   // An interface of an IPv6-only subnet is never without an address.
   if (counts.addresses === 0 && subnet.ipv6Native) {
@@ -127,7 +127,7 @@ function checkLimit(ctx: Context, eni: NetworkInterface, added: number, prefixes
   const counts = { id: eni.id, has, added, prefixes };
   const limits = instance && limitsOf(state, instance.instanceType);
   if (limits) checkIpv6Slots(limits, instance.instanceType, counts);
-  else if (has + added > MAX_UNATTACHED) throw tooManyIpv6(counts, undefined, MAX_UNATTACHED);
+  else if (has + added > MAX_UNATTACHED) throw tooMany(counts, undefined, MAX_UNATTACHED, 'IPv6');
 }
 
 export const ipv6AddressActions: Meanings<'AssignIpv6Addresses' | 'UnassignIpv6Addresses'> = {
