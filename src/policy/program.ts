@@ -55,11 +55,3 @@ export type Program = {
   /** Identity of pods of all nodes by address; an address without one is no pod that a rule asks for. */
   readonly peers: ReadonlyMap<Ip, string>;
 };
-
-export const emptyProgram: Program = {
-  classes: new Map(),
-  identities: new Map(),
-  from: new Map(),
-  to: new Map(),
-  peers: new Map(),
-};
