@@ -9,10 +9,8 @@ import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { PodView } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
+import { AT_ONCE_MS, type Damage, testDamages } from './damages.ts';
 import { assertAnswer, downAll, Lab, QUICK } from './lab.ts';
-
-/** Well below the interval at which everything is compared anyhow. */
-const AT_ONCE_MS = 4_000;
 
 const lab = new Lab('dual', [...QUICK, '--set', 'families=dual']);
 const six = new Lab('six', [...QUICK, '--set', 'families=ipv6', '--set', 'egress4=node', '--nodes', '1']);
@@ -64,7 +62,7 @@ test('pods answer each other in both families, with the address that they hold',
   assert.match(answer ?? '', /^a [0-9a-f:]+$/, 'the node itself asks');
 });
 
-const damages: [what: string, command: string, isRight: string][] = [
+const damages: Damage[] = [
   [
     'all rules of IPv6',
     'ip -6 rule flush',
@@ -87,17 +85,7 @@ const damages: [what: string, command: string, isRight: string][] = [
     'test "$(ip -6 addr | grep -c fe80::1/128)" = 2',
   ],
 ];
-for (const [what, command, isRight] of damages) {
-  test(`put right at once: ${what}`, { skip }, async () => {
-    await onNode('sh', '-c', command);
-    await eventually(
-      'it is right',
-      async () => (await lab.podway('lab', 'exec', 'node-1', '--', 'sh', '-c', isRight)).code === 0,
-      AT_ONCE_MS,
-    );
-    await reach();
-  });
-}
+testDamages(lab, damages, reach);
 
 test('a pod’s deleted link is made again with both addresses', { skip }, async () => {
   const route = await onNode('ip', '-6', 'route', 'show', 'table', '20480', a.ips[1]!);

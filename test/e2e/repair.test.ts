@@ -5,10 +5,9 @@ import { CoreV1Api } from '@kubernetes/client-node';
 import type { PodView } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
+import { AT_ONCE_MS, type Damage, testDamages } from './damages.ts';
 import { assertAnswer, downAll, Lab } from './lab.ts';
 
-/** Well below the interval at which everything is compared anyhow. */
-const AT_ONCE_MS = 4_000;
 /** Settings without a kernel notification are compared every five seconds. */
 const SILENT_MS = 15_000;
 /** Enough free addresses for a second ENI. */
@@ -43,24 +42,14 @@ before(async () => {
 });
 after(() => (skip ? undefined : downAll([lab])));
 
-const damages: [what: string, command: string, isRight: string][] = [
+const damages: Damage[] = [
   ['all rules', 'ip rule flush', 'ip rule | grep -q "lookup 20480" && ip rule | grep -q "32766:.*main"'],
   ['the nft ruleset', 'nft flush ruleset', 'nft list table inet podway | grep -q ways'],
   ['the pods’ routes', 'ip route flush table 20480', 'test "$(ip route show table 20480 | wc -l)" = 2'],
   ['an ENI set down', 'ip link set eth1 down', 'ip route show table 20481 | grep -q default'],
   ['forwarding', 'echo 0 > /proc/sys/net/ipv4/ip_forward', 'grep -q 1 /proc/sys/net/ipv4/ip_forward'],
 ];
-for (const [what, command, isRight] of damages) {
-  test(`put right at once: ${what}`, { skip }, async () => {
-    await onNode('sh', '-c', command);
-    await eventually(
-      'it is right',
-      async () => (await lab.podway('lab', 'exec', 'node-1', '--', 'sh', '-c', isRight)).code === 0,
-      AT_ONCE_MS,
-    );
-    await reach();
-  });
-}
+testDamages(lab, damages, reach);
 
 test('put right within seconds: a setting that nobody tells of', { skip }, async () => {
   const key = '/proc/sys/net/ipv4/conf/eth1/arp_ignore';
