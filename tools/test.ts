@@ -32,6 +32,9 @@ if (isRoot) {
 }
 const counts = { pass: 0, fail: 0, skipped: 0 };
 let ok = true;
+// A run repeats unless it is given another seed; new ones are tried by `npm run test:soak` and by PODWAY_SEED=random.
+const seed = process.env['PODWAY_SEED'] ?? '1';
+process.env['PODWAY_SEED'] = seed === 'random' ? `${Date.now() % 1_000_000}` : seed;
 
 /** One run of node:test; its totals are added to `counts`. */
 function tests(name: string, args: string[]): boolean {
@@ -39,6 +42,7 @@ function tests(name: string, args: string[]): boolean {
   const file = join(folder, 'totals.json');
   const passed = stage(name, node, [
     '--test',
+    `--import=${join(root, 'tools/seed.ts')}`,
     '--test-timeout=300000',
     `--test-reporter=${named.length > 0 ? 'spec' : 'dot'}`,
     '--test-reporter-destination=stdout',
@@ -60,6 +64,7 @@ function tests(name: string, args: string[]): boolean {
 const runsAlone = (file: string): boolean =>
   /^test\/(soak|kubernetes)\//.test(file) || /\/machine\.ts'/.test(readFileSync(join(root, file), 'utf8'));
 
+console.log(`PODWAY_SEED=${process.env['PODWAY_SEED']}`);
 if (named.length > 0) {
   ok = tests('tests', named);
 } else {

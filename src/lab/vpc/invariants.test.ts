@@ -17,7 +17,7 @@ import {
 import { type ActionName, availableAddresses, Ec2Error, type VpcService } from './index.ts';
 import { cardLimit, limitsOf } from './limits.ts';
 import type { NetworkInterface, VpcState } from './model.ts';
-import { testVpc, ZONES } from './testing.ts';
+import { subnetBlock, testVpc, ZONES } from './testing.ts';
 
 /** One random call: which action, and numbers from which its parameters are drawn. */
 type Step = { action: ActionName; a: number; b: number; n: number };
@@ -328,7 +328,7 @@ test('in any order of calls: no address twice, limits hold, answers are the stat
       await vpc.act('CreateSubnet', {
         VpcId: vpcId,
         CidrBlock: '10.0.0.0/26',
-        Ipv6CidrBlock: block.replace('00::/56', '01::/64'),
+        Ipv6CidrBlock: subnetBlock(block, 1),
         AvailabilityZone: ZONES[0],
       });
       await vpc.act('CreateSubnet', { VpcId: vpcId, CidrBlock: '10.0.1.0/27', AvailabilityZone: ZONES[1] });

@@ -5,6 +5,7 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { formatCidr, type Ipv6, parseCidr } from '../../base/ip.ts';
 import { openVpc, type VpcOptions, type VpcService } from './index.ts';
 
 export type TestVpc = AsyncDisposable & { vpc: VpcService; dir: string; reopen(): VpcService };
@@ -38,6 +39,10 @@ export function testVpc(options: Partial<VpcOptions> = {}): TestVpc {
   };
   return test;
 }
+
+/** The /64 of that number within a VPC's /56, in the one spelling that EC2 answers with. */
+export const subnetBlock = (block: string, number: number): string =>
+  formatCidr({ ip: ((parseCidr(block).ip as bigint) | (BigInt(number) << 64n)) as Ipv6, length: 64 });
 
 /** An HTTP server on loopback; its URL has no slash at the end. */
 export async function listen(handler: RequestListener): Promise<AsyncDisposable & { url: string }> {
