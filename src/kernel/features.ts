@@ -3,6 +3,8 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { type Ipv4, parseCidr, parseIp } from '../base/ip.ts';
+import { hookWay, programsOn, setProgram } from './bpf/hooks.ts';
+import { pushTo } from './bpf/programs.ts';
 import { libnftables, NftContext } from './libnftables.ts';
 import { createAnonymousNetns, NETNS_DIR, type Netns, withNetns } from './netns.ts';
 import { NfNetlink } from './nfnetlink.ts';
@@ -197,6 +199,18 @@ function kernelFeatures(ns: Netns, rt: RtNetlink): Feature[] {
           ip saddr 10.0.0.1 snat to 10.0.0.2\n masquerade fully-random\n}
           chain pre { type nat hook prerouting priority -100; ip daddr 10.0.0.2 dnat to 10.0.0.1\n}\n}`,
       ),
+    ),
+    attempt(
+      'link-programs',
+      false,
+      'the kernel needs CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF: pods cannot have branch ENIs (security groups per pod)',
+      () => {
+        const index = indexOf('probe0');
+        const way = hookWay(ns, index);
+        setProgram(ns, index, 'egress', pushTo(1, index), way);
+        if (programsOn(ns, index, 'egress', way).length !== 1) throw new Error('a program does not stay');
+        return `802.1Q tags by ${way}`;
+      },
     ),
     attempt('nft-fib', false, 'the kernel lacks CONFIG_NFT_FIB_INET', () =>
       inNftables(ns, 'table inet probe { chain lookup { fib daddr type local accept\n}\n}'),

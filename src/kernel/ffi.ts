@@ -28,6 +28,8 @@ export type Libc = {
   umount2(target: string, flags: number): number;
   ioctl(fd: number, request: number): number;
   flock(fd: number, operation: number): number;
+  /** bpf(2): command, union bpf_attr and its size. */
+  bpf(command: number, attributes: Uint8Array, size: number): number;
 };
 
 /** koffi's pool-thread variant of a call; the buffers must stay referenced until the callback. */
@@ -88,10 +90,21 @@ export function libc(): Libc {
       umount2: library.func('int umount2(const char *, int)'),
       ioctl: library.func('int ioctl(int, unsigned long)'),
       flock: library.func('int flock(int, int)'),
+      bpf: bpfOf(library),
     } as Libc;
     if (onSystemCall) loadedLibc = watched(loadedLibc, onSystemCall);
   }
   return loadedLibc;
+}
+
+/** libc has no name for bpf(2); the number is asm-generic's on arm64. */
+function bpfOf(library: ReturnType<Koffi['load']>): Libc['bpf'] {
+  const number = process.arch === 'arm64' ? 280 : 321;
+  let call: ((number: number, command: number, attributes: Uint8Array, size: number) => number) | undefined;
+  return (command, attributes, size) => {
+    call ??= library.func('long syscall(long, long, void *, long)');
+    return call(number, command, attributes, size);
+  };
 }
 
 type AnyCall = ((...args: unknown[]) => unknown) & { async?: (...args: unknown[]) => void };
@@ -118,6 +131,9 @@ function watched(calls: Libc, hook: (name: string) => void): Libc {
 }
 
 export const lastErrno = (): number => koffi().errno();
+
+/** Where a buffer lies, for structures that name others by address. It must stay referenced while the kernel may read it. */
+export const addressOf = (bytes: Uint8Array): bigint => koffi().address(bytes);
 
 /** An int in host order, as setsockopt wants it. */
 export function intBytes(value: number): Uint8Array {
