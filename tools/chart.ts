@@ -64,6 +64,8 @@ export function rendered(program: string): string {
     '-n',
     NAMESPACE,
     '--include-crds',
+    // What runs when a release ends is Helm's alone.
+    '--no-hooks',
   ]);
   if (!ok) throw new Error(`helm template: ${stderr}`);
   const documents = stdout.replace(/^---\n# Source: .*\n/gm, '---\n').trim();

@@ -5,6 +5,7 @@ import { command } from './command.ts';
 import { agentCommand } from './commands/agent.ts';
 import { cniCommand } from './commands/cni.ts';
 import { connectivityCommand } from './commands/connectivity.ts';
+import { controllerCommand } from './commands/controller.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { ipamCommand } from './commands/ipam.ts';
@@ -72,6 +73,7 @@ for (const each of [
   versionCommand(),
   cniCommand(),
   agentCommand(),
+  controllerCommand(),
   probeCommand(),
 ]) {
   program.addCommand(each);

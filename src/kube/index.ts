@@ -13,6 +13,7 @@ export {
 export { isConflict, isExpired, isNotFound, KubeError } from './errors.ts';
 export { type FollowOptions, follow, followEach, keyOf, type Sink } from './follow.ts';
 export * from './networks.ts';
+export * from './podway-node.ts';
 export { EventRecorder, type RecorderOptions } from './recorder.ts';
 export * from './resources.ts';
 export * from './selectors.ts';

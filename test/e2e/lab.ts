@@ -28,9 +28,11 @@ export class Lab {
   /** Starts it, or goes on with it. */
   up(...more: string[]): Promise<string> {
     const all = [...this.#options, ...more];
-    const named = all.some((each) => each.startsWith('families='));
-    const families = FAMILIES && !named ? ['--set', `families=${FAMILIES}`] : [];
-    return ok('lab', 'up', '--lab', this.name, ...all, ...families);
+    const isSet = (key: string) => all.some((each) => each.startsWith(`${key}=`));
+    const families = FAMILIES && !isSet('families') ? ['--set', `families=${FAMILIES}`] : [];
+    // What an agent does and says must not need the controller; tests of the controller ask for it.
+    const controller = isSet('controller') ? [] : ['--set', 'controller=none'];
+    return ok('lab', 'up', '--lab', this.name, ...all, ...families, ...controller);
   }
 
   async down(): Promise<void> {

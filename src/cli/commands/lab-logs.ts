@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { controllerPaths } from '../../lab/cluster/controller.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { LabPaths } from '../../lab/daemon/paths.ts';
 import { CONTROL_PLANE, controlPlanePaths, realNodePaths } from '../../lab/kubernetes/layout.ts';
@@ -10,13 +11,13 @@ import { labNotUp, openLab } from '../labs.ts';
 
 export function labLogsCommand(): Command {
   return withLab(
-    command('logs', 'the log of a node (its agent), a plain instance, `internet` or `vpc` (the lab itself)', [
-      'podway lab logs node-1',
-      'podway lab logs db --follow',
-      'podway lab logs node-1 --program kubelet',
-    ]),
+    command(
+      'logs',
+      'the log of a node (its agent), a plain instance, `internet`, `controller` or `vpc` (the lab itself)',
+      ['podway lab logs node-1', 'podway lab logs db --follow', 'podway lab logs node-1 --program kubelet'],
+    ),
   )
-    .argument('<where>', 'a node, an instance, internet or vpc')
+    .argument('<where>', 'a node, an instance, internet, controller or vpc')
     .option('-f, --follow', 'go on as it grows')
     .option(
       '--program <name>',
@@ -40,12 +41,14 @@ export function labLogsCommand(): Command {
 function logsOf(paths: LabPaths, where: string, program: string | undefined): string[] {
   if (where === CONTROL_PLANE) return [controlPlanePaths(paths).log(program ?? 'kube-apiserver')];
   if (program !== undefined && program !== 'agent') return [realNodePaths(paths, where).processLog(program)];
-  return where === 'vpc' ? [paths.log] : [paths.node(where).agentLog, join(paths.instance(where), 'log')];
+  if (where === 'vpc') return [paths.log];
+  const own = where === 'controller' ? [controllerPaths(paths.controller).log] : [];
+  return [paths.node(where).agentLog, join(paths.instance(where), 'log'), ...own];
 }
 
 const noLog = (lab: string, where: string): LabError =>
   new LabError(
     'NO_SUCH_PLACE',
     `lab ${lab} has no log of "${where}"`,
-    `WHERE is a node, an instance that serves, internet or vpc; podway lab status --lab ${lab} lists them`,
+    `WHERE is a node, an instance that serves, internet, controller or vpc; podway lab status --lab ${lab} lists them`,
   );

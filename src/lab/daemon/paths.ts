@@ -37,6 +37,7 @@ export function labPaths(lab: string, labsRoot: string = LABS_ROOT) {
     log: join(root, 'lab.log'),
     pid: join(root, 'lab.pid'),
     mark: join(root, 'mark'),
+    controller: join(root, 'controller'),
     pods: join(root, 'pods'),
     nodes: join(root, 'nodes'),
     instances: join(root, 'instances'),

@@ -5,22 +5,29 @@ import { AGENT_NODE_FLAGS } from '../../base/node-flags.ts';
 import { buildProgram, type ProgramName } from '../../base/programs.ts';
 import type { Pod } from '../../kube/types.ts';
 import { openKubeApi, serviceCidrsOf } from '../cluster/api/index.ts';
+import { superviseController } from '../cluster/controller.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
 import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import { type CredentialParts, giveCredentials, keepCredentials } from '../cluster/nodes/credentials.ts';
 import { podAccess } from '../cluster/nodes/pod-access.ts';
 import { openSandboxJournal } from '../cluster/nodes/sandbox-journal.ts';
+import type { Supervisor } from '../cluster/nodes/supervisor.ts';
 import type { Fabric } from '../fabric/index.ts';
+import { ROUTER } from '../fabric/names.ts';
 import type { Settings } from '../shape/settings.ts';
 import { podLimitOf } from '../shape/types.ts';
 import { IN_LAB } from './endpoints.ts';
+import { readJson } from './files.ts';
 import type { ClusterSide } from './lab-cluster.ts';
 import { nodeCommand, packageRoot, programsDir } from './parts.ts';
 import type { LabPaths } from './paths.ts';
 import { podNetwork } from './pod-network.ts';
 import type { LabRecord } from './record.ts';
 import { clusterStore } from './store.ts';
+
+/** As the chart's service account. */
+const CONTROLLER_USER = 'system:serviceaccount:kube-system:podway-controller';
 
 export type SideInput = {
   paths: LabPaths;
@@ -37,8 +44,16 @@ export const openSide = (input: SideInput): Promise<ClusterSide> =>
 const built = (name: ProgramName): Promise<string> =>
   buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then(({ path }) => path);
 const agentCommand = () => nodeCommand('agent/main', AGENT_NODE_FLAGS);
+const controllerCommand = () => nodeCommand('controller/main');
 
-async function openEmbedded({ paths, settings, fabric, programs, log }: SideInput): Promise<ClusterSide> {
+async function openEmbedded({
+  paths,
+  record,
+  settings,
+  fabric,
+  programs,
+  log,
+}: SideInput): Promise<ClusterSide> {
   const kube = await openKubeApi({
     dir: paths.root,
     names: [
@@ -96,6 +111,24 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
   );
   let controllers: Controllers | undefined;
   let kept: { close(): void } | undefined;
+  let controller: Supervisor | undefined;
+  /** Beside the API's and EC2's own addresses in the lab. */
+  const startController = () => {
+    const keys = readJson<{ accessKeyId: string; secretAccessKey: string }>(paths.keys);
+    controller = superviseController({
+      dir: paths.controller,
+      netns: paths.netns(ROUTER),
+      command: controllerCommand(),
+      kubeconfig: kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: CONTROLLER_USER }),
+      region: record.shape.region,
+      ec2Endpoint: IN_LAB.ec2Endpoint,
+      env: {
+        ...settings.env,
+        AWS_ACCESS_KEY_ID: keys?.accessKeyId ?? '',
+        AWS_SECRET_ACCESS_KEY: keys?.secretAccessKey ?? '',
+      },
+    });
+  };
   return {
     cluster,
     store,
@@ -107,6 +140,7 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
       cluster.start();
       cluster.sweepFolders();
       controllers = new Controllers({ store: kube.store, log });
+      if (settings.controller === 'process') startController();
       kept = keepCredentials(access, () => store.pods().filter((pod) => cluster.sandboxOf(pod)?.process));
     },
     settled: async () => {},
@@ -115,6 +149,7 @@ async function openEmbedded({ paths, settings, fabric, programs, log }: SideInpu
     detach() {
       controllers?.close();
       kept?.close();
+      controller?.detach();
       cluster.detach();
     },
     close: () => kube.close(),
@@ -136,6 +171,8 @@ async function openReal({ paths, record, settings, fabric, programs, log }: Side
     port: record.ports.kube,
     programs: { ...programs, pause },
     agentCommand: agentCommand(),
+    controllerCommand: controllerCommand(),
+    region: record.shape.region,
     ec2Endpoint: IN_LAB.ec2Endpoint,
     podLimit: (type) => podLimitOf(type, settings),
     lives: () => fabric.lives(),

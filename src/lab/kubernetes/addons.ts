@@ -9,6 +9,7 @@ import { parseAllDocuments } from 'yaml';
 import { writeFileAtomic } from '../../base/files.ts';
 import type { KubeObject } from '../../kube/types.ts';
 import { packageRoot } from '../daemon/parts.ts';
+import type { Settings } from '../shape/settings.ts';
 import { CLUSTER_DOMAIN, COREDNS_IMAGE, DNS_SERVICE_ADDRESS } from './layout.ts';
 import { ADMIN_GROUP } from './pki.ts';
 
@@ -16,14 +17,16 @@ const APPLY_MS = 60_000;
 
 type Manifest = KubeObject & Record<string, unknown>;
 
-/** Of deploy/podway.yaml the custom resources, and the agent's rights where the lab itself starts the agents. */
-export function podwayManifests(agent: 'process' | 'none'): Manifest[] {
+/** Of deploy/podway.yaml the custom resources, and the rights of what the lab itself starts: agents, the controller. */
+export function podwayManifests({ agent, controller }: Pick<Settings, 'agent' | 'controller'>): Manifest[] {
   const all = parseAllDocuments(readFileSync(join(packageRoot, 'deploy', 'podway.yaml'), 'utf8'))
     .map((document) => document.toJS() as Manifest | null)
     .filter((object) => object !== null);
-  return all.filter(({ kind }) =>
-    agent === 'process' ? kind !== 'DaemonSet' : kind === 'CustomResourceDefinition',
-  );
+  return all.filter(({ kind, metadata: { name } }) => {
+    if (kind === 'CustomResourceDefinition') return true;
+    if (kind === 'DaemonSet' || kind === 'Deployment') return false;
+    return (name === 'podway-controller' ? controller : agent) === 'process';
+  });
 }
 
 const binding = (

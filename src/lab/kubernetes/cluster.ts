@@ -1,6 +1,6 @@
 // The cluster of a lab as a real Kubernetes: a control plane on an instance of its own, a RealNode per running instance
 // with an agent. `leave` and `settle` follow the VPC's state as the embedded cluster's do. Entry: openKubernetes.
-import { copyFileSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -9,8 +9,10 @@ import { KubeClient } from '../../kube/client.ts';
 import { readKubeConfig } from '../../kube/config.ts';
 import type { Node, Pod } from '../../kube/types.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
+import { superviseController } from '../cluster/controller.ts';
 import { isNode } from '../cluster/nodes/cluster.ts';
 import { Servers } from '../cluster/nodes/servers.ts';
+import type { Supervisor } from '../cluster/nodes/supervisor.ts';
 import { LabError } from '../daemon/errors.ts';
 import { readJson, writeJson } from '../daemon/files.ts';
 import type { ClusterNode, ClusterSide, LabCluster, PodSandbox } from '../daemon/lab-cluster.ts';
@@ -53,6 +55,8 @@ export type KubernetesDeps = {
   port: number;
   programs: { shim: string; podServer: string; pause: string };
   agentCommand: string[];
+  controllerCommand: string[];
+  region: string;
   ec2Endpoint: string;
   podLimit(instanceType: string): number;
   lives(): ReadonlyMap<string, string>;
@@ -137,6 +141,7 @@ class RealCluster implements LabCluster {
   #left = '';
   #detached = new AbortController();
   #settled: Promise<void> | undefined;
+  #controller: Supervisor | undefined;
   #began = () => {};
   readonly #begun = new Promise<KubeClient>((resolve) => {
     this.#began = resolve as () => void;
@@ -208,6 +213,8 @@ class RealCluster implements LabCluster {
     );
     const { paths } = this.#deps;
     if (this.#control && lives.get(CONTROL_PLANE) !== this.#control.life) {
+      await this.#controller?.stop();
+      this.#controller = undefined;
       await this.#control.plane.stop();
       this.#control = undefined;
     }
@@ -307,13 +314,29 @@ class RealCluster implements LabCluster {
     const hasDns = this.#parts.images.some((file) => file.endsWith('/coredns.tar'));
     await this.apply('base', [
       ...bindingManifests(),
-      ...podwayManifests(this.#deps.settings.agent),
+      ...podwayManifests(this.#deps.settings),
       ...(hasDns ? dnsManifests() : []),
     ]);
+    if (this.#deps.settings.controller === 'process') this.#startController();
     // The controller manager makes it; without it the API refuses pods.
     const account = '/api/v1/namespaces/default/serviceaccounts/default';
     while (!(await client.getPath(account).catch(() => null)) && performance.now() < end)
       await sleep(LOOK_MS, undefined, { signal });
+  }
+
+  /** By the API's address in the VPC, with the rights of the chart's account and the instance's role. */
+  #startController(): void {
+    const { paths, controllerCommand: command, region, ec2Endpoint, settings } = this.#deps;
+    if (this.#detached.signal.aborted || !this.#control) return;
+    this.#controller = superviseController({
+      dir: paths.controller,
+      netns: paths.netns(CONTROL_PLANE),
+      command,
+      kubeconfig: readFileSync(controlPlanePaths(paths).kubeconfig('podway-controller'), 'utf8'),
+      region,
+      ec2Endpoint,
+      env: settings.env,
+    });
   }
 
   async apply(name: string, objects: Parameters<typeof apply>[0]): Promise<void> {
@@ -328,6 +351,7 @@ class RealCluster implements LabCluster {
   detach(): void {
     this.#detached.abort();
     this.#control?.plane.detach();
+    this.#controller?.detach();
     for (const node of this.#nodes.values()) node.detach();
     this.#servers.detach();
   }

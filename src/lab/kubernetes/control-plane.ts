@@ -16,7 +16,13 @@ import {
   SERVICE_ACCOUNT_ISSUER,
   SERVICE_CIDR,
 } from './layout.ts';
-import { AGENT_ACCOUNT, type ClusterPki, controlPlaneHolders, kubeconfigText } from './pki.ts';
+import {
+  AGENT_ACCOUNT,
+  type ClusterPki,
+  CONTROLLER_ACCOUNT,
+  controlPlaneHolders,
+  kubeconfigText,
+} from './pki.ts';
 
 export const CONTROL_PROGRAMS = [
   'etcd',
@@ -27,7 +33,7 @@ export const CONTROL_PROGRAMS = [
 export type ControlProgram = (typeof CONTROL_PROGRAMS)[number];
 type Files = (name: string, kind: 'crt' | 'key' | 'pub') => string;
 
-/** What Podway's agents ask the API for, and no more of what happens: JSON, which is YAML. */
+/** What Podway's agents and controller ask the API for, and no more of what happens: JSON, which is YAML. */
 export const auditPolicy = (): string =>
   JSON.stringify({
     apiVersion: 'audit.k8s.io/v1',
@@ -36,7 +42,9 @@ export const auditPolicy = (): string =>
     rules: [
       {
         level: 'Metadata',
-        users: [`system:serviceaccount:${AGENT_ACCOUNT.namespace}:${AGENT_ACCOUNT.name}`],
+        users: [AGENT_ACCOUNT, CONTROLLER_ACCOUNT].map(
+          ({ namespace, name }) => `system:serviceaccount:${namespace}:${name}`,
+        ),
       },
       { level: 'None' },
     ],
@@ -162,7 +170,7 @@ export class ControlPlane {
     await pki.serviceAccountKeys();
     for (const [authority, name, holder] of controlPlaneHolders(address)) {
       const pair = await pki.issue(authority, name, holder);
-      if (name === 'controller-manager' || name === 'scheduler')
+      if (['controller-manager', 'scheduler', 'podway-controller'].includes(name))
         writeFileAtomic(
           this.#files.kubeconfig(name),
           kubeconfigText(`https://${address}:${API_PORT}`, ca.cert, holder.user, pair),

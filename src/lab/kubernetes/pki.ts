@@ -14,6 +14,12 @@ export type Authority = 'ca' | 'etcd-ca' | 'front-proxy-ca';
 /** Members of it are bound to cluster-admin; nobody but the lab itself is in system:masters. */
 export const ADMIN_GROUP = 'podway:cluster-admins';
 export const AGENT_ACCOUNT = { namespace: 'kube-system', name: 'podway-agent' } as const;
+export const CONTROLLER_ACCOUNT = { namespace: 'kube-system', name: 'podway-controller' } as const;
+
+const holderOf = ({ namespace, name }: { namespace: string; name: string }): Holder => ({
+  user: `system:serviceaccount:${namespace}:${name}`,
+  groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`],
+});
 
 const RENEW_BEFORE_MS = 24 * 3600_000;
 
@@ -107,6 +113,7 @@ export const controlPlaneHolders = (address: string): [Authority, string, Holder
     ['ca', 'apiserver-kubelet-client', { user: 'kube-apiserver-kubelet-client' }],
     ['ca', 'controller-manager', { user: 'system:kube-controller-manager' }],
     ['ca', 'scheduler', { user: 'system:kube-scheduler' }],
+    ['ca', 'podway-controller', holderOf(CONTROLLER_ACCOUNT)],
     ['ca', 'super-admin', { user: 'podway-lab', groups: ['system:masters'] }],
     ['ca', 'admin', { user: 'podway-admin', groups: [ADMIN_GROUP] }],
   ];
@@ -117,13 +124,7 @@ export const nodeHolders = (node: string, address: string): [string, Holder][] =
   ['kubelet', { user: `system:node:${node}`, groups: ['system:nodes'] }],
   ['kubelet-server', { user: `system:node:${node}`, groups: ['system:nodes'], names: [node, address] }],
   ['kube-proxy', { user: 'system:kube-proxy' }],
-  [
-    'podway-agent',
-    {
-      user: `system:serviceaccount:${AGENT_ACCOUNT.namespace}:${AGENT_ACCOUNT.name}`,
-      groups: ['system:serviceaccounts', `system:serviceaccounts:${AGENT_ACCOUNT.namespace}`],
-    },
-  ],
+  ['podway-agent', holderOf(AGENT_ACCOUNT)],
 ];
 
 /** JSON, which is YAML. All keys are inside, so that the file can be read in any view. */

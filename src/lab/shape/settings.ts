@@ -24,6 +24,7 @@ export type SettingKey =
   | 'egress4'
   | 'cniChain'
   | 'env'
+  | 'controller'
   | 'runtime'
   | 'agent';
 export type SettingTexts = Partial<Record<SettingKey, string>>;
@@ -57,8 +58,10 @@ export type Settings = {
   egress4: 'none' | 'node';
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
-  /** Environment of the nodes' agents. */
+  /** Environment of the nodes' agents and of the controller. */
   env: Record<string, string>;
+  /** Whether the lab runs Podway's controller. */
+  controller: 'process' | 'none';
   /** Of a real Kubernetes alone: which containerd, and whether the lab runs the nodes' agents or somebody installs them. */
   runtime: RuntimeChoice;
   agent: 'process' | 'none';
@@ -229,8 +232,14 @@ export const settingRows: Record<SettingKey, Row> = {
   env: {
     example: 'WARM_IP_TARGET=2;…',
     fallback: '',
-    meaning: "environment of the nodes' agents: the AWS VPC CNI's variables count",
+    meaning: "environment of the nodes' agents and the controller: the AWS VPC CNI's variables count",
     read: variables,
+  },
+  controller: {
+    example: 'process|none',
+    fallback: 'process',
+    meaning: "the lab runs Podway's controller, or the cluster has none",
+    read: oneOf('process', 'none'),
   },
   runtime: {
     example: 'auto|containerd1|containerd2',
@@ -336,6 +345,7 @@ export function readSettings(texts: SettingTexts): Settings {
     egress4: read('egress4'),
     cniChain: read('cniChain'),
     env: read('env'),
+    controller: read('controller'),
     runtime: read('runtime'),
     agent: read('agent'),
     ...(texts.warm === undefined ? {} : { warm: read<number>('warm') }),

@@ -1,0 +1,52 @@
+// Composes the controller: the API's client, EC2's, health and metrics, the election, and what the leader does.
+// Invariant: who does not lead writes nothing but the Lease; stopping leaves everything as it is.
+import { pino } from 'pino';
+import { systemClock } from '../base/clock.ts';
+import { KubeClient, loadKubeConfig } from '../kube/index.ts';
+import { serveFaces } from './faces.ts';
+import { Leader } from './leader.ts';
+import { createMetrics } from './metrics.ts';
+import type { ControllerConfig } from './options.ts';
+import { ClusterView } from './view.ts';
+
+/** Runs until `signal` aborts. Rejects when the start fails: no kubeconfig, a port that is taken. */
+export async function runController(config: ControllerConfig, signal: AbortSignal): Promise<void> {
+  const log = pino({
+    level: config.logLevel,
+    base: { controller: config.identity },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  });
+  const metrics = createMetrics();
+  const client = new KubeClient(await loadKubeConfig(config.kubeconfig), { userAgent: 'podway-controller' });
+  let view: ClusterView | null = null;
+  const leader = new Leader({
+    client,
+    namespace: config.namespace,
+    name: config.lease,
+    identity: config.identity,
+    log,
+    sleep: systemClock.sleep,
+    onChange: (isLeading) => metrics.leading.set(isLeading ? 1 : 0),
+  });
+  const faces =
+    config.listen === undefined
+      ? null
+      : await serveFaces(config.listen, {
+          // One that waits for the lease is ready to take it.
+          ready: () => (leader.isLeading && !view?.isWhole ? 'the cluster is not read yet' : null),
+          metrics: async () => {
+            metrics.nodes.set(view?.podwayNodes.size ?? 0);
+            return metrics.registry.metrics();
+          },
+        });
+  try {
+    await leader.run(async (term) => {
+      view = new ClusterView();
+      await view.follow(client, log, term);
+    }, signal);
+  } finally {
+    faces?.close();
+    faces?.closeAllConnections();
+    client.close();
+  }
+}

@@ -1,0 +1,178 @@
+// How the controller is told its configuration: flags, then the environment. One table for reading and for the help text.
+// Pure. Fails with INVALID_CONFIG naming the flag or variable, its value and the rule.
+import { hostname } from 'node:os';
+import { PodwayError } from '../base/errors.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** `host` is empty for every address. */
+export type Listen = { host: string; port: number };
+
+export type ControllerConfig = {
+  /** Who holds the lease: another process of the same identity takes it over at once, so two that run never share one. */
+  identity: string;
+  namespace: string;
+  lease: string;
+  kubeconfig?: string;
+  region?: string;
+  ec2Endpoint?: string;
+  imdsEndpoint?: string;
+  listen?: Listen;
+  logLevel: string;
+};
+
+type Row = {
+  key: keyof ControllerConfig;
+  flag: string;
+  env: readonly string[];
+  value: string;
+  help: string;
+  read?: (text: string) => unknown;
+};
+
+const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+const name = (text: string): string => {
+  if (!NAME.test(text)) throw new TypeError('not a name of small letters, digits, dashes and dots');
+  return text;
+};
+const LEVELS = ['debug', 'info', 'warn', 'error'];
+
+function listen(text: string): Listen {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (!match || port < 1 || port > 65_535)
+    throw new TypeError('not ADDRESS:PORT as 10.0.0.1:9465, [::1]:9465 or :9465');
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
+const rows: readonly Row[] = [
+  {
+    key: 'kubeconfig',
+    flag: '--kubeconfig',
+    env: ['PODWAY_KUBECONFIG'],
+    value: 'FILE',
+    help: "how the Kubernetes API is asked (default: the pod's service account)",
+  },
+  {
+    key: 'namespace',
+    flag: '--namespace',
+    env: ['POD_NAMESPACE'],
+    value: 'NAME',
+    help: 'of the Lease (default kube-system)',
+    read: name,
+  },
+  {
+    key: 'lease',
+    flag: '--lease',
+    env: ['PODWAY_LEASE'],
+    value: 'NAME',
+    help: 'the Lease by which one of several leads (default podway-controller)',
+    read: name,
+  },
+  {
+    key: 'identity',
+    flag: '--identity',
+    env: ['POD_NAME'],
+    value: 'NAME',
+    help: 'who holds the Lease; no two that run may have the same (default: host name and process id)',
+  },
+  {
+    key: 'region',
+    flag: '--region',
+    env: ['AWS_REGION', 'AWS_DEFAULT_REGION'],
+    value: 'NAME',
+    help: "of EC2's API (default: the instance's, by the metadata service)",
+  },
+  {
+    key: 'ec2Endpoint',
+    flag: '--ec2-endpoint',
+    env: ['PODWAY_EC2_ENDPOINT'],
+    value: 'URL',
+    help: "EC2's API (default: AWS_ENDPOINT_URL_EC2, else the region's)",
+  },
+  {
+    key: 'imdsEndpoint',
+    flag: '--imds-endpoint',
+    env: ['AWS_EC2_METADATA_SERVICE_ENDPOINT'],
+    value: 'URL',
+    help: 'the metadata service (default http://169.254.169.254)',
+  },
+  {
+    key: 'listen',
+    flag: '--listen',
+    env: ['PODWAY_LISTEN'],
+    value: 'ADDRESS:PORT',
+    help: 'serve /healthz, /readyz and /metrics on TCP; :9465 is every address (default off)',
+    read: listen,
+  },
+  {
+    key: 'logLevel',
+    flag: '--log-level',
+    env: ['PODWAY_LOG_LEVEL'],
+    value: 'LEVEL',
+    help: 'debug, info, warn or error (default info)',
+    read: (text) => {
+      if (!LEVELS.includes(text)) throw new TypeError('not debug, info, warn or error');
+      return text;
+    },
+  },
+];
+
+const usage = (message: string): PodwayError =>
+  new PodwayError('INVALID_CONFIG', message, { next: 'podway controller --help lists flags and variables.' });
+
+/** Flags as `--name value` or `--name=value`. */
+function readFlags(args: readonly string[]): Map<Row, { text: string; from: string }> {
+  const given = new Map<Row, { text: string; from: string }>();
+  for (let at = 0; at < args.length; at++) {
+    const [, flag = '', , inline] = /^(--[a-z0-9-]+)(=(.*))?$/s.exec(args[at]!) ?? [];
+    const row = rows.find((one) => one.flag === flag);
+    if (!row) throw usage(`podway controller knows no ${args[at]}`);
+    const text = inline ?? args[++at];
+    if (text === undefined || text === '') throw usage(`${flag} has no value`);
+    given.set(row, { text, from: flag });
+  }
+  return given;
+}
+
+/** Throws INVALID_CONFIG. */
+export function readControllerOptions(args: readonly string[], env: Environment): ControllerConfig {
+  const given = readFlags(args);
+  const config: Record<string, unknown> = {
+    identity: `${hostname()}-${process.pid}`,
+    namespace: 'kube-system',
+    lease: 'podway-controller',
+    logLevel: 'info',
+  };
+  for (const row of rows) {
+    const variable = row.env.find((one) => (env[one] ?? '') !== '');
+    const found =
+      given.get(row) ?? (variable === undefined ? undefined : { text: env[variable]!, from: variable });
+    if (!found) continue;
+    try {
+      config[row.key] = row.read ? row.read(found.text) : found.text;
+    } catch (error) {
+      throw usage(`${found.from} is ${JSON.stringify(found.text)}, ${(error as Error).message}`);
+    }
+  }
+  return config as ControllerConfig;
+}
+
+export function controllerHelp(): string {
+  const lines = rows.map(
+    ({ flag, value, env, help }) =>
+      `  ${`${flag} ${value}`.padEnd(30)} ${env.join(', ')}\n${' '.repeat(33)}${help}`,
+  );
+  return [
+    'Usage: podway controller [FLAG…]\n',
+    'Runs the controller of a cluster in the foreground until SIGTERM. Of several one leads, by a Lease. Without it pods',
+    'start all the same. Each flag has an environment variable, which counts where the flag is not given.\n',
+    'Flags:',
+    ...lines,
+    '',
+    'Examples:',
+    '  podway controller --kubeconfig /etc/podway/kubeconfig --region eu-central-1',
+    '  POD_NAME=a podway controller --listen :9465',
+    '  podway controller clear --help',
+  ].join('\n');
+}
