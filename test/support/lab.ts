@@ -41,8 +41,10 @@ export class TestLab {
     const args = ['lab', 'up', '--lab', this.name, '--quiet'];
     if (nodes !== undefined) args.push('--nodes', String(nodes));
     if (instanceType !== undefined) args.push('--instance-type', instanceType);
-    const named = set.some((each) => each.startsWith('families='));
-    for (const each of FAMILIES && !named ? [...set, `families=${FAMILIES}`] : set) args.push('--set', each);
+    const isSet = (key: string) => set.some((each) => each.startsWith(`${key}=`));
+    const families = FAMILIES && !isSet('families') ? [`families=${FAMILIES}`] : [];
+    const controller = isSet('controller') ? [] : ['controller=none'];
+    for (const each of [...set, ...families, ...controller]) args.push('--set', each);
     await podwayCommand(args, { PODWAY_FAULT: 'kill' });
   }
 
