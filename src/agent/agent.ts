@@ -136,6 +136,16 @@ async function compareWithRuntime(
   void vanished.keep(signal);
 }
 
+/** What the cluster's controller hears of this node. Never rejects. */
+async function sayOwnNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
+  try {
+    const { keepOwnNode } = await import('./own-node/keep.ts');
+    await keepOwnNode(parts, gate, serving, signal);
+  } catch (error) {
+    if (!signal.aborted) parts.log.error({ error: String(error) }, 'the PodwayNode is not kept');
+  }
+}
+
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
   const { identity, pool, configuration, policies, repair, quarantine, rehearsal } = serving;
   const { api, log } = parts;
@@ -148,11 +158,12 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   const repairing = repair.keep(signal);
   const configuring = [
     configuration.keep(signal),
-    watchConfiguration(api, configuration, log, signal),
+    watchConfiguration(api, configuration, log, signal, parts.self),
     watchBoundPods(api, pool, log, signal),
     policies.keep(signal),
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
+  if (api.isConfigured) void sayOwnNode(parts, gate, serving, signal);
   await pool.start(signal);
   gate.hasStarted = true;
   await repair.now();

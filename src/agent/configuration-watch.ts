@@ -8,6 +8,7 @@ import type { KubeClient, Node, NodeNetwork } from '../kube/index.ts';
 import { AcceptedConditions, type Said, type Word } from './accepted.ts';
 import type { ApiServer } from './api-server.ts';
 import type { Configuration } from './configuration.ts';
+import type { Self } from './parts.ts';
 
 /** Between two tries to read the kubeconfig (ms). */
 const CONNECT_AGAIN_MS = 10_000;
@@ -18,6 +19,7 @@ export async function watchConfiguration(
   configuration: Configuration,
   log: Log,
   signal: AbortSignal,
+  self: Self,
 ): Promise<void> {
   const { customNetworking } = configuration;
   if (!api.isConfigured) return;
@@ -36,6 +38,8 @@ export async function watchConfiguration(
     const annotation = key === undefined ? undefined : annotations[key];
     const pods = Number(status?.capacity?.['pods']);
     return {
+      // One that registers anew is another.
+      uid: metadata.uid ?? null,
       labels,
       annotations: key === undefined || annotation === undefined ? {} : { [key]: annotation },
       pods: Number.isInteger(pods) && pods > 0 ? pods : null,
@@ -74,7 +78,9 @@ export async function watchConfiguration(
         onChange: (kept) => {
           const node = kept.get(api.nodeName);
           if (!node) return;
-          configuration.noteNode(node);
+          const { uid, ...marks } = node;
+          self.nodeUID = uid;
+          configuration.noteNode(marks);
           noteNetworks();
         },
       },

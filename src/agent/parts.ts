@@ -52,6 +52,9 @@ export type Load = { adds: number; requests: number; serving: number };
 /** The pod that holds an address; set once the pool exists. */
 export type Whose = { pod(ip: Ip): PodName | undefined };
 
+/** What the API says of the node itself. */
+export type Self = { nodeUID: string | null };
+
 export type Parts = ReturnType<typeof openParts>;
 
 export function openParts(config: AgentConfig) {
@@ -77,6 +80,7 @@ export function openParts(config: AgentConfig) {
     else events.node('Warning', REASONS[kind], text);
   });
   const whose: Whose = { pod: () => undefined };
+  const self: Self = { nodeUID: null };
   const datapath = createDatapath({
     netns,
     log,
@@ -130,6 +134,7 @@ export function openParts(config: AgentConfig) {
     datapath,
     tell,
     whose,
+    self,
     imds,
     cloudFor,
     async close(): Promise<void> {

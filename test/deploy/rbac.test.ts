@@ -15,6 +15,7 @@ const kinds: Record<string, [group: string, plural: string]> = {
   services: ['', 'services'],
   events: ['', 'events'],
   nodeNetworks: ['podway.dev', 'nodenetworks'],
+  podwayNodes: ['podway.dev', 'podwaynodes'],
   eniConfigs: ['crd.k8s.amazonaws.com', 'eniconfigs'],
   networkPolicies: ['networking.k8s.io', 'networkpolicies'],
   clusterNetworkPolicy: ['policy.networking.k8s.io', 'clusternetworkpolicies'],

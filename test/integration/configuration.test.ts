@@ -94,7 +94,7 @@ function start(
     },
   };
   const running = Promise.all([
-    watchConfiguration(api, configuration, log, abort.signal),
+    watchConfiguration(api, configuration, log, abort.signal, { nodeUID: null }),
     configuration.keep(abort.signal),
   ]);
   return {

@@ -96,6 +96,13 @@ async function leaveNode(
   const api = createApiServer({ nodeName, inCluster, ...(kubeconfig === undefined ? {} : { kubeconfig }) });
   try {
     const { client, kube } = await api.connect();
+    // The controller then takes away the taint that says what the agent said.
+    await client.delete(kube.podwayNodes, nodeName).then(
+      () => removed.push(`the PodwayNode ${nodeName}`),
+      (error: unknown) => {
+        if (!kube.isNotFound(error)) throw error;
+      },
+    );
     const node = await client.get(kube.nodes, nodeName);
     const ours = [CLOUD_REACHABLE, NETWORK_UNAVAILABLE];
     const types = ours.filter((type) => node.status?.conditions?.some((one) => one.type === type));

@@ -1,0 +1,142 @@
+// What this node's agent says of itself in its PodwayNode, and how soon a change is worth a write. Pure.
+
+import { eventReason } from '../../base/causes.ts';
+import { rfc3339 } from '../../base/clock.ts';
+import type { PodwayError } from '../../base/errors.ts';
+import type { NodeIdentity } from '../../cloud/imds.ts';
+import type { InstanceLimits } from '../../cloud/limits.ts';
+import type { AttachedEni } from '../../ipam/core.ts';
+import { subnetsForNew } from '../../ipam/plan/grow.ts';
+import type { PoolPolicy } from '../../ipam/policy.ts';
+import type { PoolState } from '../../ipam/state.ts';
+import { obtainable } from '../../ipam/views/obtainable.ts';
+import type {
+  AskedCalls,
+  Condition,
+  PodwayNodeAddresses,
+  PodwayNodeSpec,
+  PodwayNodeStatus,
+} from '../../kube/index.ts';
+
+export type Word = Pick<Condition, 'type' | 'status'> & { reason: string; message: string };
+
+export type Report = {
+  spec: PodwayNodeSpec;
+  /** Null while the API has not told which Node this is. */
+  nodeUID: string | null;
+  addresses: PodwayNodeAddresses;
+  conditions: Word[];
+  asked: AskedCalls | null;
+};
+
+export type ReportFacts = {
+  state: PoolState;
+  policy: PoolPolicy;
+  limits: InstanceLimits;
+  identity: NodeIdentity;
+  enis: readonly AttachedEni[];
+  counts: { held: number; free: number; cooling: number; waiting: number };
+  cluster: string | undefined;
+  nodeUID: string | null;
+  /** Why ADD is not served; null while it is. */
+  trouble: PodwayError | null;
+  /** EC2 or the journal has told what the node has. */
+  isKnown: boolean;
+  asked: AskedCalls | null;
+  now: number;
+};
+
+export function reportOf(facts: ReportFacts): Report {
+  const { state, policy, limits, identity, counts, now } = facts;
+  const { count, lack } = obtainable(state, policy, limits, now);
+  const { held, free, cooling, waiting } = counts;
+  const enis = [...facts.enis].sort((a, b) => Number(b.primary) - Number(a.primary));
+  const subnets = new Set([...enis.map(({ subnetId }) => subnetId), ...subnetsForNew(state, policy)]);
+  return {
+    spec: {
+      instanceId: identity.instanceId,
+      instanceType: identity.instanceType,
+      zone: identity.zone,
+      cluster: facts.cluster ?? '',
+      enis: enis.map(({ id, mac, primary, subnetId }) => ({
+        id,
+        mac,
+        type: primary ? 'primary' : 'secondary',
+        subnetId,
+      })),
+      subnets: [...subnets].sort(),
+    },
+    nodeUID: facts.nodeUID,
+    addresses: {
+      // A /80 has more than an integer of JSON's readers holds.
+      ...{ held, free: Math.min(free, MOST), cooling, waiting, obtainable: count },
+      ...(lack !== null && free === 0 ? { lack } : {}),
+    },
+    conditions: [readyWord(facts), cloudWord(state)],
+    asked: facts.asked,
+  };
+}
+
+const MOST = 65_536;
+
+function readyWord({ trouble, isKnown }: ReportFacts): Word {
+  const type = 'Ready';
+  if (trouble) return { type, status: 'False', reason: eventReason(trouble.code), message: trouble.message };
+  return isKnown
+    ? { type, status: 'True', reason: 'Serving', message: 'pods get their network' }
+    : { type, status: 'False', reason: 'Starting', message: 'EC2 has not told which addresses the node has' };
+}
+
+function cloudWord({ pauses }: PoolState): Word {
+  const type = 'CloudReachable';
+  const away = pauses.get('cloud');
+  return away?.cause === 'CLOUD_UNREACHABLE'
+    ? { type, status: 'False', reason: 'Away', message: away.message }
+    : { type, status: 'True', reason: 'Answering', message: 'EC2 answers' };
+}
+
+/** True when the node has no address for one more pod. */
+export const isOut = ({ free, obtainable: more, waiting }: PodwayNodeAddresses): boolean =>
+  free + more <= waiting;
+
+/** As the scheduler must hear it: at once; as people read it: soon; as it counts: seldom. */
+export type Urgency = 'at once' | 'soon' | 'seldom' | 'never';
+
+export function urgencyOf(said: Report | null, report: Report): Urgency {
+  if (said === null) return 'at once';
+  const isSame = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+  if (
+    isOut(said.addresses) !== isOut(report.addresses) ||
+    said.addresses.lack !== report.addresses.lack ||
+    said.nodeUID !== report.nodeUID ||
+    !isSame(
+      said.conditions.map(({ status, reason }) => [status, reason]),
+      report.conditions.map(({ status, reason }) => [status, reason]),
+    )
+  )
+    return 'at once';
+  if (!isSame(said.spec, report.spec) || !isSame(said.asked, report.asked)) return 'soon';
+  return isSame(said.addresses, report.addresses) ? 'never' : 'seldom';
+}
+
+/** The status as it is patched: `before` has the times of the conditions. */
+export function statusOf(
+  report: Report,
+  before: PodwayNodeStatus | undefined,
+  now: number,
+): PodwayNodeStatus {
+  const { nodeUID, addresses, asked } = report;
+  const conditions = report.conditions.map((word): Condition => {
+    const known = before?.conditions?.find(({ type }) => type === word.type);
+    const lastTransitionTime =
+      known?.status === word.status ? (known.lastTransitionTime ?? rfc3339(now)) : rfc3339(now);
+    return { ...word, lastTransitionTime };
+  });
+  return {
+    ...(nodeUID === null ? {} : { nodeUID }),
+    // A merge patch takes away what is null.
+    addresses: { lack: null, ...addresses } as unknown as PodwayNodeAddresses,
+    conditions,
+    ec2: { asked },
+  };
+}
