@@ -6,10 +6,11 @@
     pip install boto3
     python3 examples/ec2-addressing.py                    # IPv4
     python3 examples/ec2-addressing.py ec2-ipv6.jsonl     # IPv6; any lab will do
+    python3 examples/ec2-addressing.py ec2-trunk.jsonl    # trunk and branch interfaces; any lab will do
 
 The rows are in ec2-addressing.jsonl beside this file, or in the file that is named: a call, and what must come back. One
 line is printed for each; a row that is answered otherwise is a deviation, and makes the exit code 1. Makes a VPC of its
-own (10.199.0.0/16; for IPv6 10.198.0.0/16), and leaves nothing behind. Rows that throttle, fail or lose an answer on purpose run `podway`: PODWAY, else that of the PATH, else
+own (10.199.0.0/16; for IPv6 10.198.0.0/16, for trunks 10.197.0.0/16), and leaves nothing behind. Rows that throttle, fail or lose an answer on purpose run `podway`: PODWAY, else that of the PATH, else
 of this checkout.
 """
 

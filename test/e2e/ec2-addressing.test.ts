@@ -1,5 +1,5 @@
-// The rows of examples/ec2-addressing.jsonl and ec2-ipv6.jsonl against a lab: each call that address management makes, and each way that it
-// is refused. By the stock SDK, and by the same example's boto3 script where that is installed.
+// The rows of examples/ec2-addressing.jsonl, ec2-ipv6.jsonl and ec2-trunk.jsonl against a lab: each call that address
+// management and branch interfaces need, and each way that it is refused. By the stock SDK, and by the same example's boto3 script where that is installed.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ type Row = {
   keep?: Record<string, string>;
   wait?: boolean;
 };
-const FILES = ['ec2-addressing.jsonl', 'ec2-ipv6.jsonl'];
+const FILES = ['ec2-addressing.jsonl', 'ec2-ipv6.jsonl', 'ec2-trunk.jsonl'];
 const rowsOf = (file: string): Row[] =>
   readFileSync(join(ROOT, 'examples', file), 'utf8')
     .trim()

@@ -33,6 +33,8 @@ export const tableNames: readonly TableName[] = [
   'publicAddresses',
   'securityGroups',
   'networkInterfaces',
+  'trunkAssociations',
+  'interfacePermissions',
   'instances',
   'transitions',
 ];
@@ -139,6 +141,8 @@ const WORDS = {
   egressOnlyInternetGateways: resourceWords.egressOnlyInternetGateway,
   securityGroups: resourceWords.securityGroup,
   networkInterfaces: resourceWords.networkInterface,
+  trunkAssociations: resourceWords.trunkAssociation,
+  interfacePermissions: resourceWords.interfacePermission,
   instances: resourceWords.instance,
 } as const satisfies Partial<Record<TableName, ResourceWords>>;
 export type IdTable = keyof typeof WORDS;

@@ -108,6 +108,18 @@ export const resourceWords = {
     malformed: 'InvalidNetworkInterfaceAttachmentId.Malformed',
     noun: 'attachment ID',
   },
+  trunkAssociation: {
+    prefix: 'trunk-assoc',
+    notFound: 'InvalidTrunkInterfaceAssociationId.NotFound',
+    malformed: 'InvalidTrunkInterfaceAssociationId.Malformed',
+    noun: 'trunk interface association ID',
+  },
+  interfacePermission: {
+    prefix: 'eni-perm',
+    notFound: 'InvalidPermissionID.NotFound',
+    malformed: 'InvalidPermissionID.Malformed',
+    noun: 'network interface permission ID',
+  },
   instance: {
     prefix: 'i',
     notFound: 'InvalidInstanceID.NotFound',

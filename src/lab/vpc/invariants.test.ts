@@ -18,6 +18,7 @@ import { type ActionName, availableAddresses, Ec2Error, type VpcService } from '
 import { cardLimit, limitsOf } from './limits.ts';
 import type { NetworkInterface, VpcState } from './model.ts';
 import { subnetBlock, testVpc, ZONES } from './testing.ts';
+import { associationsOn, branchLimit, isInUse } from './trunks.ts';
 
 /** One random call: which action, and numbers from which its parameters are drawn. */
 type Step = { action: ActionName; a: number; b: number; n: number };
@@ -26,6 +27,8 @@ const ACTIONS = [
   'DeleteNetworkInterface',
   'AttachNetworkInterface',
   'DetachNetworkInterface',
+  'AssociateTrunkInterface',
+  'DisassociateTrunkInterface',
   'AssignPrivateIpAddresses',
   'UnassignPrivateIpAddresses',
   'AssignIpv6Addresses',
@@ -50,7 +53,8 @@ const step: fc.Arbitrary<Step> = fc.record({
 });
 
 const FITS: Partial<Record<ActionName, (eni: NetworkInterface) => boolean>> = {
-  AttachNetworkInterface: (eni) => !eni.attachment,
+  AttachNetworkInterface: (eni) => eni.status === 'available',
+  AssociateTrunkInterface: (eni) => eni.status === 'available' && eni.interfaceType === 'interface',
   DeleteNetworkInterface: (eni) => !eni.attachment,
   DetachNetworkInterface: (eni) => (eni.attachment?.deviceIndex ?? 0) > 0,
   AssociateAddress: (eni) => eni.privateIps.length > 1,
@@ -75,9 +79,11 @@ async function run(vpc: VpcService, { action, a, b, n }: Step): Promise<void> {
     case 'CreateNetworkInterface':
       await vpc.act(
         action,
-        n % 3 === 0
-          ? { SubnetId: subnetId, Ipv4PrefixCount: n % 2 }
-          : { SubnetId: subnetId, SecondaryPrivateIpAddressCount: n },
+        n % 4 === 3
+          ? { SubnetId: subnetId, InterfaceType: 'trunk' }
+          : n % 3 === 0
+            ? { SubnetId: subnetId, Ipv4PrefixCount: n % 2 }
+            : { SubnetId: subnetId, SecondaryPrivateIpAddressCount: n },
       );
       return;
     case 'DeleteNetworkInterface':
@@ -99,6 +105,21 @@ async function run(vpc: VpcService, { action, a, b, n }: Step): Promise<void> {
       await vpc.act(action, {
         AttachmentId: eni?.attachment?.id ?? 'eni-attach-00000000',
         Force: n % 2 === 0,
+      });
+      return;
+    case 'AssociateTrunkInterface': {
+      // Mostly to a trunk that is attached; VLAN ids are few, so that they meet.
+      const trunks = enis.filter((one) => one.interfaceType === 'trunk' && (one.attachment || n === 7));
+      await vpc.act(action, {
+        BranchInterfaceId: NetworkInterfaceId,
+        TrunkInterfaceId: (pick(trunks, b) ?? eni)?.id ?? 'eni-00000000',
+        VlanId: n,
+      });
+      return;
+    }
+    case 'DisassociateTrunkInterface':
+      await vpc.act(action, {
+        AssociationId: pick(Object.keys(state.trunkAssociations), b) ?? 'trunk-assoc-00000000',
       });
       return;
     case 'AssignPrivateIpAddresses': {
@@ -214,7 +235,7 @@ function check(state: VpcState, before: VpcState): void {
     checkIpv6(state, eni, sixes);
     const old = before.networkInterfaces[eni.id];
     if (old) assert.equal(eni.privateIps[0], old.privateIps[0], 'the primary address never changes');
-    assert.equal(eni.status === 'in-use', eni.attachment !== undefined, `${eni.id}: status and attachment`);
+    assert.equal(eni.status === 'in-use', isInUse(state, eni), `${eni.id}: status and attachment`);
     if (eni.attachment) {
       const instance = state.instances[eni.attachment.instanceId]!;
       assert.notEqual(instance.state, 'terminated');
@@ -240,8 +261,10 @@ function check(state: VpcState, before: VpcState): void {
     );
     if (instance.state !== 'terminated')
       assert.ok(places.includes('0/0'), 'a live instance has its primary interface');
+    assert.ok(enis.filter((eni) => eni.interfaceType === 'trunk').length <= 1, 'one trunk per instance');
     assert.match(instance.name, /^[A-Za-z0-9][A-Za-z0-9._-]*$/);
   }
+  checkTrunks(state);
   const names = Object.values(state.instances)
     .filter((one) => one.state !== 'terminated')
     .map((one) => one.name);
@@ -260,6 +283,28 @@ function check(state: VpcState, before: VpcState): void {
   }
   const macs = Object.values(state.networkInterfaces).map((eni) => eni.mac);
   assert.equal(new Set(macs).size, macs.length);
+}
+
+/** A branch hangs on one trunk of its zone and on nothing else; a VLAN id of a trunk names one; the type's limit holds. */
+function checkTrunks(state: VpcState): void {
+  const rows = Object.values(state.trunkAssociations);
+  const keys = rows.map((row) => `${row.trunkInterfaceId}/${row.vlanId}`);
+  assert.equal(new Set(keys).size, rows.length, 'one branch per VLAN id of a trunk');
+  assert.equal(new Set(rows.map((row) => row.branchInterfaceId)).size, rows.length, 'one trunk per branch');
+  for (const row of rows) {
+    const [branch, trunk] = [row.branchInterfaceId, row.trunkInterfaceId].map(
+      (id) => state.networkInterfaces[id]!,
+    );
+    assert.equal(trunk!.interfaceType, 'trunk');
+    assert.equal(branch!.attachment, undefined);
+    assert.equal(branch!.zone, trunk!.zone);
+    assert.ok(row.vlanId >= 1 && row.vlanId <= 4094);
+    const instance = trunk!.attachment && state.instances[trunk!.attachment.instanceId];
+    if (instance)
+      assert.ok(
+        associationsOn(state, trunk!.id).length <= branchLimit(limitsOf(state, instance.instanceType)!),
+      );
+  }
 }
 
 /** Of its subnet's /64 and not kept by AWS; nobody else's, nor within anybody's prefix. */

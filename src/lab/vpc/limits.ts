@@ -14,6 +14,7 @@ export type InstanceLimits = {
   isBareMetal: boolean;
   /** Null: nobody has said. */
   trunkCompatible: boolean | null;
+  branchENIs: number | null;
 };
 
 const table = data as Record<string, InstanceLimits>;

@@ -109,7 +109,7 @@ export type Attachment = {
   attachTime: number;
 };
 
-/** `efa-only` has no addresses and no link; `branch` hangs on a trunk, which the lab has no action for. */
+/** `efa-only` has no addresses and no link; `branch` hangs on a trunk. */
 export const interfaceTypes = ['interface', 'efa', 'efa-only', 'trunk', 'branch'] as const;
 export type InterfaceType = (typeof interfaceTypes)[number];
 
@@ -121,7 +121,7 @@ export type NetworkInterface = {
   zone: string;
   description: string;
   interfaceType: InterfaceType;
-  /** `pending` while being made, `in-use` from the start of an attach to the end of its detach. */
+  /** `pending` while being made, `in-use` from the start of an attach to the end of its detach, and on a trunk. */
   status: 'pending' | 'available' | 'in-use';
   sourceDestCheck: boolean;
   groupIds: string[];
@@ -136,6 +136,21 @@ export type NetworkInterface = {
   clientToken?: string;
   createTime: number;
   tags: Tags;
+};
+
+/** The branch hangs on the trunk: its frames bear the VLAN id there. */
+export type TrunkAssociation = {
+  id: string;
+  branchInterfaceId: string;
+  trunkInterfaceId: string;
+  vlanId: number;
+};
+
+export type InterfacePermission = {
+  id: string;
+  networkInterfaceId: string;
+  awsAccountId: string;
+  permission: 'INSTANCE-ATTACH' | 'EIP-ASSOCIATE';
 };
 
 export type InstanceState = 'pending' | 'running' | 'stopping' | 'stopped' | 'shutting-down' | 'terminated';
@@ -193,6 +208,8 @@ export type VpcState = {
   publicAddresses: Record<string, PublicAddress>;
   securityGroups: Record<string, SecurityGroup>;
   networkInterfaces: Record<string, NetworkInterface>;
+  trunkAssociations: Record<string, TrunkAssociation>;
+  interfacePermissions: Record<string, InterfacePermission>;
   instances: Record<string, Instance>;
 };
 
@@ -210,5 +227,7 @@ export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
   publicAddresses: {},
   securityGroups: {},
   networkInterfaces: {},
+  trunkAssociations: {},
+  interfacePermissions: {},
   instances: {},
 });

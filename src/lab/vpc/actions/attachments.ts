@@ -5,6 +5,7 @@ import { type Context, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, notFound, required, resourceWords } from '../errors.ts';
 import { cardLimit, checkIpv6Slots, checkSlots, type InstanceLimits, isNitro, limitsOf } from '../limits.ts';
 import type { Attachment, Instance, NetworkInterface, VpcState } from '../model.ts';
+import { associationsOn, checkBranches, isInUse } from '../trunks.ts';
 import type { Meanings } from './types.ts';
 
 export const interfacesOf = (state: VpcState, instanceId: string): NetworkInterface[] =>
@@ -44,6 +45,8 @@ export function attach(ctx: Context, eni: NetworkInterface, instance: Instance, 
     );
   }
   checkKind(eni, instance, limits, place, onCard);
+  const branches = associationsOn(ctx.draft.state, eni.id).length;
+  if (branches > 0) checkBranches(ctx.draft.state, instance.instanceType, branches);
   const has = eni.privateIps.length + eni.ipv4Prefixes.length;
   checkSlots(limits, instance.instanceType, { id: eni.id, has, added: 0, prefixes: eni.ipv4Prefixes.length });
   const prefixes = eni.ipv6Prefixes.length;
@@ -97,7 +100,8 @@ export const attachmentActions: Meanings<'AttachNetworkInterface' | 'DetachNetwo
     const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
     const instance = need(ctx, 'instances', required(input.InstanceId, 'instanceId'));
     const deviceIndex = required(input.DeviceIndex, 'deviceIndex');
-    if (eni.attachment) throw new Ec2Error('InvalidNetworkInterface.InUse', `Interface: [${eni.id}] in use.`);
+    if (isInUse(ctx.draft.state, eni))
+      throw new Ec2Error('InvalidNetworkInterface.InUse', `Interface: [${eni.id}] in use.`);
     if (instance.state !== 'running' && instance.state !== 'stopped') {
       throw new Ec2Error(
         'IncorrectState',

@@ -10,6 +10,7 @@ import { imageActions } from './images.ts';
 import { instanceAttributeActions } from './instance-attributes.ts';
 import { instanceTypeActions } from './instance-types.ts';
 import { instanceActions } from './instances.ts';
+import { interfacePermissionActions } from './interface-permissions.ts';
 import { interfaceActions } from './interfaces.ts';
 import { inventoryActions } from './inventory.ts';
 import { ipv6AddressActions } from './ipv6-addresses.ts';
@@ -20,6 +21,7 @@ import { reservationActions } from './reservations.ts';
 import { routeActions } from './routes.ts';
 import { subnetActions } from './subnets.ts';
 import { tagActions } from './tags.ts';
+import { trunkActions } from './trunks.ts';
 import type { ActionName, Meanings } from './types.ts';
 import { vpcActions } from './vpcs.ts';
 
@@ -32,6 +34,7 @@ export const meanings: Meanings<ActionName> = {
   ...groupActions,
   ...instanceActions,
   ...interfaceActions,
+  ...interfacePermissionActions,
   ...ipv6AddressActions,
   ...launchActions,
   ...privateAddressActions,
@@ -39,6 +42,7 @@ export const meanings: Meanings<ActionName> = {
   ...routeActions,
   ...subnetActions,
   ...tagActions,
+  ...trunkActions,
   ...imageActions,
   ...instanceAttributeActions,
   ...instanceTypeActions,

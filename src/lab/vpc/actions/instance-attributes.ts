@@ -2,9 +2,10 @@
 // Fails with IncorrectInstanceState for what only a stopped instance takes, InvalidInstanceID where an attribute is an
 // interface's and there are several.
 import { type Context, need } from '../context.ts';
-import { Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
 import { cardLimit, checkIpv6Slots, checkSlots, limitsOf } from '../limits.ts';
 import type { Instance } from '../model.ts';
+import { associationsOn, checkBranches } from '../trunks.ts';
 import { interfacesOf } from './attachments.ts';
 import { metadataOptions, ROOT_DEVICE } from './instance-answers.ts';
 import { wrongState } from './instances.ts';
@@ -130,7 +131,12 @@ function newType(ctx: Context, instance: Instance, type: string): string {
       );
     }
   }
-  for (const { id, privateIps, ipv4Prefixes, ipv6Addresses, ipv6Prefixes } of enis) {
+  for (const { id, interfaceType, privateIps, ipv4Prefixes, ipv6Addresses, ipv6Prefixes } of enis) {
+    if (interfaceType === 'trunk') {
+      if (!limits.trunkCompatible)
+        throw conflict(`${type} instances do not support trunk network interfaces.`);
+      checkBranches(ctx.draft.state, type, associationsOn(ctx.draft.state, id).length);
+    }
     const [four, six] = [ipv4Prefixes.length, ipv6Prefixes.length];
     checkSlots(limits, type, { id, has: privateIps.length + four, added: 0, prefixes: four });
     checkIpv6Slots(limits, type, { id, has: ipv6Addresses.length + six, added: 0, prefixes: six });

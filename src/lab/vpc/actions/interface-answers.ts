@@ -1,6 +1,7 @@
 // How an interface looks in answers, to DescribeNetworkInterfaces and inside DescribeInstances, and EC2's DNS names.
 import type * as ec2 from '@aws-sdk/client-ec2';
 import type { NetworkInterface, PublicAddress, VpcState } from '../model.ts';
+import { associationOf } from '../trunks.ts';
 import { zoneId } from './account.ts';
 import { tagList } from './tags.ts';
 
@@ -92,6 +93,10 @@ export function attachmentAnswer(
 const statusAnswer = (eni: NetworkInterface): ec2.NetworkInterfaceStatus =>
   eni.status as ec2.NetworkInterfaceStatus;
 
+/** An interface on a trunk shows as a branch, whatever it was made as. */
+export const shownType = (state: VpcState, eni: NetworkInterface): NetworkInterface['interfaceType'] =>
+  associationOf(state, eni.id) ? 'branch' : eni.interfaceType;
+
 export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.NetworkInterface {
   const primary = eni.privateIps[0];
   const publicSide = association(state, eni, primary);
@@ -112,7 +117,7 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     ...dnsName(state, eni, primary),
     SourceDestCheck: eni.sourceDestCheck,
     Groups: groupIdentifiers(state, eni.groupIds),
-    InterfaceType: eni.interfaceType,
+    InterfaceType: shownType(state, eni),
     ...(state.subnets[eni.subnetId]?.ipv6Native ? { Ipv6Native: true } : {}),
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),

@@ -3,7 +3,7 @@
 import type { NetworkInterface, PublicAddress, VpcState } from '../model.ts';
 import { absent, type Filters, type FilterValue } from '../select.ts';
 import { zoneId } from './account.ts';
-import { interfaceDnsName, publicAddressOf, publicDnsName } from './interface-answers.ts';
+import { interfaceDnsName, publicAddressOf, publicDnsName, shownType } from './interface-answers.ts';
 
 function commonFilters(state: VpcState): Filters<NetworkInterface> {
   const publics = (eni: NetworkInterface): PublicAddress[] =>
@@ -56,7 +56,7 @@ export function interfaceFilters(state: VpcState): Filters<NetworkInterface> {
   return {
     ...commonFilters(state),
     'availability-zone-id': (eni) => zoneId(state, eni.zone),
-    'interface-type': (eni) => eni.interfaceType,
+    'interface-type': (eni) => shownType(state, eni),
     'addresses.association.owner-id': (eni) =>
       eni.privateIps.flatMap((ip) => {
         const address = publicAddressOf(state, eni.id, ip);

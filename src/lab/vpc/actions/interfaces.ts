@@ -8,6 +8,7 @@ import { type Context, later, need, newId, wordsOf } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../errors.ts';
 import { interfaceTypes, type NetworkInterface, type Subnet } from '../model.ts';
 import { select } from '../select.ts';
+import { dropOfInterface } from '../trunks.ts';
 import { dropAssociations } from './elastic-ips.ts';
 import { attachmentAnswer, groupIdentifiers, interfaceAnswer, publicAddressOf } from './interface-answers.ts';
 import { interfaceFilters } from './interface-filters.ts';
@@ -164,6 +165,7 @@ export function namedAddresses(
 /** Removes an interface that is not attached, with what hung on it. */
 export function removeInterface(ctx: Context, eni: NetworkInterface): void {
   dropAssociations(ctx, eni.id, eni.privateIps);
+  dropOfInterface(ctx.draft, eni);
   for (const transition of Object.values(ctx.draft.state.transitions)) {
     if (transition.objectId === eni.id) ctx.draft.remove('transitions', transition.id);
   }

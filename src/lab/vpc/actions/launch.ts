@@ -6,6 +6,7 @@ import { type Context, Draft, later, need, newId } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, oneWay, required } from '../errors.ts';
 import { isNitro, limitsOf } from '../limits.ts';
 import type { Instance, NetworkInterface, Subnet } from '../model.ts';
+import { isInUse } from '../trunks.ts';
 import { zoneOf } from './account.ts';
 import { attach } from './attachments.ts';
 import { givePublicIp } from './elastic-ips.ts';
@@ -150,7 +151,8 @@ function interfaceFor(
 ): NetworkInterface {
   if (specification.NetworkInterfaceId !== undefined) {
     const eni = need(ctx, 'networkInterfaces', specification.NetworkInterfaceId);
-    if (eni.attachment) throw new Ec2Error('InvalidNetworkInterface.InUse', `Interface: [${eni.id}] in use.`);
+    if (isInUse(ctx.draft.state, eni))
+      throw new Ec2Error('InvalidNetworkInterface.InUse', `Interface: [${eni.id}] in use.`);
     return eni;
   }
   return makeInterface(ctx, {

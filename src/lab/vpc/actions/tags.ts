@@ -59,7 +59,8 @@ export function tagsOnCreate(
 
 type Tagged = { id: string; kind: string; tags: Tags; write: (tags: Tags) => void };
 
-const BY_PREFIX: Record<string, { table: IdTable; kind: string }> = {
+type TaggedTable = Exclude<IdTable, 'trunkAssociations' | 'interfacePermissions'>;
+const BY_PREFIX: Record<string, { table: TaggedTable; kind: string }> = {
   vpc: { table: 'vpcs', kind: 'vpc' },
   subnet: { table: 'subnets', kind: 'subnet' },
   scr: { table: 'subnetCidrReservations', kind: 'subnet-cidr-reservation' },

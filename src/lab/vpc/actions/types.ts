@@ -9,6 +9,7 @@ export type ActionTypes = {
   AssociateAddress: [ec2.AssociateAddressRequest, ec2.AssociateAddressResult];
   AssociateRouteTable: [ec2.AssociateRouteTableRequest, ec2.AssociateRouteTableResult];
   AssociateSubnetCidrBlock: [ec2.AssociateSubnetCidrBlockRequest, ec2.AssociateSubnetCidrBlockResult];
+  AssociateTrunkInterface: [ec2.AssociateTrunkInterfaceRequest, ec2.AssociateTrunkInterfaceResult];
   AssociateVpcCidrBlock: [ec2.AssociateVpcCidrBlockRequest, ec2.AssociateVpcCidrBlockResult];
   AttachInternetGateway: [ec2.AttachInternetGatewayRequest, Nothing];
   AttachNetworkInterface: [ec2.AttachNetworkInterfaceRequest, ec2.AttachNetworkInterfaceResult];
@@ -26,6 +27,10 @@ export type ActionTypes = {
   ];
   CreateInternetGateway: [ec2.CreateInternetGatewayRequest, ec2.CreateInternetGatewayResult];
   CreateNetworkInterface: [ec2.CreateNetworkInterfaceRequest, ec2.CreateNetworkInterfaceResult];
+  CreateNetworkInterfacePermission: [
+    ec2.CreateNetworkInterfacePermissionRequest,
+    ec2.CreateNetworkInterfacePermissionResult,
+  ];
   CreateRoute: [ec2.CreateRouteRequest, ec2.CreateRouteResult];
   CreateRouteTable: [ec2.CreateRouteTableRequest, ec2.CreateRouteTableResult];
   CreateSecurityGroup: [ec2.CreateSecurityGroupRequest, ec2.CreateSecurityGroupResult];
@@ -42,6 +47,10 @@ export type ActionTypes = {
   ];
   DeleteInternetGateway: [ec2.DeleteInternetGatewayRequest, Nothing];
   DeleteNetworkInterface: [ec2.DeleteNetworkInterfaceRequest, Nothing];
+  DeleteNetworkInterfacePermission: [
+    ec2.DeleteNetworkInterfacePermissionRequest,
+    ec2.DeleteNetworkInterfacePermissionResult,
+  ];
   DeleteRoute: [ec2.DeleteRouteRequest, Nothing];
   DeleteRouteTable: [ec2.DeleteRouteTableRequest, Nothing];
   DeleteSecurityGroup: [ec2.DeleteSecurityGroupRequest, ec2.DeleteSecurityGroupResult];
@@ -68,6 +77,10 @@ export type ActionTypes = {
     ec2.DescribeNetworkInterfaceAttributeRequest,
     ec2.DescribeNetworkInterfaceAttributeResult,
   ];
+  DescribeNetworkInterfacePermissions: [
+    ec2.DescribeNetworkInterfacePermissionsRequest,
+    ec2.DescribeNetworkInterfacePermissionsResult,
+  ];
   DescribeNetworkInterfaces: [ec2.DescribeNetworkInterfacesRequest, ec2.DescribeNetworkInterfacesResult];
   DescribeRegions: [ec2.DescribeRegionsRequest, ec2.DescribeRegionsResult];
   DescribeRouteTables: [ec2.DescribeRouteTablesRequest, ec2.DescribeRouteTablesResult];
@@ -75,6 +88,10 @@ export type ActionTypes = {
   DescribeSecurityGroups: [ec2.DescribeSecurityGroupsRequest, ec2.DescribeSecurityGroupsResult];
   DescribeSubnets: [ec2.DescribeSubnetsRequest, ec2.DescribeSubnetsResult];
   DescribeTags: [ec2.DescribeTagsRequest, ec2.DescribeTagsResult];
+  DescribeTrunkInterfaceAssociations: [
+    ec2.DescribeTrunkInterfaceAssociationsRequest,
+    ec2.DescribeTrunkInterfaceAssociationsResult,
+  ];
   DescribeVpcAttribute: [ec2.DescribeVpcAttributeRequest, ec2.DescribeVpcAttributeResult];
   DescribeImages: [ec2.DescribeImagesRequest, ec2.DescribeImagesResult];
   DescribeInstanceTypeOfferings: [
@@ -93,6 +110,7 @@ export type ActionTypes = {
     ec2.DisassociateSubnetCidrBlockRequest,
     ec2.DisassociateSubnetCidrBlockResult,
   ];
+  DisassociateTrunkInterface: [ec2.DisassociateTrunkInterfaceRequest, ec2.DisassociateTrunkInterfaceResult];
   DisassociateVpcCidrBlock: [ec2.DisassociateVpcCidrBlockRequest, ec2.DisassociateVpcCidrBlockResult];
   GetSubnetCidrReservations: [ec2.GetSubnetCidrReservationsRequest, ec2.GetSubnetCidrReservationsResult];
   ModifyInstanceAttribute: [ec2.ModifyInstanceAttributeRequest, Nothing];
