@@ -18,3 +18,4 @@ export { EventRecorder, type RecorderOptions } from './recorder.ts';
 export * from './resources.ts';
 export * from './selectors.ts';
 export type * from './types.ts';
+export * from './vpc-resources.ts';
