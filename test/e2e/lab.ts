@@ -44,6 +44,7 @@ export class Lab {
   json = <T>(...args: string[]): Promise<T> => json<T>(...args, '--lab', this.name);
 
   status = (): Promise<LabStatus> => this.json('lab', 'status');
+  kubeconfig = async (): Promise<string> => (await this.status()).kubeconfig;
   pods = (): Promise<PodView[]> => this.json('pod', 'list');
   run = (pod: string, ...more: string[]): Promise<PodView> => this.json('pod', 'run', pod, ...more);
   delete = (...pods: string[]): Promise<string> => this.ok('pod', 'delete', ...pods);

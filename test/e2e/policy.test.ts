@@ -1,9 +1,14 @@
-// NetworkPolicies on real packets: Kubernetes' own cases, by the agents of a lab with the embedded API, on one node and
-// across two. In each step all pairs are probed until they do as the case says.
+// NetworkPolicies on real packets: Kubernetes' own cases and ours, by the agents of a lab with the embedded API, on one node
+// and across two, by TCP, UDP and SCTP, in each family that the lab has. In each step all pairs are probed until they do
+// as the case says. The generated cases are in test/soak/policy-cases.test.ts.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { cases } from '../support/policy-cases.ts';
-import { PolicyGround } from '../support/policy-ground.ts';
+import { runCase } from '../support/policy-case.ts';
+import { connectionCases } from '../support/policy-cases-e1.ts';
+import { changeCases } from '../support/policy-cases-e2.ts';
+import { ownCases } from '../support/policy-cases-x.ts';
+import { PORTS, PolicyGround } from '../support/policy-ground.ts';
+import { PROTOCOLS } from '../support/policy-probes.ts';
 import { skip } from './command.ts';
 import { Lab } from './lab.ts';
 
@@ -18,25 +23,18 @@ describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
     ground.close();
     await lab.down();
   });
-
-  it('without policies all is open, and the nodes have no table for them', async () => {
-    for (const protocol of ['TCP', 'UDP', 'SCTP'] as const)
-      await ground.expect('open', protocol, [80, 81], () => true);
+  const noTable = async () => {
     const { stdout } = await lab.podway('lab', 'exec', 'node-1', '--', 'nft', 'list', 'tables');
     assert.doesNotMatch(stdout, /podway-policy/);
+  };
+
+  it('without policies all is open, and the nodes have no table for them', async () => {
+    await ground.expect('open', PROTOCOLS, PORTS, () => true);
+    await noTable();
   });
 
-  for (const { id, title, steps, after: undo } of cases) {
-    it(`${id} ${title}`, async () => {
-      for (const { policies, before: change, protocol = 'TCP', ports = [80], allow, also } of steps) {
-        await ground.policies(policies(ground));
-        await change?.(ground);
-        await ground.expect(id, protocol, ports, allow);
-        if (also) await ground.expect(id, also.protocol, also.ports, also.allow);
-      }
-      await undo?.(ground);
-    });
-  }
+  for (const one of [...connectionCases, ...changeCases, ...ownCases])
+    it(`${one.id} ${one.title}`, () => runCase(ground, one));
 
   it('E50 the API refuses ranges that are none', async () => {
     const create = (port: object) =>
@@ -57,8 +55,7 @@ describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
 
   it('with the last policy the table goes, and all is open', async () => {
     await ground.policies([]);
-    await ground.expect('open', 'TCP', [80, 81], () => true);
-    const { stdout } = await lab.podway('lab', 'exec', 'node-1', '--', 'nft', 'list', 'tables');
-    assert.doesNotMatch(stdout, /podway-policy/);
+    await ground.expect('open', PROTOCOLS, PORTS, () => true);
+    await noTable();
   });
 });
