@@ -45,6 +45,13 @@ export const clusterNetworkPolicies = ['v1beta1', 'v1alpha2'].map((version) =>
     'Cluster',
   ),
 );
+/** Of them the agent asks for one by its name. */
+export const customResourceDefinitions = resource<KubeObject>(
+  'apiextensions.k8s.io/v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+  'Cluster',
+);
 export const services = resource<Service>('v1', 'services', 'Service', 'Namespaced');
 
 /** Path of a collection, or of one object in it, or of a subresource. */

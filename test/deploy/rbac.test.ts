@@ -20,6 +20,7 @@ const kinds: Record<string, [group: string, plural: string]> = {
   networkPolicies: ['networking.k8s.io', 'networkpolicies'],
   clusterNetworkPolicy: ['policy.networking.k8s.io', 'clusternetworkpolicies'],
   namespaces: ['', 'namespaces'],
+  customResourceDefinitions: ['apiextensions.k8s.io', 'customresourcedefinitions'],
 };
 
 test('the rules are the verbs that the code of the agent uses, and no others', () => {

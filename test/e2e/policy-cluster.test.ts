@@ -1,143 +1,74 @@
-// ClusterNetworkPolicies on real packets, by a definition that a user brings: tiers, priorities, ports, networks, and what
-// the commands say of them.
+// ClusterNetworkPolicies on real packets, by a definition that a user brings: the conformance tests' cases (one of each id;
+// all in test:soak), what the commands say of them, and what they leave alone.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { KubeClient, type KubeObject, readKubeConfig, resource } from '../../src/kube/index.ts';
-import { clusterNetworkPolicies } from '../../src/kube/resources.ts';
-import { type Allow, PolicyGround } from '../support/policy-ground.ts';
+import { signalAgents } from '../support/agents.ts';
+import { clusterCases } from '../support/policy-cases-k.ts';
+import { ClusterPolicies } from '../support/policy-cluster.ts';
+import { PORTS, PolicyGround } from '../support/policy-ground.ts';
+import { PROTOCOLS } from '../support/policy-probes.ts';
+import { oneOfEach } from '../support/policy-sample.ts';
+import { full } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
-import { skip } from './command.ts';
+import { PROBE, skip } from './command.ts';
 import { Lab } from './lab.ts';
 
-const definitions = resource<KubeObject & { spec: unknown }>(
-  'apiextensions.k8s.io/v1',
-  'customresourcedefinitions',
-  'CustomResourceDefinition',
-  'Cluster',
-);
-const free = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-const definition = {
-  metadata: { name: 'clusternetworkpolicies.policy.networking.k8s.io' },
-  spec: {
-    group: 'policy.networking.k8s.io',
-    scope: 'Cluster',
-    names: {
-      ...{ plural: 'clusternetworkpolicies', singular: 'clusternetworkpolicy' },
-      ...{ kind: 'ClusterNetworkPolicy', listKind: 'ClusterNetworkPolicyList', shortNames: ['cnp'] },
-    },
-    versions: [
-      {
-        ...{ name: 'v1alpha2', served: true, storage: true, subresources: { status: {} } },
-        schema: { openAPIV3Schema: { type: 'object', properties: { spec: free, status: free } } },
-      },
-    ],
-  },
-};
-const kind = clusterNetworkPolicies.find(({ version }) => version === 'v1alpha2')!;
-
+const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
+const chosen = full ? clusterCases : oneOfEach(clusterCases, seed);
 const of = (name: string) => ({ namespaces: { matchLabels: { ns: name } } });
-const rule = (action: string, peers: object[], field: 'from' | 'to', port?: number) => ({
-  action,
-  [field]: peers,
-  ...(port === undefined ? {} : { protocols: [{ tcp: { destinationPort: { number: port } } }] }),
-});
+const WORLD = { networks: ['0.0.0.0/0', '::/0'] };
 const policy = (name: string, spec: object) => ({ metadata: { name }, spec });
-const fromY = (action: string, port?: number) => [rule(action, [of('y')], 'from', port)];
 
-describe('ClusterNetworkPolicy', { skip, timeout: 200_000 }, () => {
+describe(`ClusterNetworkPolicy, ${chosen.length} of ${clusterCases.length} cases`, {
+  skip,
+  timeout: 280_000,
+}, () => {
   const lab = new Lab('cnp');
-  const ground = new PolicyGround(lab);
-  let client: KubeClient;
-  const made = new Set<string>();
-  /** Exactly these. */
-  const apply = async (...wanted: ReturnType<typeof policy>[]) => {
-    for (const name of made) await client.delete(kind, name);
-    made.clear();
-    for (const one of wanted) {
-      await client.create(kind, one);
-      made.add(one.metadata.name);
-    }
-  };
-  const xFromY =
-    (allow: (port: number) => boolean): Allow =>
-    (from, to, port) =>
-      from.ns !== 'y' || to.ns !== 'x' || allow(port);
+  const ground = new PolicyGround(lab, { namespaces: ['w', 'x', 'y', 'z'] });
+  const cluster = new ClusterPolicies(ground);
 
   before(async () => {
     await lab.up();
     await ground.start();
-    client = new KubeClient(await readKubeConfig((await lab.status()).kubeconfig));
-    await client.create(definitions, definition);
-    await eventually('the kind is served', () =>
-      client.list(kind).then(
-        () => true,
-        () => false,
-      ),
-    );
+    await cluster.define();
   });
   after(async () => {
     ground.close();
-    client?.close();
     await lab.down();
   });
 
-  it('agents find a definition that comes later', { timeout: 90_000 }, async () => {
-    await apply(policy('p', { tier: 'Admin', priority: 50, subject: of('x'), ingress: fromY('Deny', 80) }));
-    const isClosed = async () =>
-      (
-        await ground.differences(
-          'TCP',
-          [80, 81],
-          xFromY((port) => port !== 80),
-        )
-      ).length === 0;
-    await eventually('80 of x is closed to y', isClosed, 60_000);
-  });
-
-  it('a lower number is judged first, and a pass leaves the tier', async () => {
-    const deny = policy('deny', {
-      ...{ tier: 'Admin', priority: 50, subject: of('x'), ingress: fromY('Deny') },
-    });
-    const pass = (priority: number) =>
-      policy('pass', { tier: 'Admin', priority, subject: of('x'), ingress: fromY('Pass', 81) });
-    await apply(deny, pass(60));
-    await ground.expect(
-      'passed too late',
-      'TCP',
-      [80, 81],
-      xFromY(() => false),
-    );
-    await apply(deny, pass(40));
-    await ground.expect(
-      'passed first',
-      'TCP',
-      [80, 81],
-      xFromY((port) => port === 81),
-    );
-    await ground.expect(
-      'another protocol',
-      'UDP',
-      [81],
-      xFromY(() => false),
+  it('agents find a definition that comes later', async () => {
+    const ingress = [
+      { action: 'Deny' as const, from: [of('y')], protocols: [{ tcp: { destinationPort: { number: 80 } } }] },
+    ];
+    await cluster.policies([
+      { ...policy('p', {}), spec: { tier: 'Admin', priority: 50, subject: of('x'), ingress } },
+    ]);
+    await eventually(
+      '80 of x is closed to y',
+      async () => (await ground.differences(PROTOCOLS, PORTS)).length === 0,
     );
   });
 
-  it('a NetworkPolicy comes before the baseline, and networks are addresses of pods too', async () => {
-    const world = { networks: ['0.0.0.0/0'] };
-    await apply(
-      policy('base', {
-        ...{ tier: 'Baseline', priority: 1, subject: of('x') },
-        egress: [rule('Deny', [world], 'to')],
-      }),
-    );
-    await ground.expect('all that x sends is denied', 'TCP', [80], (from) => from.ns !== 'x');
+  for (const one of chosen) it(`${one.id} ${one.title}`, () => cluster.run(one));
+
+  it('commands name the tier, the object and the rule', async () => {
     await ground.policies([
       {
         metadata: { namespace: 'x', name: 'np' },
         spec: { podSelector: { matchLabels: { pod: 'a' } }, policyTypes: ['Egress'], egress: [{}] },
       },
     ]);
-    await ground.expect('but of x/a', 'TCP', [80], (from) => from.ns !== 'x' || from.pod === 'a');
+    await cluster.policies([
+      {
+        metadata: { name: 'base' },
+        spec: {
+          ...{ tier: 'Baseline', priority: 1, subject: of('x') },
+          egress: [{ action: 'Deny', to: [WORLD] }],
+        },
+      },
+    ]);
+    await ground.expect('in force', 'TCP', [80], (from) => from.ns !== 'x' || from.pod === 'a');
     const { stdout } = await lab.podway('policy', 'trace', 'x/b', 'y/a:80', '-o', 'json');
     const { verdict, egress } = JSON.parse(stdout) as {
       verdict: string;
@@ -152,22 +83,62 @@ describe('ClusterNetworkPolicy', { skip, timeout: 200_000 }, () => {
     assert.match((await lab.podway('policy', 'wait')).stdout, /2 policies are in force on 2 nodes/);
   });
 
-  it('a rule that is not known closes, and the last policy opens all', async () => {
+  it('X32 where all is denied, the node and the pod itself are reached all the same', async () => {
     await ground.policies([]);
-    await apply(
+    await cluster.policies([
+      {
+        metadata: { name: 'all' },
+        spec: {
+          ...{ tier: 'Admin', priority: 1, subject: { namespaces: {} } },
+          ingress: [{ action: 'Deny', from: [WORLD] }],
+          egress: [{ action: 'Deny', to: [WORLD] }],
+        },
+      },
+    ]);
+    await ground.expect('closed', PROTOCOLS, PORTS, () => false);
+    const ip = ground.ipOf('x/c');
+    const { answer } = await lab.ask('node-1', 'tcp', ip, '8080');
+    assert.ok(answer?.startsWith('c '), 'the node reaches its pod');
+    await ground.expectOwn('and the pod itself');
+    const { ips } = (await lab.status()).nodes[0]!;
+    const { stdout } = await lab.podway('pod', 'exec', '-n', 'x', 'c', '--', PROBE, 'ping', ips[0]!);
+    assert.match(stdout, /answer/, 'and the pod its node');
+  });
+
+  it('X33 of two equal priorities the lower name is first, on both nodes and after a restart', async () => {
+    const one = (name: string, action: 'Accept' | 'Deny') => ({
+      metadata: { name },
+      spec: {
+        ...{ tier: 'Admin' as const, priority: 7, subject: of('x') },
+        ingress: [{ action, from: [of('y')] }],
+      },
+    });
+    await cluster.policies([one('b', 'Accept'), one('a', 'Deny')]);
+    await ground.expect('denied', PROTOCOLS, PORTS, (from, to) => from.ns !== 'y' || to.ns !== 'x');
+    signalAgents(lab.name, ['node-1', 'node-2'], 'SIGKILL');
+    for (let look = 0; look < 4; look++)
+      assert.deepEqual(await ground.differences(PROTOCOLS, PORTS), [], `look ${look}`);
+  });
+
+  it('X34 a rule that is not known closes, and the last policy opens all', async () => {
+    await cluster.apply(
       policy('p', {
         ...{ tier: 'Admin', priority: 1, subject: of('x') },
-        ingress: [{ action: 'Accept', from: [{ moons: {} }] }, ...fromY('Deny')],
+        ingress: [
+          { action: 'Accept', from: [{ moons: {} }] },
+          { action: 'Deny', from: [of('y')] },
+        ],
         egress: [{ action: 'Pass', to: [{ moons: {} }] }],
       }),
     );
+    ground.cluster = [];
     await ground.expect(
       'closed',
-      'TCP',
-      [80],
+      PROTOCOLS,
+      PORTS,
       (from, to) => from.ns !== 'x' && (from.ns !== 'y' || to.ns !== 'x'),
     );
-    await apply();
-    await ground.expect('open', 'TCP', [80, 81], () => true);
+    await cluster.policies([]);
+    await ground.expect('open', PROTOCOLS, PORTS, () => true);
   });
 });

@@ -309,6 +309,18 @@ export class PolicyGround {
     throw new Error(`${what}: ${last.length} pairs do otherwise:\n${last.slice(0, 8).join('\n')}`);
   }
 
+  /** Each pod reaches itself by its own address, whatever is in force. */
+  async expectOwn(what: string): Promise<void> {
+    const asks = this.places.flatMap((place) =>
+      place.ips.flatMap((address) =>
+        PROTOCOLS.map((protocol) => ({ from: place, to: place, address, protocol, port: PORTS[0] })),
+      ),
+    );
+    const came = await probe(asks);
+    const lost = asks.filter((_, at) => !came[at]).map(textOf);
+    if (lost.length > 0) throw new Error(`${what}: ${lost.join('\n')}`);
+  }
+
   close(): void {
     this.client?.close();
     for (const place of this.#places.values()) place.close();

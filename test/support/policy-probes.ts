@@ -2,7 +2,7 @@
 // takes a moment, and a pod needs no program. SCTP is sent and seen as packets: few machines have its sockets.
 // Invariant: a packet has a number of its own, by which its receiver knows it.
 import { createServer, type Socket as NetSocket, Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { formatIp, type Ip, ipToBytes, parseIp } from '../../src/base/ip.ts';
 import { libc } from '../../src/kernel/ffi.ts';
 import { type Netns, openNetns, withNetns } from '../../src/kernel/netns.ts';
@@ -87,7 +87,8 @@ export class Place {
       const family = familyOfIp(ip);
       for (const port of ports) {
         const server = createServer((socket) => {
-          socket.on('error', () => {});
+          // The other end may be cut off for good.
+          socket.on('error', () => {}).unref();
           onAccept(socket.remoteAddress ?? '', port, socket);
         });
         server.listen({ fd: listenTcpIn(this.netns, ANY[family], port) });
@@ -148,36 +149,42 @@ let lastId = 0;
 
 /** For each whether it came: an answer of TCP, the packet itself of the others. */
 export async function probe(asks: readonly Ask[]): Promise<boolean[]> {
-  const late = sleep(ARRIVES_MS);
-  const ids = asks.map((ask) => (ask.protocol === 'TCP' ? 0 : sendPacket(ask)));
-  const answers = asks.map((ask) => (ask.protocol === 'TCP' ? connects(ask, late) : null));
-  await late;
+  const sent = asks.map((ask) => (ask.protocol === 'TCP' ? new Connection(ask) : sendPacket(ask)));
+  await sleep(ARRIVES_MS);
+  // On a busy machine the time may be over before this process has read what has come.
+  await turn();
+  await turn();
   const seen = new Set<string>();
   for (const place of new Set(asks.map(({ to }) => to))) place.drain(seen);
-  return Promise.all(
-    asks.map(
-      ({ to, protocol, port }, at) => answers[at] ?? seen.has(`${to.key} ${protocol} ${port} ${ids[at]}`),
-    ),
-  );
+  return asks.map(({ to, protocol, port }, at) => {
+    const one = sent[at]!;
+    return typeof one === 'number' ? seen.has(`${to.key} ${protocol} ${port} ${one}`) : one.end();
+  });
 }
 
-async function connects({ from, address, port }: Ask, late: Promise<unknown>): Promise<boolean> {
-  let fd: number;
-  try {
-    fd = connectTcpIn(from.netns, formatIp(address), port);
-  } catch {
-    return false; // refused at once: by the pod's own stack
+class Connection {
+  readonly #socket: Socket | null = null;
+  #isAnswered = false;
+
+  constructor({ from, address, port }: Ask) {
+    let fd: number;
+    try {
+      fd = connectTcpIn(from.netns, formatIp(address), port);
+    } catch {
+      return; // refused at once: by the pod's own stack
+    }
+    this.#socket = new Socket({ fd, readable: true, writable: true })
+      .on('error', () => {})
+      .once('data', () => {
+        this.#isAnswered = true;
+      });
   }
-  const socket = new Socket({ fd, readable: true, writable: true });
-  const answered = new Promise<boolean>((resolve) => {
-    socket
-      .once('data', () => resolve(true))
-      .once('error', () => resolve(false))
-      .once('close', () => resolve(false));
-  });
-  const isThere = await Promise.race([answered, late.then(() => false)]);
-  socket.destroy();
-  return isThere;
+
+  /** Whether it was answered until now. */
+  end(): boolean {
+    this.#socket?.destroy();
+    return this.#isAnswered;
+  }
 }
 
 function sendPacket({ from, address, protocol, port }: Ask): number {
