@@ -55,10 +55,9 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
     },
     '/v1/policy': async (query) => {
       const view = await gate.now().policies.view(query.get('pod') ?? undefined);
-      // Blocks are integers inside, text outside.
-      const text = JSON.stringify(view, (_key, value) => (isCidr(value) ? formatCidr(value) : value));
-      return json(JSON.parse(text));
+      return json(JSON.parse(textOf(view)));
     },
+    '/v1/settings': () => json(JSON.parse(textOf(config))),
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
       const { compareTwice } = await import('./compare/index.ts');
@@ -98,6 +97,10 @@ function nodeView(node: string, gate: Gate): NodeView {
     host: gate.installation?.view() ?? null,
   };
 }
+
+/** Blocks are integers inside, text outside. */
+const textOf = (value: unknown): string =>
+  JSON.stringify(value, (_key, each) => (isCidr(each) ? formatCidr(each) : each));
 
 const isCidr = (value: unknown): value is Cidr =>
   typeof value === 'object' && value !== null && 'ip' in value && 'length' in value;

@@ -18,6 +18,10 @@ const ONE_THAT_IS_UP = 'the lab (else PODWAY_LAB, else the only one that is up, 
 export const withLab = (made: Command, which = ONE_THAT_IS_UP): Command =>
   made.option('--lab <name>', which).addOption(new Option('--name <name>', 'the same as --lab').hideHelp());
 
+/** For a command that reads: `--from`. */
+export const withDump = (made: Command): Command =>
+  made.option('--from <file>', 'read a dump that podway sysdump made, offline');
+
 export const withOutput = (made: Command): Command =>
   made.addOption(new Option('-o, --output <format>', 'json for scripts').choices(['json', 'text']));
 

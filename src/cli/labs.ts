@@ -6,8 +6,10 @@ import { readJson } from '../lab/daemon/files.ts';
 import { checkLabName, knownLabs, type LabPaths, labPaths, RUN_ROOT } from '../lab/daemon/paths.ts';
 import { readRecord } from '../lab/daemon/record.ts';
 import { usageError } from './errors.ts';
+import { Dump } from './sysdump/dump.ts';
 
-export type LabOptions = { lab?: string; name?: string };
+/** `from`: a dump instead of a lab. */
+export type LabOptions = { lab?: string; name?: string; from?: string };
 
 export const controlOf = (lab: string): ControlClient => new ControlClient(lab, labPaths(lab).control);
 
@@ -47,6 +49,37 @@ export async function openLab(
   needAccess();
   const lab = await resolveLab(options);
   return { lab, paths: labPaths(lab), control: controlOf(lab) };
+}
+
+/** What a command that reads asks of a lab: its process, and its agents' introspection. */
+export type LabReader = {
+  lab: string;
+  call: ControlClient['call'];
+  agent<T>(node: string, path: string): Promise<T>;
+};
+
+/** A lab, or the dump of one. */
+export async function readLab(options: LabOptions): Promise<LabReader> {
+  if (options.from !== undefined) {
+    if (options.lab !== undefined || options.name !== undefined)
+      throw usageError('--from and --lab name two places', 'give one of them');
+    const dump = Dump.open(options.from);
+    dump.needLab();
+    return {
+      lab: dump.place.name,
+      call: (method, path) => dump.call(method, path),
+      agent: (node, path) => dump.agent(node, path),
+    };
+  }
+  const { lab, paths, control } = await openLab(options);
+  return {
+    lab,
+    call: (method, path, body) => control.call(method, path, body),
+    async agent(node, path) {
+      const { askSocket } = await import('./cluster/local.ts');
+      return askSocket(paths.node(node).apiSocket, path);
+    },
+  };
 }
 
 /** Where no daemon is asked: its logs and namespaces outlive it, but not `lab down`. */

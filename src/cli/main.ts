@@ -25,6 +25,7 @@ import { podCommand } from './commands/pod.ts';
 import { policyCommand } from './commands/policy.ts';
 import { probeCommand } from './commands/probe.ts';
 import { statusCommand } from './commands/status.ts';
+import { sysdumpCommand } from './commands/sysdump.ts';
 import { versionCommand } from './commands/version.ts';
 import { report, usageError } from './errors.ts';
 import { writeOut } from './output.ts';
@@ -69,6 +70,7 @@ for (const each of [
   statusCommand(),
   connectivityCommand(),
   doctorCommand(),
+  sysdumpCommand(),
   explainCommand(),
   versionCommand(),
   cniCommand(),
@@ -106,6 +108,22 @@ function usage(error: CommanderError): number {
       usageError(
         `podway ${path.join(' ')} needs a command`.replace('  ', ' '),
         `podway ${[...path, '--help'].join(' ')}`,
+      ),
+      wantsJson(),
+    );
+  }
+  if (error.code === 'commander.unknownOption' && /'--from/.test(error.message)) {
+    const words = args.slice(
+      0,
+      Math.max(
+        0,
+        args.findIndex((arg) => arg.startsWith('-')),
+      ),
+    );
+    return report(
+      usageError(
+        `podway ${words.join(' ')} cannot be answered by a dump`,
+        'leave out --from; commands that read have it in their --help',
       ),
       wantsJson(),
     );

@@ -10,6 +10,8 @@ import { type SubnetSpace, spaceFigures, subnetSpace } from '../ipam/views/subne
 import type { IpamNode } from '../lab/daemon/protocol.ts';
 import { usageError } from './errors.ts';
 import { ec2Of, type LabOptions, openLab } from './labs.ts';
+import { type SubnetJson, subnetsOf } from './sysdump/cloud-part.ts';
+import { Dump } from './sysdump/dump.ts';
 
 export type SubnetOptions = LabOptions & { aws?: boolean; region?: string; vpc?: string; subnet?: string[] };
 
@@ -18,17 +20,38 @@ export type Survey = { subnets: SurveyedSubnet[]; nodes: IpamNode[] };
 
 /** `nodes` is empty for AWS. */
 export async function survey(options: SubnetOptions): Promise<Survey> {
-  const scope = { vpcId: options.vpc, subnetIds: options.subnet };
-  if (options.aws) return { subnets: (await surveySubnets(ofAws(options), scope)).sort(inOrder), nodes: [] };
+  if (options.from !== undefined) return ofDump(options.from, options);
+  if (options.aws) return { subnets: await surveyed(options), nodes: [] };
   if (options.region !== undefined) throw usageError('--region is of AWS', 'add --aws, or leave it out');
-  const { lab, paths, control } = await openLab(options);
-  const { endpoint, region, keys } = ec2Of(lab, paths);
-  const credentials = fixedCredentials(keys);
+  const { control } = await openLab(options);
   const [subnets, nodes] = await Promise.all([
-    surveySubnets({ endpoint, region, credentials }, scope),
+    surveyed(options),
     control.call<IpamNode[]>('GET', '/v1/ipam'),
   ]);
-  return { subnets: subnets.sort(inOrder), nodes };
+  return { subnets, nodes };
+}
+
+/** EC2's side alone, of AWS or of a lab. */
+export async function surveyed(options: SubnetOptions): Promise<SurveyedSubnet[]> {
+  const scope = { vpcId: options.vpc, subnetIds: options.subnet };
+  if (options.aws) return (await surveySubnets(ofAws(options), scope)).sort(inOrder);
+  const { lab, paths } = await openLab(options);
+  const { endpoint, region, keys } = ec2Of(lab, paths);
+  return (await surveySubnets({ endpoint, region, credentials: fixedCredentials(keys) }, scope)).sort(
+    inOrder,
+  );
+}
+
+/** What was surveyed for a dump. Throws NOT_IN_DUMP, USAGE. */
+function ofDump(file: string, { aws, region, vpc, subnet }: SubnetOptions): Survey {
+  if (aws || region !== undefined) throw usageError('--from and --aws name two places', 'give one of them');
+  const dump = Dump.open(file);
+  const isAsked = ({ id, vpcId }: SurveyedSubnet) =>
+    (vpc === undefined || vpcId === vpc) && (subnet === undefined || subnet.includes(id));
+  return {
+    subnets: subnetsOf(dump.answer<SubnetJson[]>('cloud/subnets.json')).filter(isAsked),
+    nodes: dump.place.kind === 'lab' ? dump.answer<IpamNode[]>('lab/ipam.json') : [],
+  };
 }
 
 const inOrder = (a: SurveyedSubnet, b: SurveyedSubnet): number =>

@@ -34,7 +34,10 @@ export type ReadWorld = {
 
 const PAGE = 500;
 
-async function all<T extends KubeObject>(client: KubeClient, kind: Resource<T>): Promise<T[]> {
+/** A client, or what stands for one. */
+type Lister = Pick<KubeClient, 'list'>;
+
+async function all<T extends KubeObject>(client: Lister, kind: Resource<T>): Promise<T[]> {
   const found: T[] = [];
   for (let next: string | undefined; ; ) {
     const page = await client.list(kind, { limit: PAGE, ...(next === undefined ? {} : { continue: next }) });
@@ -55,7 +58,7 @@ const isAddress = (text: string): boolean => {
 };
 
 /** In the latest version that is served; none where the cluster has no definition of them. */
-async function allClusterPolicies(client: KubeClient): Promise<KubeObject[]> {
+async function allClusterPolicies(client: Lister): Promise<KubeObject[]> {
   for (const kind of clusterNetworkPolicies) {
     try {
       return await all(client, kind);
@@ -66,7 +69,7 @@ async function allClusterPolicies(client: KubeClient): Promise<KubeObject[]> {
   return [];
 }
 
-export async function readWorld(client: KubeClient): Promise<ReadWorld> {
+export async function readWorld(client: Lister): Promise<ReadWorld> {
   const [policyObjects, clusterPolicyObjects, namespaceObjects, podObjects, nodeObjects] = await Promise.all([
     all(client, networkPolicies),
     allClusterPolicies(client),

@@ -24,7 +24,19 @@ const daemonSets = resource<DaemonSet>('apps/v1', 'daemonsets', 'DaemonSet', 'Na
 
 export type Agent = { node: string; pod: Pod; container: string; running: boolean };
 
-export class Cluster {
+/** What commands ask of a cluster's agents: the cluster itself, or a dump of one. */
+export type Fleet<A extends { node: string }> = {
+  /** Of the agents' pods. */
+  readonly namespace: string;
+  /** In the order of their nodes' names. Throws NO_SUCH_NODE. */
+  agents(node?: string): Promise<A[]>;
+  /** What `podway ARGS --local -o json` answers there. Throws what that command says. */
+  ask<T>(agent: A, args: string[]): Promise<T>;
+  pod(namespace: string, name: string): Promise<Pod>;
+  close(): void;
+};
+
+export class Cluster implements Fleet<Agent> {
   readonly config: KubeConfig;
   readonly client: KubeClient;
   /** Of the agents. */
@@ -97,15 +109,19 @@ export class Cluster {
     );
   }
 
+  pod(namespace: string, name: string): Promise<Pod> {
+    return this.client.get(kube.pods, name, namespace);
+  }
+
   /** Runs `podway ARGS --local` in the agent's pod. */
-  run({ pod, container }: Agent, args: string[]): Promise<Executed> {
+  run({ pod, container }: Agent, args: string[], timeoutMs?: number): Promise<Executed> {
     const target = { namespace: this.namespace, pod: pod.metadata.name!, container };
-    return execInPod(this.config, target, ['podway', ...args, '--local']);
+    return execInPod(this.config, target, ['podway', ...args, '--local'], timeoutMs);
   }
 
   /** The same with `-o json`: its answer. Throws what that command says. */
-  async ask<T>(agent: Agent, args: string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.run(agent, [...args, '-o', 'json']);
+  async ask<T>(agent: Agent, args: string[], timeoutMs?: number): Promise<T> {
+    const { code, stdout, stderr } = await this.run(agent, [...args, '-o', 'json'], timeoutMs);
     let value: (T & { error?: { code: string; message: string; next: string } }) | undefined;
     try {
       value = JSON.parse(stdout);
@@ -126,11 +142,15 @@ export class Cluster {
   }
 }
 
-export type Answered<T> = { agent: Agent; value?: T; error?: LabError };
+export type Answered<T, A = Agent> = { agent: A; value?: T; error?: LabError };
 
 /** Asks all of them, a few at once; one that does not answer does not keep the others from it. */
-export async function askAll<T>(cluster: Cluster, agents: Agent[], args: string[]): Promise<Answered<T>[]> {
-  const answers: Answered<T>[] = [];
+export async function askAll<T, A extends { node: string } = Agent>(
+  cluster: Fleet<A>,
+  agents: A[],
+  args: string[],
+): Promise<Answered<T, A>[]> {
+  const answers: Answered<T, A>[] = [];
   let next = 0;
   const worker = async () => {
     for (let at = next++; at < agents.length; at = next++) {

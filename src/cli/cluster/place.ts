@@ -1,15 +1,16 @@
-// Where a command looks: at a lab, at the agents of a cluster (`kubectl podway`, --cluster, --kubeconfig, --context), or at
-// the agent of this node (--local). The commands are the same; only who is asked differs.
+// Where a command looks: at a lab, at the agents of a cluster (`kubectl podway`, --cluster, --kubeconfig, --context), at the
+// agent of this node (--local), or at a dump of any of these (--from). The commands are the same; only who is asked differs.
 import { type Command, Option } from 'commander';
 import type { NodeView } from '../../agent/routes.ts';
 import type { Explanation } from '../../ipam/views/explain.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
-import { type Common, withLab, withOutput } from '../command.ts';
+import { type Common, withDump, withLab, withOutput } from '../command.ts';
 import type { Row } from '../doctor/checks.ts';
 import { usageError } from '../errors.ts';
-import { openLab } from '../labs.ts';
-import type { Answered, Cluster } from './agents.ts';
+import { readLab } from '../labs.ts';
+import { Dump } from '../sysdump/dump.ts';
+import type { Answered, Fleet } from './agents.ts';
 
 export type PlaceOptions = Common & {
   local?: boolean;
@@ -33,7 +34,10 @@ export type Place = {
   close(): void;
 };
 
-export function withPlace(made: Command): Command {
+export const withPlace = (made: Command): Command => withDump(withLivePlace(made));
+
+/** For a command that a dump cannot answer. */
+export function withLivePlace(made: Command): Command {
   return withOutput(withLab(made))
     .option('--local', "ask the agent of this node, as root or in the agent's container")
     .option('--cluster', 'ask the agents of a cluster, as kubectl podway does')
@@ -43,22 +47,29 @@ export function withPlace(made: Command): Command {
 
 export type PlaceKind = 'lab' | 'cluster' | 'local';
 
-/** Throws USAGE for two places at once. */
+/** What is asked; of a dump, what it was made of. Throws USAGE for two places at once, BAD_DUMP. */
 export function placeKind(options: PlaceOptions): PlaceKind {
   const isCluster = options.cluster || options.kubeconfig !== undefined || options.context !== undefined;
   const isLab = options.lab !== undefined || options.name !== undefined;
-  if (Number(Boolean(options.local)) + Number(isCluster) + Number(isLab) > 1)
-    throw usageError('--local, --lab and the flags of a cluster name several places', 'give one of them');
+  const isDump = options.from !== undefined;
+  if (Number(Boolean(options.local)) + Number(isCluster) + Number(isLab) + Number(isDump) > 1)
+    throw usageError(
+      '--local, --lab, --from and the flags of a cluster name several places',
+      'give one of them',
+    );
+  if (options.from !== undefined) return Dump.open(options.from).place.kind;
   if (options.local) return 'local';
   if (isCluster) return 'cluster';
   return !isLab && process.env['PODWAY_LAUNCHER'] === 'kubectl podway' ? 'cluster' : 'lab';
 }
 
 export async function openPlace(options: PlaceOptions): Promise<Place> {
+  const dump = options.from === undefined ? undefined : Dump.open(options.from);
   switch (placeKind(options)) {
     case 'local':
-      return localPlace();
+      return localPlace(dump);
     case 'cluster': {
+      if (dump) return clusterPlace((await import('../sysdump/fleet.ts')).fleetOf(dump));
       const { Cluster } = await import('./agents.ts');
       return clusterPlace(await Cluster.open(options));
     }
@@ -68,26 +79,34 @@ export async function openPlace(options: PlaceOptions): Promise<Place> {
 }
 
 async function labPlace(options: PlaceOptions): Promise<Place> {
-  const { control } = await openLab(options);
+  const lab = await readLab(options);
   return {
     async ipam(node) {
       const query = node === undefined ? '' : `?node=${encodeURIComponent(node)}`;
-      return { values: await control.call<IpamNode[]>('GET', `/v1/ipam${query}`), failed: [] };
+      return { values: await lab.call<IpamNode[]>('GET', `/v1/ipam${query}`), failed: [] };
     },
-    check: async () => ({ ...(await control.call<IpamCheck>('GET', '/v1/ipam/check')), failed: [] }),
+    check: async () => ({ ...(await lab.call<IpamCheck>('GET', '/v1/ipam/check')), failed: [] }),
     explain(subject, namespace) {
       if (subject === undefined)
         throw usageError('no node and no pod is named', 'podway ipam explain --help');
-      return control.call('GET', `/v1/ipam/explain?${new URLSearchParams({ subject, namespace })}`);
+      return lab.call('GET', `/v1/ipam/explain?${new URLSearchParams({ subject, namespace })}`);
     },
     nodes: () => Promise.reject(new Error('podway lab status')),
-    doctor: () => Promise.reject(new Error('podway doctor')),
+    async doctor() {
+      if (options.from !== undefined)
+        return { values: Dump.open(options.from).answer<Row[]>('lab/doctor.json'), failed: [] };
+      const { machineRows } = await import('../doctor/checks.ts');
+      return { values: await machineRows(), failed: [] };
+    },
     close: () => {},
   };
 }
 
-async function localPlace(): Promise<Place> {
-  const { askLocal } = await import('./local.ts');
+/** The agent of this node, or the only node of a dump, or one of a dump's nodes. */
+export async function localPlace(dump?: Dump, node = dump?.place.name ?? ''): Promise<Place> {
+  const askLocal: <T>(path: string) => Promise<T> = dump
+    ? (path) => dump.agent(node, path)
+    : (await import('./local.ts')).askLocal;
   return {
     async ipam(node) {
       const own = await askLocal<IpamNode>('/v1/ipam');
@@ -103,6 +122,7 @@ async function localPlace(): Promise<Place> {
     },
     nodes: async () => ({ values: [await askLocal<NodeView>('/v1/node')], failed: [] }),
     async doctor() {
+      if (dump) return { values: dump.answer<Row[]>(`nodes/${node}/doctor.json`), failed: [] };
       const { nodeRows } = await import('../doctor/node.ts');
       return { values: await nodeRows(await askLocal<NodeView>('/v1/node')), failed: [] };
     },
@@ -110,15 +130,15 @@ async function localPlace(): Promise<Place> {
   };
 }
 
-async function clusterPlace(cluster: Cluster): Promise<Place> {
+async function clusterPlace<A extends { node: string }>(cluster: Fleet<A>): Promise<Place> {
   const { askAll } = await import('./agents.ts');
   return {
     async ipam(node) {
-      const answers = await askAll<IpamNode[]>(cluster, await cluster.agents(node), ['ipam', 'show']);
+      const answers = await askAll<IpamNode[], A>(cluster, await cluster.agents(node), ['ipam', 'show']);
       return { values: answers.flatMap(({ value }) => value ?? []), failed: failures(answers) };
     },
     async check() {
-      const answers = await askAll<IpamCheck>(cluster, await cluster.agents(), ['ipam', 'check']);
+      const answers = await askAll<IpamCheck, A>(cluster, await cluster.agents(), ['ipam', 'check']);
       const differences = answers.flatMap(({ agent, value }) =>
         (value?.differences ?? []).map((one) => ({ ...one, object: `${agent.node}: ${one.object}` })),
       );
@@ -138,11 +158,11 @@ async function clusterPlace(cluster: Cluster): Promise<Place> {
       return cluster.ask(of, ['ipam', 'explain', `${own}/${name}`]);
     },
     async nodes() {
-      const answers = await askAll<NodeView[]>(cluster, await cluster.agents(), ['status']);
+      const answers = await askAll<NodeView[], A>(cluster, await cluster.agents(), ['status']);
       return { values: answers.flatMap(({ value }) => value ?? []), failed: failures(answers) };
     },
     async doctor() {
-      const answers = await askAll<{ checks: Row[] }>(cluster, await cluster.agents(), ['doctor']);
+      const answers = await askAll<{ checks: Row[] }, A>(cluster, await cluster.agents(), ['doctor']);
       const values = answers.flatMap(({ agent, value }) =>
         (value?.checks ?? []).map((row) => ({ node: agent.node, ...row })),
       );
@@ -153,14 +173,13 @@ async function clusterPlace(cluster: Cluster): Promise<Place> {
 }
 
 /** The agent of a pod's node. Throws NO_SUCH_POD, UNSCHEDULABLE, NO_ADDRESS_NEEDED, NO_SUCH_NODE. */
-async function agentOf(
-  cluster: Cluster,
-  agents: Awaited<ReturnType<Cluster['agents']>>,
+async function agentOf<A extends { node: string }>(
+  cluster: Fleet<A>,
+  agents: A[],
   namespace: string,
   name: string,
-) {
-  const { pods } = await import('../../kube/index.ts');
-  const pod = await cluster.client.get(pods, name, namespace).catch((error: Error) => {
+): Promise<A> {
+  const pod = await cluster.pod(namespace, name).catch((error: Error) => {
     const message = `no node with an agent is called ${name}, and pod ${namespace}/${name} cannot be read: ${error.message}`;
     throw new LabError(
       'NO_SUCH_POD',
@@ -187,5 +206,5 @@ async function agentOf(
   );
 }
 
-export const failures = (answers: Answered<unknown>[]): LabError[] =>
+export const failures = (answers: Answered<unknown, unknown>[]): LabError[] =>
   answers.flatMap(({ error }) => error ?? []);

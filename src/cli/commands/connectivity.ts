@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { Check } from '../../lab/daemon/protocol.ts';
-import { type PlaceOptions, placeKind, withPlace } from '../cluster/place.ts';
+import { type PlaceOptions, placeKind, withLivePlace } from '../cluster/place.ts';
 import { act, command, withQuiet } from '../command.ts';
 import { ExitCode, usageError } from '../errors.ts';
 import { openLab } from '../labs.ts';
@@ -15,7 +15,7 @@ export function connectivityCommand(): Command {
     'prove that packets go where they should, with the addresses they should have',
     ['podway connectivity test', 'podway connectivity test -o json', 'kubectl podway connectivity test'],
   );
-  const test = withQuiet(withPlace(made))
+  const test = withQuiet(withLivePlace(made))
     .option('--image <image>', "of a cluster's test pods; it must have podway (default: the agents')")
     .action(
       act(async (options: Options) => {

@@ -38,7 +38,7 @@ export function doctorCommand(): Command {
 }
 
 async function rowsOf(options: PlaceOptions): Promise<{ rows: NodeRow[]; failed: LabError[] }> {
-  if (placeKind(options) === 'lab') {
+  if (placeKind(options) === 'lab' && options.from === undefined) {
     const { machineRows } = await import('../doctor/checks.ts');
     return { rows: await machineRows(), failed: [] };
   }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { IpamNode } from '../../lab/daemon/protocol.ts';
-import { act, type Common, collect, command, withLab, withOutput } from '../command.ts';
+import { act, type Common, collect, command, withDump, withLab, withOutput } from '../command.ts';
 import { usageError } from '../errors.ts';
 import { namedLab, openLab } from '../labs.ts';
 import { bold, print, printJson, table, yellow } from '../output.ts';
@@ -17,6 +17,7 @@ import {
   survey,
   withForecast,
 } from '../subnets.ts';
+import { Dump } from '../sysdump/dump.ts';
 
 /** `release-idle` waits this long for EC2 to have the addresses back. */
 const RETURN_MS = 20_000;
@@ -24,7 +25,7 @@ const LOOK_MS = 200;
 const LONGEST_LOOK_S = 600;
 
 const withScope = (made: Command): Command =>
-  withOutput(withLab(made))
+  withDump(withOutput(withLab(made)))
     .option('--aws', 'ask AWS, with the region and credentials of the environment, not a lab')
     .option('--region <region>', 'of AWS (else AWS_REGION)')
     .option('--vpc <id>', 'only subnets of this VPC')
@@ -46,6 +47,8 @@ export function ipamSubnetsCommand(): Command {
     .action(
       act(async (options: Common & SubnetOptions & { over?: string }) => {
         const over = options.over === undefined ? null : seconds(options.over);
+        if (over !== null && options.from !== undefined)
+          throw usageError('--over looks twice, and a dump was made once', 'leave out --over');
         const before = over === null ? null : await survey(options);
         if (over !== null) await sleep(over * 1000);
         const { subnets, nodes } = await survey(options);
@@ -96,9 +99,9 @@ export function ipamDefragCommand(): Command {
     act(async (options: Common & SubnetOptions) => {
       if (options.aws)
         throw usageError('--aws cannot tell what is idle: only the agents know', 'leave it out, for a lab');
+      const lab = options.from === undefined ? namedLab(options) : dumpedLab(options.from);
       const surveyed = await survey(options);
       const plans = surveyed.subnets.map((subnet) => defragOf(subnet, surveyed.nodes));
-      const lab = namedLab(options);
       const commands = commandsOf(surveyed, plans, lab === undefined ? '' : ` --lab ${lab}`);
       if (options.output === 'json') return printJson({ subnets: plans, commands });
       const steps = plans.flatMap((one) =>
@@ -121,6 +124,13 @@ export function ipamDefragCommand(): Command {
     }),
   );
   return command('defrag', 'whole /28s in fragmented subnets', ['podway ipam defrag plan']).addCommand(plan);
+}
+
+/** The name of the lab that a dump was made of. Throws USAGE where the nodes' idle addresses are not beside EC2's. */
+function dumpedLab(file: string): string {
+  const dump = Dump.open(file);
+  dump.needLab();
+  return dump.place.name;
 }
 
 export function ipamReleaseIdleCommand(): Command {

@@ -2,18 +2,20 @@
 import type { Command } from 'commander';
 import type { CallsView } from '../../lab/daemon/protocol.ts';
 import { parseDuration } from '../../lab/shape/settings.ts';
-import { act, type Common, command, withLab, withOutput } from '../command.ts';
+import { act, type Common, command, withDump, withLab, withOutput } from '../command.ts';
 import { usageError } from '../errors.ts';
-import { openLab } from '../labs.ts';
+import { readLab } from '../labs.ts';
 import { print, printJson, table } from '../output.ts';
 
 export function labCallsCommand(): Command {
-  return withOutput(
-    withLab(
-      command('calls', "the EC2 calls since the lab's process began, of everybody but the lab itself", [
-        'podway lab calls',
-        'podway lab calls --since 5m -o json',
-      ]),
+  return withDump(
+    withOutput(
+      withLab(
+        command('calls', "the EC2 calls since the lab's process began, of everybody but the lab itself", [
+          'podway lab calls',
+          'podway lab calls --since 5m -o json',
+        ]),
+      ),
     ),
   )
     .option('--since <duration>', 'only the calls of so long')
@@ -22,11 +24,8 @@ export function labCallsCommand(): Command {
         const ms = options.since === undefined ? undefined : parseDuration(options.since);
         if (options.since !== undefined && ms === undefined)
           throw usageError(`--since is "${options.since}", which is no duration`, 'as 30s or 5m');
-        const { control } = await openLab(options);
-        const view = await control.call<CallsView>(
-          'GET',
-          `/v1/calls${ms === undefined ? '' : `?sinceMs=${ms}`}`,
-        );
+        const lab = await readLab(options);
+        const view = await lab.call<CallsView>('GET', `/v1/calls${ms === undefined ? '' : `?sinceMs=${ms}`}`);
         if (options.output === 'json') printJson(view);
         else print(text(view));
       }),

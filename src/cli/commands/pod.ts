@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { PodView, RunPodRequest } from '../../lab/daemon/protocol.ts';
 import { parseDuration } from '../../lab/shape/settings.ts';
-import { act, type Common, collect, command, withLab, withOutput, withQuiet } from '../command.ts';
+import { act, type Common, collect, command, withDump, withLab, withOutput, withQuiet } from '../command.ts';
 import { ExitCode, report, usageError } from '../errors.ts';
-import { openLab } from '../labs.ts';
+import { openLab, readLab } from '../labs.ts';
 import { print, printJson, progress } from '../output.ts';
 import { OURS, runInNamespace } from '../run.ts';
 import { podTable } from '../views.ts';
@@ -127,10 +127,10 @@ function listCommand(): Command {
     'podway pod list',
     'podway pod list -n default -o json',
   ]).option('-n, --namespace <ns>', 'only of this namespace');
-  return withOutput(withLab(made)).action(
+  return withDump(withOutput(withLab(made))).action(
     act(async (options: Common & { namespace?: string }) => {
-      const { control } = await openLab(options);
-      const all = await control.call<PodView[]>('GET', '/v1/pods');
+      const lab = await readLab(options);
+      const all = await lab.call<PodView[]>('GET', '/v1/pods');
       const pods =
         options.namespace === undefined ? all : all.filter((pod) => pod.namespace === options.namespace);
       if (options.output === 'json') printJson(pods);

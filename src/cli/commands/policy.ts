@@ -6,11 +6,12 @@ import type { PolicyView } from '../../agent/policy-keeper.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { Trace } from '../../policy/explain.ts';
 import type { LintRow } from '../../policy/lint.ts';
-import { type PlaceOptions, placeKind, withPlace } from '../cluster/place.ts';
+import { type PlaceOptions, placeKind, withLivePlace, withPlace } from '../cluster/place.ts';
 import { act, command, wholeNumber } from '../command.ts';
 import { usageError } from '../errors.ts';
-import { openLab } from '../labs.ts';
+import { readLab } from '../labs.ts';
 import { bold, dim, green, print, printJson, red, table, yellow } from '../output.ts';
+import { Dump } from '../sysdump/dump.ts';
 
 export function policyCommand(): Command {
   const made = command('policy', 'who may talk to whom, and why', [
@@ -24,27 +25,14 @@ export function policyCommand(): Command {
 
 /** The API of the lab or the cluster that the options name. */
 async function openWorld(options: PlaceOptions) {
-  const { KubeClient, readKubeConfig } = await import('../../kube/index.ts');
+  const { openApi } = await import('../cluster/api.ts');
   const { readWorld } = await import('../../policy/world.ts');
-  const kind = placeKind(options);
-  if (kind === 'local')
-    throw usageError('policies are read from the Kubernetes API, not from an agent', 'leave out --local');
-  const config =
-    kind === 'cluster'
-      ? await (await import('../cluster/credentials.ts')).clusterConfig(options)
-      : await labConfig(options, readKubeConfig);
-  const client = new KubeClient(config, { userAgent: 'podway' });
+  const api = await openApi(options);
   try {
-    return await readWorld(client);
+    return await readWorld(api);
   } finally {
-    client.close();
+    api.close();
   }
-}
-
-async function labConfig(options: PlaceOptions, read: typeof import('../../kube/index.ts').readKubeConfig) {
-  const { control } = await openLab(options);
-  const { kubeconfig } = await control.call<{ kubeconfig: string }>('GET', '/v1/status');
-  return read(kubeconfig);
 }
 
 function listCommand(): Command {
@@ -180,11 +168,13 @@ async function agentViews(
   options: PlaceOptions,
   pod?: string,
 ): Promise<{ node: string; view: PolicyView | null }[]> {
-  const { askLocal, askSocket } = await import('../cluster/local.ts');
   const path = pod === undefined ? '/v1/policy' : `/v1/policy?pod=${encodeURIComponent(pod)}`;
   const kind = placeKind(options);
   if (kind === 'local') {
-    const view = await askLocal<PolicyView | null>(path);
+    const dump = options.from === undefined ? undefined : Dump.open(options.from);
+    const view = dump
+      ? await dump.agent<PolicyView | null>(dump.place.name, path)
+      : await (await import('../cluster/local.ts')).askLocal<PolicyView | null>(path);
     return [{ node: view?.node ?? 'this node', view }];
   }
   if (kind === 'cluster')
@@ -192,12 +182,12 @@ async function agentViews(
       'the agents of a cluster are asked one by one',
       'kubectl exec into the agent: podway policy show --local',
     );
-  const { control, paths } = await openLab(options);
-  const { nodes } = await control.call<{ nodes: { name: string }[] }>('GET', '/v1/status');
+  const lab = await readLab(options);
+  const { nodes } = await lab.call<{ nodes: { name: string }[] }>('GET', '/v1/status');
   return Promise.all(
     nodes.map(async ({ name }) => ({
       node: name,
-      view: await askSocket<PolicyView | null>(paths.node(name).apiSocket, path),
+      view: await lab.agent<PolicyView | null>(name, path),
     })),
   );
 }
@@ -247,7 +237,7 @@ function viewText(node: string, view: PolicyView | null): string {
 const WAIT_LOOK_MS = 100;
 
 function waitCommand(): Command {
-  return withPlace(
+  return withLivePlace(
     command('wait', 'until the policies that the API has now are in force on all nodes', [
       'podway policy wait',
       'podway policy wait --timeout 10',

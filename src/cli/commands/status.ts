@@ -5,7 +5,7 @@ import type { LabStatus } from '../../lab/daemon/protocol.ts';
 import { openPlace, type PlaceOptions, placeKind, withPlace } from '../cluster/place.ts';
 import { act, command } from '../command.ts';
 import { reportFailed } from '../errors.ts';
-import { openLab } from '../labs.ts';
+import { readLab } from '../labs.ts';
 import { green, print, printJson, red, table, yellow } from '../output.ts';
 import { statusText } from '../views.ts';
 
@@ -20,8 +20,8 @@ export function statusCommand(): Command {
     act(async (options: PlaceOptions) => {
       const isJson = options.output === 'json';
       if (placeKind(options) === 'lab') {
-        const { control } = await openLab(options);
-        const status = await control.call<LabStatus>('GET', '/v1/status');
+        const lab = await readLab(options);
+        const status = await lab.call<LabStatus>('GET', '/v1/status');
         if (isJson) printJson(status);
         else print(statusText(status));
         return 0;

@@ -57,6 +57,22 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
       'No Kubernetes API can be asked: the kubeconfig is missing or wrong, or the API does not answer.',
     next: 'Name a kubeconfig by --kubeconfig or KUBECONFIG, and a context of it by --context; kubectl get nodes tells whether it works.',
   },
+  BAD_DUMP: {
+    transient: false,
+    meaning: 'The file named by --from is no dump, is damaged, or is of another version of the form.',
+    next: 'Make one with podway sysdump; read an older one with the podway that made it.',
+  },
+  NOT_IN_DUMP: {
+    transient: false,
+    meaning:
+      'The dump has no answer to this: it was not asked when the dump was made, or was left out for its size.',
+    next: 'Ask the place itself, or make a dump that has it; the manifest in the archive lists what was left out.',
+  },
+  DUMP_NOT_WRITTEN: {
+    transient: false,
+    meaning: 'The file of the dump cannot be written: its folder is missing, full or read-only.',
+    next: 'Name another file by --out.',
+  },
   NO_AGENTS: {
     transient: false,
     meaning: 'The cluster has no DaemonSet podway-agent, or more than one.',

@@ -18,8 +18,8 @@ export class ControlClient {
     this.#socketPath = socketPath;
   }
 
-  async call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await this.#send(method, path, body);
+  async call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+    const response = await this.#send(method, path, body, signal);
     const value = await this.#whole(response);
     if (response.statusCode !== 200) throw refusal(value);
     return value as T;
@@ -72,14 +72,15 @@ export class ControlClient {
     }
   }
 
-  #send(method: string, path: string, body: unknown): Promise<http.IncomingMessage> {
+  #send(method: string, path: string, body: unknown, signal?: AbortSignal): Promise<http.IncomingMessage> {
     return new Promise((resolve, reject) => {
       const text = body === undefined ? undefined : JSON.stringify(body);
       const headers =
         text === undefined
           ? {}
           : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
-      const request = http.request({ socketPath: this.#socketPath, method, path, headers }, resolve);
+      const ends = signal === undefined ? {} : { signal };
+      const request = http.request({ socketPath: this.#socketPath, method, path, headers, ...ends }, resolve);
       request.once('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'EACCES')
           reject(new LabError('NOT_ROOT', `lab ${this.lab} belongs to root`, 'run the command as root'));
