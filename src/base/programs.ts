@@ -23,6 +23,7 @@ export const programs = {
   'pod-server': 'native/pod-server.c',
   'pod-probe': 'native/pod-probe.c',
   pause: 'native/pause.c',
+  nat64: 'native/nat64.c',
   'pod-tty': 'native/pod-tty.c',
 } as const;
 export type ProgramName = keyof typeof programs;

@@ -3,7 +3,7 @@
 // it left and converges.
 import type { Logger } from 'pino';
 import { writeFileAtomic } from '../../base/files.ts';
-import { buildProgram } from '../../base/programs.ts';
+import { buildProgram, type ProgramName } from '../../base/programs.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
 import { type Act, buildShape } from '../shape/build.ts';
@@ -17,6 +17,7 @@ import { packageRoot, programsDir } from './parts.ts';
 import type { LabPaths } from './paths.ts';
 import type { LabRecord } from './record.ts';
 import { openSide } from './sides.ts';
+import { Translators } from './translators.ts';
 
 export type OpenLab = {
   record: LabRecord;
@@ -38,7 +39,7 @@ export type OpenLab = {
 
 export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): Promise<OpenLab> {
   const settings = readSettings(record.shape.settings);
-  const build = (name: 'podway-cni' | 'pod-server' | 'pod-probe') =>
+  const build = (name: ProgramName) =>
     buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then((built) => built.path);
   const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });
   const programs = Promise.all([build('podway-cni'), build('pod-server'), build('pod-probe')]).then(
@@ -69,10 +70,13 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
   const { cluster, store } = side;
   let listening = false;
   const endpoints = new Endpoints({ vpc, kube: side, fabric, ports: record.ports, log });
+  const translators = new Translators(paths, () => build('nat64'));
   const follow = coalesced(async () => {
     const state = vpc.state();
     await cluster.leave(state);
+    await translators.leave(state);
     await fabric.apply(state);
+    await translators.settle(state, (where) => fabric.lives().has(where));
     if (listening) await endpoints.openIpv6();
     // Agents are started after the servers that they ask.
     if (listening) await cluster.settle(state);
@@ -105,6 +109,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     apply: side.apply,
     async close() {
       side.detach();
+      translators.detach();
       await endpoints.close();
       await side.close();
       vpc.close();

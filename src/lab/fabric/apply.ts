@@ -19,7 +19,8 @@ import {
   stampOf,
 } from './entries.ts';
 import { connectIpv6, disconnectIpv6, enableIpv6 } from './ipv6.ts';
-import { GATEWAY_LINK, INTERNET, INTERNET_LINK, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
+import { GATEWAY_LINK, INTERNET, INTERNET_LINK, isNatPlace, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
+import { translateAt } from './nat.ts';
 import {
   addOps,
   bridgeOps,
@@ -226,6 +227,8 @@ export class Applier {
       added.flatMap((one) => (one.kind === 'boot' || one.kind === 'boot6' ? one.port : [])),
       should,
     );
+    for (const entry of added)
+      if (entry.kind === 'nat') await translateAt(this.#spaces.at(entry.where), entry.ip);
     for (const entry of changes.remove) {
       if (entry.kind !== 'netns') continue;
       this.#spaces.remove(entry.where);
@@ -369,7 +372,7 @@ const MAIN_TABLE = 254;
 const LOCAL_TABLE = 255;
 
 const roleOf = (where: string): NetnsEntry['role'] =>
-  where === ROUTER ? 'router' : where === INTERNET ? 'internet' : 'instance';
+  where === ROUTER ? 'router' : where === INTERNET ? 'internet' : isNatPlace(where) ? 'nat' : 'instance';
 
 function throwUnlessGone(error: NetlinkError | null): void {
   if (error !== null && !GONE.has(error.code)) throw error;

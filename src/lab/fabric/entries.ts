@@ -18,7 +18,7 @@ export type TableFamily = 'inet' | 'bridge' | 'ip6';
 export type NetnsEntry = {
   kind: 'netns';
   where: string;
-  role: 'router' | 'internet' | 'instance';
+  role: 'router' | 'internet' | 'instance' | 'nat';
   life: string;
 };
 /** A subnet: a bridge with the router's address, null without IPv4. */
@@ -42,6 +42,8 @@ export type Bridge6Entry = { kind: 'bridge6'; name: string; ip: Ip };
 /** What holds an IPv6 address or prefix; `nowhere`: the rest of a subnet. */
 export type HolderEntry = { kind: 'holder'; dst: Cidr; hop: Hop };
 export type Rule6Entry = { kind: 'rule6'; bridge: string };
+/** A NAT gateway's namespace translates to this address. */
+export type NatEntry = { kind: 'nat'; where: string; ip: Ip };
 /** A VPC's IPv6 block is reached from the internet. */
 export type InternetRouteEntry = { kind: 'internet-route'; dst: Cidr };
 /** As `boot`, for IPv6: done when the primary ENI gets its first address, as a DHCPv6 client would. */
@@ -83,6 +85,7 @@ export type Entry =
   | InternetRouteEntry
   | Boot6Entry
   | NetnsEntry
+  | NatEntry
   | BridgeEntry
   | PortEntry
   | BootEntry
@@ -105,6 +108,8 @@ export function keyOf(entry: Entry): string {
   switch (entry.kind) {
     case 'netns':
       return `netns ${entry.where}`;
+    case 'nat':
+      return `nat ${entry.where}`;
     case 'ipv6':
       return 'ipv6';
     case 'bridge':
@@ -173,6 +178,7 @@ export function print(entry: Entry): string {
     case 'holder':
       return hopText(entry.hop);
     case 'bridge6':
+    case 'nat':
       return formatIp(entry.ip);
     case 'chain':
       return entry.rules.join('\n');

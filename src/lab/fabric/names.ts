@@ -68,6 +68,9 @@ export const IMDS_CALLERS = parseCidr('240.0.0.0/4');
 export const TABLE_BASE = 0x5000;
 export const RULE_PRIORITY = 1000;
 
+/** Source ports of what a NAT gateway sends. Amazon VPC User Guide, "NAT gateways". */
+export const NAT_PORTS = '1024-65535';
+
 /** Conntrack mark bits, in the router's namespace alone: gates whose rule makes AWS not track the flow. */
 export const EGRESS_UNTRACKED = 0x1;
 export const INGRESS_UNTRACKED = 0x2;
@@ -91,9 +94,13 @@ const tail = (id: string): string => id.slice(id.indexOf('-') + 1).slice(-12);
 export const guestLinkName = (networkCard: number, deviceIndex: number): string =>
   `eth${networkCard * 128 + deviceIndex}`;
 
+/** The place of a NAT gateway: its id. */
+export const isNatPlace = (where: string): boolean => /^nat-[0-9a-f]{17}$/.test(where);
+
 /** Can an instance's name be the name of its namespace beside the fabric's own and the pods'? */
 export const isPlainName = (name: string): boolean =>
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name) &&
   name !== ROUTER &&
   name !== INTERNET &&
+  !isNatPlace(name) &&
   !name.startsWith(POD_PLACE);

@@ -115,7 +115,7 @@ const ruleOf = ({ kind, bridge }: Extract<Entry, { kind: 'rule' | 'rule6' }>, in
 /** With the link-local range, so that the router answers guests under it. */
 const routerAddresses = (entry: Extract<Entry, { kind: 'bridge6' }>) => [
   { ip: ROUTER_LINK_LOCAL, length: 10 },
-  { ip: entry.ip, length: 128 },
+  ...(entry.ip === ROUTER_LINK_LOCAL ? [] : [{ ip: entry.ip, length: 128 }]),
 ];
 
 /** The reverse; the kernel may have done it already when a link left. */

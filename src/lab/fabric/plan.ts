@@ -15,6 +15,7 @@ import type { Instance, NetworkInterface, Subnet, Vpc, VpcState } from '../vpc/m
 import { type Entries, type Entry, keyOf, type Put } from './entries.ts';
 import { chainName, gateChain, membersSet, referencedGroups } from './gates.ts';
 import { bridgeName, guestLinkName, INTERNET, isPlainName, portName, ROUTER } from './names.ts';
+import { putNatGateways, wiredGateways } from './plan-nat.ts';
 import { putInterface6, putIpv6, putMembers6 } from './plan6.ts';
 import { pluggedInto, WIRED_STATES } from './plugged.ts';
 import { subnetRoutes } from './routes.ts';
@@ -108,11 +109,14 @@ export function desiredFabric(state: VpcState): FabricPlan {
     if (carried.has(subnet.vpcId)) putSubnet(put, state, subnet);
   }
   putIpv6(put, state, carried);
+  putNatGateways(put, state, carried, routerIp);
+  const wired = new Set(wiredGateways(state, carried).map(({ eni }) => eni.id));
   const groupsOfEnis = new Set<string>();
   for (const eni of Object.values(state.networkInterfaces)) {
     const subnet = state.subnets[eni.subnetId];
     // An EFA without an IP side is no network device in its instance.
     if (!subnet || !carried.has(eni.vpcId) || eni.interfaceType === 'efa-only') continue;
+    if (wired.has(eni.id)) continue;
     putInterface(put, state, eni, subnet, places);
     putInterface6(put, state, eni, places);
     if (pluggedInto(state, eni)) for (const id of eni.groupIds) groupsOfEnis.add(id);

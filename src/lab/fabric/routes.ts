@@ -34,6 +34,13 @@ function hopTo(state: VpcState, vpcId: string, target: RouteTarget, family: 4 | 
       return state.egressOnlyInternetGateways[target.id]?.vpcId === vpcId
         ? { to: 'internet' }
         : { to: 'nowhere' };
+    case 'nat-gateway': {
+      const gateway = state.natGateways[target.id];
+      const eni = state.networkInterfaces[gateway?.networkInterfaceId ?? ''];
+      if (gateway?.state !== 'available' || !eni) return { to: 'nowhere' };
+      const ip = family === 4 ? parseIp(eni.privateIps[0]!) : linkLocalOf(parseMac(eni.mac));
+      return { to: 'eni', bridge: bridgeName(eni.subnetId), gateway: ip };
+    }
     case 'network-interface': {
       const eni = state.networkInterfaces[target.id];
       const instance = eni?.attachment && state.instances[eni.attachment.instanceId];

@@ -40,6 +40,8 @@ const SYSCTLS: Record<NetnsEntry['role'], Record<string, string>> = {
     'net/ipv4/ip_forward': '1',
     'net/ipv4/conf/all/rp_filter': '0',
     'net/ipv4/conf/default/rp_filter': '0',
+    // The router's own errors come back by it, from a NAT gateway that hands them on to who sent.
+    'net/ipv4/conf/all/accept_local': '1',
     // Two instances of one subnet talk by the router: that is the design, not a detour to be told about.
     'net/ipv4/conf/all/send_redirects': '0',
     'net/ipv4/conf/default/send_redirects': '0',
@@ -57,6 +59,20 @@ const SYSCTLS: Record<NetnsEntry['role'], Record<string, string>> = {
     'net/ipv4/conf/all/send_redirects': '0',
     'net/ipv4/conf/default/send_redirects': '0',
     'net/ipv6/conf/default/disable_ipv6': '1',
+  },
+  // It forgets a silent flow as AWS's does, and takes up none in its middle.
+  nat: {
+    'net/ipv4/ip_forward': '1',
+    'net/ipv4/conf/all/rp_filter': '0',
+    'net/ipv4/conf/default/rp_filter': '0',
+    'net/ipv4/conf/all/send_redirects': '0',
+    'net/ipv4/conf/default/send_redirects': '0',
+    'net/ipv6/conf/all/forwarding': '1',
+    'net/ipv6/conf/default/accept_ra': '0',
+    'net/ipv6/conf/default/addr_gen_mode': '1',
+    'net/netfilter/nf_conntrack_tcp_loose': '0',
+    'net/netfilter/nf_conntrack_tcp_timeout_established': '350',
+    'net/netfilter/nf_conntrack_udp_timeout_stream': '350',
   },
   // As a cloud image boots: no forwarding, loose reverse path filter, no autoconfiguration noise.
   instance: {

@@ -16,7 +16,9 @@ export type Transition = {
     | 'detached'
     | 'instance-running'
     | 'instance-stopped'
-    | 'instance-terminated';
+    | 'instance-terminated'
+    | 'nat-gateway-available'
+    | 'nat-gateway-deleted';
   objectId: string;
 };
 
@@ -30,6 +32,7 @@ export const tableNames: readonly TableName[] = [
   'routeTables',
   'internetGateways',
   'egressOnlyInternetGateways',
+  'natGateways',
   'publicAddresses',
   'securityGroups',
   'networkInterfaces',
@@ -92,6 +95,8 @@ export type Latencies = {
   run: number;
   stop: number;
   terminate: number;
+  createNatGateway: number;
+  deleteNatGateway: number;
 };
 export const noLatency: Latencies = {
   createInterface: 0,
@@ -100,6 +105,8 @@ export const noLatency: Latencies = {
   run: 0,
   stop: 0,
   terminate: 0,
+  createNatGateway: 0,
+  deleteNatGateway: 0,
 };
 /** The order of what AWS takes; attach and detach are what an allocator waits for most. */
 export const realisticLatency: Latencies = {
@@ -109,6 +116,8 @@ export const realisticLatency: Latencies = {
   run: 8000,
   stop: 15000,
   terminate: 10000,
+  createNatGateway: 60000,
+  deleteNatGateway: 45000,
 };
 
 export type Context = {
@@ -139,6 +148,7 @@ const WORDS = {
   routeTables: resourceWords.routeTable,
   internetGateways: resourceWords.internetGateway,
   egressOnlyInternetGateways: resourceWords.egressOnlyInternetGateway,
+  natGateways: resourceWords.natGateway,
   securityGroups: resourceWords.securityGroup,
   networkInterfaces: resourceWords.networkInterface,
   trunkAssociations: resourceWords.trunkAssociation,

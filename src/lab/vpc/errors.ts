@@ -79,6 +79,12 @@ export const resourceWords = {
     malformed: 'InvalidEgressOnlyInternetGatewayId.Malformed',
     noun: 'egressOnlyInternetGateway ID',
   },
+  natGateway: {
+    prefix: 'nat',
+    notFound: 'NatGatewayNotFound',
+    malformed: 'NatGatewayMalformed',
+    noun: 'NatGateway',
+  },
   allocation: {
     prefix: 'eipalloc',
     notFound: 'InvalidAllocationID.NotFound',

@@ -18,6 +18,9 @@ import type { Context } from './context.ts';
 import { Ec2Error, invalidValue } from './errors.ts';
 import type { NetworkInterface, Subnet, Vpc } from './model.ts';
 
+/** What is translated to IPv4, its last 32 bits being the address (RFC 6052). */
+export const NAT64 = parseCidr('64:ff9b::/96');
+
 /** Lengths of what EC2 gives: to a VPC, to a subnet, to an interface. */
 export const VPC_LENGTH = 56;
 export const SUBNET_LENGTH = 64;

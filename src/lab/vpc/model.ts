@@ -33,6 +33,8 @@ export type Subnet = {
   ipv6Native?: boolean;
   /** Each new interface gets an IPv6 address unless it is told how many. */
   assignIpv6AddressOnCreation?: boolean;
+  /** The VPC's resolver answers with addresses of 64:ff9b::/96 for names that have IPv4 alone. */
+  enableDns64?: boolean;
   /** Turns at which the search for a free address and a free /28 goes on: a freed one is not given again at once. */
   nextAddress?: number;
   nextPrefix?: number;
@@ -53,6 +55,7 @@ export type RouteTarget =
   | { kind: 'local' }
   | { kind: 'internet-gateway'; id: string }
   | { kind: 'egress-only-internet-gateway'; id: string }
+  | { kind: 'nat-gateway'; id: string }
   | { kind: 'network-interface'; id: string };
 export type Route = { destination: string; target: RouteTarget };
 export type RouteTable = {
@@ -65,6 +68,27 @@ export type RouteTable = {
 
 /** Lets IPv6 connections out of its VPC, and none in. */
 export type EgressOnlyInternetGateway = { id: string; vpcId: string; tags: Tags };
+
+export type NatGatewayState = 'pending' | 'failed' | 'available' | 'deleting' | 'deleted';
+/** What it has stays said after it is deleted; a failed one has no interface. */
+export type NatGateway = {
+  id: string;
+  vpcId: string;
+  subnetId: string;
+  connectivity: 'public' | 'private';
+  state: NatGatewayState;
+  networkInterfaceId?: string;
+  privateIp?: string;
+  /** Of a public one. */
+  allocationId?: string;
+  publicIp?: string;
+  associationId?: string;
+  failure?: { code: string; message: string };
+  createTime: number;
+  /** When it was deleted, or failed. */
+  endedAt?: number;
+  tags: Tags;
+};
 
 export type InternetGateway = { id: string; vpcId?: string; tags: Tags };
 
@@ -109,8 +133,8 @@ export type Attachment = {
   attachTime: number;
 };
 
-/** `efa-only` has no addresses and no link; `branch` hangs on a trunk. */
-export const interfaceTypes = ['interface', 'efa', 'efa-only', 'trunk', 'branch'] as const;
+/** `nat_gateway` is made by EC2 alone. `efa-only` has no addresses and no link; `branch` hangs on a trunk. */
+export const interfaceTypes = ['interface', 'efa', 'efa-only', 'trunk', 'branch', 'nat_gateway'] as const;
 export type InterfaceType = (typeof interfaceTypes)[number];
 
 export type NetworkInterface = {
@@ -131,6 +155,8 @@ export type NetworkInterface = {
   ipv4Prefixes: string[];
   ipv6Prefixes: string[];
   attachment?: Attachment;
+  /** The NAT gateway that it is of: only that one's life changes it. */
+  natGatewayId?: string;
   /** Identity that made it, as EC2's RequesterId. */
   requesterId: string;
   clientToken?: string;
@@ -205,6 +231,7 @@ export type VpcState = {
   routeTables: Record<string, RouteTable>;
   internetGateways: Record<string, InternetGateway>;
   egressOnlyInternetGateways: Record<string, EgressOnlyInternetGateway>;
+  natGateways: Record<string, NatGateway>;
   publicAddresses: Record<string, PublicAddress>;
   securityGroups: Record<string, SecurityGroup>;
   networkInterfaces: Record<string, NetworkInterface>;
@@ -224,6 +251,7 @@ export const emptyVpcState = (region: string, zones: string[]): VpcState => ({
   routeTables: {},
   internetGateways: {},
   egressOnlyInternetGateways: {},
+  natGateways: {},
   publicAddresses: {},
   securityGroups: {},
   networkInterfaces: {},

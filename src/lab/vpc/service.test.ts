@@ -165,9 +165,9 @@ test('actions without meaning and actions that do not exist say so', async () =>
   await using server = await listen((request, response) => void lab.vpc.ec2Handler(request, response));
   const sdk = client(server.url, lab.vpc.keys());
   await assert.rejects(
-    sdk.send(new ec2.CreateNatGatewayCommand({ SubnetId: 'subnet-1' })),
+    sdk.send(new ec2.CreateVpcPeeringConnectionCommand({ VpcId: 'vpc-1' })),
     (error: Error) => {
-      assert.match(error.message, /CreateNatGateway/);
+      assert.match(error.message, /CreateVpcPeeringConnection/);
       return failsWith('UnsupportedOperation', 400)(error);
     },
   );

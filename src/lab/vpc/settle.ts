@@ -3,6 +3,7 @@
 import { interfacesOf } from './actions/attachments.ts';
 import { dropGivenPublicIps } from './actions/elastic-ips.ts';
 import { removeInterface } from './actions/interfaces.ts';
+import { forgetNatGateways, natGatewayComesTrue, natGatewayEnds } from './actions/nat-gateways.ts';
 import type { Context, LabState, Transition } from './context.ts';
 
 /** EC2 shows a terminated instance for about an hour. */
@@ -28,6 +29,7 @@ export function settle(ctx: Context): void {
       ctx.draft.remove('instances', instance.id);
     }
   }
+  forgetNatGateways(ctx);
 }
 
 function comeTrue(ctx: Context, { kind, objectId }: Transition): void {
@@ -51,6 +53,12 @@ function comeTrue(ctx: Context, { kind, objectId }: Transition): void {
         const { attachment: _, ...free } = eni;
         draft.put('networkInterfaces', eni.id, { ...free, status: 'available' });
       }
+      return;
+    case 'nat-gateway-available':
+      natGatewayComesTrue(ctx, objectId);
+      return;
+    case 'nat-gateway-deleted':
+      natGatewayEnds(ctx, objectId);
       return;
     case 'instance-running':
       if (instance?.state === 'pending')

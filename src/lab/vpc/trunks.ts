@@ -12,9 +12,11 @@ export const associationOf = (state: VpcState, branchId: string): TrunkAssociati
 export const associationsOn = (state: VpcState, trunkId: string): TrunkAssociation[] =>
   Object.values(state.trunkAssociations).filter((one) => one.trunkInterfaceId === trunkId);
 
-/** Hangs on an instance, or on a trunk. */
+/** Hangs on an instance, on a trunk, or is a NAT gateway's. */
 export const isInUse = (state: VpcState, eni: NetworkInterface): boolean =>
-  eni.attachment !== undefined || associationOf(state, eni.id) !== undefined;
+  eni.attachment !== undefined ||
+  eni.natGatewayId !== undefined ||
+  associationOf(state, eni.id) !== undefined;
 
 /** Branches that a type takes on its trunk. */
 export const branchLimit = (limits: InstanceLimits): number =>

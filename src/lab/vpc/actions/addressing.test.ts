@@ -270,7 +270,6 @@ test('one attribute of a subnet at a time, and none that has no meaning', async 
   for (const [name, value] of [
     ['MapCustomerOwnedIpOnLaunch', { Value: true }],
     ['CustomerOwnedIpv4Pool', 'ipv4pool-coip-1'],
-    ['EnableDns64', { Value: true }],
     ['PrivateDnsHostnameTypeOnLaunch', 'resource-name'],
     ['EnableResourceNameDnsARecordOnLaunch', { Value: true }],
     ['EnableLniAtDeviceIndex', 1],

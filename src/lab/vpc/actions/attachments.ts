@@ -17,6 +17,16 @@ export const interfacesOf = (state: VpcState, instanceId: string): NetworkInterf
         a.attachment!.deviceIndex - b.attachment!.deviceIndex,
     );
 
+/** The interface, when its user may change it. */
+export const ownInterface = (ctx: Context, id: string | undefined): NetworkInterface =>
+  notOfEc2(need(ctx, 'networkInterfaces', required(id, 'networkInterfaceId')));
+
+/** EC2 lets nobody change the interface of a NAT gateway. */
+export function notOfEc2(eni: NetworkInterface): NetworkInterface {
+  if (eni.natGatewayId === undefined) return eni;
+  throw new Ec2Error('AuthFailure', 'You do not have permission to access the specified resource.');
+}
+
 export type Place = { deviceIndex: number; card: number; deleteOnTermination: boolean; latency: number };
 
 /** Hangs an interface on an instance: `attaching`, then `attached` after `latency`. */
@@ -124,6 +134,8 @@ export const attachmentActions: Meanings<'AttachNetworkInterface' | 'DetachNetwo
 
   DetachNetworkInterface: (ctx, input) => {
     const id = required(input.AttachmentId, 'attachmentId');
+    if (id.startsWith('ela-attach-'))
+      throw new Ec2Error('OperationNotPermitted', "You are not allowed to manage 'ela-attach' attachments.");
     const eni = Object.values(ctx.draft.state.networkInterfaces).find((e) => e.attachment?.id === id);
     const attachment = eni?.attachment;
     if (!eni || !attachment) throw notFound(resourceWords.attachment, [id]);

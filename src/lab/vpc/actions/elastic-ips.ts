@@ -7,7 +7,7 @@ import { type Context, need, newId } from '../context.ts';
 import { Ec2Error, invalidValue, missing, notFound, oneWay, required, resourceWords } from '../errors.ts';
 import type { NetworkInterface, PublicAddress } from '../model.ts';
 import { select } from '../select.ts';
-import { interfacesOf } from './attachments.ts';
+import { interfacesOf, notOfEc2 } from './attachments.ts';
 import { tagList, tagsOnCreate } from './tags.ts';
 import type { Meanings } from './types.ts';
 
@@ -44,7 +44,7 @@ export function givePublicIp(ctx: Context, eni: NetworkInterface): void {
 }
 
 /** An Elastic IP loses its association; an address that came with the instance is gone. */
-function dissolve(ctx: Context, address: PublicAddress): void {
+export function dissolve(ctx: Context, address: PublicAddress): void {
   if (address.allocationId === undefined) {
     ctx.draft.remove('publicAddresses', address.publicIp);
     return;
@@ -78,7 +78,8 @@ export function moveAssociation(ctx: Context, fromEni: string, privateIp: string
   }
 }
 
-function allocated(
+/** The Elastic IP of that allocation or address. */
+export function allocated(
   ctx: Context,
   allocationId: string | undefined,
   publicIp: string | undefined,
@@ -96,9 +97,17 @@ function allocated(
   return address;
 }
 
+/** What a NAT gateway has is taken from it by its deletion alone. */
+function refuseNatGateways(ctx: Context, { networkInterfaceId }: PublicAddress): void {
+  const eni =
+    networkInterfaceId === undefined ? undefined : ctx.draft.state.networkInterfaces[networkInterfaceId];
+  if (eni) notOfEc2(eni);
+}
+
 function targetInterface(ctx: Context, input: ec2.AssociateAddressRequest): NetworkInterface {
   oneWay(input, 'NetworkInterfaceId', 'InstanceId');
-  if (input.NetworkInterfaceId !== undefined) return need(ctx, 'networkInterfaces', input.NetworkInterfaceId);
+  if (input.NetworkInterfaceId !== undefined)
+    return notOfEc2(need(ctx, 'networkInterfaces', input.NetworkInterfaceId));
   const instance = need(ctx, 'instances', required(input.InstanceId, 'instanceId or networkInterfaceId'));
   const enis = interfacesOf(ctx.draft.state, instance.id);
   if (enis.length === 0)
@@ -190,6 +199,7 @@ export const elasticIpActions: Meanings<
   AssociateAddress: (ctx, input) => {
     const { state } = ctx.draft;
     const address = allocated(ctx, input.AllocationId, input.PublicIp);
+    refuseNatGateways(ctx, address);
     const eni = targetInterface(ctx, input);
     const privateIp = input.PrivateIpAddress ?? eni.privateIps[0]!;
     if (!eni.privateIps.includes(privateIp)) {
@@ -231,6 +241,7 @@ export const elasticIpActions: Meanings<
     const address = Object.values(ctx.draft.state.publicAddresses).find((a) =>
       id !== undefined ? a.associationId === id : a.publicIp === required(input.PublicIp, 'associationId'),
     );
+    if (address) refuseNatGateways(ctx, address);
     if (!address?.associationId) {
       throw new Ec2Error(
         'InvalidAssociationID.NotFound',

@@ -58,6 +58,7 @@ const ROUTE = {
   DestinationIpv6CidrBlock: true,
   EgressOnlyInternetGatewayId: true,
   GatewayId: true,
+  NatGatewayId: true,
   NetworkInterfaceId: true,
   InstanceId: true,
 } as const;
@@ -120,6 +121,14 @@ export const honoured: HonoursOfAll = {
   },
   CreateEgressOnlyInternetGateway: { VpcId: true, TagSpecifications: true },
   CreateInternetGateway: { TagSpecifications: true },
+  CreateNatGateway: {
+    SubnetId: true,
+    AllocationId: true,
+    ConnectivityType: true,
+    PrivateIpAddress: true,
+    AvailabilityMode: ['zonal'],
+    TagSpecifications: true,
+  },
   CreateNetworkInterface: {
     SubnetId: true,
     Description: true,
@@ -157,6 +166,7 @@ export const honoured: HonoursOfAll = {
   CreateVpc: { CidrBlock: true, ...IPV6_BLOCK, InstanceTenancy: ['default'], TagSpecifications: true },
   DeleteEgressOnlyInternetGateway: { EgressOnlyInternetGatewayId: true },
   DeleteInternetGateway: { InternetGatewayId: true },
+  DeleteNatGateway: { NatGatewayId: true },
   DeleteNetworkInterface: { NetworkInterfaceId: true },
   DeleteNetworkInterfacePermission: {
     NetworkInterfacePermissionId: true,
@@ -203,6 +213,7 @@ export const honoured: HonoursOfAll = {
     IncludePublicKey: 'the lab has no key pair',
     Filters: true,
   },
+  DescribeNatGateways: { NatGatewayIds: true, Filter: true, MaxResults: true, NextToken: true },
   DescribeNetworkAcls: { NetworkAclIds: true, ...LIST },
   DescribeNetworkInterfaceAttribute: { NetworkInterfaceId: true, Attribute: true },
   DescribeNetworkInterfacePermissions: { NetworkInterfacePermissionIds: true, ...LIST },
@@ -265,6 +276,7 @@ export const honoured: HonoursOfAll = {
     SubnetId: true,
     MapPublicIpOnLaunch: true,
     AssignIpv6AddressOnCreation: true,
+    EnableDns64: true,
     PrivateDnsHostnameTypeOnLaunch: ['ip-name'],
   },
   ModifyVpcAttribute: { VpcId: true, EnableDnsSupport: true, EnableDnsHostnames: true },

@@ -15,6 +15,7 @@ import { interfaceActions } from './interfaces.ts';
 import { inventoryActions } from './inventory.ts';
 import { ipv6AddressActions } from './ipv6-addresses.ts';
 import { launchActions } from './launch.ts';
+import { natGatewayActions } from './nat-gateways.ts';
 import { networkAclActions } from './network-acls.ts';
 import { privateAddressActions } from './private-addresses.ts';
 import { reservationActions } from './reservations.ts';
@@ -37,6 +38,7 @@ export const meanings: Meanings<ActionName> = {
   ...interfacePermissionActions,
   ...ipv6AddressActions,
   ...launchActions,
+  ...natGatewayActions,
   ...privateAddressActions,
   ...reservationActions,
   ...routeActions,

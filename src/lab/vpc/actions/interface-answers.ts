@@ -76,6 +76,14 @@ export function attachmentAnswer(
   eni: NetworkInterface,
 ): ec2.NetworkInterfaceAttachment | undefined {
   const { attachment } = eni;
+  if (eni.natGatewayId !== undefined)
+    return {
+      AttachmentId: eni.natGatewayId.replace('nat-', 'ela-attach-'),
+      InstanceOwnerId: 'amazon-aws',
+      DeviceIndex: 1,
+      Status: 'attached',
+      DeleteOnTermination: false,
+    };
   if (!attachment) return undefined;
   return {
     AttachmentId: attachment.id,
@@ -88,6 +96,10 @@ export function attachmentAnswer(
     DeleteOnTermination: attachment.deleteOnTermination,
   };
 }
+
+/** EC2 says `nat_gateway`, and the SDK's list another word. */
+const typeAnswer = (type: NetworkInterface['interfaceType']): ec2.NetworkInterfaceType =>
+  type as ec2.NetworkInterfaceType;
 
 /** EC2 says `pending` for an interface in the making, though the SDK's list of states leaves it out. */
 const statusAnswer = (eni: NetworkInterface): ec2.NetworkInterfaceStatus =>
@@ -110,14 +122,14 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     Description: eni.description,
     OwnerId: state.accountId,
     RequesterId: eni.requesterId,
-    RequesterManaged: false,
+    RequesterManaged: eni.natGatewayId !== undefined,
     Status: statusAnswer(eni),
     MacAddress: eni.mac,
     PrivateIpAddress: primary,
     ...dnsName(state, eni, primary),
     SourceDestCheck: eni.sourceDestCheck,
     Groups: groupIdentifiers(state, eni.groupIds),
-    InterfaceType: shownType(state, eni),
+    InterfaceType: typeAnswer(shownType(state, eni)),
     ...(state.subnets[eni.subnetId]?.ipv6Native ? { Ipv6Native: true } : {}),
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),
@@ -154,7 +166,7 @@ export function instanceInterfaceAnswer(
     ...(whole.PrivateDnsName === undefined ? {} : { PrivateDnsName: whole.PrivateDnsName }),
     SourceDestCheck: eni.sourceDestCheck,
     Groups: whole.Groups,
-    InterfaceType: eni.interfaceType,
+    InterfaceType: typeAnswer(eni.interfaceType),
     ...(whole.Association ? { Association: short(whole.Association) } : {}),
     ...(attachment
       ? {

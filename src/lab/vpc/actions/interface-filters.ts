@@ -3,7 +3,13 @@
 import type { NetworkInterface, PublicAddress, VpcState } from '../model.ts';
 import { absent, type Filters, type FilterValue } from '../select.ts';
 import { zoneId } from './account.ts';
-import { interfaceDnsName, publicAddressOf, publicDnsName, shownType } from './interface-answers.ts';
+import {
+  attachmentAnswer,
+  interfaceDnsName,
+  publicAddressOf,
+  publicDnsName,
+  shownType,
+} from './interface-answers.ts';
 
 function commonFilters(state: VpcState): Filters<NetworkInterface> {
   const publics = (eni: NetworkInterface): PublicAddress[] =>
@@ -19,7 +25,7 @@ function commonFilters(state: VpcState): Filters<NetworkInterface> {
     'mac-address': (eni) => eni.mac,
     'owner-id': () => state.accountId,
     'requester-id': (eni) => eni.requesterId,
-    'requester-managed': () => false,
+    'requester-managed': (eni) => eni.natGatewayId !== undefined,
     'source-dest-check': (eni) => eni.sourceDestCheck,
     'group-id': (eni) => eni.groupIds,
     'group-name': (eni) => eni.groupIds.map((id) => state.securityGroups[id]?.name),
@@ -34,15 +40,15 @@ function commonFilters(state: VpcState): Filters<NetworkInterface> {
     'association.allocation-id': (eni) => publics(eni).map((a) => a.allocationId),
     'association.association-id': (eni) => publics(eni).map((a) => a.associationId),
     'association.ip-owner-id': (eni) => publics(eni).map((a) => ownerOf(state, a)),
-    'attachment.attachment-id': (eni) => eni.attachment?.id,
+    'attachment.attachment-id': (eni) => attachmentAnswer(state, eni)?.AttachmentId,
     'attachment.attach-time': (eni) =>
       eni.attachment ? new Date(eni.attachment.attachTime).toISOString() : undefined,
     'attachment.instance-id': (eni) => eni.attachment?.instanceId,
-    'attachment.instance-owner-id': (eni) => (eni.attachment ? state.accountId : undefined),
-    'attachment.device-index': (eni) => eni.attachment?.deviceIndex,
+    'attachment.instance-owner-id': (eni) => attachmentAnswer(state, eni)?.InstanceOwnerId,
+    'attachment.device-index': (eni) => attachmentAnswer(state, eni)?.DeviceIndex,
     'attachment.network-card-index': (eni) => eni.attachment?.networkCardIndex,
-    'attachment.status': (eni) => eni.attachment?.status ?? 'detached',
-    'attachment.delete-on-termination': (eni) => eni.attachment?.deleteOnTermination,
+    'attachment.status': (eni) => attachmentAnswer(state, eni)?.Status ?? 'detached',
+    'attachment.delete-on-termination': (eni) => attachmentAnswer(state, eni)?.DeleteOnTermination,
     'ipv6-addresses.ipv6-address': (eni) => eni.ipv6Addresses,
     'operator.managed': () => false,
     ...absent('operator.principal'),

@@ -9,6 +9,7 @@ import { conflict, Ec2Error, invalidValue, oneAttribute, required } from '../err
 import { interfaceTypes, type NetworkInterface, type Subnet } from '../model.ts';
 import { select } from '../select.ts';
 import { dropOfInterface } from '../trunks.ts';
+import { ownInterface } from './attachments.ts';
 import { dropAssociations } from './elastic-ips.ts';
 import { attachmentAnswer, groupIdentifiers, interfaceAnswer, publicAddressOf } from './interface-answers.ts';
 import { interfaceFilters } from './interface-filters.ts';
@@ -223,7 +224,8 @@ export const interfaceActions: Meanings<
 
   DeleteNetworkInterface: (ctx, input) => {
     const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
-    if (eni.attachment) throw invalidValue(`Network interface '${eni.id}' is currently in use.`);
+    if (eni.attachment || eni.natGatewayId !== undefined)
+      throw invalidValue(`Network interface '${eni.id}' is currently in use.`);
     removeInterface(ctx, eni);
     return {};
   },
@@ -254,7 +256,7 @@ export const interfaceActions: Meanings<
   },
 
   ModifyNetworkInterfaceAttribute: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     const { Description, SourceDestCheck, Groups, Attachment } = input;
     oneAttribute([Description, SourceDestCheck, Groups, Attachment]);
     const changed = { ...eni };
@@ -284,7 +286,7 @@ export const interfaceActions: Meanings<
   },
 
   ResetNetworkInterfaceAttribute: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     ctx.draft.put('networkInterfaces', eni.id, { ...eni, sourceDestCheck: true });
     return {};
   },

@@ -15,6 +15,7 @@ import {
 } from '../ipv6.ts';
 import { checkIpv6Slots, limitsOf, tooMany } from '../limits.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
+import { ownInterface } from './attachments.ts';
 import type { Meanings } from './types.ts';
 
 /** What a request asks for; a count of none is nothing asked for, and keeps the subnet from giving one by itself. */
@@ -132,7 +133,7 @@ function checkLimit(ctx: Context, eni: NetworkInterface, added: number, prefixes
 
 export const ipv6AddressActions: Meanings<'AssignIpv6Addresses' | 'UnassignIpv6Addresses'> = {
   AssignIpv6Addresses: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     if (eni.interfaceType === 'efa-only')
       throw conflict(`An EFA-only network interface has no IP addresses and no prefixes. (${eni.id})`);
     const asked: Ipv6Asked = {
@@ -159,7 +160,7 @@ export const ipv6AddressActions: Meanings<'AssignIpv6Addresses' | 'UnassignIpv6A
   },
 
   UnassignIpv6Addresses: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     const addresses = (input.Ipv6Addresses ?? []).map((text) => formatIp(readIpv6Address(text)));
     const prefixes = (input.Ipv6Prefixes ?? []).map(canonicalPrefix);
     if (addresses.length + prefixes.length === 0) throw missing('ipv6Addresses');

@@ -145,7 +145,7 @@ test('routes: one per destination, local ones stay, a lost target is a black hol
     /lies in the VPC's 10\.0\.0\.0\/16/,
   );
   await fails(route('1.0.0.0/8', { GatewayId: 'igw-00000000' }), 'InvalidGatewayID.NotFound');
-  await fails(route('1.0.0.0/8', { NatGatewayId: 'nat-1' }), 'UnsupportedOperation', /NatGatewayId/);
+  await fails(route('1.0.0.0/8', { NatGatewayId: 'nat-1' }), 'InvalidNatGatewayID.NotFound', /nat-1/);
   await fails(
     vpc.act('DeleteRoute', { RouteTableId, DestinationCidrBlock: '10.0.0.0/16' }),
     'InvalidParameterValue',

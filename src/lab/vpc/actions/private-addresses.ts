@@ -6,6 +6,7 @@ import { type Context, need } from '../context.ts';
 import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
 import { checkSlots, limitsOf, tooMany } from '../limits.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
+import { ownInterface } from './attachments.ts';
 import { dropAssociations, moveAssociation } from './elastic-ips.ts';
 import type { Meanings } from './types.ts';
 
@@ -76,7 +77,7 @@ function newAddresses(
 
 export const privateAddressActions: Meanings<'AssignPrivateIpAddresses' | 'UnassignPrivateIpAddresses'> = {
   AssignPrivateIpAddresses: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     if (eni.interfaceType === 'efa-only')
       throw conflict(`An EFA-only network interface has no IP addresses and no prefixes. (${eni.id})`);
     const subnet = need(ctx, 'subnets', eni.subnetId);
@@ -118,7 +119,7 @@ export const privateAddressActions: Meanings<'AssignPrivateIpAddresses' | 'Unass
   },
 
   UnassignPrivateIpAddresses: (ctx, input) => {
-    const eni = need(ctx, 'networkInterfaces', required(input.NetworkInterfaceId, 'networkInterfaceId'));
+    const eni = ownInterface(ctx, input.NetworkInterfaceId);
     const ips = input.PrivateIpAddresses ?? [];
     const prefixes = input.Ipv4Prefixes ?? [];
     if (ips.length === 0 && prefixes.length === 0) throw missing('privateIpAddress');

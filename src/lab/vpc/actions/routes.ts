@@ -2,10 +2,10 @@
 // A route whose target is gone stays, as a black hole. Fails with RouteAlreadyExists, InvalidRoute.NotFound,
 // Resource.AlreadyAssociated, DependencyViolation.
 import type * as ec2 from '@aws-sdk/client-ec2';
-import { formatCidr, parseCidr } from '../../../base/ip.ts';
+import { cidrCovers, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
 import { Ec2Error, invalidValue, oneWay, required } from '../errors.ts';
-import { ipv6CidrsOf } from '../ipv6.ts';
+import { ipv6CidrsOf, NAT64 } from '../ipv6.ts';
 import type { Route, RouteTable, RouteTarget, VpcState } from '../model.ts';
 import { whyNoRoute } from '../reserved.ts';
 import { absent, select } from '../select.ts';
@@ -22,6 +22,8 @@ export function routeState(state: VpcState, vpcId: string, target: RouteTarget):
       return state.internetGateways[target.id]?.vpcId === vpcId ? 'active' : 'blackhole';
     case 'egress-only-internet-gateway':
       return state.egressOnlyInternetGateways[target.id]?.vpcId === vpcId ? 'active' : 'blackhole';
+    case 'nat-gateway':
+      return state.natGateways[target.id]?.state === 'available' ? 'active' : 'blackhole';
     case 'network-interface': {
       const attachment = state.networkInterfaces[target.id]?.attachment;
       return attachment && state.instances[attachment.instanceId]?.state === 'running'
@@ -46,6 +48,7 @@ function routeAnswer(state: VpcState, table: RouteTable, route: Route): ec2.Rout
   if (target.kind === 'internet-gateway') return { ...answer, GatewayId: target.id };
   if (target.kind === 'egress-only-internet-gateway')
     return { ...answer, EgressOnlyInternetGatewayId: target.id };
+  if (target.kind === 'nat-gateway') return { ...answer, NatGatewayId: target.id };
   const attachment = state.networkInterfaces[target.id]?.attachment;
   return {
     ...answer,
@@ -96,6 +99,7 @@ function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): Route
     input.NetworkInterfaceId,
     input.InstanceId,
     input.EgressOnlyInternetGatewayId,
+    input.NatGatewayId,
   ].filter((id) => id !== undefined);
   if (given.length !== 1)
     throw new Ec2Error(
@@ -111,6 +115,14 @@ function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): Route
         `route table ${table.id} and network gateway ${gateway.id} belong to different networks`,
       );
     return { kind: 'egress-only-internet-gateway', id: gateway.id };
+  }
+  if (input.NatGatewayId !== undefined) {
+    const gateway = natGatewayById(ctx, input.NatGatewayId);
+    if (gateway.vpcId !== table.vpcId)
+      throw invalidValue(
+        `route table ${table.id} and NAT gateway ${gateway.id} belong to different networks`,
+      );
+    return { kind: 'nat-gateway', id: gateway.id };
   }
   if (input.GatewayId !== undefined) {
     if (input.GatewayId === 'local' && input.LocalTarget !== false) return { kind: 'local' };
@@ -133,6 +145,13 @@ function readTarget(ctx: Context, table: RouteTable, input: RouteRequest): Route
   return { kind: 'network-interface', id: eni.id };
 }
 
+/** Routes speak of a NAT gateway that is not there, or no more, in words of their own. */
+function natGatewayById(ctx: Context, id: string) {
+  const gateway = ctx.draft.state.natGateways[id];
+  if (gateway && gateway.state !== 'deleted') return gateway;
+  throw new Ec2Error('InvalidNatGatewayID.NotFound', `The natGateway ID '${id}' does not exist`);
+}
+
 function onlyInterface(ctx: Context, instanceId: string) {
   const instance = need(ctx, 'instances', instanceId);
   const enis = interfacesOf(ctx.draft.state, instance.id);
@@ -152,6 +171,11 @@ const notLocal = (destination: string): Ec2Error =>
 function checkRoute(ctx: Context, table: RouteTable, destination: string, target: RouteTarget): void {
   const block = parseCidr(destination);
   const cidrs = ownCidrs(ctx.draft.state, table.vpcId).map((cidr) => parseCidr(cidr));
+  if (target.kind === 'nat-gateway' && typeof block.ip === 'bigint' && !cidrCovers(NAT64, block))
+    throw new Ec2Error(
+      'UnsupportedOperation',
+      `An IPv6 route to a NAT gateway has no meaning in this VPC but within ${formatCidr(NAT64)}, not ${destination}.`,
+    );
   const byGateway = target.kind === 'internet-gateway' || target.kind === 'egress-only-internet-gateway';
   const why = whyNoRoute(block, cidrs, byGateway);
   if (why !== undefined)
@@ -240,13 +264,14 @@ export const routeActions: Meanings<
           'route.gateway-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).GatewayId),
           'route.egress-only-internet-gateway-id': (table) =>
             table.routes.map((r) => routeAnswer(state, table, r).EgressOnlyInternetGatewayId),
+          'route.nat-gateway-id': (table) =>
+            table.routes.map((r) => routeAnswer(state, table, r).NatGatewayId),
           'route.instance-id': (table) => table.routes.map((r) => routeAnswer(state, table, r).InstanceId),
           'route.origin': (table) => table.routes.map((r) => routeAnswer(state, table, r).Origin),
           'route.state': (table) => table.routes.map((r) => routeAnswer(state, table, r).State),
           ...absent(
             'association.gateway-id',
             'route.destination-prefix-list-id',
-            'route.nat-gateway-id',
             'route.transit-gateway-id',
             'route.vpc-peering-connection-id',
           ),
@@ -297,6 +322,7 @@ export const routeActions: Meanings<
       'NetworkInterfaceId',
       'InstanceId',
       'EgressOnlyInternetGatewayId',
+      'NatGatewayId',
     ] as const)
       oneWay(input, 'LocalTarget', other);
     const target: RouteTarget = input.LocalTarget

@@ -66,7 +66,7 @@ function subnetAnswer(ctx: Context, subnet: Subnet): ec2.Subnet {
     MapPublicIpOnLaunch: subnet.mapPublicIpOnLaunch,
     MapCustomerOwnedIpOnLaunch: false,
     AssignIpv6AddressOnCreation: subnet.assignIpv6AddressOnCreation ?? false,
-    EnableDns64: false,
+    EnableDns64: subnet.enableDns64 ?? false,
     Ipv6Native: subnet.ipv6Native ?? false,
     PrivateDnsNameOptionsOnLaunch: {
       HostnameType: hostnameType(subnet),
@@ -149,7 +149,7 @@ export const subnetActions: Meanings<
           'owner-id': () => state.accountId,
           state: () => 'available',
           'ipv6-native': (subnet) => subnet.ipv6Native ?? false,
-          'enable-dns64': () => false,
+          'enable-dns64': (subnet) => subnet.enableDns64 ?? false,
           'map-customer-owned-ip-on-launch': () => false,
           'private-dns-name-options-on-launch.hostname-type': (subnet) => hostnameType(subnet),
           'private-dns-name-options-on-launch.enable-resource-name-dns-a-record': () => false,
@@ -200,6 +200,8 @@ export const subnetActions: Meanings<
         `Invalid value 'true' for map-public-ip-on-launch. The subnet (${subnet.id}) is IPv6-only.`,
       );
     if (map !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, mapPublicIpOnLaunch: map });
+    const dns64 = input.EnableDns64?.Value;
+    if (dns64 !== undefined) ctx.draft.put('subnets', subnet.id, { ...subnet, enableDns64: dns64 });
     const assign = input.AssignIpv6AddressOnCreation?.Value;
     if (assign !== undefined) {
       if (assign && ipv6CidrsOf(subnet).length === 0) {

@@ -66,6 +66,7 @@ const BY_PREFIX: Record<string, { table: TaggedTable; kind: string }> = {
   scr: { table: 'subnetCidrReservations', kind: 'subnet-cidr-reservation' },
   rtb: { table: 'routeTables', kind: 'route-table' },
   igw: { table: 'internetGateways', kind: 'internet-gateway' },
+  nat: { table: 'natGateways', kind: 'natgateway' },
   eigw: { table: 'egressOnlyInternetGateways', kind: 'egress-only-internet-gateway' },
   sg: { table: 'securityGroups', kind: 'security-group' },
   eni: { table: 'networkInterfaces', kind: 'network-interface' },

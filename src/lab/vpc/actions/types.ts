@@ -26,6 +26,7 @@ export type ActionTypes = {
     ec2.CreateEgressOnlyInternetGatewayResult,
   ];
   CreateInternetGateway: [ec2.CreateInternetGatewayRequest, ec2.CreateInternetGatewayResult];
+  CreateNatGateway: [ec2.CreateNatGatewayRequest, ec2.CreateNatGatewayResult];
   CreateNetworkInterface: [ec2.CreateNetworkInterfaceRequest, ec2.CreateNetworkInterfaceResult];
   CreateNetworkInterfacePermission: [
     ec2.CreateNetworkInterfacePermissionRequest,
@@ -46,6 +47,7 @@ export type ActionTypes = {
     ec2.DeleteEgressOnlyInternetGatewayResult,
   ];
   DeleteInternetGateway: [ec2.DeleteInternetGatewayRequest, Nothing];
+  DeleteNatGateway: [ec2.DeleteNatGatewayRequest, ec2.DeleteNatGatewayResult];
   DeleteNetworkInterface: [ec2.DeleteNetworkInterfaceRequest, Nothing];
   DeleteNetworkInterfacePermission: [
     ec2.DeleteNetworkInterfacePermissionRequest,
@@ -73,6 +75,7 @@ export type ActionTypes = {
   DescribeInstanceTypes: [ec2.DescribeInstanceTypesRequest, ec2.DescribeInstanceTypesResult];
   DescribeInstances: [ec2.DescribeInstancesRequest, ec2.DescribeInstancesResult];
   DescribeInternetGateways: [ec2.DescribeInternetGatewaysRequest, ec2.DescribeInternetGatewaysResult];
+  DescribeNatGateways: [ec2.DescribeNatGatewaysRequest, ec2.DescribeNatGatewaysResult];
   DescribeNetworkInterfaceAttribute: [
     ec2.DescribeNetworkInterfaceAttributeRequest,
     ec2.DescribeNetworkInterfaceAttributeResult,

@@ -13,6 +13,8 @@ const CHANGES: Readonly<Record<keyof Latencies, Time>> = {
   run: { median: 8000, sigma: 0.2 },
   stop: { median: 15_000, sigma: 0.2 },
   terminate: { median: 10_000, sigma: 0.2 },
+  createNatGateway: { median: 60_000, sigma: 0.2 },
+  deleteNatGateway: { median: 45_000, sigma: 0.2 },
 };
 /** From a request to its answer (ms). */
 const READ: Time = { median: 90, sigma: 0.4 };
