@@ -4,6 +4,8 @@
 // After a kill in any step all steps can be repeated: `observe` finds what is left to do.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cidr, cidrContains, familyOf, type Ip } from '../../base/ip.ts';
+import { programsOn, setProgram } from '../../kernel/bpf/hooks.ts';
+import type { Hook } from '../../kernel/bpf/syscall.ts';
 import { type ConntrackEntry, NfNetlink } from '../../kernel/nfnetlink.ts';
 import { Nft, NftError } from '../../kernel/nftables.ts';
 import { type NetlinkError, PROTOCOL, type RtOp } from '../../kernel/rtnetlink.ts';
@@ -17,6 +19,7 @@ import {
   type NetnsEntry,
   type PortEntry,
   stampOf,
+  withoutPorts,
 } from './entries.ts';
 import { connectIpv6, disconnectIpv6, enableIpv6 } from './ipv6.ts';
 import { GATEWAY_LINK, INTERNET, INTERNET_LINK, isNatPlace, ROUTER, ROUTER_MAC, VPC_MTU } from './names.ts';
@@ -42,6 +45,7 @@ import {
   withoutTables,
 } from './ruleset.ts';
 import { connectInternet, type Space, type Spaces } from './spaces.ts';
+import { observedTags, programOf } from './trunk.ts';
 
 /** Group of links that are about to leave: one request, and one wait of the kernel, removes them all. */
 const LEAVING = 0x50ff;
@@ -151,6 +155,12 @@ export class Applier {
         observed.set(key, entry);
       }
     }
+    const isOn = (index: number, hook: Hook, name: string) => {
+      const names = programsOn(this.#router!.space.ns, index, hook);
+      return names.length === 1 && names[0] === name;
+    };
+    for (const [key, entry] of observedTags(entries, (link) => this.#indexes.get(link), isOn))
+      observed.set(key, entry);
     return observed;
   }
 
@@ -304,6 +314,11 @@ export class Applier {
     const removals = [...changes.remove, ...moved].flatMap((one) => removeOps(one, indexOf));
     for (const error of rt.tryApply(removals)) throwUnlessGone(error);
     rt.apply(added.flatMap((one) => addOps(one, indexOf)));
+    for (const one of added) {
+      if (one.kind !== 'tag' && one.kind !== 'tags') continue;
+      const { hook, program } = programOf(one, indexOf);
+      setProgram(this.#router!.space.ns, indexOf(one.port), hook, program);
+    }
 
     const internet = this.#spaces.at(INTERNET);
     const isRoute = (one: Entry) => one.kind === 'public-route' || one.kind === 'internet-route';
@@ -376,36 +391,4 @@ const roleOf = (where: string): NetnsEntry['role'] =>
 
 function throwUnlessGone(error: NetlinkError | null): void {
   if (error !== null && !GONE.has(error.code)) throw error;
-}
-
-/** The entries as they would be without these ports and what hangs on them, and without these namespaces. */
-function withoutPorts(
-  entries: Entries,
-  ports: ReadonlySet<string>,
-  places: ReadonlySet<string>,
-): Map<string, Entry> {
-  const left = new Map<string, Entry>();
-  for (const [key, entry] of entries) {
-    switch (entry.kind) {
-      case 'netns':
-        if (!places.has(entry.where)) left.set(key, entry);
-        break;
-      case 'port':
-        if (!ports.has(entry.name)) left.set(key, entry);
-        break;
-      case 'boot':
-      case 'boot6':
-        if (!ports.has(entry.port)) left.set(key, entry);
-        break;
-      case 'fdb':
-        left.set(key, entry.port !== null && ports.has(entry.port) ? { ...entry, port: null } : entry);
-        break;
-      case 'element':
-        if (!entry.key.some((part) => 'port' in part && ports.has(part.port))) left.set(key, entry);
-        break;
-      default:
-        left.set(key, entry);
-    }
-  }
-  return left;
 }

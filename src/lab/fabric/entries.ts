@@ -35,6 +35,10 @@ export type PortEntry = {
   instanceId: string;
   attachmentId: string;
 };
+/** What a branch's port sends leaves by its trunk's port with the tag. */
+export type TagEntry = { kind: 'tag'; port: string; vlan: number; trunk: string };
+/** What comes in by a trunk's port with a tag comes in by the port of its branch. By VLAN id. */
+export type TagsEntry = { kind: 'tags'; port: string; tags: readonly { vlan: number; port: string }[] };
 /** The router forwards IPv6: its settings, its addresses, its table `ip6`. There when any VPC has an IPv6 block. */
 export type Ipv6Entry = { kind: 'ipv6' };
 /** A subnet's IPv6: the router's link-local address, and one of the subnet for its ICMP errors. */
@@ -88,6 +92,8 @@ export type Entry =
   | NatEntry
   | BridgeEntry
   | PortEntry
+  | TagEntry
+  | TagsEntry
   | BootEntry
   | FdbEntry
   | NeighbourEntry
@@ -121,6 +127,8 @@ export function keyOf(entry: Entry): string {
       return `${entry.kind} ${entry.family === undefined ? '' : `${entry.family} `}${entry.name}`;
     case 'boot':
     case 'boot6':
+    case 'tag':
+    case 'tags':
       return `${entry.kind} ${entry.port}`;
     case 'holder':
     case 'internet-route':
@@ -170,6 +178,10 @@ export function print(entry: Entry): string {
       return stampOf(entry);
     case 'boot':
       return `${entry.where} ${formatIp(entry.ip)}/${entry.length} via ${formatIp(entry.gateway)}`;
+    case 'tag':
+      return `${entry.vlan} by ${entry.trunk}`;
+    case 'tags':
+      return entry.tags.map(({ vlan, port }) => `${vlan} to ${port}`).join('\n');
     case 'fdb':
       return entry.port ?? 'bridge';
     case 'neighbour':
@@ -214,4 +226,44 @@ export function diffEntries(is: Entries, should: Entries): Changes {
   }
   for (const [key, from] of is) if (!should.has(key)) changes.remove.push(from);
   return changes;
+}
+
+/** Links that an entry of tags speaks of, by name. */
+export const linksOfTags = (entry: TagEntry | TagsEntry): string[] =>
+  entry.kind === 'tag' ? [entry.port, entry.trunk] : [entry.port, ...entry.tags.map((one) => one.port)];
+
+/** The entries as they would be without these ports and what hangs on them, and without these namespaces. */
+export function withoutPorts(
+  entries: Entries,
+  ports: ReadonlySet<string>,
+  places: ReadonlySet<string>,
+): Map<string, Entry> {
+  const left = new Map<string, Entry>();
+  for (const [key, entry] of entries) {
+    switch (entry.kind) {
+      case 'netns':
+        if (!places.has(entry.where)) left.set(key, entry);
+        break;
+      case 'port':
+        if (!ports.has(entry.name)) left.set(key, entry);
+        break;
+      case 'boot':
+      case 'boot6':
+        if (!ports.has(entry.port)) left.set(key, entry);
+        break;
+      case 'tag':
+      case 'tags':
+        if (!linksOfTags(entry).some((link) => ports.has(link))) left.set(key, entry);
+        break;
+      case 'fdb':
+        left.set(key, entry.port !== null && ports.has(entry.port) ? { ...entry, port: null } : entry);
+        break;
+      case 'element':
+        if (!entry.key.some((part) => 'port' in part && ports.has(part.port))) left.set(key, entry);
+        break;
+      default:
+        left.set(key, entry);
+    }
+  }
+  return left;
 }

@@ -88,6 +88,10 @@ const POD_PLACE = 'pod-';
 /** `sn-` and 12 hex digits of the id, within the kernel's 15 characters. */
 export const bridgeName = (subnetId: string): string => `sn-${tail(subnetId)}`;
 export const portName = (eniId: string): string => `eni${tail(eniId)}`;
+/** The far end of a branch's port: in the router too, and good for nothing but that the port has a carrier. */
+export const tagEndName = (eniId: string): string => `${TAG_END}${tail(eniId)}`;
+export const isTagEnd = (link: string): boolean => link.startsWith(TAG_END);
+const TAG_END = 'tag';
 const tail = (id: string): string => id.slice(id.indexOf('-') + 1).slice(-12);
 
 /** Name of an ENI's link in its instance. Cards beyond the first have numbers of their own, 128 for each. */

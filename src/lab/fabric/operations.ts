@@ -14,7 +14,9 @@ import {
   INTERNET_HOST6,
   INTERNET_ROUTER,
   INTERNET_ROUTER6,
+  isTagEnd,
   NFT_TABLE,
+  ROUTER,
   ROUTER_LINK_LOCAL,
   ROUTER_MAC,
   RULE_PRIORITY,
@@ -50,6 +52,8 @@ export const portOps = (entry: Extract<Entry, { kind: 'port' }>, indexOf: IndexO
     port: PORT_FLAGS,
   },
   { op: 'link-set', index: indexOf(entry.name), up: true },
+  // A branch's far end is the router's own, and nobody else brings it up.
+  ...(entry.where === ROUTER ? [{ op: 'link-set' as const, name: entry.guestName, up: true }] : []),
 ];
 
 const tableOf = (bridge: string, indexOf: IndexOf): number => TABLE_BASE + indexOf(bridge);
@@ -218,7 +222,7 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
         const own = six.find((one) => one.ip !== ROUTER_LINK_LOCAL && one.length === 128);
         put({ kind: 'bridge6', name: link.name, ip: own?.ip ?? ROUTER_LINK_LOCAL });
       }
-    } else if (link.kind === 'veth' && link.name !== GATEWAY_LINK) {
+    } else if (link.kind === 'veth' && link.name !== GATEWAY_LINK && !isTagEnd(link.name)) {
       put(observedPort(link, nameOf));
     }
   }

@@ -19,6 +19,7 @@ import { putNatGateways, wiredGateways } from './plan-nat.ts';
 import { putInterface6, putIpv6, putMembers6 } from './plan6.ts';
 import { pluggedInto, WIRED_STATES } from './plugged.ts';
 import { subnetRoutes } from './routes.ts';
+import { branchPort, putTags } from './trunk.ts';
 
 export type FabricPlan = {
   entries: Entries;
@@ -159,15 +160,20 @@ function putInterface(
   const port = where === null || where === undefined ? null : portName(eni.id);
   put({ kind: 'fdb', bridge, mac, port });
   for (const ip of ips) put({ kind: 'neighbour', bridge, ip, mac });
-  if (!instance || !where || port === null || !eni.attachment) return;
+  if (!instance || !where || port === null) return;
 
-  const { deviceIndex, networkCardIndex, id: attachmentId } = eni.attachment;
-  const guestName = guestLinkName(networkCardIndex, deviceIndex);
-  const ids = { eniId: eni.id, instanceId: instance.id, attachmentId };
-  put({ kind: 'port', name: port, bridge, where, guestName, mac, ...ids });
-  if (deviceIndex === 0 && networkCardIndex === 0 && ips[0] !== undefined) {
-    const { ip: gateway, length } = routerIp(subnet);
-    put({ kind: 'boot', port, where, ip: ips[0], length, gateway });
+  const branch = branchPort(state, eni, subnet, instance);
+  if (branch) for (const entry of branch) put(entry);
+  else if (eni.attachment) {
+    const { deviceIndex, networkCardIndex, id: attachmentId } = eni.attachment;
+    const guestName = guestLinkName(networkCardIndex, deviceIndex);
+    const ids = { eniId: eni.id, instanceId: instance.id, attachmentId };
+    put({ kind: 'port', name: port, bridge, where, guestName, mac, ...ids });
+    if (deviceIndex === 0 && networkCardIndex === 0 && ips[0] !== undefined) {
+      const { ip: gateway, length } = routerIp(subnet);
+      put({ kind: 'boot', port, where, ip: ips[0], length, gateway });
+    }
+    if (eni.interfaceType === 'trunk') putTags(put, state, eni);
   }
   for (const direction of ['egress', 'ingress'] as const) {
     put({ kind: 'chain', ...gateChain(direction, eni.groupIds, state.securityGroups) });
@@ -176,7 +182,8 @@ function putInterface(
     put({ kind: 'element', family, set, key, data });
   if (!eni.sourceDestCheck) element('bridge', 'unchecked', [{ port }], { mark: port });
   element('inet', 'senders', [{ port }], { goto: chainName('egress', eni.groupIds) });
-  if (instance.httpEndpoint === 'enabled') element('inet', 'imds', [{ port }], { caller: port });
+  // The metadata service says nothing to a branch.
+  if (!branch && instance.httpEndpoint === 'enabled') element('inet', 'imds', [{ port }], { caller: port });
   for (const ip of ips) {
     element('bridge', 'sources', [{ port }, { ip }], { mark: port });
     element('inet', 'receivers', [{ ip }], { goto: chainName('ingress', eni.groupIds) });

@@ -61,7 +61,7 @@ export function putInterface6(
 ): void {
   const instance = pluggedInto(state, eni);
   const where = instance && places.get(instance.id);
-  if (!instance || !where || !eni.attachment || ipv6CidrsOf(state.subnets[eni.subnetId]).length === 0) return;
+  if (!instance || !where || ipv6CidrsOf(state.subnets[eni.subnetId]).length === 0) return;
   const bridge = bridgeName(eni.subnetId);
   const port = portName(eni.id);
   const mac = parseMac(eni.mac);
@@ -72,7 +72,7 @@ export function putInterface6(
   }
   put(element('senders', [{ port }], { goto: chainName('egress', eni.groupIds) }));
   put(element('receivers', [{ ip: gateway }], { goto: chainName('ingress', eni.groupIds) }));
-  if (instance.httpEndpoint === 'enabled' && instance.httpProtocolIpv6 === 'enabled')
+  if (eni.attachment && instance.httpEndpoint === 'enabled' && instance.httpProtocolIpv6 === 'enabled')
     put(element('imds', [{ port }], { caller6: port }));
 
   const hop = { to: 'eni', bridge, gateway } as const;
@@ -88,6 +88,7 @@ export function putInterface6(
     put(element('prefixes6', [{ port }, { ip: dst.ip }], { mark: port }, 'bridge'));
     put(element('prefixes', [{ ip: dst.ip }]));
   }
+  if (!eni.attachment) return;
   const { deviceIndex, networkCardIndex } = eni.attachment;
   const [first] = eni.ipv6Addresses;
   if (deviceIndex === 0 && networkCardIndex === 0 && first !== undefined)

@@ -23,6 +23,9 @@ import {
 } from './names.ts';
 import { BRIDGE_CHAINS6, CHAINS6, type FixedChains, SETS6 } from './ruleset6.ts';
 
+/** Frames on trunks with a tag that no branch has. */
+const UNKNOWN_TAGS = 'unknown_tags';
+
 /** Sets and maps that every fabric has; members_… come with the plan. */
 const SETS = {
   bridge: {
@@ -47,6 +50,8 @@ const BRIDGE_CHAINS: FixedChains = {
   from_guest: {
     hook: 'type filter hook prerouting priority 0; policy drop;',
     rules: [
+      // Tags of branches were taken off before.
+      `ether type vlan counter name ${UNKNOWN_TAGS} drop`,
       'ether type arp arp operation request goto asked',
       'ether type ip6 goto from_guest6',
       'ether type != ip drop',
@@ -226,6 +231,7 @@ export function fullScript(entries: Iterable<Entry>, existing: Existing, indexOf
     for (const name of has.chains) lines.push(`flush chain ${table} ${name}`);
     const fixed = CHAINS[family];
     const parts = [
+      ...(family === 'bridge' ? [`  counter ${UNKNOWN_TAGS} { }`] : []),
       ...Object.values(setsOf(family)).map((text) => `  ${text}`),
       ...ownSets.map((set) => `  set ${set.name} ${setType(set)}`),
       ...Object.entries(fixed).map(([name, chain]) => chainText({ name, ...chain })),
