@@ -280,7 +280,7 @@ const tagParams = (tags: Tags): QueryValue[] => Object.entries(tags).map(([Key, 
 const readTags = (element: XmlElement): Tags =>
   Object.fromEntries(itemsAt(element, 'tagSet').map((tag) => [textAt(tag, 'key'), textAt(tag, 'value')]));
 
-function readSubnet(item: XmlElement): SubnetDescription {
+export function readSubnet(item: XmlElement): SubnetDescription {
   const associated = itemsAt(item, 'ipv6CidrBlockAssociationSet').find((one) =>
     ['associating', 'associated'].includes(textAt(one, 'ipv6CidrBlockState', 'state')),
   );
@@ -302,7 +302,7 @@ function required(element: XmlElement, action: string, name: string): XmlElement
   return found;
 }
 
-function readEni(item: XmlElement): EniDescription {
+export function readEni(item: XmlElement): EniDescription {
   const prefixes = (list: string, name: string): Cidr[] =>
     itemsAt(item, list).map((one) => parseCidr(textAt(one, name)));
   return {

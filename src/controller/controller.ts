@@ -3,10 +3,12 @@
 import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { KubeClient, loadKubeConfig } from '../kube/index.ts';
+import { createControllerCloud } from './cloud.ts';
 import { serveFaces } from './faces.ts';
 import { Leader } from './leader.ts';
 import { createMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
+import { serveTerm } from './term.ts';
 import { ClusterView } from './view.ts';
 
 /** Runs until `signal` aborts. Rejects when the start fails: no kubeconfig, a port that is taken. */
@@ -18,6 +20,7 @@ export async function runController(config: ControllerConfig, signal: AbortSigna
   });
   const metrics = createMetrics();
   const client = new KubeClient(await loadKubeConfig(config.kubeconfig), { userAgent: 'podway-controller' });
+  const cloud = createControllerCloud(config, metrics);
   let view: ClusterView | null = null;
   const leader = new Leader({
     client,
@@ -42,7 +45,8 @@ export async function runController(config: ControllerConfig, signal: AbortSigna
   try {
     await leader.run(async (term) => {
       view = new ClusterView();
-      await view.follow(client, log, term);
+      const isLeading = () => leader.isLeading;
+      await serveTerm({ config, client, cloud, view, isLeading, metrics, log }, term);
     }, signal);
   } finally {
     faces?.close();

@@ -18,6 +18,32 @@ export function createMetrics() {
       help: 'PodwayNodes that the leader follows.',
       registers,
     }),
+    gone: new Gauge({
+      name: 'podway_controller_gone_instances',
+      help: 'Instances without a Node whose ENIs are still looked for.',
+      registers,
+    }),
+    loose: new Gauge({
+      name: 'podway_controller_loose_enis',
+      help: 'Unattached ENIs of gone nodes, as last seen.',
+      registers,
+    }),
+    swept: new Counter({
+      name: 'podway_controller_enis_swept_total',
+      help: 'ENIs of gone nodes that were deleted.',
+      registers,
+    }),
+    outOfAddresses: new Gauge({
+      name: 'podway_controller_nodes_without_address',
+      help: 'Nodes that bear the taint podway.dev/no-address.',
+      registers,
+    }),
+    taints: new Counter({
+      name: 'podway_controller_taint_changes_total',
+      help: 'Taints put on and taken off, by taint and change.',
+      labelNames: ['taint', 'change'] as const,
+      registers,
+    }),
     ec2Calls: new Counter({
       name: 'podway_controller_ec2_calls_total',
       help: 'EC2 calls of the controller by action and result (ok or the EC2 code).',

@@ -18,6 +18,8 @@ export type ControllerConfig = {
   ec2Endpoint?: string;
   imdsEndpoint?: string;
   listen?: Listen;
+  /** Between the two looks at a gone node's ENIs that must agree (ms). */
+  sweepGap: number;
   logLevel: string;
 };
 
@@ -35,6 +37,14 @@ const name = (text: string): string => {
   if (!NAME.test(text)) throw new TypeError('not a name of small letters, digits, dashes and dots');
   return text;
 };
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+const DAY_MS = 86_400_000;
+function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text);
+  const ms = match ? Math.round(Number(match[1]) * UNITS[match[2]!]!) : 0;
+  if (ms < 1 || ms > DAY_MS) throw new TypeError('not a duration from 1ms to 24h, as 30s or 2m');
+  return ms;
+}
 const LEVELS = ['debug', 'info', 'warn', 'error'];
 
 function listen(text: string): Listen {
@@ -106,6 +116,14 @@ const rows: readonly Row[] = [
     read: listen,
   },
   {
+    key: 'sweepGap',
+    flag: '--sweep-gap',
+    env: ['PODWAY_SWEEP_GAP'],
+    value: 'TIME',
+    help: "between the two looks that must agree before a gone node's ENI is deleted, twice as long after the node went (default 30s; less is for trying)",
+    read: duration,
+  },
+  {
     key: 'logLevel',
     flag: '--log-level',
     env: ['PODWAY_LOG_LEVEL'],
@@ -142,6 +160,7 @@ export function readControllerOptions(args: readonly string[], env: Environment)
     identity: `${hostname()}-${process.pid}`,
     namespace: 'kube-system',
     lease: 'podway-controller',
+    sweepGap: 30_000,
     logLevel: 'info',
   };
   for (const row of rows) {

@@ -182,6 +182,11 @@ export class AddressPool {
     this.#expectation.expectNoMore(pod);
   }
 
+  /** Pods that are bound to this node and have not asked for an address yet. */
+  get coming(): number {
+    return this.#expectation.coming;
+  }
+
   /** Why the journal cannot be written, or null. */
   get unwritable(): JournalError | null {
     return this.#core.unwritable;

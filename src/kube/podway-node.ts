@@ -24,6 +24,10 @@ export type PodwayNodeAddresses = {
   lack?: string;
 };
 
+/** True when the node has no address for one more pod. */
+export const isOutOfAddresses = ({ free, obtainable, waiting }: PodwayNodeAddresses): boolean =>
+  free + obtainable <= waiting;
+
 /** Calls per second. */
 export type AskedCalls = { reads: number; changes: number; waiting: number };
 export type GrantedCalls = { reads: number; changes: number; seconds: number; round: number };

@@ -22,7 +22,12 @@ export async function keepOwnNode(
   const report = (): Report =>
     reportOf({
       ...{ state: pool.state, policy: pool.policy, limits: pool.limits, identity },
-      ...{ enis: pool.enis(), counts: pool.counts(), cluster: config.cluster, nodeUID: self.nodeUID },
+      ...{
+        enis: pool.enis(),
+        counts: { ...pool.counts(), coming: pool.coming },
+        cluster: config.cluster,
+        nodeUID: self.nodeUID,
+      },
       ...{ trouble: nodeStatus(gate), isKnown: gate.hasStarted || pool.enis().length > 0 },
       ...{ asked: null, now: systemClock.now() },
     });

@@ -17,6 +17,7 @@ import type {
   PodwayNodeSpec,
   PodwayNodeStatus,
 } from '../../kube/index.ts';
+import { isOutOfAddresses } from '../../kube/podway-node.ts';
 
 export type Word = Pick<Condition, 'type' | 'status'> & { reason: string; message: string };
 
@@ -35,7 +36,8 @@ export type ReportFacts = {
   limits: InstanceLimits;
   identity: NodeIdentity;
   enis: readonly AttachedEni[];
-  counts: { held: number; free: number; cooling: number; waiting: number };
+  /** `coming`: pods that are bound to the node and have not asked yet. */
+  counts: { held: number; free: number; cooling: number; waiting: number; coming: number };
   cluster: string | undefined;
   nodeUID: string | null;
   /** Why ADD is not served; null while it is. */
@@ -49,7 +51,8 @@ export type ReportFacts = {
 export function reportOf(facts: ReportFacts): Report {
   const { state, policy, limits, identity, counts, now } = facts;
   const { count, lack } = obtainable(state, policy, limits, now);
-  const { held, free, cooling, waiting } = counts;
+  const { held, free, cooling } = counts;
+  const waiting = counts.waiting + counts.coming;
   const enis = [...facts.enis].sort((a, b) => Number(b.primary) - Number(a.primary));
   const subnets = new Set([...enis.map(({ subnetId }) => subnetId), ...subnetsForNew(state, policy)]);
   return {
@@ -95,10 +98,6 @@ function cloudWord({ pauses }: PoolState): Word {
     : { type, status: 'True', reason: 'Answering', message: 'EC2 answers' };
 }
 
-/** True when the node has no address for one more pod. */
-export const isOut = ({ free, obtainable: more, waiting }: PodwayNodeAddresses): boolean =>
-  free + more <= waiting;
-
 /** As the scheduler must hear it: at once; as people read it: soon; as it counts: seldom. */
 export type Urgency = 'at once' | 'soon' | 'seldom' | 'never';
 
@@ -106,7 +105,7 @@ export function urgencyOf(said: Report | null, report: Report): Urgency {
   if (said === null) return 'at once';
   const isSame = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
   if (
-    isOut(said.addresses) !== isOut(report.addresses) ||
+    isOutOfAddresses(said.addresses) !== isOutOfAddresses(report.addresses) ||
     said.addresses.lack !== report.addresses.lack ||
     said.nodeUID !== report.nodeUID ||
     !isSame(

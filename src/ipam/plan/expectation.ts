@@ -31,6 +31,11 @@ export class Expectation {
     if (this.#bound.delete(pod)) this.#core.kick();
   }
 
+  /** Pods that are bound to the node and have not asked yet. */
+  get coming(): number {
+    return this.#bound.size;
+  }
+
   /** The owner asks now. */
   noteCame(owner: Owner): void {
     if (this.#bound.size > 0) this.#bound.delete(nameOf(owner));

@@ -1,0 +1,37 @@
+// What a leader does, from its election to the end of its term: follows the cluster, and keeps taints and ENIs by it.
+import type { Log } from '../base/log.ts';
+import type { FleetCloud } from '../cloud/fleet.ts';
+import { EventRecorder, type KubeClient } from '../kube/index.ts';
+import type { ControllerMetrics } from './metrics.ts';
+import type { ControllerConfig } from './options.ts';
+import { Sweeper } from './sweep/sweeper.ts';
+import { TaintKeeper } from './taints/keeper.ts';
+import type { ClusterView } from './view.ts';
+
+export type TermParts = {
+  config: Pick<ControllerConfig, 'identity' | 'sweepGap'>;
+  client: KubeClient;
+  cloud: FleetCloud;
+  view: ClusterView;
+  isLeading: () => boolean;
+  metrics: ControllerMetrics;
+  log: Log;
+};
+
+/** Ends when `signal` aborts. */
+export async function serveTerm(
+  { config, client, cloud, view, isLeading, metrics, log }: TermParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const events = new EventRecorder(client, {
+    component: 'podway-controller',
+    host: config.identity,
+    onError: (error) => log.debug({ error: String(error) }, 'an Event could not be sent'),
+  });
+  const taints = new TaintKeeper({
+    ...{ view, client, events, isLeading, metrics, log },
+    hasChance: () => false,
+  });
+  const sweeper = new Sweeper({ view, client, cloud, isLeading, metrics, log, gap: config.sweepGap });
+  await Promise.all([view.follow(client, log, signal), taints.keep(signal), sweeper.keep(signal)]);
+}
