@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 const root = join(import.meta.dirname, '../..');
-const policy = JSON.parse(readFileSync(join(root, 'deploy/iam-policy.json'), 'utf8')) as {
+const policy = JSON.parse(readFileSync(join(root, 'deploy/iam/agent.json'), 'utf8')) as {
   Statement: { Effect: string; Action: string | string[]; Resource: string }[];
 };
 
