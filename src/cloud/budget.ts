@@ -3,11 +3,12 @@
 // the warm pool before clean-up; the less urgent leave a part of each bucket to the more urgent. A call that finds no
 // token within its bound fails with CLOUD_THROTTLED, code `Budget`, before anything was sent.
 import type { Clock } from '../base/clock.ts';
-import { type Cloud, CloudError } from './port.ts';
+import { type Cloud, CloudError, type TrunkCloud } from './port.ts';
 
 /** What waits for a call, most urgent first. */
 type Urgency = 'pod' | 'warm' | 'clean';
-type Action = keyof Cloud;
+type Action = keyof Cloud | keyof TrunkCloud;
+type Call = (...args: unknown[]) => Promise<unknown>;
 type Bucket = { readonly perSecond: number; readonly burst: number };
 
 /** Calls per second and at once. The largest type is filled with 15 ENIs by about 60 changes. */
@@ -27,6 +28,8 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   describeVpcSubnets: 'reads',
   describeSecurityGroups: 'reads',
   describeInstanceType: 'reads',
+  describeTrunkAssociations: 'reads',
+  probeTrunking: 'reads',
   createNetworkInterface: 'changes',
   attachNetworkInterface: 'changes',
   detachNetworkInterface: 'changes',
@@ -41,26 +44,34 @@ const BUCKET_OF: Readonly<Record<Action, 'reads' | 'changes'>> = {
   assignIpv6Prefixes: 'changes',
   assignTheseIpv6Prefixes: 'changes',
   unassign: 'changes',
+  associateTrunk: 'changes',
+  disassociateTrunk: 'changes',
 };
 const CLEAN_UP: ReadonlySet<Action> = new Set([
   'detachNetworkInterface',
   'deleteNetworkInterface',
   'unassign',
   'createTags',
+  'disassociateTrunk',
 ]);
 
 /** Calls that the node may make at once, now. */
 export type CallsLeft = { reads: number; changes: number };
-type BudgetedCloud = Cloud & { callsLeft(): CallsLeft };
+type Budgeted = { callsLeft(): CallsLeft };
 
 /** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */
-export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boolean): BudgetedCloud {
+export function withBudget<C extends Cloud>(
+  cloud: C,
+  clock: Clock,
+  isPodWaiting: () => boolean,
+): C & Budgeted {
   const buckets = { reads: new TokenBucket(READS, clock), changes: new TokenBucket(CHANGES, clock) };
   const urgencyOf = (action: Action): Urgency =>
     CLEAN_UP.has(action) ? 'clean' : isPodWaiting() ? 'pod' : 'warm';
   const wrapped: Record<string, unknown> = {};
   for (const [action, kind] of Object.entries(BUCKET_OF) as [Action, keyof typeof buckets][]) {
-    const call = cloud[action].bind(cloud) as (...args: unknown[]) => Promise<unknown>;
+    const call = (cloud as Partial<Record<Action, Call>>)[action]?.bind(cloud);
+    if (!call) continue;
     wrapped[action] = async (...args: unknown[]) => {
       const signal = args.find((arg) => arg instanceof AbortSignal);
       await buckets[kind].take(action, () => urgencyOf(action), signal);
@@ -68,7 +79,7 @@ export function withBudget(cloud: Cloud, clock: Clock, isPodWaiting: () => boole
     };
   }
   wrapped['callsLeft'] = (): CallsLeft => ({ reads: buckets.reads.left(), changes: buckets.changes.left() });
-  return wrapped as unknown as BudgetedCloud;
+  return wrapped as unknown as C & Budgeted;
 }
 
 type Waiter = { urgency: () => Urgency };

@@ -24,8 +24,10 @@ import {
   type EniId,
   type SubnetDescription,
   type Tags,
+  type TrunkCloud,
 } from './port.ts';
 import { type CallObserver, callPaged, createQueryClient, type QueryValue } from './query.ts';
+import { trunkCalls } from './trunks.ts';
 import { at, itemsAt, textAt, type XmlElement } from './xml.ts';
 
 const PAGE = 1000;
@@ -42,7 +44,7 @@ export type Ec2Options = {
   onCall?: CallObserver | undefined;
 };
 
-export function createEc2Cloud(options: Ec2Options): Cloud {
+export function createEc2Cloud(options: Ec2Options): Cloud & TrunkCloud {
   const endpoint = options.endpoint ?? serviceEndpoint('ec2', options.region, options.domain);
   const client = createQueryClient({ ...options, endpoint });
   const read = (action: string, params: Record<string, QueryValue>, signal?: AbortSignal) =>
@@ -81,6 +83,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
           })),
           Ipv4PrefixCount: request.prefixCount ? request.prefixCount : undefined,
           Ipv6PrefixCount: request.ipv6PrefixCount ? request.ipv6PrefixCount : undefined,
+          InterfaceType: request.interfaceType,
           ClientToken: request.clientToken,
           TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],
         },
@@ -233,6 +236,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud {
         bareMetal: textAt(found, 'bareMetal') === 'true',
       };
     },
+    ...trunkCalls(client),
   };
 }
 

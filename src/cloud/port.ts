@@ -60,7 +60,12 @@ export type CreateEni = {
   tags: Tags;
   /** Makes a repeated create answer with the interface of the first. */
   clientToken: string;
+  /** Absent: a plain interface, which may become a branch. */
+  interfaceType?: 'trunk';
 };
+
+/** A branch interface on a trunk, under a VLAN id. */
+export type TrunkAssociation = { id: string; trunkId: EniId; branchId: EniId; vlanId: number };
 
 /** What an ENI carries beside its primary address: single addresses, and prefixes (/28, /80). */
 export type Blocks = { readonly ips: readonly Ip[]; readonly prefixes: readonly Cidr[] };
@@ -120,6 +125,20 @@ export interface Cloud {
   /** Adds tags to an ENI; those of the same keys are replaced. */
   createTags(eniId: EniId, tags: Tags, signal?: AbortSignal): Promise<void>;
   describeInstanceType(instanceType: string, signal?: AbortSignal): Promise<InstanceTypeDescription>;
+}
+
+/** What is of trunks: the cluster's controller alone asks for it. */
+export interface TrunkCloud {
+  /** Answers with the association's id. A branch that is on a trunk already throws InvalidNetworkInterface.InUse. */
+  associateTrunk(
+    request: Omit<TrunkAssociation, 'id'> & { clientToken: string },
+    signal?: AbortSignal,
+  ): Promise<string>;
+  disassociateTrunk(associationId: string, signal?: AbortSignal): Promise<void>;
+  /** All of the account's. */
+  describeTrunkAssociations(signal?: AbortSignal): Promise<TrunkAssociation[]>;
+  /** Throws CLOUD_DENIED where the account may not associate trunks, or EC2 knows no such action. Changes nothing. */
+  probeTrunking(signal?: AbortSignal): Promise<void>;
 }
 
 export class CloudError extends PodwayError {

@@ -2,12 +2,20 @@
 // `testing.ts` is EC2's calls on it. It is as strict as EC2: an address is held once, and what is in use stays.
 import { addToIp, formatCidr, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
 import { localMac } from '../base/mac.ts';
-import { CloudError, type CreateEni, type EniDescription, type EniId } from './port.ts';
+import {
+  CloudError,
+  type CreateEni,
+  type EniDescription,
+  type EniId,
+  type TrunkAssociation,
+} from './port.ts';
 import { FakeSubnet, inPrefix, takeSix } from './testing-subnet.ts';
 
 export class FakeVpc {
   readonly instanceId = 'i-0fake';
   readonly enis = new Map<EniId, EniDescription>();
+  /** By id. */
+  readonly trunkAssociations = new Map<string, TrunkAssociation>();
   protected readonly subnets = new Map<string, FakeSubnet>();
   readonly #spoilt = new Map<Ipv4, EniDescription>();
   #next = 1;
@@ -18,7 +26,12 @@ export class FakeVpc {
   }
 
   /** An interface that somebody else made and attached; device 0 is the primary one. */
-  addInstanceEni(options: { deviceIndex: number; subnetId?: string; description?: string }): EniDescription {
+  addInstanceEni(options: {
+    deviceIndex: number;
+    subnetId?: string;
+    description?: string;
+    instanceId?: string;
+  }): EniDescription {
     const subnetId = options.subnetId ?? [...this.subnets.keys()][0]!;
     const eni = this.make({
       subnetId,
@@ -31,7 +44,7 @@ export class FakeVpc {
     eni.status = 'in-use';
     eni.attachment = {
       id: `eni-attach-${eni.id.slice(4)}`,
-      instanceId: this.instanceId,
+      instanceId: options.instanceId ?? this.instanceId,
       deviceIndex: options.deviceIndex,
       networkCard: 0,
       status: 'attached',
@@ -158,6 +171,13 @@ export class FakeVpc {
     this.subnet(subnetId).used.add(ip);
   }
 
+  /** As behind the controller's back, too. */
+  dropAssociation(id: string): void {
+    const branch = this.enis.get(this.trunkAssociations.get(id)!.branchId);
+    this.trunkAssociations.delete(id);
+    if (branch) branch.status = 'available';
+  }
+
   protected subnet(id: string): FakeSubnet {
     return this.subnets.get(id)!;
   }
@@ -193,7 +213,7 @@ export class FakeVpc {
       vpcId: 'vpc-0fake',
       zone: 'us-west-2a',
       description: request.description,
-      interfaceType: 'interface',
+      interfaceType: request.interfaceType ?? 'interface',
       status: 'available',
       groupIds: [...request.groupIds],
       addresses: ips.map((ip, i) => ({ ip, primary: i === 0, public: false })),
@@ -210,6 +230,8 @@ export class FakeVpc {
 
   protected drop(eni: EniDescription): void {
     this.enis.delete(eni.id);
+    for (const one of this.trunkAssociations.values())
+      if (one.trunkId === eni.id || one.branchId === eni.id) this.dropAssociation(one.id);
     const subnet = this.subnet(eni.subnetId);
     subnet.release(addressesOf(eni));
     for (const cidr of eni.ipv6Prefixes) subnet.used6.delete(formatCidr(cidr));

@@ -10,6 +10,7 @@ import {
   type EniDescription,
   type EniId,
   type Tags,
+  type TrunkCloud,
 } from './port.ts';
 import { inPrefix, takeSix } from './testing-subnet.ts';
 import { FakeVpc } from './testing-vpc.ts';
@@ -18,24 +19,31 @@ export type FakeSettings = {
   subnets?: Record<string, string>;
   enis?: number;
   ipv4PerEni?: number;
+  /** Per trunk. */
+  branchEnis?: number;
   /** Called before a call has its effect; throwing leaves the cloud as it was. */
   before?: (action: string) => unknown;
   /** Called after a call has had its effect; throwing loses the answer. */
   after?: (action: string) => unknown;
 };
 
-export class FakeCloud extends FakeVpc implements Cloud {
+export class FakeCloud extends FakeVpc implements Cloud, TrunkCloud {
   readonly calls: string[] = [];
   before: (action: string) => unknown;
   after: (action: string) => unknown;
   /** When set, instance describes answer with this instead of the truth. */
   describeLag: ((truth: EniDescription[]) => EniDescription[]) | undefined;
+  #associations = 0;
   readonly #tokens = new Map<string, { id: EniId; request: string }>();
-  readonly #settings: Required<Pick<FakeSettings, 'enis' | 'ipv4PerEni'>>;
+  readonly #settings: Required<Pick<FakeSettings, 'enis' | 'ipv4PerEni' | 'branchEnis'>>;
 
   constructor(settings: FakeSettings = {}) {
     super(settings.subnets ?? { 'subnet-0a': '10.0.0.0/19' });
-    this.#settings = { enis: settings.enis ?? 3, ipv4PerEni: settings.ipv4PerEni ?? 10 };
+    this.#settings = {
+      enis: settings.enis ?? 3,
+      ipv4PerEni: settings.ipv4PerEni ?? 10,
+      branchEnis: settings.branchEnis ?? 9,
+    };
     this.before = settings.before ?? (() => {});
     this.after = settings.after ?? (() => {});
   }
@@ -83,7 +91,9 @@ export class FakeCloud extends FakeVpc implements Cloud {
   async attachNetworkInterface(request: Parameters<Cloud['attachNetworkInterface']>[0]) {
     return this.#call('AttachNetworkInterface', () => {
       const eni = this.eni(request.eniId, 'AttachNetworkInterface');
-      const attached = [...this.enis.values()].filter((one) => one.attachment);
+      const attached = [...this.enis.values()].filter(
+        (one) => one.attachment?.instanceId === request.instanceId,
+      );
       if (eni.attachment)
         throw new CloudError(
           'AttachNetworkInterface',
@@ -134,7 +144,7 @@ export class FakeCloud extends FakeVpc implements Cloud {
   async deleteNetworkInterface(eniId: EniId) {
     return this.#call('DeleteNetworkInterface', () => {
       const eni = this.eni(eniId, 'DeleteNetworkInterface');
-      if (eni.attachment)
+      if (eni.status !== 'available')
         throw new CloudError('DeleteNetworkInterface', 'InvalidParameterValue', `${eniId} is in use`);
       this.drop(eni);
     });
@@ -307,6 +317,50 @@ export class FakeCloud extends FakeVpc implements Cloud {
       hypervisor: 'nitro',
       bareMetal: false,
     }));
+  }
+
+  async associateTrunk({ trunkId, branchId, vlanId }: Parameters<TrunkCloud['associateTrunk']>[0]) {
+    const action = 'AssociateTrunkInterface';
+    const refuse = (code: string, text: string): never => {
+      throw new CloudError(action, code, text);
+    };
+    return this.#call(action, () => {
+      const [trunk, branch] = [this.eni(trunkId, action), this.eni(branchId, action)];
+      if (trunk.interfaceType !== 'trunk' || !trunk.attachment)
+        refuse('IncorrectState', `${trunkId} is no attached trunk`);
+      if (branch.status !== 'available') refuse('InvalidNetworkInterface.InUse', `${branchId} is in use`);
+      const others = [...this.trunkAssociations.values()].filter((one) => one.trunkId === trunkId);
+      if (others.some((one) => one.vlanId === vlanId))
+        refuse('InvalidParameterValue', `VLAN ID ${vlanId} of ${trunkId} is taken`);
+      if (others.length >= this.#settings.branchEnis)
+        refuse('AttachmentLimitExceeded', `${others.length} of ${this.#settings.branchEnis} branches`);
+      branch.status = 'in-use';
+      const id = `trunk-assoc-${++this.#associations}`;
+      this.trunkAssociations.set(id, { id, trunkId, branchId, vlanId });
+      return id;
+    });
+  }
+
+  async disassociateTrunk(id: string) {
+    return this.#call('DisassociateTrunkInterface', () => {
+      if (!this.trunkAssociations.has(id))
+        throw new CloudError(
+          'DisassociateTrunkInterface',
+          'InvalidTrunkInterfaceAssociationId.NotFound',
+          `${id} does not exist`,
+        );
+      this.dropAssociation(id);
+    });
+  }
+
+  async describeTrunkAssociations() {
+    return this.#call('DescribeTrunkInterfaceAssociations', () =>
+      structuredClone([...this.trunkAssociations.values()]),
+    );
+  }
+
+  async probeTrunking() {
+    return this.#call('AssociateTrunkInterface', () => {});
   }
 
   async #call<T>(action: string, effect: () => T): Promise<T> {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatIp } from '../../base/ip.ts';
-import { defaultCredentials } from '../../cloud/credentials.ts';
+import { defaultCredentials, fixedCredentials } from '../../cloud/credentials.ts';
 import { createEc2Cloud } from '../../cloud/ec2.ts';
 import { createImds } from '../../cloud/imds.ts';
 import { listen, REGION, smallShape, testVpc } from './testing.ts';
@@ -63,4 +63,47 @@ test('an instance finds itself, grows by an interface and gives it back', async 
   await cloud.detachNetworkInterface(attachmentId);
   await cloud.deleteNetworkInterface(made.id);
   await assert.rejects(cloud.describeNetworkInterfaces({ kind: 'ids', ids: [made.id] }), /does not exist/);
+});
+
+test('the client makes a trunk and a branch, and parts them again', async () => {
+  await using lab = testVpc();
+  const { vpc } = lab;
+  const { instanceId, subnetId } = await smallShape(vpc);
+  await using api = await listen((request, response) => void vpc.ec2Handler(request, response));
+  const cloud = createEc2Cloud({
+    region: REGION,
+    endpoint: api.url,
+    credentials: fixedCredentials(vpc.keys()),
+  });
+  await cloud.probeTrunking();
+  const [primary] = await cloud.describeNetworkInterfaces({ kind: 'instance', instanceId });
+  const make = (clientToken: string, more: { interfaceType?: 'trunk' } = {}) =>
+    cloud.createNetworkInterface({
+      subnetId,
+      groupIds: primary!.groupIds,
+      description: '',
+      secondaryCount: 0,
+      tags: { made: 'x' },
+      clientToken,
+      ...more,
+    });
+  const trunk = await make('trunk', { interfaceType: 'trunk' });
+  assert.equal(trunk.interfaceType, 'trunk');
+  const branch = await make('branch');
+  const named = { trunkId: trunk.id, branchId: branch.id, vlanId: 7 };
+  await assert.rejects(cloud.associateTrunk({ ...named, clientToken: 'a' }), { ec2Code: 'IncorrectState' });
+  await cloud.attachNetworkInterface({ eniId: trunk.id, instanceId, deviceIndex: 2, networkCard: 0 });
+  const id = await cloud.associateTrunk({ ...named, clientToken: 'a' });
+  assert.deepEqual(await cloud.describeTrunkAssociations(), [{ id, ...named }]);
+  const [seen] = await cloud
+    .describeNetworkInterfaces({ kind: 'tags', tags: { made: 'x' } })
+    .then((all) => all.filter((eni) => eni.id === branch.id));
+  assert.deepEqual([seen!.interfaceType, seen!.status, seen!.attachment], ['branch', 'in-use', null]);
+  await assert.rejects(cloud.associateTrunk({ ...named, clientToken: 'b' }), {
+    ec2Code: 'InvalidParameterValue',
+  });
+  await cloud.disassociateTrunk(id);
+  await assert.rejects(cloud.disassociateTrunk(id), /NotFound/);
+  await cloud.deleteNetworkInterface(branch.id);
+  assert.deepEqual(await cloud.describeTrunkAssociations(), []);
 });
