@@ -6,6 +6,7 @@ import type { ControllerMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
 import { Sweeper } from './sweep/sweeper.ts';
 import { TaintKeeper } from './taints/keeper.ts';
+import { SubnetWatch } from './taints/subnet-watch.ts';
 import type { ClusterView } from './view.ts';
 
 export type TermParts = {
@@ -30,8 +31,14 @@ export async function serveTerm(
   });
   const taints = new TaintKeeper({
     ...{ view, client, events, isLeading, metrics, log },
-    hasChance: () => false,
+    hasChance: (name) => subnets.hasChance(name),
   });
+  const subnets = new SubnetWatch({ view, client, cloud, log, onChange: (name) => taints.look(name) });
   const sweeper = new Sweeper({ view, client, cloud, isLeading, metrics, log, gap: config.sweepGap });
-  await Promise.all([view.follow(client, log, signal), taints.keep(signal), sweeper.keep(signal)]);
+  await Promise.all([
+    view.follow(client, log, signal),
+    taints.keep(signal),
+    subnets.keep(signal),
+    sweeper.keep(signal),
+  ]);
 }

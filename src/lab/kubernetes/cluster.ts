@@ -266,6 +266,7 @@ class RealCluster implements LabCluster {
           address: primaryAddress(newest, instance),
           ...(this.#deps.settings.families === 'dual' ? addressOf6(newest, instance) : {}),
           maxPods: this.#deps.podLimit(instance.instanceType),
+          hasController: this.#deps.settings.controller === 'process',
           life: lifeOf(instance),
         },
       );

@@ -25,6 +25,7 @@ const facts: NodeConfigFacts = {
   instanceType: 'm5.large',
   address: '10.0.0.10',
   maxPods: 29,
+  hasController: false,
 };
 
 test('each containerd gets the configuration that it reads, with what the machine can', () => {

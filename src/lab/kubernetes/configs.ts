@@ -1,5 +1,6 @@
 // What kubelet, kube-proxy and containerd are told on a node of the lab. Pure: facts of the machine and of the node in,
 // text out. What a machine can is detected by runtime.ts, never assumed here.
+import { NOT_READY_TAINT } from '../../kube/podway-node.ts';
 import { CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS, IN_VIEW, KUBELET_PORT, PAUSE_IMAGE } from './layout.ts';
 
 export type Runtime = {
@@ -71,6 +72,8 @@ export type NodeConfigFacts = {
   /** Of a cluster with both families. */
   address6?: string;
   maxPods: number;
+  /** Podway's controller takes the startup taint away again. */
+  hasController: boolean;
 };
 
 const pkiFile = (name: string): string => `${IN_VIEW.kubernetes}/pki/${name}`;
@@ -80,7 +83,8 @@ export function kubeletConfig({
   zone,
   instanceId,
   maxPods,
-}: Pick<NodeConfigFacts, 'zone' | 'instanceId' | 'maxPods'>): string {
+  hasController,
+}: Pick<NodeConfigFacts, 'zone' | 'instanceId' | 'maxPods' | 'hasController'>): string {
   return json({
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
@@ -101,6 +105,7 @@ export function kubeletConfig({
     clusterDomain: CLUSTER_DOMAIN,
     providerID: `aws:///${zone}/${instanceId}`,
     maxPods,
+    ...(hasController ? { registerWithTaints: [{ key: NOT_READY_TAINT, effect: 'NoSchedule' }] } : {}),
     // The nodes of a lab share one machine: their containers are in one flat folder of each hierarchy, whatever the
     // machine's cgroups are (v1, v2 or both), and none of them is to be evicted for what the machine lacks. With a
     // cgroupRoot kubelet would set limits of that folder each minute.

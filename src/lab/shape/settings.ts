@@ -237,7 +237,7 @@ export const settingRows: Record<SettingKey, Row> = {
   },
   controller: {
     example: 'process|none',
-    fallback: 'process',
+    fallback: 'process; none with agent=none',
     meaning: "the lab runs Podway's controller, or the cluster has none",
     read: oneOf('process', 'none'),
   },
@@ -345,7 +345,9 @@ export function readSettings(texts: SettingTexts): Settings {
     egress4: read('egress4'),
     cniChain: read('cniChain'),
     env: read('env'),
-    controller: read('controller'),
+    // Who installs the agents installs the controller.
+    controller:
+      texts.controller !== undefined ? read('controller') : texts.agent === 'none' ? 'none' : 'process',
     runtime: read('runtime'),
     agent: read('agent'),
     ...(texts.warm === undefined ? {} : { warm: read<number>('warm') }),
