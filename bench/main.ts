@@ -18,6 +18,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   burst: () => import('./burst.ts'),
   upgrade: () => import('./upgrade.ts'),
   'upgrade-chart': () => import('./upgrade-chart.ts'),
+  density: () => import('./density.ts'),
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
   'policy-memory': () => import('./policy-memory.ts'),

@@ -16,8 +16,13 @@ export type Runtime = {
 
 const quoted = (text: string): string => JSON.stringify(text);
 
+/** Where containerd's metrics are, inside the node. */
+export const CONTAINERD_METRICS = '127.0.0.1:1338';
+
 export const containerdConfig = (runtime: Runtime): string =>
-  runtime.major === 1 ? containerd1Config(runtime) : containerd2Config(runtime);
+  `${runtime.major === 1 ? containerd1Config(runtime) : containerd2Config(runtime)}[metrics]
+  address = ${quoted(CONTAINERD_METRICS)}
+`;
 
 function containerd1Config({ runc, snapshotter, restrictOomScoreAdj }: Runtime): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"';

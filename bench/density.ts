@@ -1,0 +1,225 @@
+// density: pods through kubelet and containerd, 100 on each of two m5.4xlarge nodes at once, with Podway's agents and with
+// Debian's ptp and host-local as the cluster's CNI, one cluster after the other in one run: pods a minute, from bound to
+// Running, what of it was CNI by containerd's own metrics, and the memory of the agent's processes. Goals: CNI's share at most
+// a third of ptp's, the agent's processes under 90 MB. PODWAY_DENSITY=N: so many pods on each node, for a try. Not run, with
+// the reason, where Kubernetes' programs are missing.
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KubeClient, namespaces, type Pod, pods as podKind, readKubeConfig } from '../src/kube/index.ts';
+import { labPaths } from '../src/lab/daemon/paths.ts';
+import type { LabStatus } from '../src/lab/daemon/protocol.ts';
+import { CONTAINERD_METRICS } from '../src/lab/kubernetes/configs.ts';
+import { PAUSE_IMAGE } from '../src/lab/kubernetes/layout.ts';
+import { missingKubernetes } from '../test/support/kubernetes.ts';
+import { podway, runAsync } from './run.ts';
+import { type BenchResult, round, summarise } from './stats.ts';
+
+const PODS = Number(process.env['PODWAY_DENSITY'] || 100);
+const NODES = ['node-1', 'node-2'];
+/** Of each node, before what is measured: images are unpacked and caches warm. */
+const WARM_UP = 5;
+const PTP_DIR = '/usr/lib/cni';
+const WITHIN_MS = 400_000;
+const NAMESPACE = 'density';
+
+type Side = 'podway' | 'ptp';
+type Network = { setUp: { count: number; seconds: number }; tearDown: { count: number; seconds: number } };
+type Measured = {
+  perMinute: number;
+  running: { p50: number; p99: number; mean: number };
+  /** Milliseconds a pod, and the share of the mean from bound to Running. */
+  cni: { add: number; del: number; share: number };
+  /** MB of each node's agent and what it started; empty without one. */
+  memory: number[];
+};
+
+export async function bench(): Promise<BenchResult[]> {
+  const lack = existsSync(join(PTP_DIR, 'ptp')) ? missingKubernetes() : 'no containernetworking-plugins';
+  if (lack) return [{ title: `density: not run: ${lack}`, head: [], rows: [], numbers: {} }];
+  const told = { podway: await measure('podway'), ptp: await measure('ptp') };
+  const row = (name: string, side: Side) => {
+    const { perMinute, running, cni, memory } = told[side];
+    return [
+      name,
+      round(perMinute, 0),
+      round(running.p50, 1),
+      round(running.p99, 1),
+      round(cni.add, 1),
+      `${round(cni.share * 100, 2)} %`,
+      round(cni.del, 1),
+      memory.length === 0 ? '' : memory.map((mb) => round(mb, 1)).join(', '),
+    ];
+  };
+  const ratio = told.podway.cni.share / told.ptp.cni.share;
+  return [
+    {
+      title: `density: ${PODS} pods on each of ${NODES.length} m5.4xlarge nodes at once; CNI's share is ${round(ratio, 2)} of ptp's (goal: at most 0.33)`,
+      head: [
+        'CNI',
+        'pods a minute',
+        'bound to Running, s: p50',
+        'p99',
+        'CNI ADD, ms a pod',
+        'share',
+        'CNI DEL, ms',
+        'agent, MB',
+      ],
+      rows: [row('podway', 'podway'), row('ptp, host-local', 'ptp')],
+      numbers: { ...told, ratio },
+    },
+  ];
+}
+
+async function measure(side: Side): Promise<Measured> {
+  const lab = `bench-density-${side}`;
+  const settings = side === 'podway' ? [`warm=${PODS + 10}`, 'cooldown=0s'] : ['agent=none'];
+  try {
+    const set = [...settings, 'controller=none'].flatMap((one) => ['--set', one]);
+    const shape = ['--nodes', `${NODES.length}`, '--instance-type', 'm5.4xlarge'];
+    podway('lab', 'up', '--lab', lab, '--kubernetes', ...shape, ...set, '--quiet');
+    if (side === 'ptp') NODES.forEach((node, index) => putPtp(lab, node, index));
+    const { kubeconfig } = JSON.parse(podway('lab', 'status', '--lab', lab, '-o', 'json')) as LabStatus;
+    const api = new KubeClient(await readKubeConfig(kubeconfig));
+    try {
+      await api.create(namespaces, { metadata: { name: NAMESPACE } });
+      await runPods(api, WARM_UP);
+      await removePods(api);
+      return await density(api, lab, side);
+    } finally {
+      api.close();
+    }
+  } finally {
+    podway('lab', 'down', '--lab', lab, '--quiet');
+  }
+}
+
+async function density(api: KubeClient, lab: string, side: Side): Promise<Measured> {
+  const before = await networkOf(lab);
+  const { seconds, running } = await runPods(api, PODS);
+  const after = await networkOf(lab);
+  const memory = side === 'podway' ? NODES.map((node) => agentMb(lab, node)) : [];
+  await removePods(api);
+  const end = await networkOf(lab);
+  const add = per(before.setUp, after.setUp);
+  const mean = running.reduce((sum, one) => sum + one, 0) / running.length;
+  const { p50, p99 } = summarise(running);
+  return {
+    perMinute: (running.length / seconds) * 60,
+    running: { p50, p99, mean },
+    cni: { add: add * 1000, del: per(after.tearDown, end.tearDown) * 1000, share: add / mean },
+    memory,
+  };
+}
+
+/** Seconds an operation between two looks. */
+const per = (from: { count: number; seconds: number }, to: { count: number; seconds: number }): number =>
+  (to.seconds - from.seconds) / (to.count - from.count);
+
+/** Its own range of addresses on each node, which nobody else routes: pods of a node reach each other. */
+function putPtp(lab: string, node: string, index: number): void {
+  const { cniBinDir, cniConfDir } = labPaths(lab).node(node);
+  const ipam = {
+    type: 'host-local',
+    ranges: [[{ subnet: `10.244.${index}.0/24` }]],
+    routes: [{ dst: '0.0.0.0/0' }],
+  };
+  for (const dir of [cniBinDir, cniConfDir]) mkdirSync(dir, { recursive: true });
+  for (const program of ['ptp', 'host-local']) copyFileSync(join(PTP_DIR, program), join(cniBinDir, program));
+  const list = { cniVersion: '1.0.0', name: 'ptp', plugins: [{ type: 'ptp', mtu: 1500, ipam }] };
+  writeFileSync(join(cniConfDir, '10-ptp.conflist'), JSON.stringify(list));
+}
+
+/** Creates them all at once and waits until the last one runs. Seconds from first bound to Running of each. */
+async function runPods(api: KubeClient, each: number): Promise<{ seconds: number; running: number[] }> {
+  const bound = new Map<string, number>();
+  const running = new Map<string, number>();
+  const wanted = each * NODES.length;
+  const stop = new AbortController();
+  const { metadata } = await api.list(podKind, { namespace: NAMESPACE });
+  const watching = (async () => {
+    const query = { namespace: NAMESPACE, resourceVersion: metadata.resourceVersion! };
+    for await (const event of api.watch(podKind, query, stop.signal)) {
+      const object = event.object as Pod;
+      const name = object.metadata.name!;
+      const now = performance.now();
+      if (object.spec.nodeName && !bound.has(name)) bound.set(name, now);
+      if (object.status?.phase === 'Running' && !running.has(name)) running.set(name, now);
+      if (running.size === wanted) return;
+    }
+    throw new Error('the watch ended');
+  })();
+  const late = sleep(WITHIN_MS, undefined, { signal: stop.signal, ref: false }).then(() => {
+    throw new Error(`${running.size} of ${wanted} pods run after ${WITHIN_MS / 1000} s`);
+  });
+  late.catch(() => {});
+  const began = performance.now();
+  const names = NODES.flatMap((node) => Array.from({ length: each }, (_, index) => podOf(node, index)));
+  await Promise.all(names.map((pod) => api.create(podKind, pod)));
+  try {
+    await Promise.race([watching, late]);
+  } finally {
+    stop.abort();
+    await watching.catch(() => {});
+  }
+  const seconds = (performance.now() - began) / 1000;
+  return { seconds, running: [...running].map(([name, at]) => (at - bound.get(name)!) / 1000) };
+}
+
+const podOf = (node: string, index: number): Pod => ({
+  metadata: { name: `${node}-${index}`, namespace: NAMESPACE },
+  spec: {
+    nodeSelector: { 'kubernetes.io/hostname': node },
+    terminationGracePeriodSeconds: 0,
+    containers: [{ name: 'main', image: PAUSE_IMAGE }],
+  },
+});
+
+async function removePods(api: KubeClient): Promise<void> {
+  const { items } = await api.list(podKind, { namespace: NAMESPACE });
+  await Promise.all(
+    items.map(({ metadata }) => api.delete(podKind, metadata.name!, NAMESPACE, { gracePeriodSeconds: 1 })),
+  );
+  for (const end = performance.now() + WITHIN_MS; performance.now() < end; await sleep(500))
+    if ((await api.list(podKind, { namespace: NAMESPACE })).items.length === 0) return;
+  throw new Error('pods are left');
+}
+
+/** What containerd of all nodes says of its CNI calls. */
+async function networkOf(lab: string): Promise<Network> {
+  const pages = await Promise.all(
+    NODES.map((node) =>
+      runAsync('nsenter', [
+        `--net=/run/netns/${labPaths(lab).netns(node)}`,
+        process.execPath,
+        '-e',
+        `fetch('http://${CONTAINERD_METRICS}/v1/metrics').then((a) => a.text()).then((t) => process.stdout.write(t))`,
+      ]),
+    ),
+  );
+  const sum = (name: string) =>
+    pages.reduce((all, page) => all + Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(page)?.[1] ?? 0), 0);
+  const of = (operation: string) => ({
+    count: sum(`containerd_cri_sandbox_${operation}_network_seconds_count`),
+    seconds: sum(`containerd_cri_sandbox_${operation}_network_seconds_sum`),
+  });
+  return { setUp: of('create'), tearDown: of('delete') };
+}
+
+/** Resident memory of the agent's process tree, in MB. */
+function agentMb(lab: string, node: string): number {
+  const { pid } = JSON.parse(readFileSync(labPaths(lab).node(node).agentPid, 'utf8')) as { pid: number };
+  const parents = new Map<number, number>();
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name)))
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      parents.set(Number(entry), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
+    } catch {
+      // It has ended meanwhile.
+    }
+  const isOurs = (one: number): boolean => one === pid || (one > 1 && isOurs(parents.get(one) ?? 0));
+  return [...parents.keys()].filter(isOurs).reduce((sum, one) => sum + rssMb(one), 0);
+}
+
+const rssMb = (pid: number): number =>
+  (Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024) / 1e6;
