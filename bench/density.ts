@@ -78,7 +78,7 @@ async function measure(side: Side): Promise<Measured> {
     const set = [...settings, 'controller=none'].flatMap((one) => ['--set', one]);
     const shape = ['--nodes', `${NODES.length}`, '--instance-type', 'm5.4xlarge'];
     podway('lab', 'up', '--lab', lab, '--kubernetes', ...shape, ...set, '--quiet');
-    if (side === 'ptp') NODES.forEach((node, index) => putPtp(lab, node, index));
+    if (side === 'ptp') for (const [index, node] of NODES.entries()) putPtp(lab, node, index);
     const { kubeconfig } = JSON.parse(podway('lab', 'status', '--lab', lab, '-o', 'json')) as LabStatus;
     const api = new KubeClient(await readKubeConfig(kubeconfig));
     try {
