@@ -26,6 +26,12 @@ import {
   entryNames,
   PLACES,
 } from './netlink/conntrack.ts';
+import {
+  decodeCounter,
+  decodeRuleCounters,
+  encodeChainRuleDump,
+  encodeCounterDump,
+} from './netlink/counter.ts';
 import type { Acknowledgement, Message } from './netlink/message.ts';
 import { NFT_FAMILIES, type NftFamily } from './netlink/nfnetlink-header.ts';
 import {
@@ -158,6 +164,42 @@ export class NfNetlink implements Disposable {
       },
     );
     return found;
+  }
+
+  /** Packets by named counter of the table; empty when there is no such table. */
+  counters(family: NftFamily, table: string): Map<string, number> {
+    const found = new Map<string, number>();
+    batch.reset();
+    encodeCounterDump(batch, family, table);
+    this.#dumpOrNone(`counters of ${family} ${table}`, (message) => {
+      const counter = decodeCounter(message, table);
+      if (counter) found.set(counter.name, counter.packets);
+    });
+    return found;
+  }
+
+  /** Packets by counter within the chain's rules, in their order; none when there is no such chain. */
+  ruleCounters(family: NftFamily, table: string, chain: string): number[] {
+    let found: number[] = [];
+    batch.reset();
+    encodeChainRuleDump(batch, family, table, chain);
+    this.#dumpOrNone(
+      `rules of ${family} ${table} ${chain}`,
+      (message) => found.push(...decodeRuleCounters(message)),
+      () => {
+        found = [];
+      },
+    );
+    return found;
+  }
+
+  /** Nothing, where the kernel has no such object. */
+  #dumpOrNone(what: string, part: (message: Message) => void, restart = noRestart): void {
+    try {
+      this.#socket.dump(batch, what, part, restart);
+    } catch (error) {
+      if (!(error instanceof NetlinkError && error.errno === ENOENT)) throw error;
+    }
   }
 
   /** Entries of the namespace: all, of one family, or those that name an address in any place of either direction. */
