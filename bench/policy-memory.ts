@@ -73,7 +73,7 @@ async function weigh(isUnique: boolean, heap: () => Promise<number>): Promise<Pa
     pods.set(podKey(one), one);
   }
   const withPods = await heap();
-  const compiler = new Compiler(policies, namespaces);
+  const compiler = new Compiler({ policies, namespaces, mode: 'enforce' });
   const program = programOf({ node: 'here', pods, held: new Map() }, compiler);
   const withProgram = await heap();
   const renderer = new Renderer(new Numbers());

@@ -16,6 +16,8 @@ test('defaults', () => {
     egress4: 'none',
     repair: 'enforce',
     policy: 'enforce',
+    policyTimeout: 'fail',
+    flowLog: 'denied',
     existingConnections: 'cut',
     addressing: 'secondary',
     excludeSnatCidrs: [],

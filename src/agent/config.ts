@@ -2,10 +2,12 @@
 // value. This file holds all defaults.
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
+import { FLOW_LOGS, POLICY_MODES, POLICY_TIMEOUTS, type PolicySettings } from '../base/policy-words.ts';
 import type { SnatMode } from '../datapath/types.ts';
 import type { Addressing, Families, PrimaryFamily } from '../ipam/policy.ts';
 
-export type AgentSettings = {
+/** Those of policies count where the node's NodeNetwork does not say them. */
+export type AgentSettings = PolicySettings & {
   /** Free addresses to keep ready; absent: what the forecast says. */
   warm?: number;
   /** Milliseconds before a released address is given again. */
@@ -23,8 +25,6 @@ export type AgentSettings = {
   egress4: 'none' | 'node';
   /** enforce: changes that others make to our objects are undone; report: they are only reported. */
   repair: 'enforce' | 'report';
-  /** off: NetworkPolicies are another engine's, or nobody's. */
-  policy: 'enforce' | 'off';
   /** cut: connections that policies no longer allow end. keep: they go on. */
   existingConnections: 'cut' | 'keep';
   addressing: Addressing;
@@ -156,8 +156,9 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const snat6 = oneOf(settings, 'snat6', ['node', 'none', 'random'] as const) ?? 'none';
   const families = oneOf(settings, 'families', ['ipv4', 'ipv6', 'dual'] as const) ?? 'ipv4';
   const primaryFamily = oneOf(settings, 'primaryFamily', ['auto', 'ipv4', 'ipv6'] as const) ?? 'auto';
-  const policy = text(settings, 'policy') ?? 'enforce';
-  if (policy !== 'enforce' && policy !== 'off') throw invalid('policy', policy, 'not enforce or off');
+  const policy = oneOf(settings, 'policy', POLICY_MODES) ?? 'enforce';
+  const policyTimeout = oneOf(settings, 'policyTimeout', POLICY_TIMEOUTS) ?? 'fail';
+  const flowLog = oneOf(settings, 'flowLog', FLOW_LOGS) ?? 'denied';
   const existingConnections = text(settings, 'existingConnections') ?? 'cut';
   if (existingConnections !== 'cut' && existingConnections !== 'keep')
     throw invalid('existingConnections', existingConnections, 'not cut or keep');
@@ -194,6 +195,8 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       egress4,
       repair,
       policy,
+      policyTimeout,
+      flowLog,
       existingConnections,
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),

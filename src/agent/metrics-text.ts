@@ -23,7 +23,8 @@ export async function metricsText({ metrics, ec2Calls }: Parts, gate: Gate): Pro
     requests,
     startSeconds: since > 0 ? since - performance.timeOrigin / 1000 : null,
   });
-  return `${await metrics.registry.metrics()}${incumbent}`;
+  const policies = (await gate.serving?.policies.metrics()) ?? '';
+  return `${await metrics.registry.metrics()}${policies}${incumbent}`;
 }
 
 function setPoolGauges(metrics: AgentMetrics, pool: AddressPool): void {

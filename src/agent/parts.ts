@@ -41,6 +41,7 @@ const REASONS: Record<Telling['kind'], string> = {
   'kernel-rule': 'KernelRuleRestored',
   sandbox: 'SandboxUnknown',
   policy: 'PolicyRefused',
+  isolated: 'PodIsolated',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

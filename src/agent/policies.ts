@@ -1,14 +1,17 @@
 // The node's door to network policy. Light: it follows NetworkPolicies, and loads what enforces them when the first one is
 // seen; a cluster without any pays for one watch. Invariant: with an API, no pod starts before it is known whether there
-// are policies, and if there are, before its own are in force. What a process before this one knew stays on file.
-// Fails with POLICY_TIMEOUT.
+// are policies, and if there are, before its own are in force; with policyTimeout isolate it starts and reaches its node
+// alone until they are. What a process before this one knew stays on file. Fails with POLICY_TIMEOUT.
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
+import type { PolicySettings } from '../base/policy-words.ts';
 import type { KubeObject, Sink } from '../kube/index.ts';
+import type { FlowPage } from '../policy/flow-log.ts';
 import { followClusterPolicies } from './cluster-policy-watch.ts';
 import { connect } from './configuration-watch.ts';
+import type { IsolatedPods } from './isolated-pods.ts';
 import type { Parts } from './parts.ts';
 import type { PolicyKeeper, PolicyView } from './policy-keeper.ts';
 import type { PodName } from './tell.ts';
@@ -31,6 +34,8 @@ const kindOf = (key: string): PolicyKind =>
   key.includes('/') ? 'networkpolicies' : 'clusternetworkpolicies';
 
 export type PoliciesOptions = Pick<Parts, 'config' | 'api' | 'log' | 'netns' | 'tell'> & {
+  /** As they are now: a NodeNetwork may change them. */
+  settings: () => PolicySettings;
   /** Addresses of the pods of this node, by pod. */
   held: () => Iterable<{ pod: PodName; ips: readonly Ip[] }>;
   /** Makes the routes ask for judged packets, or no longer. */
@@ -39,11 +44,13 @@ export type PoliciesOptions = Pick<Parts, 'config' | 'api' | 'log' | 'netns' | '
 
 export class Policies {
   readonly #o: PoliciesOptions;
-  readonly #files: Record<'none' | 'enforced', string>;
+  readonly #files: Record<'none' | 'enforced' | 'isolated', string>;
   /** Whether there are policies is known, from the API or, at a restart, from the process before. */
   #known = Promise.withResolvers<void>();
   #isKnown = false;
   #keeper: Promise<PolicyKeeper> | null = null;
+  #isolated: Promise<IsolatedPods> | null = null;
+  #turned = Promise.withResolvers<void>();
   #isEnforced: boolean;
   /** By NAMESPACE/NAME, or by NAME for those of the cluster. */
   readonly #policies = new Map<string, KubeObject>();
@@ -53,13 +60,24 @@ export class Policies {
   constructor(options: PoliciesOptions) {
     this.#o = options;
     const { runDir } = options.config;
-    this.#files = { none: join(runDir, 'policy.none'), enforced: join(runDir, 'policy.enforced') };
+    this.#files = {
+      none: join(runDir, 'policy.none'),
+      enforced: join(runDir, 'policy.enforced'),
+      isolated: join(runDir, 'policy.isolated.json'),
+    };
     this.#isEnforced = existsSync(this.#files.enforced);
     if (!this.#isOn || (!this.#isEnforced && existsSync(this.#files.none))) this.#learn();
   }
 
   get #isOn(): boolean {
-    return this.#o.api.isConfigured && this.#o.config.settings.policy !== 'off';
+    return this.#o.api.isConfigured && this.#o.settings().policy !== 'off';
+  }
+
+  /** The settings have changed. */
+  configure(): void {
+    this.#turned.resolve();
+    this.#turned = Promise.withResolvers();
+    void this.#keeper?.then((keeper) => keeper.configure(this.#o.settings()));
   }
 
   /** What the pods' routes ask of a packet; undefined without policies. */
@@ -74,7 +92,12 @@ export class Policies {
   /** Ends when `signal` aborts. Never throws. */
   async keep(signal: AbortSignal): Promise<void> {
     const { api, log } = this.#o;
-    if (!this.#isOn) return await this.#leave();
+    if (existsSync(this.#files.isolated)) void this.#isolation();
+    if (!this.#isOn) await this.#leave();
+    while (!this.#isOn) {
+      if (signal.aborted || !api.isConfigured) return;
+      await Promise.race([this.#turned.promise, aborted(signal)]).catch(() => undefined);
+    }
     if (this.#isEnforced) this.#load();
     const connection = await connect(api, log, signal);
     if (!connection) return;
@@ -111,6 +134,7 @@ export class Policies {
         signal,
       ),
     ]);
+    await (await this.#isolated)?.close();
     await (await this.#keeper)?.close();
   }
 
@@ -129,6 +153,10 @@ export class Policies {
    */
   admit(pod: PodName | undefined, ips: readonly Ip[], signal: AbortSignal): Promise<void> | undefined {
     if (!pod || (this.#isKnown && !this.#keeper)) return undefined;
+    if (!this.#isOn) {
+      void this.#keeper?.then((keeper) => keeper.engine.hold(`${pod.namespace}/${pod.name}`, ips));
+      return undefined;
+    }
     return this.#admit(pod, ips, signal);
   }
 
@@ -136,15 +164,17 @@ export class Policies {
     const until = AbortSignal.any([signal, AbortSignal.timeout(ADMIT_MS)]);
     let waitsFor = 'the Kubernetes API has not told whether there are policies';
     try {
-      await Promise.race([this.#known.promise, aborted(until)]);
-      if (!this.#keeper) return;
-      const keeper = await this.#keeper;
-      waitsFor = `the policies of ${pod.namespace}/${pod.name} are not in force`;
-      await keeper.engine.admit(pod, ips, until);
+      await this.#inForce(pod, ips, until, () => {
+        waitsFor = `the policies of ${pod.namespace}/${pod.name} are not in force`;
+      });
     } catch (error) {
       signal.throwIfAborted();
       if (!until.aborted) throw error;
       const because = (await this.#keeper)?.whyNot(pod) ?? waitsFor;
+      if (this.#o.settings().policyTimeout === 'isolate') {
+        const isolation = await this.#isolation();
+        return await isolation.isolate(pod, ips, `after ${ADMIT_MS} ms ${because}`);
+      }
       throw new PodwayError(
         'POLICY_TIMEOUT',
         `${ips.map(formatIp).join(', ')}: after ${ADMIT_MS} ms ${because}`,
@@ -155,10 +185,49 @@ export class Policies {
     }
   }
 
+  async #inForce(
+    pod: PodName,
+    ips: readonly Ip[],
+    signal: AbortSignal,
+    onKnown: () => void = () => {},
+  ): Promise<void> {
+    await Promise.race([this.#known.promise, aborted(signal)]);
+    onKnown();
+    if (this.#isOn) await (await this.#keeper)?.engine.admit(pod, ips, signal);
+  }
+
+  #isolation(): Promise<IsolatedPods> {
+    this.#isolated ??= import('./isolated-pods.ts').then(async ({ IsolatedPods }) => {
+      const { netns, log, tell } = this.#o;
+      const inForce = (pod: PodName, ips: readonly Ip[], signal: AbortSignal) =>
+        this.#inForce(pod, ips, signal);
+      const isolated = new IsolatedPods({ netns, log, tell, inForce, file: this.#files.isolated });
+      await isolated.resume();
+      return isolated;
+    });
+    return this.#isolated;
+  }
+
   /** The addresses are nobody's any more. */
   release(pod: PodName | undefined, ips: readonly Ip[]): void {
-    if (!pod || !this.#keeper) return;
+    if (!pod) return;
+    void this.#isolated?.then((isolated) => isolated.release(ips));
+    if (!this.#keeper) return;
     void this.#keeper.then((keeper) => keeper.engine.release(`${pod.namespace}/${pod.name}`, ips));
+  }
+
+  /** The connections that the node told after number `after`; waits up to `waitMs` for one. Null where none are told. */
+  async flows(after: number, waitMs: number): Promise<FlowPage | null> {
+    const flows = await (await this.#keeper)?.flows;
+    return flows ? flows.after(after, waitMs) : null;
+  }
+
+  /** Text of metrics; empty where there are no policies. */
+  async metrics(): Promise<string> {
+    const keeper = await this.#keeper;
+    if (!keeper) return '';
+    const { policyMetricsText } = await import('./policy-metrics.ts');
+    return policyMetricsText(keeper, (await this.#isolated)?.names.length ?? 0);
   }
 
   /** What is in force; null where there are no policies. */
@@ -202,6 +271,7 @@ export class Policies {
           tell,
           onEnforce,
           existing: config.settings.existingConnections,
+          settings: this.#o.settings(),
           nodeName: config.nodeName,
         },
         this.#isEnforced,
@@ -214,7 +284,9 @@ export class Policies {
 
   async #enforce(enforced: boolean): Promise<void> {
     this.#isEnforced = enforced;
-    this.#write(enforced ? 'enforced' : 'none');
+    // What is off says nothing of whether there are policies.
+    if (enforced || this.#isOn) this.#write(enforced ? 'enforced' : 'none');
+    else for (const file of [this.#files.none, this.#files.enforced]) rmSync(file, { force: true });
     await this.#o.onEnforce();
   }
 

@@ -1,15 +1,15 @@
 // Enforces NetworkPolicies on this node: follows pods of all nodes and namespaces, and feeds the policy engine. Loaded when
 // the first policy is seen. Tells what was refused of a policy. Never throws.
-import { existsSync } from 'node:fs';
-import { formatIp } from '../base/ip.ts';
+import { formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
-import { watchKernel } from '../kernel/monitor.ts';
+import type { PolicySettings } from '../base/policy-words.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { KubeObject, Namespace, Pod } from '../kube/index.ts';
 import { decodeNetworkPolicy } from '../policy/decode.ts';
 import { decodeClusterNetworkPolicy } from '../policy/decode-cluster.ts';
 import { PolicyEngine, type PolicyStatus } from '../policy/engine.ts';
 import type { Decoded } from '../policy/fields.ts';
+import type { FlowLog } from '../policy/flow-log.ts';
 import { PolicyKernel } from '../policy/kernel.ts';
 import type { Policy } from '../policy/model.ts';
 import { namespaceLabels, podView } from '../policy/objects.ts';
@@ -17,6 +17,7 @@ import type { PolicyClass } from '../policy/program.ts';
 import { POLICY_TABLE } from '../policy/table.ts';
 import type { ApiServer } from './api-server.ts';
 import { connect } from './configuration-watch.ts';
+import { watchTable } from './table-watch.ts';
 import type { PodName, Tell } from './tell.ts';
 
 export type KeeperOptions = {
@@ -26,6 +27,7 @@ export type KeeperOptions = {
   tell: Tell;
   nodeName: string;
   existing: 'cut' | 'keep';
+  settings: Pick<PolicySettings, 'policy' | 'flowLog'>;
   onEnforce: (enforced: boolean) => Promise<void>;
 };
 
@@ -52,15 +54,71 @@ export class PolicyKeeper {
   readonly #kernel: PolicyKernel;
   readonly #stop = new AbortController();
   readonly #watch: { close(): void };
+  #flowLog: PolicySettings['flowLog'];
+  #isEnforced: boolean;
+  #flows: Promise<FlowLog> | null = null;
   /** What each object said, by object: an unchanged one is not read again. */
   readonly #decoded = new Map<string, { source: KubeObject; decoded: Decoded }>();
 
   constructor(options: KeeperOptions, wasEnforced: boolean) {
-    const { netns, log, nodeName: node, onEnforce, existing } = options;
+    const { netns, log, nodeName: node, onEnforce, existing, settings } = options;
     this.#o = options;
-    this.#kernel = new PolicyKernel(netns);
-    this.engine = new PolicyEngine({ node, kernel: this.#kernel, log, existing, onEnforce }, wasEnforced);
-    this.#watch = this.#watchTable();
+    this.#kernel = new PolicyKernel(netns, settings.flowLog);
+    this.#flowLog = settings.flowLog;
+    this.#isEnforced = wasEnforced;
+    this.engine = new PolicyEngine(
+      {
+        ...{ node, kernel: this.#kernel, log, existing, mode: settings.policy },
+        onEnforce: async (enforced) => {
+          await onEnforce(enforced);
+          this.#isEnforced = enforced;
+        },
+      },
+      wasEnforced,
+    );
+    this.#watch = watchTable({
+      ...{ netns, table: POLICY_TABLE, isOwn: (port) => this.#kernel.isOwn(port) },
+      onTouched: (by) => {
+        if (by !== null) log.warn({ by }, 'somebody changed the policy table: it is made anew');
+        this.engine.repair();
+      },
+    });
+    this.#tellFlows();
+  }
+
+  configure({ policy, flowLog }: KeeperOptions['settings']): void {
+    this.#flowLog = flowLog;
+    this.engine.setMode(policy);
+    this.engine.setFlowLog(flowLog);
+    this.#tellFlows();
+  }
+
+  /** Reads what the table tells: from before the first one is made, so that its first word is heard. */
+  #tellFlows(): void {
+    const { netns, log, nodeName: node } = this.#o;
+    const isWanted = this.#flowLog !== 'off' && !this.#stop.signal.aborted;
+    if (!isWanted) {
+      void this.#flows?.then((flows) => flows.close());
+      this.#flows = null;
+      return;
+    }
+    const context = () => ({
+      ...{ node, now: Date.now(), program: this.engine.program },
+      ownerOf: (ip: Ip) => this.engine.ownerOf(ip),
+    });
+    this.#flows ??= import('../policy/flow-log.ts').then(
+      ({ FlowLog }) => new FlowLog({ netns, log, context }),
+    );
+  }
+
+  /** Null where nothing is told. */
+  get flows(): Promise<FlowLog> | null {
+    return this.#flows;
+  }
+
+  /** Packets by counter of the table; empty without one. */
+  counters(): Map<string, number> {
+    return this.#isEnforced ? this.#kernel.counters() : new Map();
   }
 
   setPolicies(objects: ReadonlyMap<string, KubeObject>): void {
@@ -163,30 +221,10 @@ export class PolicyKeeper {
     return this.engine.status.broken ?? `the policies of ${key} are not in force yet`;
   }
 
-  /** Another's change of the table has it made anew. */
-  #watchTable(): { close(): void } {
-    let isTouched = false;
-    const options = {
-      groups: ['nftables'] as const,
-      nftTable: POLICY_TABLE,
-      isOwn: (port: number) => this.#kernel.isOwn(port),
-    };
-    return watchKernel(this.#o.netns, options, (event) => {
-      if (event.kind === 'lost') this.engine.repair();
-      else if (event.kind === 'nftables') isTouched = true;
-      else if (event.kind === 'nftables-generation') {
-        const isOthers = isTouched && !existsSync(`/proc/self/task/${event.threadId}`);
-        isTouched = false;
-        if (!isOthers) return;
-        this.#o.log.warn({ by: event.process }, 'somebody changed the policy table: it is made anew');
-        this.engine.repair();
-      }
-    });
-  }
-
   async close(): Promise<void> {
     this.#stop.abort();
     this.#watch.close();
+    this.#tellFlows();
     await this.engine.close();
   }
 }

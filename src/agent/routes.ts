@@ -11,6 +11,9 @@ import { packageVersion } from './install/plugin.ts';
 import type { Parts } from './parts.ts';
 import { nodeStatus } from './status.ts';
 
+/** Ms that a reader of connections waits for the next one, at most. */
+const FLOWS_WAIT_MS = 20_000;
+
 export function publicRoutes(parts: Parts, gate: Gate): Routes {
   return {
     '/healthz': () => plain('ok\n'),
@@ -58,6 +61,14 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       return json(JSON.parse(textOf(view)));
     },
     '/v1/settings': () => json(JSON.parse(textOf(config))),
+    '/v1/flows': async (query) => {
+      const whole = (name: string, most: number) =>
+        Math.min(most, Math.max(0, Math.trunc(Number(query.get(name) ?? 0)) || 0));
+      const { policies } = gate.now();
+      return json(
+        await policies.flows(whole('after', Number.MAX_SAFE_INTEGER), whole('waitMs', FLOWS_WAIT_MS)),
+      );
+    },
     '/v1/check': async () => {
       const { pool, cloud } = gate.now();
       const { compareTwice } = await import('./compare/index.ts');

@@ -145,11 +145,20 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     file: join(config.runDir, 'configuration.json'),
     log,
     onEgress: () => repair.now(),
+    onEnforcement: () => policies.configure(),
     events: parts.events,
   });
   const { api, tell } = parts;
   const policies = new Policies({
     ...{ config, api, log, netns, tell },
+    settings: () => {
+      const { policy, policyTimeout, flowLog } = configuration.current.enforcement;
+      return {
+        policy: policy ?? settings.policy,
+        policyTimeout: policyTimeout ?? settings.policyTimeout,
+        flowLog: flowLog ?? settings.flowLog,
+      };
+    },
     held: () => pool.held().flatMap(({ owner: { pod }, ips }) => (pod ? [{ pod, ips }] : [])),
     onEnforce: async () => {
       await node.sync();

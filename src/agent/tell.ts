@@ -18,7 +18,8 @@ export type Telling = {
     | 'obstacle'
     | 'kernel-rule'
     | 'sandbox'
-    | 'policy';
+    | 'policy'
+    | 'isolated';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;

@@ -120,7 +120,7 @@ export const causes = {
   POLICY_TIMEOUT: lasting(102, {
     meaning: 'The policies of the pod were not in force within 2 s.',
     does: 'Refuses the pod, which never starts open; the runtime asks again.',
-    next: 'Do what the message says: the Kubernetes API may be away, or the agent log names what the kernel refuses.',
+    next: 'Do what the message says: the Kubernetes API may be away, or the agent log names what the kernel refuses. policyTimeout: isolate lets such pods start, with their node alone in reach.',
   }),
   BRANCH_LIMIT: lasting(103, {
     meaning: 'The trunk ENI holds all the branches that its instance type allows.',

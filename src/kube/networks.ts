@@ -28,6 +28,10 @@ export type NodeNetworkSpec = {
   bounds?: { maxAddresses?: number; maxSubnetPercent?: number };
   /** As `30s`, `500ms`, `2m`. */
   cooldown?: string;
+  /** Of network policies; absent: what the agent's settings say. */
+  policy?: 'enforce' | 'audit' | 'off';
+  policyTimeout?: 'fail' | 'isolate';
+  flowLog?: 'off' | 'denied' | 'all';
 };
 
 export type NodeNetwork = KubeObject & {

@@ -11,6 +11,7 @@ import {
   PORT_PROTOCOLS,
   type PortProtocol,
   PROTOCOL_NAMES,
+  type Tier,
   type Verdict,
 } from './model.ts';
 import type { Numbers } from './numbers.ts';
@@ -19,11 +20,12 @@ import type { Identity, PolicyClass, Rule, Stage } from './program.ts';
 import { type Segment, segmentsOf } from './segments.ts';
 import { type Key, type KeyType, pairKey } from './table.ts';
 
-/** What is allowed to leave goes on to the base chain of ingress. */
-const TARGETS = {
-  egress: { allow: 'accept', deny: 'goto deny_egress' },
-  ingress: { allow: 'goto judged', deny: 'goto deny_ingress' },
-} as const;
+/** The chain in which a judgement ends, one for each kind, so that each is counted by itself. */
+export const endChain = (
+  verdict: 'allow' | 'deny' | 'audit',
+  direction: Direction,
+  tier: Tier | 'none',
+): string => `${verdict}_${direction}_${tier}`;
 
 /** What identities a run's maps need: filled again whenever an identity comes. */
 export type Run = {
@@ -210,17 +212,20 @@ function cidrsRun(
   return lines;
 }
 
-const stageChain = (one: PolicyClass, place: number): string =>
+export const stageChain = (one: PolicyClass, place: number): string =>
   place === 0 ? one.name : `${one.name}_${place}`;
 
 function stageRules(builder: Builder, one: PolicyClass, stage: Stage, place: number): string[] {
   const { direction } = one;
   const chain = stageChain(one, place);
   const dispatch = `${chain}_v`;
-  const { allow, deny } = TARGETS[direction];
-  const next = place + 1 < one.stages.length ? `goto ${stageChain(one, place + 1)}` : allow;
+  const allow = `goto ${endChain('allow', direction, stage.tier)}`;
+  const deny = `goto ${endChain(one.isAudit ? 'audit' : 'deny', direction, stage.tier)}`;
+  const isLast = place + 1 === one.stages.length;
+  const next = `goto ${isLast ? endChain('allow', direction, 'none') : stageChain(one, place + 1)}`;
   const verdict = (kind: Verdict): string => (kind === 'pass' ? next : kind === 'deny' ? deny : allow);
-  const lines: string[] = [];
+  // Two counters: of packets that the stage was asked about, and of those that no rule of it decided.
+  const lines: string[] = ['counter'];
   runsOf(stage.rules).forEach((rules, at) => {
     const { kind } = rules[0]!.peers;
     if (kind === 'any') lines.push(...anyRun(builder, rules, verdict));
@@ -232,7 +237,7 @@ function stageRules(builder: Builder, one: PolicyClass, stage: Stage, place: num
       lines.push(...its);
     }
   });
-  lines.push(stage.otherwise === 'deny' ? deny : next);
+  lines.push(`counter ${stage.otherwise === 'deny' ? deny : next}`);
   return lines;
 }
 

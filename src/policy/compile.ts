@@ -1,5 +1,7 @@
 // Policies, namespaces, pods and the addresses of this node's pods to the node's program. Pure.
+
 import type { Ip } from '../base/ip.ts';
+import type { PolicyMode } from '../base/policy-words.ts';
 import { Compiler } from './compiler.ts';
 import { type Direction, type Namespaces, type PodView, type Policy, podKey } from './model.ts';
 import type { Program } from './program.ts';
@@ -10,6 +12,8 @@ export type World = {
   readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
   readonly pods: Iterable<PodView>;
+  /** Of pods whose namespace says no other. */
+  readonly mode?: PolicyMode;
   /** Addresses that pods of this node hold, by NAMESPACE/NAME: known before the API shows them. */
   readonly held: ReadonlyMap<string, readonly Ip[]>;
 };
@@ -26,7 +30,7 @@ export const addressesOf = (key: string, pod: PodView, held: World['held']): rea
 export const compile = ({ pods, ...world }: World): Program => {
   const byKey = new Map<string, PodView>();
   for (const pod of pods) byKey.set(podKey(pod), pod);
-  return programOf({ ...world, pods: byKey }, new Compiler(world.policies, world.namespaces));
+  return programOf({ ...world, pods: byKey }, new Compiler({ mode: 'enforce', ...world }));
 };
 
 /** `pods`: by NAMESPACE/NAME. */

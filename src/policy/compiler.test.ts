@@ -44,7 +44,10 @@ describe('a compiler that follows another', () => {
             const chosen = places.flatMap((at) => (all[at] ? [all[at]] : []));
             const its = versions[version]!;
             const world = { node: 'here', held: new Map(), namespaces: others ? other : namespaces };
-            const compiler = new Compiler(chosen, world.namespaces, before);
+            const compiler = new Compiler(
+              { policies: chosen, namespaces: world.namespaces, mode: 'enforce' },
+              before,
+            );
             const byKey = new Map(its.map((pod): [string, PodView] => [podKey(pod), pod]));
             const program = programOf({ ...world, pods: byKey }, compiler);
             const anew = compile({ ...world, policies: chosen, pods: its });

@@ -2,17 +2,20 @@
 // the same namespace and labels, however many such pods there are. A compiler that follows another takes over what the
 // policies that changed do not touch: the classes of pods that none of them selects, the identities that no selector
 // that came or went concerns.
+
 import { hash } from 'node:crypto';
-import type {
-  Direction,
-  NamedPort,
-  Namespaces,
-  PodSelector,
-  PodView,
-  Policy,
-  PolicyRule,
-  Port,
-  Tier,
+import type { PolicyMode } from '../base/policy-words.ts';
+import {
+  type Direction,
+  modeIn,
+  type NamedPort,
+  type Namespaces,
+  type PodSelector,
+  type PodView,
+  type Policy,
+  type PolicyRule,
+  type Port,
+  type Tier,
 } from './model.ts';
 import type { Identity, PolicyClass, Rule, RulePeers, Stage } from './program.ts';
 import type { Block } from './segments.ts';
@@ -36,10 +39,17 @@ type Asked = {
 };
 type Chosen = Record<Direction, PolicyClass | null> & { readonly asked: Asked };
 
-/** What a compiler knows, for the one that follows it. */
-type Known = {
-  readonly policies: ReadonlySet<Policy>;
+/** What a compiler is told beside pods. */
+export type Basis = {
+  readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
+  /** Of pods whose namespace says no other. */
+  readonly mode: PolicyMode;
+};
+
+/** What a compiler knows, for the one that follows it. */
+type Known = Pick<Basis, 'namespaces' | 'mode'> & {
+  readonly policies: ReadonlySet<Policy>;
   readonly chosen: ReadonlyMap<string, Chosen>;
   readonly asked: Asked;
   /** Null: some of them were made before all selectors were known. */
@@ -63,6 +73,7 @@ const byTurn = (a: Policy, b: Policy): number =>
 /** The policies and selectors of one state of the API; answers are remembered by labels. */
 export class Compiler {
   readonly #namespaces: Namespaces;
+  readonly #mode: PolicyMode;
   readonly #all: ReadonlySet<Policy>;
   /** By namespace, for subjects of one namespace; others under ''. */
   readonly #policies = new Map<string, Policy[]>();
@@ -78,8 +89,9 @@ export class Compiler {
   #followed: Followed | null = null;
 
   /** `before`: of an earlier state, with the same objects for what has not changed. */
-  constructor(policies: readonly Policy[], namespaces: Namespaces, before: Compiler | null = null) {
+  constructor({ policies, namespaces, mode }: Basis, before: Compiler | null = null) {
     this.#namespaces = namespaces;
+    this.#mode = mode;
     this.#all = new Set(policies);
     for (const policy of policies) {
       const { namespace } = policy.subject;
@@ -89,7 +101,7 @@ export class Compiler {
       else this.#policies.set(key, [policy]);
     }
     const known = before === null ? null : before.#known;
-    if (known?.namespaces === namespaces)
+    if (known?.namespaces === namespaces && known.mode === mode)
       this.#followed = {
         ...known,
         changed: [...missingIn(known.policies, this.#all), ...missingIn(this.#all, known.policies)],
@@ -100,6 +112,7 @@ export class Compiler {
     return {
       policies: this.#all,
       namespaces: this.#namespaces,
+      mode: this.#mode,
       chosen: this.#chosen,
       asked: this.#asked,
       identified: this.#isLate ? null : this.#identified,
@@ -140,13 +153,16 @@ export class Compiler {
   }
 
   #choose(pod: PodView): Chosen {
+    const mode = modeIn(this.#namespaces.get(pod.namespace)) ?? this.#mode;
+    if (mode === 'off')
+      return { egress: null, ingress: null, asked: { selectors: new Map(), names: new Set() } };
     const all = [...(this.#policies.get('') ?? []), ...(this.#policies.get(pod.namespace) ?? [])];
     const selecting = all.filter(({ subject }) => selects(subject, pod, this.#namespaces)).sort(byTurn);
     const asked: Asked = { selectors: new Map(), names: new Set() };
     this.#asking = asked;
     return {
-      egress: this.#classOf(selecting, 'egress', pod),
-      ingress: this.#classOf(selecting, 'ingress', pod),
+      egress: this.#classOf(selecting, 'egress', pod, mode),
+      ingress: this.#classOf(selecting, 'ingress', pod, mode),
       asked,
     };
   }
@@ -215,7 +231,12 @@ export class Compiler {
     return identity;
   }
 
-  #classOf(selecting: readonly Policy[], direction: Direction, pod: PodView): PolicyClass | null {
+  #classOf(
+    selecting: readonly Policy[],
+    direction: Direction,
+    pod: PodView,
+    mode: 'enforce' | 'audit',
+  ): PolicyClass | null {
     const stages: Stage[] = [];
     for (const tier of TIERS) {
       const ruling = selecting.filter((policy) => policy.tier === tier && policy[direction] !== null);
@@ -233,8 +254,11 @@ export class Compiler {
       });
     }
     if (stages.length === 0) return null;
-    const name = `${direction[0]}_${shortHash(jsonOf(stages))}`;
-    return this.#classes.get(name) ?? { name, direction, stages };
+    const isAudit = mode === 'audit';
+    const name = `${direction[0]}_${shortHash(`${isAudit ? mode : ''}${jsonOf(stages)}`)}`;
+    return (
+      this.#classes.get(name) ?? { name, direction, ...(isAudit ? { isAudit: true as const } : {}), stages }
+    );
   }
 
   /** One rule of an object as rules of one kind of peer each. */

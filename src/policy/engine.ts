@@ -2,8 +2,10 @@
 // that comes, goes, or has another address) is a few elements, set at once; anything else compiles anew, and is diffed.
 // Invariant: nothing is put in force before policies, pods and namespaces are all known; until then a table that an
 // earlier process left stays as it is. A failure is told and tried again; it never opens anything.
+
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
+import type { FlowLog, PolicyMode } from '../base/policy-words.ts';
 import type { Labels } from '../kube/selectors.ts';
 import { bring } from './bring.ts';
 import { isSubject, programOf } from './compile.ts';
@@ -26,6 +28,8 @@ export type EngineOptions = {
   node: string;
   kernel: PolicyKernel;
   log: Log;
+  /** Of pods whose namespace says no other (default enforce); off: nothing is judged, and there is no table. */
+  mode?: PolicyMode;
   /** cut: connections that a change no longer allows end. keep: they go on. */
   existing: 'cut' | 'keep';
   /** Policies are in force from now on (true), or there are none any more and the table is about to go (false). */
@@ -43,6 +47,7 @@ export type PolicyStatus = {
   classes: number;
   identities: number;
   isEnforced: boolean;
+  mode: PolicyMode;
   /** The last failure; null when the table is as it should be. */
   broken: string | null;
 };
@@ -67,6 +72,7 @@ export class PolicyEngine {
   readonly #owners = new Map<Ip, string>();
   #inForce: InForce | null = null;
   #isEnforced: boolean;
+  #mode: PolicyMode;
   /** Changes so far, and those that are in force. */
   #asked = 0;
   #done = 0;
@@ -82,6 +88,7 @@ export class PolicyEngine {
   constructor(options: EngineOptions, wasEnforced: boolean) {
     this.#o = options;
     this.#isEnforced = wasEnforced;
+    this.#mode = options.mode ?? 'enforce';
     const { kernel, log } = options;
     const onIdle = () => this.#note();
     this.#cutter = new Cutter({ kernel, log, program: () => this.program, onIdle });
@@ -105,6 +112,7 @@ export class PolicyEngine {
       classes: program?.classes.size ?? 0,
       identities: program?.identities.size ?? 0,
       isEnforced: this.#isEnforced,
+      mode: this.#mode,
       broken: this.#broken,
     };
   }
@@ -126,8 +134,30 @@ export class PolicyEngine {
     return this.#policies ?? new Map();
   }
 
+  /** NAMESPACE/NAME of the pod that has the address, as far as is known. */
+  ownerOf(ip: Ip): string | undefined {
+    return this.#holders.get(ip) ?? this.#owners.get(ip);
+  }
+
   setPolicies(policies: ReadonlyMap<string, Policy>): void {
     this.#policies = policies;
+    this.#ask();
+  }
+
+  /** Whether there is anything to judge by. */
+  get #isIdle(): boolean {
+    return this.#mode === 'off' || this.#policies?.size === 0;
+  }
+
+  setMode(mode: PolicyMode): void {
+    if (mode === this.#mode) return;
+    this.#mode = mode;
+    this.#ask();
+  }
+
+  /** What is told of connections, from the next table on, which follows at once. */
+  setFlowLog(flowLog: FlowLog): void {
+    this.#o.kernel.flowLog = flowLog;
     this.#ask();
   }
 
@@ -271,7 +301,7 @@ export class PolicyEngine {
   #place(key: string, before: PodView | undefined, after: PodView | undefined, isNew: boolean): boolean {
     const inForce = this.#inForce;
     // Without policies there is nothing to place.
-    if (inForce && this.#policies?.size === 0 && !this.#isEnforced && !this.#isRunning) return true;
+    if (inForce && this.#isIdle && !this.#isEnforced && !this.#isRunning) return true;
     const { applied } = this.#o.kernel;
     if (!inForce || this.#isRunning || this.#asked !== this.#done || !applied) return false;
     const ground: Ground = {
@@ -364,8 +394,10 @@ export class PolicyEngine {
   /** Answers what is left to do once it is in force. */
   async #bring(): Promise<(() => Promise<void>) | null> {
     const { kernel, node, onEnforce } = this.#o;
-    const policies = [...this.#policies!.values()];
-    const compiler = new Compiler(policies, this.#namespaces!, this.#inForce?.compiler ?? null);
+    const mode = this.#mode;
+    const policies = this.#isIdle ? [] : [...this.#policies!.values()];
+    const basis = { policies, namespaces: this.#namespaces!, mode };
+    const compiler = new Compiler(basis, this.#inForce?.compiler ?? null);
     const pods = this.#kept.size === 0 ? this.#pods! : [...this.#pods!, ...this.#kept];
     const program = programOf({ node, pods, held: this.#held }, compiler) as MutableProgram;
     if (policies.length === 0) {

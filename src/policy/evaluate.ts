@@ -16,11 +16,14 @@ export type Packet = {
 /** `tier` null: nothing isolates the pod in this direction. */
 export type Judgement = {
   readonly verdict: 'allow' | 'deny';
+  /** It is denied, and passes: the pod's namespace or node only audits. */
+  readonly isAudit?: true;
   readonly tier: Tier | null;
   readonly origin: Origin | null;
 };
 
 export type Judged = {
+  /** What becomes of the packet. */
   readonly verdict: 'allow' | 'deny';
   readonly egress: Judgement;
   readonly ingress: Judgement;
@@ -59,14 +62,22 @@ export function judgeBy(
 ): Judgement {
   const matches = (rule: Rule) =>
     matchesPeer(rule.peers, peer, identity) && matchesPort(rule.ports, packet, identity?.named ?? []);
+  const denied = (tier: Tier, origin: Origin): Judgement => ({
+    ...{ verdict: 'deny', tier, origin },
+    ...(one.isAudit ? { isAudit: true } : {}),
+  });
   for (const { tier, rules, otherwise, objects } of one.stages) {
     const found = rules.find(matches);
-    if (found && found.verdict !== 'pass') return { verdict: found.verdict, tier, origin: found.origin };
-    if (!found && otherwise === 'deny')
-      return { verdict: 'deny', tier, origin: { object: objects.join(', '), rule: null } };
+    if (found?.verdict === 'deny') return denied(tier, found.origin);
+    if (found?.verdict === 'allow') return { verdict: 'allow', tier, origin: found.origin };
+    if (!found && otherwise === 'deny') return denied(tier, { object: objects.join(', '), rule: null });
   }
   return OPEN;
 }
+
+/** True when the packet goes on. */
+export const passes = ({ verdict, isAudit }: Pick<Judgement, 'verdict' | 'isAudit'>): boolean =>
+  verdict === 'allow' || isAudit === true;
 
 /** Exemptions (the pod's own node, neighbour discovery, replies) are the table's, not the program's. */
 export function evaluate(program: Program, packet: Packet): Judged {
@@ -80,6 +91,6 @@ export function evaluate(program: Program, packet: Packet): Judged {
   };
   const egress = side(program.from, packet.src, packet.dst);
   const ingress = side(program.to, packet.dst, packet.src);
-  const verdict = egress.verdict === 'allow' && ingress.verdict === 'allow' ? 'allow' : 'deny';
+  const verdict = passes(egress) && passes(ingress) ? 'allow' : 'deny';
   return { verdict, egress, ingress };
 }

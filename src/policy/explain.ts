@@ -1,11 +1,14 @@
 // Why a packet passes or not: the deciding rule of each direction, every rule that allows, and the rules that nearly
 // matched, with what they miss. Pure: from the objects alone, for any node; the kernel judges by the same classes.
+
 import { cidrContains, formatCidr, formatIp, type Ip } from '../base/ip.ts';
+import type { PolicyMode } from '../base/policy-words.ts';
 import { matchesRequirements, type Requirement } from '../kube/selectors.ts';
 import { Compiler } from './compiler.ts';
-import { type Judgement, judgeBy, matchesPeer, matchesPort, type Packet } from './evaluate.ts';
+import { type Judgement, judgeBy, matchesPeer, matchesPort, type Packet, passes } from './evaluate.ts';
 import {
   type Direction,
+  modeIn,
   type Namespaces,
   type Peers,
   type PodView,
@@ -23,6 +26,8 @@ export type End = { readonly pod: PodView | null; readonly ip: Ip };
 
 export type Side = {
   verdict: 'allow' | 'deny';
+  /** It is denied and passes: the pod's namespace or node only audits. */
+  isAudit?: true;
   /** Null: no policy isolates the pod in this direction, or it is no pod. */
   tier: string | null;
   object: string | null;
@@ -39,6 +44,8 @@ export type Trace = { verdict: 'allow' | 'deny'; egress: Side; ingress: Side; ne
 export type Question = {
   readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
+  /** Of pods whose namespace says no other: enforce when absent. */
+  readonly mode?: PolicyMode;
   readonly from: End;
   readonly to: End;
   readonly protocol: number;
@@ -49,9 +56,9 @@ export type Question = {
 const NEAR = 2;
 
 export function trace(question: Question): Trace {
-  const { policies, namespaces, from, to, protocol, port } = question;
+  const { policies, namespaces, mode = 'enforce', from, to, protocol, port } = question;
   const packet: Packet = { src: from.ip, dst: to.ip, protocol, port };
-  const compiler = new Compiler(policies, namespaces);
+  const compiler = new Compiler({ policies, namespaces, mode });
   const classOf = ({ pod }: End, direction: Direction): PolicyClass | null =>
     pod && !pod.hostNetwork ? compiler.classesOf(pod)[direction] : null;
   const classes = { egress: classOf(from, 'egress'), ingress: classOf(to, 'ingress') };
@@ -61,7 +68,10 @@ export function trace(question: Question): Trace {
     const identity =
       peer.pod && !peer.pod.hostNetwork && !peer.pod.ended ? compiler.identityOf(peer.pod) : null;
     if (!one)
-      return { ...side({ verdict: 'allow', tier: null, origin: null }), because: whyOpen(own, direction) };
+      return {
+        ...side({ verdict: 'allow', tier: null, origin: null }),
+        because: whyOpen(own, direction, question),
+      };
     const allowing = one.stages
       .flatMap(({ rules }) => rules)
       .filter(
@@ -82,29 +92,33 @@ export function trace(question: Question): Trace {
   const nearMisses = (['egress', 'ingress'] as const)
     .filter((direction) => (direction === 'egress' ? egress : ingress).verdict === 'deny')
     .flatMap((direction) => missesOf(question, direction));
-  const isAllowed = egress.verdict === 'allow' && ingress.verdict === 'allow';
+  const isAllowed = passes(egress) && passes(ingress);
   return { verdict: isAllowed ? 'allow' : 'deny', egress, ingress, nearMisses };
 }
 
-const side = ({ verdict, tier, origin }: Judgement): Omit<Side, 'because'> => ({
+const side = ({ verdict, isAudit, tier, origin }: Judgement): Omit<Side, 'because'> => ({
   verdict,
+  ...(isAudit ? { isAudit } : {}),
   tier,
   object: origin?.object ?? null,
   rule: origin?.rule ?? null,
   allowedBy: [],
 });
 
-function whyOpen({ pod, ip }: End, direction: Direction): string {
+function whyOpen({ pod, ip }: End, direction: Direction, { namespaces, mode }: Question): string {
   if (!pod) return `${formatIp(ip)} is no pod: nothing judges its ${direction}`;
   if (pod.hostNetwork) return `${pod.namespace}/${pod.name} is on its node's network: nothing judges it`;
+  if ((modeIn(namespaces.get(pod.namespace)) ?? mode) === 'off')
+    return `policy is off for ${pod.namespace}/${pod.name}`;
   return `no policy isolates ${pod.namespace}/${pod.name} in ${direction}`;
 }
 
-function whyJudged({ verdict, tier, object, rule }: Omit<Side, 'because'>): string {
+function whyJudged({ verdict, isAudit, tier, object, rule }: Omit<Side, 'because'>): string {
   if (object === null) return 'no tier decides';
-  if (rule === null) return `isolated by ${object}, and no rule allows it`;
+  const passed = isAudit ? ' (audit: it passes)' : '';
+  if (rule === null) return `isolated by ${object}, and no rule allows it${passed}`;
   const of = tier === 'networkpolicy' ? '' : `, tier ${tier}`;
-  return `${verdict === 'allow' ? 'allowed' : 'denied'} by rule ${rule} of ${object}${of}`;
+  return `${verdict === 'allow' ? 'allowed' : 'denied'} by rule ${rule} of ${object}${of}${passed}`;
 }
 
 function missesOf(

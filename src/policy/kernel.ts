@@ -2,11 +2,13 @@
 // thread; elements in batches on our own socket. Invariant: `applied` is what the kernel has, or null when that is not
 // known; then only a rebuild, one transaction from nothing, may follow. Fails with NftError or NetlinkError.
 import type { Ip } from '../base/ip.ts';
+import type { FlowLog } from '../base/policy-words.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { type ConntrackEntry, NfNetlink, type NftElementOp } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { type Changes, diffTables, type ElementChange, hasStructure } from './diff.ts';
+import { COUNTERS } from './end-chains.ts';
 import { CUT, rebuildText, removeText } from './render.ts';
 import {
   additionText,
@@ -63,11 +65,13 @@ export class PolicyKernel {
   readonly #nft: Nft;
   readonly #nf: NfNetlink;
   #applied: Applied | null = null;
+  #flowLog: FlowLog;
   /** A rebuild that was begun: an element that is set meanwhile would be lost with the table before. */
   #rebuilding: Promise<void> | null = null;
 
-  constructor(netns: Netns) {
+  constructor(netns: Netns, flowLog: FlowLog = 'off') {
     this.#netns = netns;
+    this.#flowLog = flowLog;
     this.#nft = Nft.open(netns);
     this.#nf = NfNetlink.open(netns);
   }
@@ -89,6 +93,24 @@ export class PolicyKernel {
     return this.#nf.isOwn(port);
   }
 
+  /** What the next rebuild tells: the table in the kernel is another's now. */
+  set flowLog(flowLog: FlowLog) {
+    if (flowLog === this.#flowLog) return;
+    this.#flowLog = flowLog;
+    this.#applied = null;
+  }
+
+  /** Packets by counter of the table, since it was made; empty without a table. */
+  counters(): Map<string, number> {
+    const found = this.#nf.counters('inet', POLICY_TABLE);
+    return new Map(COUNTERS.flatMap((name) => (found.has(name) ? [[name, found.get(name)!]] : [])));
+  }
+
+  /** Packets by counter in the chain's rules, in their order; none when there is no such chain. */
+  chainCounters(chain: string): number[] {
+    return this.#nf.ruleCounters('inet', POLICY_TABLE, chain);
+  }
+
   /** Somebody else may have changed the table. */
   doubt(): void {
     this.#applied = null;
@@ -97,7 +119,7 @@ export class PolicyKernel {
   /** The whole table in one transaction, whatever is there. */
   rebuild(table: Table): Promise<void> {
     this.#applied = null;
-    const done = this.#nft.run(rebuildText(table)).then(
+    const done = this.#nft.run(rebuildText(table, this.#flowLog)).then(
       () => {
         this.#applied = copyOf(table);
         this.#rebuilding = null;

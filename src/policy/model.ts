@@ -1,6 +1,7 @@
 // Pods, namespaces and policies as plain values, for all tiers. Invariant: one policy has the same shape whichever API
 // object it came from; NetworkPolicy is the tier in which rules only allow.
 import type { Cidr, Ip } from '../base/ip.ts';
+import { POLICY_MODES, type PolicyMode } from '../base/policy-words.ts';
 import type { Labels, Requirement } from '../kube/selectors.ts';
 
 export type Direction = 'egress' | 'ingress';
@@ -40,6 +41,13 @@ export type PodView = {
 
 export const podKey = ({ namespace, name }: Pick<PodView, 'namespace' | 'name'>): string =>
   `${namespace}/${name}`;
+
+/** Label of a namespace: the mode of its pods, where the node does not say off. */
+export const MODE_LABEL = 'podway.dev/policy';
+
+/** What a namespace's label says; null where it says nothing that is known. */
+export const modeIn = (labels: Labels | undefined): PolicyMode | null =>
+  POLICY_MODES.find((mode) => mode === labels?.[MODE_LABEL]) ?? null;
 
 /** Labels by namespace name. */
 export type Namespaces = ReadonlyMap<string, Labels>;

@@ -35,6 +35,8 @@ export type PolicyClass = {
   /** Of its content: equal classes have one name. */
   readonly name: string;
   readonly direction: Direction;
+  /** What it denies passes all the same, counted and told. */
+  readonly isAudit?: true;
   /** What none of them decides is allowed. */
   readonly stages: readonly Stage[];
 };

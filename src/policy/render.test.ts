@@ -66,7 +66,8 @@ describe('the policy table', () => {
       `map ingress_classes { type classid : verdict; elements = { 0x1 : goto i_HASH }; }
 map to4 { type ipv4_addr : classid; elements = { 10.0.0.1 : 0x1 }; }
 chain i_HASH {
-goto deny_ingress`,
+counter
+counter goto deny_ingress_networkpolicy`,
     );
   });
 
@@ -83,21 +84,25 @@ map to4 { type ipv4_addr : classid; elements = { 10.0.0.1 : 0x1 }; }
 map peers4 { type ipv4_addr : classid; elements = { 10.0.0.2 : 0x1 }; }
 map i_HASH_r0 { type classid . inet_proto : classid; elements = { 0x1 . 6 : 0x80000000 }; }
 chain i_HASH {
+counter
 meta priority set ip saddr map @peers4
 meta priority set ip6 saddr map @peers6
 meta priority set meta priority . meta l4proto map @i_HASH_r0
 meta priority vmap @i_HASH_v
-goto deny_ingress
+counter goto deny_ingress_networkpolicy
 chain p_HASH {
-th dport 80 goto judged
-th dport 8000-8010 goto judged`,
+th dport 80 goto allow_ingress_networkpolicy
+th dport 8000-8010 goto allow_ingress_networkpolicy`,
     );
   });
 
   it('a peer on any port and protocol: the identity alone', () => {
     const text = ownText([policy({ egress: [rule(from('b'), null)] })], [pod('a', 1), pod('b', 2)]);
     assert.match(text, /map e_HASH_r0_all \{ type classid : classid; elements = \{ 0x1 : 0x80000000 \}; \}/);
-    assert.match(text, /map e_HASH_v \{ type classid : verdict; elements = \{ 0x80000000 : accept \}; \}/);
+    assert.match(
+      text,
+      /map e_HASH_v \{ type classid : verdict; elements = \{ 0x80000000 : goto allow_egress_networkpolicy \}; \}/,
+    );
   });
 
   it('a CIDR with an exception: disjoint ranges, by protocol', () => {
@@ -116,7 +121,7 @@ th dport 8000-8010 goto judged`,
     const rules = [rule([{ kind: 'any' }], [{ protocol: TCP, from: 443, to: 443 }])];
     assert.match(
       ownText([policy({ egress: rules })], [pod('a', 1)]),
-      /chain e_HASH \{\nmeta l4proto tcp jump p_HASH\ngoto deny_egress/,
+      /chain e_HASH \{\ncounter\nmeta l4proto tcp jump p_HASH\ncounter goto deny_egress_networkpolicy/,
     );
   });
 
@@ -130,8 +135,73 @@ th dport 8000-8010 goto judged`,
       ],
     });
     const text = ownText([admin, policy({ egress: [] })], [pod('a', 1)]);
-    assert.match(text, /chain e_HASH \{\nmeta l4proto tcp jump p_HASH\ngoto deny_egress\ngoto e_HASH_1/);
+    assert.match(
+      text,
+      /chain e_HASH \{\ncounter\nmeta l4proto tcp jump p_HASH\ngoto deny_egress_admin\ncounter goto e_HASH_1/,
+    );
     assert.match(text, /th dport 80 goto e_HASH_1/);
+  });
+
+  it('an audit passes where a deny drops', () => {
+    const rendered = (namespace: Record<string, string>) =>
+      rebuildText(
+        new Renderer(new Numbers()).render(
+          compile({
+            ...{ node: 'here', policies: [policy({ ingress: [] })], pods: [pod('a', 1)], held: new Map() },
+            namespaces: new Map([['x', namespace]]),
+          }),
+        ),
+      );
+    assert.match(rendered({ 'podway.dev/policy': 'audit' }), /counter goto audit_ingress_networkpolicy/);
+    assert.doesNotMatch(rendered({ 'podway.dev/policy': 'off' }), /counter goto/);
+    assert.match(rendered({}), /counter goto deny_ingress_networkpolicy/);
+  });
+
+  it('judgements end in chains that count, and tell where that is wanted', () => {
+    const chains = (flowLog: 'off' | 'denied' | 'all', ...names: string[]) => {
+      const text = rebuildText(tableOf([], []), flowLog);
+      return names
+        .map(
+          (name) =>
+            new RegExp(`chain ${name} \\{\\n([^}]*(?:\\}[^\\n]+[^}]*)*)\\n  \\}`).exec(text)?.[1] ??
+            `no ${name}`,
+        )
+        .map((rules) => rules.split('\n').map((line) => line.trim()));
+    };
+    const counts = [
+      ['icmpv6 type { 130-137, 143 } goto judged', 'counter name deny_ingress_admin', 'drop'],
+      ['counter name allow_egress_none', 'accept'],
+    ];
+    assert.deepEqual(chains('off', 'deny_ingress_admin', 'allow_egress_none'), counts);
+    const told = [
+      'icmpv6 type { 130-137, 143 } goto judged',
+      'counter name deny_ingress_admin',
+      'meta priority set 0x4',
+      'jump tell',
+      'meta priority 0x4 log prefix "deny ingress admin" group 7099 snaplen 128',
+      'drop',
+    ];
+    assert.deepEqual(chains('denied', 'deny_ingress_admin', 'allow_egress_none'), [told, counts[1]]);
+    const keys = (family: string) =>
+      `meta priority . ${family} saddr . ${family} daddr . meta l4proto . th sport . th dport`;
+    assert.deepEqual(chains('all', 'tell_ports', 'allow_egress_none'), [
+      [
+        `${keys('ip')} @flows4 goto tell_repeated`,
+        `${keys('ip6')} @flows6 goto tell_repeated`,
+        'limit name flow_rate goto tell_lost',
+        `add @flows4 { ${keys('ip')} } return`,
+        `add @flows6 { ${keys('ip6')} } return`,
+        'goto tell_lost',
+      ],
+      [
+        'counter name allow_egress_none',
+        'meta priority set 0x1',
+        'jump tell',
+        'meta priority 0x1 log prefix "allow egress none" group 7099 snaplen 128',
+        'accept',
+      ],
+    ]);
+    assert.doesNotMatch(rebuildText(tableOf([], []), 'off'), /flows4|jump tell/);
   });
 
   it('a pod that comes changes elements of its address alone, and no structure', () => {

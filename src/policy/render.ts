@@ -8,8 +8,10 @@
 // crosses namespaces) and which forwarding sets anew from the type of service.
 
 import type { Ip } from '../base/ip.ts';
+import type { FlowLog } from '../base/policy-words.ts';
 import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import { type ClassTable, classTable, identityEntries } from './class-table.ts';
+import { CUT_PACKETS, endParts } from './end-chains.ts';
 import type { Numbers } from './numbers.ts';
 import type { Identity, PolicyClass, Program } from './program.ts';
 import { type DataMap, type Key, type KeyType, POLICY_TABLE, partsText, TABLE, type Table } from './table.ts';
@@ -24,16 +26,14 @@ const keep = (mask: number): string => hex(~mask >>> 0);
 
 const MARK_JUDGED = `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(JUDGED)}`;
 
-/** Chains that each table has. */
-const FIXED: readonly string[] = [
+/** Parts that each table has. */
+const fixedParts = (flowLog: FlowLog): readonly string[] => [
+  ...endParts(flowLog),
   chainText({ name: 'judged', rules: ['meta priority set 0', MARK_JUDGED, 'accept'] }),
-  chainText({ name: 'tracked', rules: [`ct mark & ${hex(CUT)} != 0 counter drop`, MARK_JUDGED, 'accept'] }),
-  // A pod always reaches the node that it runs on. Neighbour discovery and the like are below policy.
   chainText({
-    name: 'deny_egress',
-    rules: ['fib daddr type local accept', 'icmpv6 type { 130-137, 143 } accept', 'counter drop'],
+    name: 'tracked',
+    rules: [`ct mark & ${hex(CUT)} != 0 counter name ${CUT_PACKETS} drop`, MARK_JUDGED, 'accept'],
   }),
-  chainText({ name: 'deny_ingress', rules: ['icmpv6 type { 130-137, 143 } goto judged', 'counter drop'] }),
   chainText({
     name: 'egress',
     hook: 'type filter hook prerouting priority -81; policy accept;',
@@ -191,8 +191,8 @@ function addressMaps({ from, to, peers }: Program, numbers: Numbers): [string, D
 }
 
 /** The table from nothing, in one transaction: it replaces whatever has its name. */
-export const rebuildText = (table: Table): string =>
-  `${withoutTable(TABLE)}${tableText(TABLE, partsText(table, FIXED))}`;
+export const rebuildText = (table: Table, flowLog: FlowLog = 'off'): string =>
+  `${withoutTable(TABLE)}${tableText(TABLE, partsText(table, fixedParts(flowLog)))}`;
 
 export const removeText = withoutTable(TABLE);
 export { POLICY_TABLE };

@@ -36,6 +36,9 @@ test('an empty spec selects every node and has the defaults', () => {
     maxAddresses: null,
     maxSubnetPercent: null,
     cooldownMs: 30_000,
+    policy: null,
+    policyTimeout: null,
+    flowLog: null,
   });
 });
 
@@ -49,7 +52,11 @@ test('every field is read', () => {
     capacity: { podsPerMinute: 20, maxIdlePercent: 25, minIdle: 2, maxPods: 60 },
     bounds: { maxAddresses: 100, maxSubnetPercent: 10 },
     cooldown: '500ms',
+    policy: 'audit',
+    policyTimeout: 'isolate',
+    flowLog: 'all',
   });
+  assert.deepEqual([read.policy, read.policyTimeout, read.flowLog], ['audit', 'isolate', 'all']);
   assert.deepEqual(
     [read.addressing, read.subnets, read.securityGroups, read.changesExistingEnis, read.usesPrimaryEni],
     ['auto', { tags: { tier: 'pods' } }, { ids: ['sg-0123456789abcdef0'] }, true, false],

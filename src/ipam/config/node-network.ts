@@ -1,5 +1,13 @@
 // Reads NodeNetworks and chooses the one of a node. The CRD's schema has refused most mistakes already; an API that runs
 // no CEL rules, or an older schema, has not, so every field is checked here again. Pure.
+import {
+  FLOW_LOGS,
+  type FlowLog,
+  POLICY_MODES,
+  POLICY_TIMEOUTS,
+  type PolicyMode,
+  type PolicyTimeout,
+} from '../../base/policy-words.ts';
 import type { NodeNetwork } from '../../kube/networks.ts';
 import { matchesRequirements, type Requirement, selectorRequirements } from '../../kube/selectors.ts';
 import type { LabelSelector } from '../../kube/types.ts';
@@ -30,6 +38,10 @@ export type ValidNetwork = {
   readonly maxAddresses: number | null;
   readonly maxSubnetPercent: number | null;
   readonly cooldownMs: number;
+  /** Of network policies; null: what the agent's settings say. */
+  readonly policy: PolicyMode | null;
+  readonly policyTimeout: PolicyTimeout | null;
+  readonly flowLog: FlowLog | null;
 };
 
 /** A NodeNetwork that is not followed, and every reason. */
@@ -68,6 +80,9 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     'capacity',
     'bounds',
     'cooldown',
+    'policy',
+    'policyTimeout',
+    'flowLog',
   ]);
   const groups = at.fields(spec, 'spec.securityGroups', ['ids', 'tags', 'existingENIs']);
   const capacity = at.fields(spec, 'spec.capacity', [
@@ -108,6 +123,9 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     maxAddresses: at.whole(bounds, 'spec.bounds.maxAddresses', 1, 20_000),
     maxSubnetPercent: at.whole(bounds, 'spec.bounds.maxSubnetPercent', 1, 100),
     cooldownMs: at.duration(spec, 'spec.cooldown') ?? 30_000,
+    policy: at.word(spec, 'spec.policy', POLICY_MODES),
+    policyTimeout: at.word(spec, 'spec.policyTimeout', POLICY_TIMEOUTS),
+    flowLog: at.word(spec, 'spec.flowLog', FLOW_LOGS),
   };
   return problems.length > 0 ? { name, generation, selector, problems } : network;
 }

@@ -1,6 +1,7 @@
 // Where a node's pool policy comes from: the NodeNetwork that selects the node, else the AWS VPC CNI's environment
 // variables, else the agent's settings; each as a whole, never mixed. Total: whatever is missing or wrong, there is a
 // policy, and its `notes` and `noNewEni` say what is wrong. Pure.
+import type { PolicySettings } from '../../base/policy-words.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { SecurityGroupDescription, SubnetDescription } from '../../cloud/port.ts';
 import type { EniConfig } from '../../kube/networks.ts';
@@ -66,6 +67,8 @@ export type ResolvedPolicy = {
   readonly source: PolicySource;
   /** True when secondary ENIs that exist get the policy's security groups, too. */
   readonly changesExistingEnis: boolean;
+  /** What the NodeNetwork says of network policies; null where it says nothing. */
+  readonly enforcement: { readonly [K in keyof PolicySettings]: PolicySettings[K] | null };
   /** Each a sentence: what of the source has another effect than it says. */
   readonly notes: readonly string[];
 };
@@ -114,6 +117,11 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
     cooldownMs,
     source,
     changesExistingEnis,
+    enforcement: {
+      policy: known.network?.policy ?? null,
+      policyTimeout: known.network?.policyTimeout ?? null,
+      flowLog: known.network?.flowLog ?? null,
+    },
     notes,
   };
 }

@@ -2,6 +2,14 @@
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
 import { existsSync } from 'node:fs';
 import { parseCidr } from '../../base/ip.ts';
+import {
+  FLOW_LOGS,
+  type FlowLog,
+  POLICY_MODES,
+  POLICY_TIMEOUTS,
+  type PolicyMode,
+  type PolicyTimeout,
+} from '../../base/policy-words.ts';
 import { type PluginEntry, parseChain } from '../../cni/conflist.ts';
 import { LabError } from '../daemon/errors.ts';
 import { type ImdsLag, noLag } from '../vpc/faults/imds-lag.ts';
@@ -22,6 +30,9 @@ export type SettingKey =
   | 'addressing'
   | 'families'
   | 'egress4'
+  | 'policy'
+  | 'policyTimeout'
+  | 'flowLog'
   | 'cniChain'
   | 'env'
   | 'controller'
@@ -56,6 +67,9 @@ export type Settings = {
   families: Families;
   /** How pods of IPv6 alone reach IPv4 hosts. */
   egress4: 'none' | 'node';
+  policy: PolicyMode;
+  policyTimeout: PolicyTimeout;
+  flowLog: FlowLog;
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents and of the controller. */
@@ -223,6 +237,24 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: "pods of IPv6 alone reach IPv4 hosts: with the node's address, or not",
     read: oneOf('none', 'node'),
   },
+  policy: {
+    example: 'enforce|audit|off',
+    fallback: 'enforce',
+    meaning: 'of network policies: with audit what they deny is told, and passes',
+    read: oneOf(...POLICY_MODES),
+  },
+  policyTimeout: {
+    example: 'fail|isolate',
+    fallback: 'fail',
+    meaning: 'a pod whose policies are not in force in time does not start, or reaches its node alone',
+    read: oneOf(...POLICY_TIMEOUTS),
+  },
+  flowLog: {
+    example: 'off|denied|all',
+    fallback: 'denied',
+    meaning: 'connections that podway observe tells',
+    read: oneOf(...FLOW_LOGS),
+  },
   cniChain: {
     example: 'portmap,bandwidth|[…]',
     fallback: '',
@@ -343,6 +375,9 @@ export function readSettings(texts: SettingTexts): Settings {
     addressing: read('addressing'),
     families: read('families'),
     egress4: read('egress4'),
+    policy: read('policy'),
+    policyTimeout: read('policyTimeout'),
+    flowLog: read('flowLog'),
     cniChain: read('cniChain'),
     env: read('env'),
     // Who installs the agents installs the controller.
