@@ -21,6 +21,7 @@ import { labStatusCommand } from './commands/lab-status.ts';
 import { labThrottleCommand } from './commands/lab-throttle.ts';
 import { labUpCommand } from './commands/lab-up.ts';
 import { nodeCommand } from './commands/node.ts';
+import { observeCommand } from './commands/observe.ts';
 import { podCommand } from './commands/pod.ts';
 import { policyCommand } from './commands/policy.ts';
 import { probeCommand } from './commands/probe.ts';
@@ -67,6 +68,7 @@ for (const each of [
   nodeCommand(),
   ipamCommand(),
   policyCommand(),
+  observeCommand(),
   statusCommand(),
   connectivityCommand(),
   doctorCommand(),

@@ -6,7 +6,7 @@ import { KubeClient, type KubeConfig, type Pod, resource } from '../../kube/inde
 import type { KubeObject } from '../../kube/types.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { type ClusterOptions, clusterConfig } from './credentials.ts';
-import { type Executed, execInPod } from './exec.ts';
+import { type ExecOptions, type Executed, execInPod } from './exec.ts';
 
 /** Name of the chart's DaemonSet, and of its container. */
 export const DAEMONSET = 'podway-agent';
@@ -114,14 +114,16 @@ export class Cluster implements Fleet<Agent> {
   }
 
   /** Runs `podway ARGS --local` in the agent's pod. */
-  run({ pod, container }: Agent, args: string[], timeoutMs?: number): Promise<Executed> {
+  run({ pod, container }: Agent, args: string[], options: ExecOptions = {}): Promise<Executed> {
     const target = { namespace: this.namespace, pod: pod.metadata.name!, container };
-    return execInPod(this.config, target, ['podway', ...args, '--local'], timeoutMs);
+    return execInPod(this.config, target, ['podway', ...args, '--local'], options);
   }
 
   /** The same with `-o json`: its answer. Throws what that command says. */
   async ask<T>(agent: Agent, args: string[], timeoutMs?: number): Promise<T> {
-    const { code, stdout, stderr } = await this.run(agent, [...args, '-o', 'json'], timeoutMs);
+    const { code, stdout, stderr } = await this.run(agent, [...args, '-o', 'json'], {
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
     let value: (T & { error?: { code: string; message: string; next: string } }) | undefined;
     try {
       value = JSON.parse(stdout);

@@ -1,5 +1,6 @@
 // The Kubernetes API of the place that a command names: a lab's, a cluster's, or a dump's lists.
 
+import type { KubeClient } from '../../kube/index.ts';
 import { usageError } from '../errors.ts';
 import { readLab } from '../labs.ts';
 import { apiOf, type Lister } from '../sysdump/api-part.ts';
@@ -14,6 +15,14 @@ export async function openApi(options: PlaceOptions): Promise<Api> {
   if (kind === 'local')
     throw usageError('policies are read from the Kubernetes API, not from an agent', 'leave out --local');
   if (options.from !== undefined) return { ...apiOf(Dump.open(options.from)), close: () => {} };
+  return openClient(options);
+}
+
+/** For commands that write too: of a lab or a cluster alone. */
+export async function openClient(options: PlaceOptions): Promise<KubeClient> {
+  const kind = placeKind(options);
+  if (kind === 'local')
+    throw usageError('policies are written to the Kubernetes API, not to an agent', 'leave out --local');
   const { KubeClient, readKubeConfig } = await import('../../kube/index.ts');
   const config =
     kind === 'cluster'

@@ -212,12 +212,9 @@ async function probe(
   words: string[],
 ): Promise<Probed> {
   try {
-    const { stdout, stderr } = await execInPod(
-      cluster.config,
-      target,
-      ['podway', 'probe', 'ask', ...words],
-      ASK_MS,
-    );
+    const { stdout, stderr } = await execInPod(cluster.config, target, ['podway', 'probe', 'ask', ...words], {
+      timeoutMs: ASK_MS,
+    });
     return stdout.trim() === '' ? { error: stderr.trim() } : (JSON.parse(stdout) as Probed);
   } catch (error) {
     return { error: (error as Error).message };

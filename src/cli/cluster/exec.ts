@@ -34,11 +34,19 @@ function urlOf({ server }: KubeConfig, { namespace, pod, container }: ExecTarget
   return url;
 }
 
+export type ExecOptions = {
+  /** Null: none. */
+  timeoutMs?: number | null;
+  /** Takes the command's output as it comes, instead of the answer. */
+  onStdout?: (bytes: Buffer) => void;
+  signal?: AbortSignal;
+};
+
 export function execInPod(
   config: KubeConfig & { token?: string },
   target: ExecTarget,
   command: string[],
-  timeoutMs = TIMEOUT_MS,
+  { timeoutMs = TIMEOUT_MS, onStdout, signal }: ExecOptions = {},
 ): Promise<Executed> {
   const { namespace, pod } = target;
   return new Promise((resolve, reject) => {
@@ -46,7 +54,7 @@ export function execInPod(
     let size = 0;
     let end: Status | null = null;
     const fail = (why: string, cause?: unknown) => {
-      clearTimeout(limit);
+      if (limit) clearTimeout(limit);
       socket.terminate();
       reject(
         new LabError(
@@ -67,7 +75,11 @@ export function execInPod(
       maxPayload: MAX_OUTPUT,
       perMessageDeflate: false,
     });
-    const limit = setTimeout(() => fail(`it did not end within ${timeoutMs / 1000} s`), timeoutMs);
+    const limit =
+      timeoutMs === null
+        ? null
+        : setTimeout(() => fail(`it did not end within ${timeoutMs / 1000} s`), timeoutMs);
+    signal?.addEventListener('abort', () => fail('it was stopped'), { once: true });
     socket.on('message', (message: Buffer) => {
       const bytes = Buffer.isBuffer(message) ? message : Buffer.from(message as ArrayBuffer);
       const rest = bytes.subarray(1);
@@ -79,6 +91,7 @@ export function execInPod(
         }
         return;
       }
+      if (onStdout && bytes[0] === STDOUT) return onStdout(rest);
       size += rest.length;
       if (size > MAX_OUTPUT) fail(`it wrote more than ${MAX_OUTPUT >> 20} MiB`);
       else output[bytes[0]!]?.push(rest);
@@ -92,7 +105,7 @@ export function execInPod(
     });
     socket.on('error', (error) => fail(error.message, error));
     socket.on('close', () => {
-      clearTimeout(limit);
+      if (limit) clearTimeout(limit);
       if (!end) return fail('the connection ended before the command did');
       const code = exitCode(end);
       if (code === null) return fail(end.message ?? end.reason ?? 'the runtime refuses');

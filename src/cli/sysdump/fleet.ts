@@ -46,6 +46,10 @@ async function answerOf(dump: Dump, node: string, args: string[]): Promise<unkno
       return (await place.nodes()).values;
     case 'doctor':
       return { checks: (await place.doctor()).values };
+    case 'policy show': {
+      const query = args[2] === undefined ? '' : `?pod=${encodeURIComponent(args[2])}`;
+      return [(await dump.agent(node, `/v1/policy${query}`)) ?? { node, policies: 0 }];
+    }
   }
   throw dump.lacks(`answer of ${node} to podway ${args.join(' ')}`);
 }

@@ -313,6 +313,11 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'No pod or node has the name, or the two have no address of one family.',
     next: 'podway pod list and podway node list show names and addresses.',
   },
+  BAD_POLICY: {
+    transient: false,
+    meaning: 'A file has something else than policies, or a policy with a field that is wrong or not known.',
+    next: 'Correct what the message names; nothing of the files was written.',
+  },
   POLICY_NOT_IN_FORCE: {
     transient: true,
     meaning: 'The agents that the message names have not put the present policies in force in time.',
