@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Ec2Calls } from '../src/agent/ec2-calls.ts';
 import { incumbentMetrics } from '../src/agent/incumbent-metrics.ts';
 import { createMetrics } from '../src/agent/metrics.ts';
+import { policyMetrics } from '../src/agent/policy-metrics.ts';
 import { type CauseRow, causes } from '../src/base/causes.ts';
 import { labCauses } from '../src/lab/daemon/causes.ts';
 
@@ -106,13 +107,16 @@ export function metricsText(): string {
   })[];
   return `${[
     '# Metrics',
-    '<!-- Made from src/agent/metrics.ts and src/agent/incumbent-metrics.ts by `npm run docs`. -->',
+    '<!-- Made from src/agent/metrics.ts, policy-metrics.ts and incumbent-metrics.ts by `npm run docs`. -->',
     [
       'The agent serves them as `/metrics` on its socket, and on TCP where `--listen` says, for Prometheus. Labels are',
       'bounded: actions, verbs, causes, ENIs and prefixes of the node, and EC2’s error codes (twenty of each action, then `Other`).',
     ].join('\n'),
     '## Our own',
     metricTable(own.map((one) => ({ ...one, labels: one.labelNames ?? [] }))),
+    '## Of network policy',
+    'On nodes that have seen a policy ([policy.md](policy.md)); the counts are those of the kernel’s table, and begin anew with it.',
+    metricTable(policyMetrics.map((one) => ({ ...one, labels: [...one.labels] }))),
     '## By the names of the AWS VPC CNI',
     [
       'The same values by the names that its dashboards and `cni-metrics-helper` read. Left out is what has no meaning here: counts of',
