@@ -6,7 +6,7 @@ import type { LabError } from '../../lab/daemon/errors.ts';
 import type { ReadWorld } from '../../policy/world.ts';
 import { readLab } from '../labs.ts';
 import { Dump } from '../sysdump/dump.ts';
-import { askAll, Cluster, type Fleet } from './agents.ts';
+import type { Fleet } from './agents.ts';
 import { openApi, openClient } from './api.ts';
 import { failures, type PlaceOptions, placeKind } from './place.ts';
 
@@ -48,10 +48,11 @@ export async function agentViews(options: PlaceOptions, of: ViewsOf = {}): Promi
       : await (await import('./local.ts')).askLocal<PolicyView | null>(path);
     return { views: [{ node: view?.node ?? 'this node', view }], failed: [] };
   }
-  if (kind === 'cluster')
-    return dump
-      ? fleetViews((await import('../sysdump/fleet.ts')).fleetOf(dump), of)
-      : fleetViews(await Cluster.open(options), of);
+  if (kind === 'cluster') {
+    if (dump) return fleetViews((await import('../sysdump/fleet.ts')).fleetOf(dump), of);
+    const { Cluster } = await import('./agents.ts');
+    return fleetViews(await Cluster.open(options), of);
+  }
   const lab = await readLab(options);
   const { nodes } = await lab.call<{ nodes: { name: string }[] }>('GET', '/v1/status');
   const views = await Promise.all(
@@ -66,6 +67,7 @@ async function fleetViews<A extends { node: string }>(
   fleet: Fleet<A>,
   { pod, node }: ViewsOf,
 ): Promise<Views> {
+  const { askAll } = await import('./agents.ts');
   try {
     const args = ['policy', 'show', ...(pod === undefined ? [] : [pod])];
     const answers = await askAll<ShownView[], A>(fleet, await fleet.agents(node), args);
