@@ -208,8 +208,8 @@ describe('modes of NetworkPolicy, and what is told', { skip, timeout: 200_000 },
     assert.match(diff, /x\/a +y\/b +80\/tcp +allow +deny/);
     assert.match(await lab.ok('policy', 'apply', '-f', file), /networkpolicy y\/closed created/);
     assert.match(await lab.ok('policy', 'wait'), /2 policies are in force on 2 nodes/);
-    await ground.expect('it is in force', 'TCP', [80], (from, to, port) =>
-      to.ns === 'y' && to.pod === 'b' ? false : closed(from, to, port),
+    await ground.expect('it is in force', 'TCP', [80], (from, to, port, at) =>
+      to.ns === 'y' && to.pod === 'b' ? false : closed(from, to, port, at),
     );
     assert.match(await lab.ok('policy', 'apply', '-f', file), /networkpolicy y\/closed unchanged/);
   });
