@@ -77,8 +77,12 @@ export class Lab {
   }
 
   /** What the probe says when it asks from a pod. */
-  async askFrom(pod: string, ...question: string[]): Promise<Answer> {
-    return answerOf(await this.podway('pod', 'exec', pod, '--', PROBE, ...question));
+  askFrom(pod: string, ...question: string[]): Promise<Answer> {
+    return this.askFromIn('default', pod, ...question);
+  }
+
+  async askFromIn(namespace: string, pod: string, ...question: string[]): Promise<Answer> {
+    return answerOf(await this.podway('pod', 'exec', '-n', namespace, pod, '--', PROBE, ...question));
   }
 
   /** `lab env` as values. */

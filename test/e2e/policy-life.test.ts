@@ -2,13 +2,11 @@
 // agents unable to act, connections across all of it, and a pod whose policies cannot be known.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import type { V1NetworkPolicy } from '@kubernetes/client-node';
-import { connectTcpIn } from '../../src/kernel/sockets.ts';
-import { labPaths } from '../../src/lab/daemon/paths.ts';
+import { agentsBack, signalAgents } from '../support/agents.ts';
 import { type Allow, PolicyGround } from '../support/policy-ground.ts';
+import { Talk } from '../support/policy-talk.ts';
 import { eventually } from '../support/wait.ts';
 import { PROBE, podway, skip } from './command.ts';
 import { Lab } from './lab.ts';
@@ -44,48 +42,11 @@ const POLICIES: V1NetworkPolicy[] = [
 ];
 const allow: Allow = (from, to) => to.ns !== 'x' || to.pod !== 'a' || from.ns === 'y';
 
-/** A connection that stays, and counts what comes back. */
-class Talk {
-  readonly #socket: Socket;
-  echoed = 0;
-  ended = false;
-
-  constructor(ground: PolicyGround, from: string, to: string) {
-    this.#socket = new Socket({
-      fd: connectTcpIn(ground.netnsOf(from), ground.ipOf(to), 80),
-      readable: true,
-      writable: true,
-    });
-    this.#socket
-      .on('data', (bytes) => {
-        this.echoed += bytes.length;
-      })
-      .on('error', () => {})
-      .on('close', () => {
-        this.ended = true;
-      });
-  }
-
-  async says(): Promise<void> {
-    const before = this.echoed;
-    this.#socket.write('.');
-    await eventually('the connection answers', () => this.echoed > before, 30_000);
-  }
-
-  end(): void {
-    this.#socket.destroy();
-  }
-}
-
 describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
   const lab = new Lab('pol-life');
   const ground = new PolicyGround(lab);
   let talk: Talk | undefined;
-  const agentOf = (node: string): number =>
-    (JSON.parse(readFileSync(labPaths(lab.name).node(node).agentPid, 'utf8')) as { pid: number }).pid;
-  const signal = (name: NodeJS.Signals) => {
-    for (const node of NODES) process.kill(agentOf(node), name);
-  };
+  const signal = (name: NodeJS.Signals) => signalAgents(lab.name, NODES, name);
 
   before(async () => {
     await lab.up();
@@ -142,9 +103,8 @@ describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
   it('agents that are killed change no verdict', async () => {
     for (let round = 0; round < 3; round++) {
       signal('SIGKILL');
-      for (let look = 0; look < 4; look++)
-        assert.deepEqual(await ground.differences('TCP', [80], allow), [], `round ${round}`);
-      await eventually('agents are back', () => NODES.every((node) => isAlive(agentOf(node))), 30_000);
+      for (let look = 0; look < 4; look++) await ground.expectSteady(`round ${round}`, allow);
+      await agentsBack(lab.name, NODES);
     }
   });
 
@@ -152,7 +112,7 @@ describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
     ground.echoes = true;
     talk = new Talk(ground, 'y/a', 'x/b');
     await talk.says();
-    await eventually('agents are back', () => NODES.every((node) => isAlive(agentOf(node))), 30_000);
+    await agentsBack(lab.name, NODES);
     await ground.expect('policies hold', 'TCP', [80], allow);
     signal('SIGSTOP');
     try {
@@ -210,12 +170,3 @@ describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
     }
   });
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -62,6 +62,9 @@ export type AddOptions = {
   readonly node?: string;
 };
 
+/** Between two pods of the ground. */
+type PairAsk = Ask & { readonly from: Place };
+
 const keyOf = ({ ns, pod }: Who): string => `${ns}/${pod}`;
 type Labels = Record<string, string>;
 
@@ -268,9 +271,9 @@ export class PolicyGround {
     );
   }
 
-  #asks(protocols: readonly Protocol[], ports: readonly number[]): Ask[] {
+  #asks(protocols: readonly Protocol[], ports: readonly number[]): PairAsk[] {
     const all = this.places;
-    const asks: Ask[] = [];
+    const asks: PairAsk[] = [];
     for (const from of all)
       for (const to of all) {
         if (to === from) continue;
@@ -284,7 +287,7 @@ export class PolicyGround {
     return asks;
   }
 
-  #should({ from, to, address, protocol, port }: Ask, allow: Allow): boolean {
+  #should({ from, to, address, protocol, port }: PairAsk, allow: Allow): boolean {
     const [sender, receiver] = [this.#pods.get(from.key)!, this.#pods.get(to.key)!];
     const family = familyOfIp(address);
     const said = allow(sender, receiver, port, { protocol, family });
@@ -307,6 +310,19 @@ export class PolicyGround {
       if (last.length === 0) return;
     } while (performance.now() < end);
     throw new Error(`${what}: ${last.length} pairs do otherwise:\n${last.slice(0, 8).join('\n')}`);
+  }
+
+  /**
+   * While something else happens: nothing comes that may not, and all comes that may. What has not come is asked once
+   * more, since on a busy machine it may only be late.
+   */
+  async expectSteady(what: string, allow?: Allow): Promise<void> {
+    const first = await this.differences(PROTOCOLS, PORTS, allow);
+    const again = first.length === 0 ? [] : await this.differences(PROTOCOLS, PORTS, allow);
+    const wrong = [...first, ...again].filter(
+      (line) => line.endsWith(': came') || (first.includes(line) && again.includes(line)),
+    );
+    if (wrong.length > 0) throw new Error(`${what}: ${[...new Set(wrong)].slice(0, 8).join('\n')}`);
   }
 
   /** Each pod reaches itself by its own address, whatever is in force. */

@@ -138,7 +138,7 @@ export class Place {
 
 /** `address`: where it is sent, the receiver's own or one that leads to it. */
 export type Ask = {
-  readonly from: Place;
+  readonly from: Pick<Place, 'key' | 'netns'>;
   readonly to: Place;
   readonly address: Ip;
   readonly protocol: Protocol;
@@ -185,6 +185,36 @@ class Connection {
     this.#socket?.destroy();
     return this.#isAnswered;
   }
+}
+
+/** Whether a datagram arrives that begins with the payload that `send` is given. */
+export async function arrives(
+  to: Place,
+  port: number,
+  send: (payload: Uint8Array) => void,
+): Promise<boolean> {
+  const id = ++lastId;
+  const payload = new Uint8Array(4);
+  new DataView(payload.buffer).setUint32(0, id);
+  send(payload);
+  await sleep(ARRIVES_MS);
+  const seen = new Set<string>();
+  to.drain(seen);
+  return seen.has(`${to.key} UDP ${port} ${id}`);
+}
+
+/** By a socket of its own; `sport`: else any. */
+export function sendDatagram(netns: Netns, dst: Ip, port: number, payload: Uint8Array, sport?: number): void {
+  const c = libc();
+  const family = familyOfIp(dst);
+  const fd = socketIn(netns, family, SOCK_DGRAM, 0);
+  if (sport !== undefined) {
+    const own = socketAddress(parseIp(ANY[family]), sport);
+    c.bind(fd, own, own.length);
+  }
+  const target = socketAddress(dst, port);
+  if (c.connect(fd, target, target.length) === 0) c.send(fd, payload, payload.length, 0);
+  c.close(fd);
 }
 
 function sendPacket({ from, address, protocol, port }: Ask): number {
