@@ -3,7 +3,8 @@
 //   pod-probe udp ADDRESS PORT                       what pod-server answers to a datagram
 //   pod-probe ping ADDRESS [COUNT]                   ICMP or ICMPv6 echo
 //   pod-probe imds ADDRESS PATH                      IMDSv2: a token, then the path with it
-// ADDRESS is of either family. Exit 0 with {"answer":…}, else 1 with {"error":…}. Every wait is bounded by TIMEOUT_MS.
+//   pod-probe dns NAME                               the VPC's resolver: IPv6 addresses, then IPv4 ones
+// ADDRESS is of either family, or a name: of what the resolver says, the first address that the namespace has a way to. Exit 0 with {"answer":…}, else 1 with {"error":…}. Every wait is bounded by TIMEOUT_MS.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -62,21 +63,129 @@ union address {
 	struct sockaddr_in6 v6;
 };
 
-static union address address_of(const char *text, const char *port) {
+static int by_value(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void print_times(double *times, int count) {
+	qsort(times, (size_t)count, sizeof *times, by_value);
+	printf(",\"rttUs\":{\"min\":%.1f,\"p50\":%.1f,\"p99\":%.1f}", times[0], times[count / 2], times[(count * 99) / 100]);
+}
+
+/** Which the namespace can reach first, as an instance would have it from DHCP or DHCPv6. */
+static const char *const RESOLVERS[] = {"169.254.169.253", "fd00:ec2::253"};
+enum { A = 1, AAAA = 28, MAX_ADDRESSES = 8, DNS_TRIES = 3, DNS_MS = 1000 };
+
+static union address plain_address(const char *text, unsigned short port, int *ok) {
 	union address to;
-	unsigned short number = htons((unsigned short)atoi(port));
 	memset(&to, 0, sizeof to);
-	if (inet_pton(AF_INET, text, &to.v4.sin_addr) == 1) {
-		to.v4.sin_family = AF_INET;
-		to.v4.sin_port = number;
-	} else if (inet_pton(AF_INET6, text, &to.v6.sin6_addr) == 1) {
-		to.v6.sin6_family = AF_INET6;
-		to.v6.sin6_port = number;
-	} else fail("not an address", 0);
+	*ok = 1;
+	if (inet_pton(AF_INET, text, &to.v4.sin_addr) == 1) to.v4.sin_family = AF_INET, to.v4.sin_port = port;
+	else if (inet_pton(AF_INET6, text, &to.v6.sin6_addr) == 1) to.v6.sin6_family = AF_INET6, to.v6.sin6_port = port;
+	else *ok = 0;
 	return to;
 }
 
 static socklen_t size_of(const union address *to) { return to->any.sa_family == AF_INET ? sizeof to->v4 : sizeof to->v6; }
+
+/** A UDP socket that is connected there, or -1 when there is no way. */
+static int way_to(const union address *to) {
+	int fd = socket(to->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	if (fd < 0) fail("socket", errno);
+	if (connect(fd, &to->any, size_of(to)) == 0) return fd;
+	close(fd);
+	return -1;
+}
+
+/** Asks for one type; how many addresses there are. The answers that it reads begin their records with a pointer. */
+static int look_up(int fd, const char *name, int type, union address *into, int room) {
+	unsigned char ask[300] = {0x50, (unsigned char)type, 1, 0, 0, 1}, got[600];
+	size_t at = 12;
+	for (const char *part = name; *part;) {
+		size_t length = strcspn(part, ".");
+		if (length == 0 || length > 63 || at + length > 260) fail("not a name", 0);
+		ask[at++] = (unsigned char)length;
+		memcpy(ask + at, part, length);
+		at += length, part += length;
+		if (*part == '.') part++;
+	}
+	ask[at] = 0, ask[at + 2] = (unsigned char)type, ask[at + 4] = 1, at += 5;
+	for (int i = 0; i < DNS_TRIES; i++) {
+		if (send(fd, ask, at, 0) < 0) fail("ask the resolver", errno);
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		if (poll(&p, 1, DNS_MS) <= 0) continue;
+		ssize_t size = recv(fd, got, sizeof got, 0);
+		if (size < 0) fail("ask the resolver", errno);
+		if ((size_t)size < at || memcmp(got, ask, 2) != 0) continue;
+		if (got[3] & 15) return (got[3] & 15) == 3 ? -1 : 0;
+		int count = 0, answers = got[6] << 8 | got[7];
+		const unsigned char *r = got + at;
+		for (int n = 0; n < answers && count < room && r + 12 <= got + size; n++) {
+			size_t length = (size_t)(r[10] << 8 | r[11]);
+			if (r[0] < 0xc0 || r + 12 + length > got + size) break;
+			union address *one = &into[count];
+			memset(one, 0, sizeof *one);
+			if (r[3] == A && length == 4) one->v4.sin_family = AF_INET, memcpy(&one->v4.sin_addr, r + 12, 4), count++;
+			if (r[3] == AAAA && length == 16) one->v6.sin6_family = AF_INET6, memcpy(&one->v6.sin6_addr, r + 12, 16), count++;
+			r += 12 + length;
+		}
+		return count;
+	}
+	fail("ask the resolver", ETIMEDOUT);
+	return 0;
+}
+
+/** All addresses of a name, IPv6 first. */
+static int resolve(const char *name, union address into[2 * MAX_ADDRESSES]) {
+	int fd = -1, ok;
+	for (size_t i = 0; fd < 0 && i < sizeof RESOLVERS / sizeof *RESOLVERS; i++) {
+		union address resolver = plain_address(RESOLVERS[i], htons(53), &ok);
+		fd = way_to(&resolver);
+	}
+	if (fd < 0) fail("no way to a resolver", 0);
+	int six = look_up(fd, name, AAAA, into, MAX_ADDRESSES);
+	if (six < 0) fail("no such name", 0);
+	int four = look_up(fd, name, A, into + six, MAX_ADDRESSES);
+	close(fd);
+	return six + (four < 0 ? 0 : four);
+}
+
+static void dns(const char *name) {
+	union address all[2 * MAX_ADDRESSES];
+	double start = now_us();
+	int count = resolve(name, all);
+	double time = now_us() - start;
+	printf("{\"answer\":\"");
+	for (int i = 0; i < count; i++) {
+		char text[INET6_ADDRSTRLEN];
+		const void *from = all[i].any.sa_family == AF_INET ? (void *)&all[i].v4.sin_addr : (void *)&all[i].v6.sin6_addr;
+		printf("%s%s", i ? " " : "", inet_ntop(all[i].any.sa_family, from, text, sizeof text));
+	}
+	printf("\"");
+	print_times(&time, 1);
+	printf("}\n");
+}
+
+static union address address_of(const char *text, const char *port) {
+	unsigned short number = htons((unsigned short)atoi(port));
+	int ok;
+	union address to = plain_address(text, number, &ok), all[2 * MAX_ADDRESSES];
+	if (ok) return to;
+	if (strspn(text, "0123456789.:") == strlen(text)) fail("not an address", 0);
+	int count = resolve(text, all);
+	for (int i = 0; i < count; i++) {
+		// The port lies at the same place in both families.
+		all[i].v4.sin_port = number ? number : htons(9);
+		int fd = way_to(&all[i]);
+		all[i].v4.sin_port = number;
+		if (fd < 0) continue;
+		close(fd);
+		return all[i];
+	}
+	fail(count ? "no way to any address of that name" : "the name has no address", 0);
+	return to;
+}
 
 static int connect_to(union address to) {
 	int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -120,16 +229,6 @@ static void receive_line(int fd, char *into, size_t room) {
 		length++;
 	}
 	into[length] = 0;
-}
-
-static int by_value(const void *a, const void *b) {
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-static void print_times(double *times, int count) {
-	qsort(times, (size_t)count, sizeof *times, by_value);
-	printf(",\"rttUs\":{\"min\":%.1f,\"p50\":%.1f,\"p99\":%.1f}", times[0], times[count / 2], times[(count * 99) / 100]);
 }
 
 static int count_of(const char *text) {
@@ -322,6 +421,7 @@ int main(int argc, char **argv) {
 	else if (!strcmp(what, "udp") && argc == 4) udp(argv);
 	else if (!strcmp(what, "ping") && argc >= 3) ping(argc, argv);
 	else if (!strcmp(what, "imds") && argc == 4) imds(argv);
-	else fail("usage: pod-probe tcp ADDRESS PORT [COUNT [STREAM_MS]] | udp ADDRESS PORT | ping ADDRESS [COUNT] | imds ADDRESS PATH", 0);
+	else if (!strcmp(what, "dns") && argc == 3) dns(argv[2]);
+	else fail("usage: pod-probe tcp ADDRESS PORT [COUNT [STREAM_MS]] | udp ADDRESS PORT | ping ADDRESS [COUNT] | imds ADDRESS PATH | dns NAME", 0);
 	return 0;
 }

@@ -81,6 +81,10 @@ export function listenTcpIn(
   });
 }
 
+/** A UDP socket in `ns`; pass the descriptor to `socket.bind({ fd })`. */
+export const bindUdpIn = (ns: Netns, address: string, port: number): number =>
+  boundSocket(ns, SOCK_DGRAM, address, port, () => {});
+
 /**
  * A TCP socket in `ns` that is connecting: the first read or write of `new net.Socket({ fd })` tells a refusal, and until
  * then it can be written to.

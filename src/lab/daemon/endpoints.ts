@@ -5,6 +5,7 @@ import type { Server, Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { setSocketTtl } from '../../kernel/sockets.ts';
 import type { Fabric } from '../fabric/index.ts';
+import { DNS_PORT, Resolver } from '../resolver/resolver.ts';
 import type { VpcService } from '../vpc/index.ts';
 import { boundCallers } from './callers.ts';
 import { LabError } from './errors.ts';
@@ -45,10 +46,22 @@ export type EndpointParts = {
 export class Endpoints {
   readonly #parts: EndpointParts;
   readonly #servers: Server[] = [];
+  readonly #resolver: Resolver;
   #hasIpv6 = false;
 
   constructor(parts: EndpointParts) {
     this.#parts = parts;
+    const { vpc, fabric, log } = parts;
+    this.#resolver = new Resolver(
+      () => vpc.state(),
+      (address) => fabric.bindUdp(address, DNS_PORT),
+      (error) => log.warn({ err: error }, 'an answer of the resolver could not be sent'),
+    );
+  }
+
+  /** The resolver at the addresses that the VPCs have for it now. */
+  async openResolver(): Promise<void> {
+    await this.#resolver.listen(this.#parts.fabric.resolvers());
   }
 
   async open(): Promise<void> {
@@ -75,6 +88,7 @@ export class Endpoints {
   }
 
   async close(): Promise<void> {
+    this.#resolver.close();
     await Promise.all(
       this.#servers.map((server) => {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));

@@ -78,6 +78,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     await fabric.apply(state);
     await translators.settle(state, (where) => fabric.lives().has(where));
     if (listening) await endpoints.openIpv6();
+    if (listening) await endpoints.openResolver();
     // Agents are started after the servers that they ask.
     if (listening) await cluster.settle(state);
   });

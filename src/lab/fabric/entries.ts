@@ -46,6 +46,8 @@ export type Bridge6Entry = { kind: 'bridge6'; name: string; ip: Ip };
 /** What holds an IPv6 address or prefix; `nowhere`: the rest of a subnet. */
 export type HolderEntry = { kind: 'holder'; dst: Cidr; hop: Hop };
 export type Rule6Entry = { kind: 'rule6'; bridge: string };
+/** The router answers DNS at this address of a VPC. */
+export type ResolverEntry = { kind: 'resolver'; ip: Ip };
 /** A NAT gateway's namespace translates to this address. */
 export type NatEntry = { kind: 'nat'; where: string; ip: Ip };
 /** A VPC's IPv6 block is reached from the internet. */
@@ -90,6 +92,7 @@ export type Entry =
   | Boot6Entry
   | NetnsEntry
   | NatEntry
+  | ResolverEntry
   | BridgeEntry
   | PortEntry
   | TagEntry
@@ -142,6 +145,8 @@ export function keyOf(entry: Entry): string {
     case 'rule':
     case 'rule6':
       return `${entry.kind} ${entry.bridge}`;
+    case 'resolver':
+      return `resolver ${formatIp(entry.ip)}`;
     case 'public-route':
       return `public-route ${formatIp(entry.ip)}`;
     case 'element':
@@ -203,6 +208,7 @@ export function print(entry: Entry): string {
     case 'rule':
     case 'rule6':
     case 'public-route':
+    case 'resolver':
     case 'set':
       return '';
   }

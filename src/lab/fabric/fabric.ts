@@ -2,12 +2,12 @@
 // Value, diff, apply. The first apply of a process reads the kernel; later ones start from what the last one left, so
 // that one more address costs one neighbour and one batch of elements. After any failure the kernel is read again.
 // Nothing here is needed for packets to flow: they go on while no process of the lab lives.
-import { type Ip, parseIp } from '../../base/ip.ts';
-import { listenTcpIn } from '../../kernel/sockets.ts';
+import { formatIp, type Ip, parseIp } from '../../base/ip.ts';
+import { bindUdpIn, listenTcpIn } from '../../kernel/sockets.ts';
 import type { VpcState } from '../vpc/model.ts';
 import { Applier, type Fault } from './apply.ts';
 import type { Entries } from './entries.ts';
-import { IMDS_PORT, INTERNET, netnsName, ROUTER } from './names.ts';
+import { IMDS_PORT, INTERNET, netnsName, RESOLVER_ADDRESS, RESOLVER_ADDRESS6, ROUTER } from './names.ts';
 import { desiredFabric, type FabricPlan } from './plan.ts';
 import { callerAddress, callerAddress6 } from './ruleset.ts';
 import { Spaces } from './spaces.ts';
@@ -40,6 +40,10 @@ export type Fabric = {
   listenImds(): number;
   /** The same at [fd00:ec2::254], once `hasIpv6`. */
   listenImds6(): number;
+  /** A UDP socket in the router's namespace, for `socket.bind({ fd })`. */
+  bindUdp(address: string, port: number): number;
+  /** Where VPCs of the last state ask their resolver. */
+  resolvers(): string[];
   /** A VPC of the last state has IPv6, so that the router does. */
   hasIpv6(): boolean;
   /** The instance that a connection to that socket comes from, by its `localAddress`. Null when there is none. */
@@ -127,6 +131,14 @@ export function createFabric(options: FabricOptions): Fabric {
     listen: (address, port, socketOptions) => listenTcpIn(spaces.at(ROUTER).ns, address, port, socketOptions),
     listenImds: () => listenTcpIn(spaces.at(ROUTER).ns, '0.0.0.0', IMDS_PORT),
     listenImds6: () => listenTcpIn(spaces.at(ROUTER).ns, '::', IMDS_PORT),
+    bindUdp: (address, port) => bindUdpIn(spaces.at(ROUTER).ns, address, port),
+    resolvers() {
+      const own = [...(plan?.entries.values() ?? [])].flatMap((one) =>
+        one.kind === 'resolver' ? one.ip : [],
+      );
+      const six = plan?.entries.has('ipv6') ? [RESOLVER_ADDRESS6] : [];
+      return [RESOLVER_ADDRESS, ...own, ...six].map(formatIp);
+    },
     hasIpv6: () => plan?.entries.has('ipv6') ?? false,
     instanceOf(localAddress) {
       callers ??= callersOf(plan, (port) => applier.indexOf(port));

@@ -15,6 +15,7 @@ import {
   INTERNET_LINK,
   INTERNET_ROUTER6,
   KUBE_ADDRESS6,
+  RESOLVER_ADDRESS6,
 } from './names.ts';
 import type { Space } from './spaces.ts';
 
@@ -59,7 +60,7 @@ export function connectIpv6(router: Space, internet: Space): void {
   if (!router.rt.rules(6).some((rule) => rule.priority === HOLDERS_PRIORITY && rule.protocol === PROTOCOL))
     router.rt.apply([{ op: 'rule-add', family: 6, priority: HOLDERS_PRIORITY, table: HOLDERS_TABLE }]);
   router.rt.apply([
-    ...[IMDS_ADDRESS6, EC2_ADDRESS6, KUBE_ADDRESS6].map(
+    ...[IMDS_ADDRESS6, EC2_ADDRESS6, KUBE_ADDRESS6, RESOLVER_ADDRESS6].map(
       (ip) => ({ op: 'addr-replace', index: lo, ip, length: 128, noDad: true }) as const,
     ),
     // Every address of the range is the router's own: one listener hears all callers of IMDS.

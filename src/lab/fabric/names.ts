@@ -54,6 +54,10 @@ export const IMDS_CALLERS6 = parseCidr('fd00:ec2:240::/96');
 export const HOLDERS_TABLE = 0x4f00;
 export const HOLDERS_PRIORITY = 1001;
 
+/** The VPCs' resolver; each VPC reaches it at the third address of its first block too. */
+export const RESOLVER_ADDRESS = parseIp('169.254.169.253');
+export const RESOLVER_ADDRESS6 = parseIp('fd00:ec2::253');
+
 export const IMDS_ADDRESS = parseIp('169.254.169.254');
 export const EC2_ADDRESS = parseIp('169.254.169.10');
 export const KUBE_ADDRESS = parseIp('169.254.169.11');
@@ -63,6 +67,9 @@ export const KUBE_ADDRESS = parseIp('169.254.169.11');
  */
 export const IMDS_PORT = 8169;
 export const IMDS_CALLERS = parseCidr('240.0.0.0/4');
+
+/** RT_SCOPE_HOST: of the router's own addresses on its loopback link. */
+export const HOST_SCOPE = 254;
 
 /** Route table of a subnet: this plus the interface index of its bridge. */
 export const TABLE_BASE = 0x5000;

@@ -1,6 +1,6 @@
 // From entries to kernel operations, and from the kernel's dumps back to entries. Pure: values to values.
 // All objects of these kinds in the router's namespace are ours: nothing else uses it.
-import { type Cidr, familyOf, hostCidr, type Ip, ipToBytes } from '../../base/ip.ts';
+import { type Cidr, cidrContains, familyOf, hostCidr, type Ip, ipToBytes, parseCidr } from '../../base/ip.ts';
 import type { Mac } from '../../base/mac.ts';
 import { concatKey, type NftElementOp } from '../../kernel/nfnetlink.ts';
 import type { Address, BridgePort, Fdb, Link, Neighbour, Route, RtOp, Rule } from '../../kernel/rtnetlink.ts';
@@ -9,6 +9,7 @@ import {
   GATEWAY_LINK,
   HOLDERS_PRIORITY,
   HOLDERS_TABLE,
+  HOST_SCOPE,
   IMDS_PORT,
   INTERNET_HOST,
   INTERNET_HOST6,
@@ -101,6 +102,8 @@ export function addOps(entry: Entry, indexOf: IndexOf): RtOp[] {
         noDad: true,
         ...one,
       }));
+    case 'resolver':
+      return [{ op: 'addr-replace', ...onLoopback(entry.ip, indexOf) }];
     case 'rule':
     case 'rule6':
       return [{ ...ruleOf(entry, indexOf), op: 'rule-add' }];
@@ -108,6 +111,13 @@ export function addOps(entry: Entry, indexOf: IndexOf): RtOp[] {
       return [];
   }
 }
+
+const onLoopback = (ip: Ip, indexOf: IndexOf) => ({
+  index: indexOf('lo'),
+  ip,
+  length: 32,
+  scope: HOST_SCOPE,
+});
 
 const ruleOf = ({ kind, bridge }: Extract<Entry, { kind: 'rule' | 'rule6' }>, indexOf: IndexOf) => ({
   family: kind === 'rule' ? (4 as const) : (6 as const),
@@ -140,6 +150,8 @@ export function removeOps(entry: Entry, indexOf: IndexOf): RtOp[] {
         index: indexOf(entry.name),
         ...one,
       }));
+    case 'resolver':
+      return [{ op: 'addr-del', ...onLoopback(entry.ip, indexOf) }];
     case 'rule':
     case 'rule6':
       return [{ ...ruleOf(entry, indexOf), op: 'rule-del' }];
@@ -187,6 +199,9 @@ export function elementOp(op: 'add' | 'del', entry: ElementEntry, indexOf: Index
   return { ...where, data: concatKey(ipToBytes(caller), u16be(IMDS_PORT)) };
 }
 
+/** What the router's loopback has beside the VPCs' resolvers. */
+const OWN = ['127.0.0.0/8', '169.254.169.0/24'].map((text) => parseCidr(text));
+
 export type Dumps = {
   links: readonly Link[];
   addresses: readonly Address[];
@@ -226,6 +241,10 @@ export function observedEntries(dumps: Dumps): Map<string, Entry> {
       put(observedPort(link, nameOf));
     }
   }
+  const lo = dumps.links.find((link) => link.name === 'lo')?.index;
+  for (const { index, ip } of dumps.addresses)
+    if (index === lo && familyOf(ip) === 4 && !OWN.some((range) => cidrContains(range, ip)))
+      put({ kind: 'resolver', ip });
   for (const one of dumps.fdb) {
     if (!isBridge(one.masterIndex)) continue;
     const own = one.index === one.masterIndex;

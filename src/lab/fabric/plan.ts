@@ -109,6 +109,7 @@ export function desiredFabric(state: VpcState): FabricPlan {
   for (const subnet of Object.values(state.subnets)) {
     if (carried.has(subnet.vpcId)) putSubnet(put, state, subnet);
   }
+  for (const id of carried) put({ kind: 'resolver', ip: resolverOf(state.vpcs[id]!) });
   putIpv6(put, state, carried);
   putNatGateways(put, state, carried, routerIp);
   const wired = new Set(wiredGateways(state, carried).map(({ eni }) => eni.id));
@@ -128,6 +129,9 @@ export function desiredFabric(state: VpcState): FabricPlan {
   putPublic(put, state, carried);
   return { entries, places, problems };
 }
+
+/** AWS keeps the third address of a VPC's first block for its resolver. */
+const resolverOf = (vpc: Vpc): Ip => addToIp(parseCidr(vpc.cidrs[0]!.cidr, { mask: true }).ip, 2);
 
 const routerIp = (subnet: Subnet): { ip: Ip; length: number } => {
   const cidr = parseCidr(subnet.cidr, { mask: true });

@@ -125,6 +125,7 @@ const INET_CHAINS: FixedChains = {
       'ct state established,related accept',
       'icmp type echo-request accept',
       `iifname "${GATEWAY_LINK}" drop`,
+      'udp dport 53 accept',
       `ip daddr ${formatCidr(IMDS_CALLERS)} tcp dport ${IMDS_PORT} ct status dnat accept`,
       `ip daddr ${formatIp(EC2_ADDRESS)} tcp dport 80 accept`,
       `ip daddr ${formatIp(KUBE_ADDRESS)} tcp dport 443 accept`,

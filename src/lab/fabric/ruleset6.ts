@@ -105,6 +105,7 @@ export const CHAINS6: FixedChains = {
       'ct state established,related accept',
       'icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept',
       `iifname "${GATEWAY_LINK}" drop`,
+      'udp dport 53 accept',
       `ip6 daddr ${formatCidr(IMDS_CALLERS6)} tcp dport ${IMDS_PORT} ct status dnat accept`,
       `ip6 daddr ${formatIp(EC2_ADDRESS6)} tcp dport 80 accept`,
       `ip6 daddr ${formatIp(KUBE_ADDRESS6)} tcp dport 443 accept`,

@@ -19,6 +19,7 @@ import type { NetnsEntry } from './entries.ts';
 import {
   EC2_ADDRESS,
   GATEWAY_LINK,
+  HOST_SCOPE,
   IMDS_ADDRESS,
   IMDS_CALLERS,
   INTERNET_HOST,
@@ -28,12 +29,12 @@ import {
   INTERNET_ROUTER,
   KUBE_ADDRESS,
   netnsName,
+  RESOLVER_ADDRESS,
 } from './names.ts';
 
 export type Space = { where: string; name: string; ns: Netns; rt: RtNetlink };
 
 const LOCAL_TABLE = 255;
-const HOST_SCOPE = 254;
 
 const SYSCTLS: Record<NetnsEntry['role'], Record<string, string>> = {
   router: {
@@ -228,7 +229,7 @@ function setIfThere(ns: Netns, key: string, value: string): void {
 export function connectInternet(router: Space, internet: Space): void {
   const lo = router.rt.link('lo')!.index;
   router.rt.apply([
-    ...[IMDS_ADDRESS, EC2_ADDRESS, KUBE_ADDRESS].map(
+    ...[IMDS_ADDRESS, EC2_ADDRESS, KUBE_ADDRESS, RESOLVER_ADDRESS].map(
       (ip) => ({ op: 'addr-replace', index: lo, ip, length: 32, scope: HOST_SCOPE }) as const,
     ),
     // Every address of the range is the router's own: one listener hears all callers of IMDS.
