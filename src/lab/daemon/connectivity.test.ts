@@ -42,6 +42,7 @@ const places = {
   db: undefined,
   gatewayOf: (_: NodeView, family: 4 | 6) => (family === 4 ? '10.0.0.1' : 'fd00::1'),
   leadsOut6: () => true,
+  toIpv4: () => ({ address: 'ipv4.internet.podway.test', seen: '198.18.0.1' }),
   instanceLog: () => '/log',
   internetNetns: '',
 };
@@ -89,6 +90,9 @@ test('each family is asked for what has an address of it', () => {
     nodes: [{ ...nodes[0]!, ips: ['10.0.0.4', 'fd00::4'] }],
   });
   assert.ok(only.every((each) => each.name.endsWith('-ipv6')));
+  const ipv4 = 'pod-to-ipv4-internet-ipv6';
+  assert.equal(only.find((each) => each.name === ipv4)!.args[1], 'ipv4.internet.podway.test');
+  assert.equal(six.has(ipv4), false, 'a pod of both families has its own way');
 });
 
 test('what is not there is not asked', () => {

@@ -12,6 +12,8 @@ import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
 import { tableOf } from '../fabric/routes.ts';
+import { LAB_DOMAIN } from '../resolver/names.ts';
+import { readSettings } from '../shape/settings.ts';
 import { INTERNET_HOST, INTERNET_HOST6 } from '../shape/shape.ts';
 import { LabError } from './errors.ts';
 import { closedGate, type Flow } from './gates.ts';
@@ -48,6 +50,8 @@ type Places = {
   gatewayOf(node: NodeView, family: 4 | 6): string;
   /** Whether the node's subnet has an IPv6 way to the internet. */
   leadsOut6(node: NodeView): boolean;
+  /** How pods of IPv6 alone reach the internet host's IPv4, and whose address it sees; undefined when they do not. */
+  toIpv4(node: NodeView): { address: string; seen: string } | undefined;
   instanceLog(name: string): string;
   internetNetns: string;
 };
@@ -68,7 +72,7 @@ const IMDS = { 4: '169.254.169.254', 6: 'fd00:ec2::254' } as const;
 const INTERNET = { 4: INTERNET_HOST, 6: INTERNET_HOST6 } as const;
 
 function questionsOf(places: Places, family: 4 | 6): Question[] {
-  const { gatewayOf, leadsOut6, instanceLog } = places;
+  const { gatewayOf, leadsOut6, toIpv4, instanceLog } = places;
   const pods = places.pods.flatMap((pod) => inFamily(pod, family) ?? []);
   const nodes = places.nodes.flatMap((node) => inFamily(node, family) ?? []);
   const db = inFamily(places.db, family);
@@ -136,6 +140,16 @@ function questionsOf(places: Places, family: 4 | 6): Question[] {
         expected: `internet ${seen}`,
       });
     }
+    const ipv4 = family === 6 && places.pods.every((pod) => pod.ips.length === 1) ? toIpv4(first) : undefined;
+    if (ipv4)
+      questions.push({
+        name: 'pod-to-ipv4-internet',
+        from: a.name,
+        to: `internet ${ipv4.address}`,
+        netnsPath: a.netnsPath,
+        args: ['tcp', ipv4.address, port, String(ROUND_TRIPS)],
+        expected: `internet ${ipv4.seen}`,
+      });
     const imds = (from: PodView | NodeView) => ({
       name: from === first ? 'node-to-imds' : 'pod-to-imds',
       from: from.name,
@@ -169,6 +183,7 @@ export async function testConnectivity(
       db,
       gatewayOf: (node, family) => gatewayOf(status, lab, node, family),
       leadsOut6: (node) => leadsOut6(lab, node),
+      toIpv4: (node) => toIpv4(lab, node),
       instanceLog: (name) => join(paths.instance(name), 'log'),
       internetNetns: netnsPath(paths.netns('internet')),
     });
@@ -202,6 +217,23 @@ function leadsOut6(lab: OpenLab, node: NodeView): boolean {
   const subnet = state.subnets[state.instances[node.instanceId]?.subnetId ?? ''];
   const routes = (subnet && tableOf(state, subnet)?.routes) ?? [];
   return routes.some((route) => route.destination === '::/0' && route.target.kind !== 'network-interface');
+}
+
+/** By name through NAT64 where the node's subnet has DNS64 and a way to a NAT gateway, else with the node's address. */
+function toIpv4(lab: OpenLab, node: NodeView): { address: string; seen: string } | undefined {
+  const state = lab.vpc.state();
+  const subnet = state.subnets[state.instances[node.instanceId]?.subnetId ?? ''];
+  const route = (subnet && tableOf(state, subnet)?.routes)?.find(
+    ({ destination, target }) => destination.includes(':') && target.kind === 'nat-gateway',
+  );
+  if (subnet?.enableDns64 && route?.target.kind === 'nat-gateway') {
+    const seen = state.natGateways[route.target.id]?.publicIp;
+    return seen === undefined ? undefined : { address: `ipv4.internet.${LAB_DOMAIN}`, seen };
+  }
+  const [seen] = node.publicIps;
+  return readSettings(lab.record.shape.settings).egress4 === 'node' && seen !== undefined
+    ? { address: INTERNET_HOST, seen }
+    : undefined;
 }
 
 /** Two servers on the first node, one on the second: running pods are used, missing ones are made. */

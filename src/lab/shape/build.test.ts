@@ -83,6 +83,24 @@ test('an IPv6-only subnet and an egress-only gateway are made as lab.yaml says',
   assert.deepEqual(calls, []);
 });
 
+test('a NAT gateway is made once, with an Elastic IP, and DNS64 as lab.yaml says', async () => {
+  const file = join(packageRoot, 'examples/nat64.yaml');
+  const { vpc, build, calls } = vpcFor(parseLabYaml(readFileSync(file, 'utf8'), file));
+  await build();
+  const state = vpc.state();
+  const [gateway] = Object.values(state.natGateways);
+  assert.deepEqual([gateway!.state, gateway!.subnetId], ['available', findSubnet(state, 'public')!.id]);
+  assert.equal(findSubnet(state, 'nodes')!.enableDns64, true);
+  const table = Object.values(state.routeTables).find((each) => each.tags['Name'] === 'nodes')!;
+  assert.deepEqual(table.routes.at(-1), {
+    destination: '64:ff9b::/96',
+    target: { kind: 'nat-gateway', id: gateway!.id },
+  });
+  calls.length = 0;
+  await build();
+  assert.deepEqual(calls, []);
+});
+
 test('a build that was cut off at any call goes on where it was', async () => {
   const whole = vpcFor(defaultShape());
   await whole.build();

@@ -8,6 +8,7 @@ import {
   GATEWAYS,
   hasIpv6,
   type InstanceShape,
+  type NatGatewayShape,
   type RuleShape,
   type SecurityGroupShape,
   type Shape,
@@ -81,12 +82,17 @@ async function buildVpc(
     for (const to of ipv6 ? ['0.0.0.0/0', '::/0'] : ['0.0.0.0/0'])
       await addRoute(deps, main.id, to, { GatewayId: gateway.id });
   }
+  for (const gateway of vpc.natGateways ?? []) await buildNatGateway(gateway, vpcId, deps);
   for (const table of vpc.routeTables) {
     const ofName = () => named(state().routeTables, table.name, (row) => row.vpcId === vpcId);
     if (!ofName())
       await act('CreateRouteTable', { VpcId: vpcId, TagSpecifications: tagged('route-table', table.name) });
     for (const route of table.routes) {
       if (route.via === 'internet') await addRoute(deps, ofName()!.id, route.to, { GatewayId: gateway.id });
+      if (vpc.natGateways?.some((each) => each.name === route.via))
+        await addRoute(deps, ofName()!.id, route.to, {
+          NatGatewayId: findNatGateway(state(), vpcId, route.via)!.id,
+        });
       if (route.via === EGRESS_ONLY)
         await addRoute(deps, ofName()!.id, route.to, {
           EgressOnlyInternetGatewayId: await egressOnlyOf(vpc, vpcId, deps),
@@ -101,6 +107,31 @@ async function buildVpc(
     await act('AssociateRouteTable', { RouteTableId: table.id, SubnetId: subnetId });
   }
   await buildGroups(vpc, vpcId, deps, groupIds);
+}
+
+const findNatGateway = (state: VpcState, vpcId: string, name: string) =>
+  named(state.natGateways, name, (row) => row.vpcId === vpcId && row.endedAt === undefined);
+
+/** It may still be pending when the lab is built: its routes are there already. */
+async function buildNatGateway(
+  gateway: NatGatewayShape,
+  vpcId: string,
+  { act, state, progress }: Deps,
+): Promise<void> {
+  if (findNatGateway(state(), vpcId, gateway.name)) return;
+  progress(`NAT gateway ${gateway.name}`);
+  // An Elastic IP that an interrupted build left is taken up.
+  const address = () =>
+    Object.values(state().publicAddresses).find(
+      (each) => each.tags['Name'] === gateway.name && each.allocationId && !each.associationId,
+    );
+  if (!gateway.private && !address())
+    await act('AllocateAddress', { Domain: 'vpc', TagSpecifications: tagged('elastic-ip', gateway.name) });
+  await act('CreateNatGateway', {
+    SubnetId: findSubnet(state(), gateway.subnet)!.id,
+    ...(gateway.private ? { ConnectivityType: 'private' } : { AllocationId: address()!.allocationId }),
+    TagSpecifications: tagged('natgateway', gateway.name),
+  });
 }
 
 async function egressOnlyOf(vpc: VpcShape, vpcId: string, { act, state }: Deps): Promise<string> {
@@ -135,6 +166,11 @@ async function buildSubnet(
       TagSpecifications: tagged('subnet', subnet.name, subnet.tags),
     });
   }
+  if (subnet.dns64 && !findSubnet(state(), subnet.name)!.enableDns64)
+    await act('ModifySubnetAttribute', {
+      SubnetId: findSubnet(state(), subnet.name)!.id,
+      EnableDns64: { Value: true },
+    });
   const { id: SubnetId, tags } = findSubnet(state(), subnet.name)!;
   for (const { cidr, type } of subnet.reservations ?? []) {
     const rows = Object.values(state().subnetCidrReservations);
@@ -171,7 +207,7 @@ async function addRoute(
 async function buildRoutesByInstance(vpc: VpcShape, deps: Deps): Promise<void> {
   for (const table of vpc.routeTables) {
     for (const route of table.routes) {
-      if (GATEWAYS.includes(route.via)) continue;
+      if (GATEWAYS.includes(route.via) || vpc.natGateways?.some((each) => each.name === route.via)) continue;
       const target = findInstance(deps.state(), route.via)!;
       const eni = Object.values(deps.state().networkInterfaces).find(
         (each) => each.attachment?.instanceId === target.id && each.attachment.deviceIndex === 0,

@@ -7,9 +7,11 @@ import { readSettings, type SettingTexts, settingRows } from './settings.ts';
 /** Targets of routes that are no instances; the second is of IPv6 alone. */
 export const EGRESS_ONLY = 'egress-only';
 export const GATEWAYS = ['internet', EGRESS_ONLY];
-/** `via`: one of GATEWAYS, or the name of an instance. */
+/** `via`: one of GATEWAYS, or the name of a NAT gateway of the VPC or of an instance. */
 export type RouteShape = { to: string; via: string };
 export type RouteTableShape = { name: string; routes: RouteShape[] };
+/** A NAT gateway in the subnet of that name, with an Elastic IP of its own unless it is private. */
+export type NatGatewayShape = { name: string; subnet: string; private?: true };
 export type RuleShape = {
   protocol: 'all' | 'tcp' | 'udp' | 'icmp' | 'icmpv6';
   fromPort?: number;
@@ -24,6 +26,8 @@ export type SubnetShape = {
   /** Empty when the subnet is IPv6-only. */
   cidr: string;
   ipv6Native?: true;
+  /** The resolver makes IPv6 addresses for names of IPv4 alone. */
+  dns64?: true;
   zone: string;
   routeTable?: string;
   /** Besides Name. */
@@ -37,6 +41,7 @@ export type VpcShape = {
   cidrs: string[];
   subnets: SubnetShape[];
   routeTables: RouteTableShape[];
+  natGateways?: NatGatewayShape[];
   securityGroups: SecurityGroupShape[];
 };
 export type InstanceShape = {
@@ -245,8 +250,10 @@ export function shapeDifferences(present: Shape, wanted: Shape): string[] {
   const byName = <T extends { name: string }>(list: T[]) => new Map(list.map((item) => [item.name, item]));
   named('VPC', byName(present.vpcs), byName(wanted.vpcs), differences, (is, asked) => {
     compare(`VPC ${is.name}: CIDRs`, is.cidrs, asked.cidrs);
+    compare(`VPC ${is.name}: NAT gateways`, is.natGateways ?? [], asked.natGateways ?? []);
     named('subnet', byName(is.subnets), byName(asked.subnets), differences, (a, b) => {
       compare(`subnet ${a.name}`, `${a.cidr} in ${a.zone}`, `${b.cidr} in ${b.zone}`);
+      compare(`subnet ${a.name}: DNS64`, a.dns64 ?? false, b.dns64 ?? false);
       compare(`subnet ${a.name}: tags`, sorted(a.tags ?? {}), sorted(b.tags ?? {}));
       compare(`subnet ${a.name}: reservations`, reservationTexts(a), reservationTexts(b));
       compare(`subnet ${a.name}: held`, [...(a.held ?? [])].sort(), [...(b.held ?? [])].sort());

@@ -1,7 +1,8 @@
 // What a lab.yaml may say, and what its parts must agree on: names are unique and defined, subnets lie in a CIDR of
 // their VPC and overlap nobody, targets of routes exist. Returns a Shape or throws LabError BAD_SHAPE with the line.
 import { isDeepStrictEqual } from 'node:util';
-import { type Cidr, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
+import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../base/ip.ts';
+import { NAT64 } from '../vpc/ipv6.ts';
 import { whyNoRoute, whyNotBeside, whyNoVpc } from '../vpc/reserved.ts';
 import { readEniConfigs } from './eni-configs.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
@@ -13,6 +14,7 @@ import {
   type InstanceShape,
   type InstanceTypeShape,
   MAX_NODES,
+  type NatGatewayShape,
   type RouteTableShape,
   type RuleShape,
   type SecurityGroupShape,
@@ -32,6 +34,7 @@ const MAX_ENIS = 100;
 const MAX_ADDRESSES = 250;
 const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
 const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
+const VPC_KEYS = ['name', 'cidrs', 'subnets', 'routeTables', 'natGateways', 'securityGroups'] as const;
 const RESERVED = ['vpc', 'internet', EGRESS_ONLY, 'pod'];
 
 export function parseLabYaml(text: string, file: string): Shape {
@@ -97,11 +100,14 @@ function checkFamilies(reader: Reader, vpcs: VpcShape[], settings: SettingTexts)
     .flatMap((vpc) => vpc.routeTables)
     .flatMap((table) => table.routes)
     .find(({ to }) => to.includes(':'));
+  const dns64 = vpcs.flatMap((vpc) => vpc.subnets).find((subnet) => subnet.dns64);
   const what = native
     ? `the IPv6-only subnet ${native.name}`
     : route
       ? `the route to ${route.to}`
-      : undefined;
+      : dns64
+        ? `DNS64 of ${dns64.name}`
+        : undefined;
   if (what !== undefined) throw reader.fail(`have ${what}, which needs settings: families: dual or ipv6`);
 }
 
@@ -129,7 +135,7 @@ function readCount(reader: Reader, min: number, max: number): number {
 }
 
 function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
-  const keys = reader.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']);
+  const keys = reader.map(VPC_KEYS);
   const cidrs = keys.cidrs.list(5).map((cidr) => readCidr(cidr, 16, 28));
   if (cidrs.length === 0) throw keys.cidrs.fail('is missing: a VPC has at least one CIDR');
   for (const [index, cidr] of cidrs.entries()) {
@@ -154,6 +160,12 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
   for (const subnet of keys.subnets.list(MAX_SUBNETS))
     subnets.push(readSubnet(subnet, region, cidrs, subnets, routeTables));
   if (subnets.length === 0) throw keys.subnets.fail('is missing: a VPC has at least one subnet');
+  const natGateways = keys.natGateways.list(MAX_LIST).map((gateway) => readNatGateway(gateway, subnets));
+  unique(
+    keys.natGateways,
+    natGateways.map((gateway) => gateway.name),
+    'NAT gateway',
+  );
   const groupNames = keys.securityGroups
     .list(MAX_LIST)
     .map((group) => group.map(['name', 'ingress', 'egress']).name.text(NAME));
@@ -164,8 +176,21 @@ function readVpc(reader: Reader, region: string, taken: Cidr[]): VpcShape {
     cidrs: cidrs.map(formatCidr),
     subnets,
     routeTables,
+    ...(natGateways.length ? { natGateways } : {}),
     securityGroups,
   };
+}
+
+function readNatGateway(reader: Reader, subnets: SubnetShape[]): NatGatewayShape {
+  const keys = reader.map(['name', 'subnet', 'private']);
+  const subnet = keys.subnet.text(NAME);
+  const there = subnets.find((each) => each.name === subnet);
+  if (there === undefined) throw keys.subnet.fail(`is "${subnet}", which this VPC does not have`);
+  if (there.ipv6Native)
+    throw keys.subnet.fail(`is "${subnet}", an IPv6-only subnet: a NAT gateway has an IPv4 address`);
+  const name = keys.name.text(NAME);
+  if (GATEWAYS.includes(name)) throw keys.name.fail(`is "${name}", which routes mean something else by`);
+  return { name, subnet, ...(keys.private.flag(false) ? { private: true } : {}) };
 }
 
 /** A destination of either family. */
@@ -203,14 +228,20 @@ function checkRouteTargets(reader: Reader, vpcs: VpcShape[], instances: Instance
   for (const [index, vpc] of vpcs.entries()) {
     for (const [number, table] of vpc.routeTables.entries()) {
       for (const [position, route] of table.routes.entries()) {
-        if (GATEWAYS.includes(route.via) || instances.some((instance) => instance.name === route.via))
-          continue;
-        const tables = reader
-          .list(MAX_VPCS)
-          [index]!.map(['name', 'cidrs', 'subnets', 'routeTables', 'securityGroups']).routeTables;
+        const byNat = vpc.natGateways?.some((gateway) => gateway.name === route.via) ?? false;
+        const isNoNat64 = route.to.includes(':') && !cidrCovers(NAT64, parseCidr(route.to));
+        const isKnown =
+          byNat || GATEWAYS.includes(route.via) || instances.some((instance) => instance.name === route.via);
+        if (isKnown && !(byNat && isNoNat64)) continue;
+        const tables = reader.list(MAX_VPCS)[index]!.map(VPC_KEYS).routeTables;
         const routes = tables.list(MAX_LIST)[number]!.map(['name', 'routes']).routes.list(MAX_LIST);
-        throw routes[position]!.map(['to', 'via']).via.fail(
-          `is "${route.via}", neither internet nor an instance, and not ${EGRESS_ONLY}`,
+        const keys = routes[position]!.map(['to', 'via']);
+        if (byNat)
+          throw keys.to.fail(
+            `is ${route.to}, and IPv6 leads to a NAT gateway within ${formatCidr(NAT64)} alone`,
+          );
+        throw keys.via.fail(
+          `is "${route.via}", neither internet nor an instance, nor a NAT gateway of the VPC, and not ${EGRESS_ONLY}`,
         );
       }
     }

@@ -60,6 +60,7 @@ export function readSubnet(
     'name',
     'cidr',
     'ipv6Native',
+    'dns64',
     'zone',
     'routeTable',
     'tags',
@@ -67,6 +68,7 @@ export function readSubnet(
     'held',
   ]);
   const name = keys.name.text(NAME);
+  const dns64 = keys.dns64.flag(false) ? { dns64: true as const } : {};
   if (keys.ipv6Native.flag(false)) {
     for (const key of ['cidr', 'reservations', 'held'] as const)
       if (!keys[key].absent) throw keys[key].fail('is of IPv4, which an IPv6-only subnet does not have');
@@ -74,6 +76,7 @@ export function readSubnet(
       name,
       cidr: '',
       ipv6Native: true,
+      ...dns64,
       zone: inRegion(keys.zone, region),
       ...(keys.tags.absent ? {} : { tags: readTags(keys.tags) }),
     };
@@ -92,6 +95,7 @@ export function readSubnet(
   const subnet: SubnetShape = {
     name,
     cidr: formatCidr(cidr),
+    ...dns64,
     zone,
     ...(keys.tags.absent ? {} : { tags }),
     ...(reservations.length ? { reservations } : {}),

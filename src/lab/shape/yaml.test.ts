@@ -96,6 +96,44 @@ settings: { ${settings} }
   assert.throws(() => with6('families: both', plain), /families is one of ipv4, ipv6, dual/);
 });
 
+test('NAT gateways are of a subnet with IPv4, and take IPv6 of 64:ff9b::/96', () => {
+  const withGateway = (gateway: string, route: string, settings = 'families: ipv6') =>
+    parseLabYaml(
+      `vpcs:
+  - name: v
+    cidrs: [10.0.0.0/16]
+    natGateways: [${gateway}]
+    routeTables: [{ name: t, routes: [${route}] }]
+    subnets:
+      - { name: a, cidr: 10.0.0.0/24, zone: us-west-2a, routeTable: t, dns64: true }
+      - { name: six, ipv6Native: true, zone: us-west-2a }
+settings: { ${settings} }
+`,
+      'f',
+    );
+  const out = '{ name: out, subnet: a }';
+  const shape = withGateway(
+    `${out}, { name: in, subnet: a, private: true }`,
+    '{ to: "64:ff9b::/96", via: out }',
+  );
+  assert.deepEqual(shape.vpcs[0]!.natGateways, [
+    { name: 'out', subnet: 'a' },
+    { name: 'in', subnet: 'a', private: true },
+  ]);
+  assert.equal(shape.vpcs[0]!.subnets[0]!.dns64, true);
+  const four = '{ to: 0.0.0.0/0, via: out }';
+  assert.throws(() => withGateway(out, '{ to: "::/0", via: out }'), /within 64:ff9b::\/96 alone/);
+  assert.throws(
+    () => withGateway(out, '{ to: 0.0.0.0/0, via: other }'),
+    /is "other", neither internet nor an instance, nor a NAT gateway/,
+  );
+  assert.throws(() => withGateway('{ name: out, subnet: b }', four), /is "b", which this VPC does not have/);
+  assert.throws(() => withGateway('{ name: out, subnet: six }', four), /IPv6-only subnet/);
+  assert.throws(() => withGateway('{ name: internet, subnet: a }', four), /something else/);
+  assert.throws(() => withGateway(`${out}, ${out}`, four), /NAT gateway "out" twice/);
+  assert.throws(() => withGateway(out, four, 'warm: 1'), /six, which needs settings/);
+});
+
 test('variables of the agents', () => {
   const env = readSettings({ env: 'A=1,2; B={"x":"y"};' }).env;
   assert.deepEqual(env, { A: '1,2', B: '{"x":"y"}' });
