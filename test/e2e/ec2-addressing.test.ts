@@ -78,12 +78,19 @@ function fits(value: unknown, wanted: unknown): boolean {
   return blocks.every((each) => cidrCovers(inside, each) && !outside.some((one) => cidrsOverlap(one, each)));
 }
 
+/** A member that the two SDKs name otherwise; the rows have boto3's name. */
+function inSdk({ call, with: given = {} }: Row): object {
+  if (call !== 'DescribeNatGateways') return given;
+  const { Filters, ...rest } = given as { Filters?: object };
+  return { ...rest, Filter: Filters };
+}
+
 async function ask(row: Row): Promise<{ answer?: object; code?: string; message: string }> {
   const Command = (sdk as unknown as Record<string, new (input: object) => sdk.DescribeVpcsCommand>)[
     `${row.call}Command`
   ]!;
   try {
-    return { answer: await ec2.send(new Command(row.with ?? {})), message: '' };
+    return { answer: await ec2.send(new Command(inSdk(row))), message: '' };
   } catch (error) {
     if (error instanceof sdk.EC2ServiceException) return { code: error.name, message: error.message };
     return { code: NO_ANSWER, message: String(error) };
