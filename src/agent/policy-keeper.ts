@@ -4,14 +4,15 @@ import { formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { PolicySettings } from '../base/policy-words.ts';
 import type { Netns } from '../kernel/netns.ts';
-import type { KubeObject, Namespace, Pod } from '../kube/index.ts';
+import type { KubeObject, Namespace, Node, Pod } from '../kube/index.ts';
+import { stageChain } from '../policy/class-table.ts';
 import { decodeNetworkPolicy } from '../policy/decode.ts';
 import { decodeClusterNetworkPolicy } from '../policy/decode-cluster.ts';
 import { PolicyEngine, type PolicyStatus } from '../policy/engine.ts';
 import type { Decoded } from '../policy/fields.ts';
 import type { FlowLog } from '../policy/flow-log.ts';
 import { PolicyKernel } from '../policy/kernel.ts';
-import type { Policy } from '../policy/model.ts';
+import type { Direction, Policy, Tier } from '../policy/model.ts';
 import { namespaceLabels, podView } from '../policy/objects.ts';
 import type { PolicyClass } from '../policy/program.ts';
 import { POLICY_TABLE } from '../policy/table.ts';
@@ -31,6 +32,9 @@ export type KeeperOptions = {
   onEnforce: (enforced: boolean) => Promise<void>;
 };
 
+/** Packets that begin a connection: those that a tier of a class was asked about, and those that none of its rules decided. */
+export type StageCount = { tier: Tier; asked: number; undecided: number };
+
 /** What `/v1/policy` answers. */
 export type PolicyView = PolicyStatus & {
   node: string;
@@ -45,6 +49,8 @@ export type PolicyView = PolicyStatus & {
     ips: string[];
     egress: PolicyClass | null;
     ingress: PolicyClass | null;
+    /** What the kernel counted of these classes, since their chains were made. */
+    counts: Record<Direction, StageCount[]>;
   };
 };
 
@@ -56,6 +62,8 @@ export class PolicyKeeper {
   readonly #watch: { close(): void };
   #flowLog: PolicySettings['flowLog'];
   #isEnforced: boolean;
+  /** Ends with the keeper. */
+  #nodes: Promise<void> | null = null;
   #flows: Promise<FlowLog> | null = null;
   /** What each object said, by object: an unchanged one is not read again. */
   readonly #decoded = new Map<string, { source: KubeObject; decoded: Decoded }>();
@@ -140,6 +148,21 @@ export class PolicyKeeper {
     }
     for (const key of this.#decoded.keys()) if (!objects.has(key)) this.#decoded.delete(key);
     this.engine.setPolicies(policies);
+    if (this.engine.asksNodes) this.#followNodes();
+  }
+
+  #followNodes(): void {
+    this.#nodes ??= import('./node-peers.ts').then(async ({ nodePeers }) => {
+      const { api, log } = this.#o;
+      const { signal } = this.#stop;
+      const connection = await connect(api, log, signal);
+      const sink = nodePeers((nodes) => this.engine.setNodes(nodes));
+      const onAway = (error: Error) =>
+        log.warn({ error: error.message }, 'the Kubernetes API does not tell nodes: policies go by the last ones');
+      if (!connection) return;
+      const { client, kube } = connection;
+      await kube.followEach<Node>(client, kube.nodes, { sink, onAway }, signal);
+    });
   }
 
   async keep(): Promise<void> {
@@ -198,14 +221,20 @@ export class PolicyKeeper {
       const name = seen?.ips.map((ip) => program?.[map].get(ip)).find((one) => one !== undefined);
       return name === undefined ? null : (program?.classes.get(name) ?? null);
     };
+    const classes = { egress: classOf('from'), ingress: classOf('to') };
+    const countsOf = (one: PolicyClass | null): StageCount[] =>
+      (one?.stages ?? []).map(({ tier }, place) => {
+        const counted = this.#kernel.chainCounters(stageChain(one!, place));
+        return { tier, asked: counted[0] ?? 0, undecided: counted.at(-1) ?? 0 };
+      });
     return {
       ...view,
       pod: {
         key,
         node: seen?.node ?? null,
         ips: (seen?.ips ?? []).map(formatIp),
-        egress: classOf('from'),
-        ingress: classOf('to'),
+        ...classes,
+        counts: { egress: countsOf(classes.egress), ingress: countsOf(classes.ingress) },
       },
     };
   }

@@ -7,6 +7,7 @@ import { evaluate } from './evaluate.ts';
 import {
   LAST_PORT,
   type Namespaces,
+  type Nodes,
   PORT_PROTOCOLS,
   type PodView,
   type Policy,
@@ -44,6 +45,7 @@ export type ChangeInput = {
   readonly before: readonly Policy[];
   readonly after: readonly Policy[];
   readonly namespaces: Namespaces;
+  readonly nodes?: Nodes;
   readonly pods: readonly PodView[];
 };
 
@@ -52,11 +54,11 @@ type Asked = { readonly protocol: PortProtocol; readonly port: number; readonly 
 /** One node that has all pods: then both directions of each pair are judged by one program. */
 const EVERYWHERE = 'all nodes';
 
-export function changeOf({ before, after, namespaces, pods }: ChangeInput): Change {
+export function changeOf({ before, after, namespaces, nodes = new Map(), pods }: ChangeInput): Change {
   const live = pods.filter(({ hostNetwork, ended, ips }) => !hostNetwork && !ended && ips.length > 0);
   const all = live.map((pod) => ({ ...pod, node: EVERYWHERE }));
   const programOf = (policies: readonly Policy[]) =>
-    compile({ node: EVERYWHERE, policies, namespaces, pods: all, held: new Map() });
+    compile({ node: EVERYWHERE, policies, namespaces, nodes, pods: all, held: new Map() });
   const [old, next] = [programOf(before), programOf(after)];
   const isOtherwise = ({ ips }: PodView) =>
     ips.some((ip) => old.from.get(ip) !== next.from.get(ip) || old.to.get(ip) !== next.to.get(ip));

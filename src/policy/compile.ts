@@ -3,7 +3,7 @@
 import type { Ip } from '../base/ip.ts';
 import type { PolicyMode } from '../base/policy-words.ts';
 import { Compiler } from './compiler.ts';
-import { type Direction, type Namespaces, type PodView, type Policy, podKey } from './model.ts';
+import { type Direction, type Namespaces, type Nodes, type PodView, type Policy, podKey } from './model.ts';
 import type { Program } from './program.ts';
 
 export type World = {
@@ -11,6 +11,7 @@ export type World = {
   readonly node: string;
   readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
+  readonly nodes?: Nodes;
   readonly pods: Iterable<PodView>;
   /** Of pods whose namespace says no other. */
   readonly mode?: PolicyMode;

@@ -4,12 +4,15 @@
 // that came or went concerns.
 
 import { hash } from 'node:crypto';
+import { bitsOf, familyOf } from '../base/ip.ts';
 import type { PolicyMode } from '../base/policy-words.ts';
+import { matchesRequirements, type Requirement } from '../kube/selectors.ts';
 import {
   type Direction,
   modeIn,
   type NamedPort,
   type Namespaces,
+  type Nodes,
   type PodSelector,
   type PodView,
   type Policy,
@@ -43,12 +46,14 @@ type Chosen = Record<Direction, PolicyClass | null> & { readonly asked: Asked };
 export type Basis = {
   readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
+  /** For policies whose peers are nodes; none when absent. */
+  readonly nodes?: Nodes | undefined;
   /** Of pods whose namespace says no other. */
   readonly mode: PolicyMode;
 };
 
 /** What a compiler knows, for the one that follows it. */
-type Known = Pick<Basis, 'namespaces' | 'mode'> & {
+type Known = Pick<Basis, 'namespaces' | 'nodes' | 'mode'> & {
   readonly policies: ReadonlySet<Policy>;
   readonly chosen: ReadonlyMap<string, Chosen>;
   readonly asked: Asked;
@@ -74,6 +79,7 @@ const byTurn = (a: Policy, b: Policy): number =>
 export class Compiler {
   readonly #namespaces: Namespaces;
   readonly #mode: PolicyMode;
+  readonly #nodes: Nodes | undefined;
   readonly #all: ReadonlySet<Policy>;
   /** By namespace, for subjects of one namespace; others under ''. */
   readonly #policies = new Map<string, Policy[]>();
@@ -89,9 +95,10 @@ export class Compiler {
   #followed: Followed | null = null;
 
   /** `before`: of an earlier state, with the same objects for what has not changed. */
-  constructor({ policies, namespaces, mode }: Basis, before: Compiler | null = null) {
+  constructor({ policies, namespaces, nodes, mode }: Basis, before: Compiler | null = null) {
     this.#namespaces = namespaces;
     this.#mode = mode;
+    this.#nodes = nodes;
     this.#all = new Set(policies);
     for (const policy of policies) {
       const { namespace } = policy.subject;
@@ -101,7 +108,7 @@ export class Compiler {
       else this.#policies.set(key, [policy]);
     }
     const known = before === null ? null : before.#known;
-    if (known?.namespaces === namespaces && known.mode === mode)
+    if (known?.namespaces === namespaces && known.mode === mode && known.nodes === nodes)
       this.#followed = {
         ...known,
         changed: [...missingIn(known.policies, this.#all), ...missingIn(this.#all, known.policies)],
@@ -113,6 +120,7 @@ export class Compiler {
       policies: this.#all,
       namespaces: this.#namespaces,
       mode: this.#mode,
+      nodes: this.#nodes,
       chosen: this.#chosen,
       asked: this.#asked,
       identified: this.#isLate ? null : this.#identified,
@@ -272,7 +280,9 @@ export class Compiler {
         : rule.ports;
     const numbers = ports?.filter((port) => !isNamed(port)) ?? null;
     const selectors = rule.peers.flatMap((peer) => (peer.kind === 'pods' ? [peer.selector] : []));
-    const blocks = rule.peers.flatMap((peer): Block[] => (peer.kind === 'cidr' ? [peer] : []));
+    const blocks = rule.peers.flatMap((peer): readonly Block[] =>
+      peer.kind === 'cidr' ? [peer] : peer.kind === 'nodes' ? this.#blocksOf(peer.selector) : [],
+    );
     const isAny = rule.peers.some((peer) => peer.kind === 'any');
     const rules: Rule[] = [];
     const add = (peers: RulePeers, its: readonly Port[] | null) => {
@@ -288,6 +298,13 @@ export class Compiler {
     if (selectors.length > 0) add(this.#podPeers(selectors, ports ?? []), ports);
     if (blocks.length > 0) add({ kind: 'cidrs', blocks }, numbers);
     return rules;
+  }
+
+  /** Addresses of the nodes that match. */
+  #blocksOf(selector: readonly Requirement[]): Block[] {
+    return [...(this.#nodes?.values() ?? [])]
+      .filter(({ labels }) => matchesRequirements(selector, labels))
+      .flatMap(({ ips }) => ips.map((ip) => ({ cidr: { ip, length: bitsOf(familyOf(ip)) }, except: [] })));
   }
 
   #podPeers(selectors: readonly PodSelector[], ports: readonly Port[]): RulePeers {

@@ -217,6 +217,92 @@ describe('ClusterNetworkPolicies', () => {
   });
 });
 
+describe('nodes as peers', () => {
+  const nodes = new Map([
+    ['here', { labels: { pool: 'a' }, ips: [parseIp('192.0.2.1'), parseIp('2001:db8::1')] }],
+    ['there', { labels: { pool: 'b' }, ips: [parseIp('192.0.2.2')] }],
+  ]);
+  const world = { networks: ['0.0.0.0/0', '::/0'] };
+  const ask = (policy: Policy, to: string, protocol: Protocol, number: number) =>
+    evaluate(compile({ node: 'here', policies: [policy], namespaces, nodes, pods, held: new Map() }), {
+      src: ipOf('G0', to.includes(':')),
+      dst: parseIp(to),
+      protocol: NUMBERS[protocol],
+      port: number,
+    }).verdict;
+  const tcp = (start: number, end: number) => ({ tcp: { destinationPort: { range: { start, end } } } });
+
+  it('K29: accept, pass and deny, before what is denied of the world', () => {
+    const policy = cnp({
+      egress: [
+        {
+          action: 'Accept',
+          peers: [{ nodes: {} }],
+          protocols: [{ tcp: { destinationPort: { number: 34345 } } }],
+        },
+        {
+          action: 'Pass',
+          peers: [{ nodes: {} }],
+          protocols: [{ udp: { destinationPort: { number: 34346 } } }],
+        },
+        { action: 'Deny', peers: [{ nodes: {} }, house('S'), world] },
+      ],
+    });
+    for (const node of ['192.0.2.1', '192.0.2.2', '2001:db8::1']) {
+      assert.equal(ask(policy, node, 'tcp', 34345), 'allow', node);
+      assert.equal(ask(policy, node, 'udp', 34346), 'allow', node);
+      for (const [protocol, number] of [
+        ['tcp', 34346],
+        ['udp', 34345],
+        ['sctp', 34345],
+      ] as const)
+        assert.equal(ask(policy, node, protocol, number), 'deny', `${node} ${protocol}`);
+    }
+    assert.equal(ask(policy, '203.0.113.9', 'tcp', 34345), 'deny');
+  });
+
+  it('K30: a range of ports of nodes, the rest denied; and nodes by their labels', () => {
+    const of = (selector: object) =>
+      cnp({
+        tier: 'Baseline',
+        egress: [
+          { action: 'Accept', peers: [{ nodes: selector }], protocols: [tcp(34345, 34347)] },
+          { action: 'Deny', peers: [{ nodes: {} }, world] },
+        ],
+      });
+    const ports = [34344, 34345, 34347, 34348];
+    const allowed = [false, true, true, false];
+    assert.deepEqual(
+      ports.map((port) => ask(of({}), '192.0.2.2', 'tcp', port) === 'allow'),
+      allowed,
+    );
+    const some = of({ matchLabels: { pool: 'a' } });
+    assert.deepEqual(
+      ports.map((port) => ask(some, '192.0.2.1', 'tcp', port) === 'allow'),
+      allowed,
+    );
+    assert.equal(ask(some, '192.0.2.2', 'tcp', 34345), 'deny');
+  });
+
+  it('are no peers of ingress, and names of hosts are refused as what they are', () => {
+    const { problems } = decodeClusterNetworkPolicy({
+      metadata: { name: 'p' },
+      spec: {
+        ...{ tier: 'Admin', priority: 1, subject: { namespaces: {} } },
+        ingress: [{ action: 'Accept', from: [{ nodes: {} }] }],
+        egress: [{ action: 'Accept', to: [{ domainNames: ['example.com'] }] }],
+      },
+    });
+    assert.deepEqual(
+      problems.map(({ field, because }) => [field, because]),
+      [
+        ['spec.egress[0].to[0].domainNames', 'is not enforced: Podway does not follow names'],
+        ['spec.ingress[0].from[0].nodes', 'is not a field that is known'],
+      ],
+    );
+  });
+});
+
 describe('what is refused of a ClusterNetworkPolicy', () => {
   const decode = (change: Record<string, unknown>) =>
     decodeClusterNetworkPolicy({
@@ -229,7 +315,6 @@ describe('what is refused of a ClusterNetworkPolicy', () => {
     const broken = [
       { to: [{}] },
       { to: [{ universe: {} }] },
-      { to: [{ nodes: {} }] },
       { to: [{ domainNames: ['example.com'] }] },
       { to: [] },
       { to: [{ namespaces: {}, networks: ['10.0.0.0/8'] }] },
@@ -243,6 +328,8 @@ describe('what is refused of a ClusterNetworkPolicy', () => {
         protocols: [{ udp: { destinationPort: { range: { start: 9, end: 9 } } } }],
       },
       { to: [{ networks: ['10.0.0.0/8'] }], protocols: [{ destinationNamedPort: 'web' }] },
+      { to: [{ nodes: {} }], protocols: [{ destinationNamedPort: 'web' }] },
+      { to: [{ nodes: { matchLabels: { a: 1 } } }] },
       { to: [{ namespaces: {} }], when: 'later' },
     ];
     for (const rule of broken) {

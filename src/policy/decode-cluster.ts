@@ -76,8 +76,13 @@ function selectorOf(kind: string, value: unknown, at: string): PodSelector {
 }
 
 function peersOf(value: unknown, at: string, direction: Direction): Peers[] {
-  const names = direction === 'ingress' ? ['namespaces', 'pods'] : ['namespaces', 'pods', 'networks'];
+  const isEgress = direction === 'egress';
+  const domains = (value as Fields | null)?.['domainNames'];
+  if (isEgress && domains !== undefined)
+    throw new Refused(`${at}.domainNames`, domains, 'is not enforced: Podway does not follow names');
+  const names = isEgress ? ['namespaces', 'pods', 'nodes', 'networks'] : ['namespaces', 'pods'];
   const [kind, one] = onlyOf(value, at, names);
+  if (kind === 'nodes') return [{ kind, selector: requirementsOf(one, `${at}.nodes`) }];
   if (kind !== 'networks') return [{ kind: 'pods', selector: selectorOf(kind, one, `${at}.${kind}`) }];
   return someOf(one, `${at}.networks`).map((cidr, place) => ({
     kind: 'cidr',
@@ -127,9 +132,9 @@ function ruleOf(value: unknown, at: string, index: number, direction: Direction)
     portsOf(one, `${at}.protocols[${place}]`),
   );
   const hasName = ports.some((port) => 'name' in port);
-  // A name is known of pods alone: with networks a rule that denies would match less than it says.
-  if (hasName && peers.some(({ kind }) => kind === 'cidr'))
-    throw new Refused(`${at}.protocols`, protocols, 'names a container port beside networks');
+  // A name is known of pods alone: beside others a rule that denies would match less than it says.
+  if (hasName && peers.some(({ kind }) => kind !== 'pods'))
+    throw new Refused(`${at}.protocols`, protocols, 'names a container port beside networks or nodes');
   return { index, verdict, peers, ports };
 }
 

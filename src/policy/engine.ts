@@ -12,7 +12,7 @@ import { isSubject, programOf } from './compile.ts';
 import { Compiler } from './compiler.ts';
 import { Cutter } from './cutter.ts';
 import type { PolicyKernel } from './kernel.ts';
-import { type PodView, type Policy, podKey } from './model.ts';
+import { type Nodes, type PodView, type Policy, podKey } from './model.ts';
 import { Numbers } from './numbers.ts';
 import { isSameView } from './objects.ts';
 import { clearings, type Ground, type MutableProgram, type Placing, placingsOf } from './placing.ts';
@@ -63,6 +63,10 @@ export class PolicyEngine {
   /** Replaced, never changed. */
   #namespaces: Map<string, Labels> | null = null;
   #pods: Map<string, PodView> | null = null;
+  /** Of the cluster; null until some policy asks for them and they are told. Replaced, never changed. */
+  #nodes: Nodes | null = null;
+  /** A peer of some policy is nodes. */
+  #asksNodes = false;
   /** Addresses of this node's pods, from before their links are made. */
   readonly #held = new Map<string, readonly Ip[]>();
   readonly #holders = new Map<Ip, string>();
@@ -95,7 +99,12 @@ export class PolicyEngine {
   }
 
   get isReady(): boolean {
-    return this.#policies !== null && this.#namespaces !== null && this.#pods !== null;
+    const isKnown = this.#policies !== null && this.#namespaces !== null && this.#pods !== null;
+    return isKnown && (this.#nodes !== null || !this.#asksNodes);
+  }
+
+  get asksNodes(): boolean {
+    return this.#asksNodes;
   }
 
   get isSettled(): boolean {
@@ -141,6 +150,9 @@ export class PolicyEngine {
 
   setPolicies(policies: ReadonlyMap<string, Policy>): void {
     this.#policies = policies;
+    this.#asksNodes = [...policies.values()].some(({ egress }) =>
+      egress?.some(({ peers }) => peers.some(({ kind }) => kind === 'nodes')),
+    );
     this.#ask();
   }
 
@@ -159,6 +171,11 @@ export class PolicyEngine {
   setFlowLog(flowLog: FlowLog): void {
     this.#o.kernel.flowLog = flowLog;
     this.#ask();
+  }
+
+  setNodes(nodes: Nodes): void {
+    this.#nodes = nodes;
+    if (this.#asksNodes) this.#ask();
   }
 
   setNamespaces(namespaces: ReadonlyMap<string, Labels>): void {
@@ -396,7 +413,8 @@ export class PolicyEngine {
     const { kernel, node, onEnforce } = this.#o;
     const mode = this.#mode;
     const policies = this.#isIdle ? [] : [...this.#policies!.values()];
-    const basis = { policies, namespaces: this.#namespaces!, mode };
+    const nodes = this.#asksNodes ? (this.#nodes ?? undefined) : undefined;
+    const basis = { policies, namespaces: this.#namespaces!, nodes, mode };
     const compiler = new Compiler(basis, this.#inForce?.compiler ?? null);
     const pods = this.#kept.size === 0 ? this.#pods! : [...this.#pods!, ...this.#kept];
     const program = programOf({ node, pods, held: this.#held }, compiler) as MutableProgram;

@@ -10,6 +10,7 @@ import {
   type Direction,
   modeIn,
   type Namespaces,
+  type Nodes,
   type Peers,
   type PodView,
   type Policy,
@@ -44,8 +45,10 @@ export type Trace = { verdict: 'allow' | 'deny'; egress: Side; ingress: Side; ne
 export type Question = {
   readonly policies: readonly Policy[];
   readonly namespaces: Namespaces;
-  /** Of pods whose namespace says no other: enforce when absent. */
-  readonly mode?: PolicyMode;
+  /** Whose addresses are peers. */
+  readonly nodes?: Nodes;
+  /** Of the ends' nodes, for pods whose namespace says no other: enforce when absent. */
+  readonly modes?: Readonly<Partial<Record<Direction, PolicyMode>>>;
   readonly from: End;
   readonly to: End;
   readonly protocol: number;
@@ -56,17 +59,24 @@ export type Question = {
 const NEAR = 2;
 
 export function trace(question: Question): Trace {
-  const { policies, namespaces, mode = 'enforce', from, to, protocol, port } = question;
+  const { policies, namespaces, from, to, protocol, port } = question;
   const packet: Packet = { src: from.ip, dst: to.ip, protocol, port };
-  const compiler = new Compiler({ policies, namespaces, mode });
+  const compilerOf = (direction: Direction) =>
+    new Compiler({
+      policies,
+      namespaces,
+      nodes: question.nodes,
+      mode: question.modes?.[direction] ?? 'enforce',
+    });
+  const compilers = { egress: compilerOf('egress'), ingress: compilerOf('ingress') };
   const classOf = ({ pod }: End, direction: Direction): PolicyClass | null =>
-    pod && !pod.hostNetwork ? compiler.classesOf(pod)[direction] : null;
+    pod && !pod.hostNetwork ? compilers[direction].classesOf(pod)[direction] : null;
   const classes = { egress: classOf(from, 'egress'), ingress: classOf(to, 'ingress') };
   const sideOf = (direction: Direction): Side => {
     const [own, peer] = direction === 'egress' ? [from, to] : [to, from];
     const one = classes[direction];
     const identity =
-      peer.pod && !peer.pod.hostNetwork && !peer.pod.ended ? compiler.identityOf(peer.pod) : null;
+      peer.pod && !peer.pod.hostNetwork && !peer.pod.ended ? compilers[direction].identityOf(peer.pod) : null;
     if (!one)
       return {
         ...side({ verdict: 'allow', tier: null, origin: null }),
@@ -105,10 +115,10 @@ const side = ({ verdict, isAudit, tier, origin }: Judgement): Omit<Side, 'becaus
   allowedBy: [],
 });
 
-function whyOpen({ pod, ip }: End, direction: Direction, { namespaces, mode }: Question): string {
+function whyOpen({ pod, ip }: End, direction: Direction, { namespaces, modes }: Question): string {
   if (!pod) return `${formatIp(ip)} is no pod: nothing judges its ${direction}`;
   if (pod.hostNetwork) return `${pod.namespace}/${pod.name} is on its node's network: nothing judges it`;
-  if ((modeIn(namespaces.get(pod.namespace)) ?? mode) === 'off')
+  if ((modeIn(namespaces.get(pod.namespace)) ?? modes?.[direction]) === 'off')
     return `policy is off for ${pod.namespace}/${pod.name}`;
   return `no policy isolates ${pod.namespace}/${pod.name} in ${direction}`;
 }
@@ -163,6 +173,7 @@ const requirementText = ({ key, operator, values }: Requirement): string => {
 
 function peerMisses(peer: Peers, { pod, ip }: End, namespaces: Namespaces): string[] {
   if (peer.kind === 'any') return [];
+  if (peer.kind === 'nodes') return [`${formatIp(ip)} were an address of a node that the rule means`];
   if (peer.kind === 'cidr') {
     if (!cidrContains(peer.cidr, ip)) return [`${formatIp(ip)} were in ${formatCidr(peer.cidr)}`];
     const hole = peer.except.find((one) => cidrContains(one, ip));

@@ -89,6 +89,7 @@ function ofDns(policy: Policy, world: ReadWorld): Said[] {
     node: subject.node ?? '',
     policies,
     namespaces: world.namespaces,
+    nodes: world.nodePeers ?? new Map(),
     pods: world.pods,
     held: new Map(),
   });

@@ -52,6 +52,11 @@ export const modeIn = (labels: Labels | undefined): PolicyMode | null =>
 /** Labels by namespace name. */
 export type Namespaces = ReadonlyMap<string, Labels>;
 
+/** A node as peers name it. */
+export type NodePeer = { readonly labels: Labels; readonly ips: readonly Ip[] };
+/** By name. */
+export type Nodes = ReadonlyMap<string, NodePeer>;
+
 /** Pods of namespaces: of one by name, or of those whose labels match. */
 export type PodSelector = {
   readonly namespace: string | readonly Requirement[];
@@ -61,7 +66,9 @@ export type PodSelector = {
 export type Peers =
   | { readonly kind: 'any' }
   | { readonly kind: 'pods'; readonly selector: PodSelector }
-  | { readonly kind: 'cidr'; readonly cidr: Cidr; readonly except: readonly Cidr[] };
+  | { readonly kind: 'cidr'; readonly cidr: Cidr; readonly except: readonly Cidr[] }
+  /** Addresses of the nodes whose labels match. */
+  | { readonly kind: 'nodes'; readonly selector: readonly Requirement[] };
 
 /** A range of numbers, both ends included, or a container port's name. */
 export type Port =

@@ -2,8 +2,8 @@
 // an address that is none, a port without a number.
 import { AddressError, type Ip, parseIp } from '../base/ip.ts';
 import type { Labels } from '../kube/selectors.ts';
-import type { Namespace, Pod } from '../kube/types.ts';
-import { type NamedPort, type PodView, type PortProtocol, SCTP, TCP, UDP } from './model.ts';
+import type { Namespace, Node, Pod } from '../kube/types.ts';
+import { type NamedPort, type NodePeer, type PodView, type PortProtocol, SCTP, TCP, UDP } from './model.ts';
 
 const PROTOCOLS: Readonly<Record<string, PortProtocol>> = { TCP, UDP, SCTP };
 const NONE: readonly never[] = [];
@@ -49,7 +49,10 @@ function internName(name: string): string {
 
 function addressesOf({ podIP, podIPs }: NonNullable<Pod['status']>): readonly Ip[] {
   const texts = podIPs?.map(({ ip }) => ip) ?? (podIP ? [podIP] : []);
-  if (texts.length === 0) return NONE;
+  return texts.length === 0 ? NONE : readAll(texts);
+}
+
+function readAll(texts: readonly string[]): Ip[] {
   return texts.flatMap((text) => {
     try {
       return [parseIp(text)];
@@ -84,6 +87,12 @@ export function podView({ metadata, spec, status }: Pod): PodView {
     ended: status?.phase === 'Succeeded' || status?.phase === 'Failed',
   };
 }
+
+/** Addresses that are none, such as names, are left out. */
+export const nodePeer = ({ metadata: { labels = {} }, status }: Node): NodePeer => ({
+  labels,
+  ips: readAll((status?.addresses ?? []).map(({ address }) => address)),
+});
 
 /** The API server sets the label of the name; an older one did not. */
 export const namespaceLabels = ({ metadata: { name = '', labels = {} } }: Namespace): Labels =>

@@ -1,8 +1,8 @@
 // Questions of people: `shop/web` to `db:5432/tcp`. Reads the ends, finds their pods and addresses, and answers with a
 // trace and with what policies do not decide. Pure. Fails with QuestionError.
 import { AddressError, familyOf, formatIp, type Ip, parseIp } from '../base/ip.ts';
-import { type End, type Trace, trace } from './explain.ts';
-import { SCTP, TCP, UDP } from './model.ts';
+import { type End, type Question, type Trace, trace } from './explain.ts';
+import { type PodView, SCTP, TCP, UDP } from './model.ts';
 import type { ReadWorld } from './world.ts';
 
 export class QuestionError extends Error {
@@ -75,8 +75,25 @@ function findEnds(end: NamedEnd, world: ReadWorld): End[] {
 
 export type Told = Trace & { from: string; to: string; notes: string[] };
 
+/** The pod that is meant; undefined where it is none, or not there. */
+export const podOfEnd = (end: NamedEnd, { pods }: ReadWorld): PodView | undefined =>
+  end.kind === 'node'
+    ? undefined
+    : pods.find(
+        ({ namespace, name, ips, ended, hostNetwork }) =>
+          !hostNetwork &&
+          (end.kind === 'pod'
+            ? namespace === end.namespace && name === end.name
+            : !ended && ips.includes(end.ip)),
+      );
+
 /** In the first family that both ends have. */
-export function traceIn(world: ReadWorld, fromEnd: NamedEnd, { end, protocol, port }: Target): Told {
+export function traceIn(
+  world: ReadWorld,
+  fromEnd: NamedEnd,
+  { end, protocol, port }: Target,
+  modes: NonNullable<Question['modes']> = {},
+): Told {
   const froms = findEnds(fromEnd, world);
   const tos = findEnds(end, world);
   const pair = froms
@@ -88,7 +105,8 @@ export function traceIn(world: ReadWorld, fromEnd: NamedEnd, { end, protocol, po
   const told = trace({
     policies: world.decoded.flatMap(({ policy }) => (policy ? [policy] : [])),
     namespaces: world.namespaces,
-    ...{ from, to, port },
+    ...{ from, to, port, modes },
+    nodes: world.nodePeers ?? new Map(),
     protocol: protocol === 1 && isSix ? 58 : protocol,
   });
   const notes: string[] = [];

@@ -1,7 +1,7 @@
 // The objects that policies are judged by, read once from the Kubernetes API: for commands that explain. Fails with
 // KubeError.
 
-import { AddressError, type Ip, parseIp } from '../base/ip.ts';
+import type { Ip } from '../base/ip.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { isNotFound } from '../kube/errors.ts';
 import {
@@ -16,8 +16,8 @@ import type { KubeObject } from '../kube/types.ts';
 import { decodeNetworkPolicy } from './decode.ts';
 import { decodeClusterNetworkPolicy } from './decode-cluster.ts';
 import type { Decoded } from './fields.ts';
-import type { Namespaces, PodView } from './model.ts';
-import { namespaceLabels, podView } from './objects.ts';
+import type { Namespaces, Nodes, PodView } from './model.ts';
+import { namespaceLabels, nodePeer, podView } from './objects.ts';
 
 export type ReadWorld = {
   readonly decoded: readonly (Decoded & {
@@ -30,6 +30,8 @@ export type ReadWorld = {
   readonly pods: readonly PodView[];
   /** Addresses by name of the node. */
   readonly nodes: ReadonlyMap<string, readonly Ip[]>;
+  /** The same as policies see them. */
+  readonly nodePeers?: Nodes;
 };
 
 const PAGE = 500;
@@ -46,16 +48,6 @@ async function all<T extends KubeObject>(client: Lister, kind: Resource<T>): Pro
     if (next === undefined) return found;
   }
 }
-
-const isAddress = (text: string): boolean => {
-  try {
-    parseIp(text);
-    return true;
-  } catch (error) {
-    if (error instanceof AddressError) return false;
-    throw error;
-  }
-};
 
 /** In the latest version that is served; none where the cluster has no definition of them. */
 async function allClusterPolicies(client: Lister): Promise<KubeObject[]> {
@@ -77,6 +69,7 @@ export async function readWorld(client: Lister): Promise<ReadWorld> {
     all(client, pods),
     all(client, nodes),
   ]);
+  const peers = new Map(nodeObjects.map((one) => [one.metadata.name!, nodePeer(one)]));
   return {
     decoded: [
       ...policyObjects.map((source) => ({
@@ -94,13 +87,7 @@ export async function readWorld(client: Lister): Promise<ReadWorld> {
     ],
     namespaces: new Map(namespaceObjects.map((one) => [one.metadata.name!, namespaceLabels(one)])),
     pods: podObjects.map(podView),
-    nodes: new Map(
-      nodeObjects.map(({ metadata, status }) => [
-        metadata.name!,
-        (status?.addresses ?? [])
-          .filter(({ address }) => isAddress(address))
-          .map(({ address }) => parseIp(address)),
-      ]),
-    ),
+    nodes: new Map([...peers].map(([name, { ips }]) => [name, ips])),
+    nodePeers: peers,
   };
 }

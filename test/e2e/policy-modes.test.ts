@@ -88,6 +88,33 @@ describe('modes of NetworkPolicy, and what is told', { skip, timeout: 200_000 },
     assert.match(text, /podway_policy_objects\{kind="policies"\} 1/);
   });
 
+  it('traces say what the kernel counted, on the node that judges', async () => {
+    const asked = async () => {
+      const told = await lab.json<{ kernel: { node: string; direction: string; stages: object[] }[] }>(
+        'policy',
+        'trace',
+        'z/a',
+        'x/a:80',
+      );
+      assert.equal(told.kernel.length, 1);
+      const [{ node, direction, stages }] = told.kernel as [(typeof told.kernel)[number]];
+      assert.deepEqual([node, direction], ['node-1', 'ingress']);
+      return stages as { tier: string; asked: number; undecided: number }[];
+    };
+    const [before] = await asked();
+    assert.deepEqual(await ground.differences('TCP', [80], closed), []);
+    const [after] = await asked();
+    assert.equal(after!.tier, 'networkpolicy');
+    // Each of the other eight has asked; the five of x and z in vain, some twice.
+    assert.ok(after!.asked - before!.asked >= 8, JSON.stringify({ before, after }));
+    assert.ok(after!.undecided - before!.undecided >= 5, JSON.stringify({ before, after }));
+    const { stdout } = await lab.podway('policy', 'trace', 'z/a', 'x/a:80');
+    assert.match(
+      stdout,
+      /kernel +node-1, ingress, pods of chain i_\w+: networkpolicy was asked of \d+ packets/,
+    );
+  });
+
   it('audits where a namespace says so: told as denied, and passed', async () => {
     await ground.labelNamespace('x', { [MODE]: 'audit' });
     await ground.expect('audited', 'TCP', [80], open);

@@ -92,8 +92,8 @@ export function diffCommand(): Command {
         ...before.filter(({ object }) => !replaced.has(object)),
         ...documents.map(({ policy }) => policy),
       ];
-      const { namespaces, pods } = world;
-      const change = changeOf({ before, after, namespaces, pods });
+      const { namespaces, pods, nodePeers: nodes = new Map() } = world;
+      const change = changeOf({ before, after, namespaces, nodes, pods });
       if (options.output === 'json') return printJson({ objects, ...change });
       for (const { object, change: what } of objects) print(`${object}: ${what}`);
       print(changeText(change));

@@ -1,11 +1,14 @@
 // podway policy: what NetworkPolicies say of a connection, and what stands in them. Reads the Kubernetes API of a lab or a
 // cluster; the answer is computed as the nodes' agents compute theirs.
 import type { Command } from 'commander';
+import type { StageCount } from '../../agent/policy-keeper.ts';
+import type { PolicyMode } from '../../base/policy-words.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { Trace } from '../../policy/explain.ts';
 import type { LintRow } from '../../policy/lint.ts';
+import type { Direction, PodView } from '../../policy/model.ts';
 import { type PlaceOptions, withPlace } from '../cluster/place.ts';
-import { openWorld } from '../cluster/policies.ts';
+import { agentViews, openWorld } from '../cluster/policies.ts';
 import { act, command } from '../command.ts';
 import { usageError } from '../errors.ts';
 import { bold, dim, green, print, printJson, red, table, yellow } from '../output.ts';
@@ -75,16 +78,61 @@ function traceCommand(): Command {
     .option('-n, --namespace <namespace>', 'of pods without one', 'default')
     .action(
       act(async (from: string, to: string, options: PlaceOptions & { namespace: string }) => {
-        const { parseEnd, parseTarget, QuestionError, traceIn } = await import('../../policy/question.ts');
+        const { parseEnd, parseTarget, podOfEnd, QuestionError, traceIn } = await import(
+          '../../policy/question.ts'
+        );
         const told = await answer(
           () => ({ from: parseEnd(from, options.namespace), to: parseTarget(to, options.namespace) }),
-          async (question) => traceIn(await openWorld(options), question.from, question.to),
+          async (question) => {
+            const world = await openWorld(options);
+            const ends = {
+              egress: podOfEnd(question.from, world),
+              ingress: podOfEnd(question.to.end, world),
+            };
+            const counted = await countsOf(options, ends);
+            const modes = Object.fromEntries(counted.map(({ direction, mode }) => [direction, mode]));
+            const told = traceIn(world, question.from, question.to, modes);
+            return { ...told, kernel: counted.filter(({ chain }) => chain !== null) };
+          },
           QuestionError,
         );
         if (options.output === 'json') printJson(told);
         else print(traceText(from, to, told));
       }),
     );
+}
+
+type Counted = {
+  direction: Direction;
+  node: string;
+  mode: PolicyMode;
+  /** Of the pod's class, which pods with the same policies share; null: nothing judges it. */
+  chain: string | null;
+  stages: StageCount[];
+};
+
+/** What the kernels of the ends' nodes counted. Left out where an agent cannot be asked. */
+async function countsOf(
+  options: PlaceOptions,
+  ends: Record<Direction, PodView | undefined>,
+): Promise<Counted[]> {
+  const asked = (['egress', 'ingress'] as const).map(async (direction): Promise<Counted[]> => {
+    const pod = ends[direction];
+    if (!pod?.node) return [];
+    try {
+      const { views } = await agentViews(options, { pod: `${pod.namespace}/${pod.name}`, node: pod.node });
+      return views.flatMap(({ node, view }): Counted[] => {
+        if (view?.pod?.node !== node) return [];
+        const { counts, ...own } = view.pod;
+        const chain = own[direction]?.name ?? null;
+        return [{ direction, node, mode: view.mode, chain, stages: counts[direction] }];
+      });
+    } catch (error) {
+      if (error instanceof LabError) return [];
+      throw error;
+    }
+  });
+  return (await Promise.all(asked)).flat();
 }
 
 /** A question that cannot be read is wrong usage; one whose ends are not there has failed. */
@@ -112,7 +160,7 @@ async function answer<Q, A>(
 function traceText(
   from: string,
   to: string,
-  { verdict, egress, ingress, nearMisses, notes }: Trace & { notes: string[] },
+  { verdict, egress, ingress, nearMisses, notes, kernel }: Trace & { notes: string[]; kernel: Counted[] },
 ): string {
   const shown = (one: 'allow' | 'deny') => (one === 'allow' ? green('allow') : red('deny'));
   const row = (name: string, side: Trace['egress']) =>
@@ -124,6 +172,12 @@ function traceText(
     ...nearMisses.map(
       ({ object, rule, because }) => `  ${dim('near'.padEnd(8))} rule ${rule} of ${object} ${because}`,
     ),
+    ...kernel.map(({ direction, node, chain, stages }) => {
+      const texts = stages.map(
+        ({ tier, asked, undecided }) => `${tier} was asked of ${asked} packets, no rule decided ${undecided}`,
+      );
+      return `  ${dim('kernel'.padEnd(8))} ${node}, ${direction}, pods of chain ${chain}: ${texts.join('; ')}`;
+    }),
     ...notes.map((text) => `  ${dim('note'.padEnd(8))} ${text}`),
   ].join('\n');
 }
