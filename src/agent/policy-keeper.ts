@@ -158,7 +158,10 @@ export class PolicyKeeper {
       const connection = await connect(api, log, signal);
       const sink = nodePeers((nodes) => this.engine.setNodes(nodes));
       const onAway = (error: Error) =>
-        log.warn({ error: error.message }, 'the Kubernetes API does not tell nodes: policies go by the last ones');
+        log.warn(
+          { error: error.message },
+          'the Kubernetes API does not tell nodes: policies go by the last ones',
+        );
       if (!connection) return;
       const { client, kube } = connection;
       await kube.followEach<Node>(client, kube.nodes, { sink, onAway }, signal);
