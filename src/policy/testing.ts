@@ -181,7 +181,7 @@ function frameOf(
 
 const NAMESPACES = ['x', 'y', 'z'];
 const PORTS = [53, 80, 81, 443, 8080];
-const pick = <const T>(...values: T[]) => fc.constantFrom(...values);
+export const pick = <const T>(...values: T[]) => fc.constantFrom(...values);
 
 const requirement = fc.oneof(
   fc.record({
@@ -205,7 +205,7 @@ const selectorIn = (namespace: string): fc.Arbitrary<PodSelector> =>
     namespace: fc.oneof(fc.constant(namespace), fc.array(nsRequirement, { maxLength: 1 })),
     pods: fc.array(requirement, { maxLength: 2 }),
   });
-const cidrs = [
+export const cidrs = [
   '10.0.0.0/8',
   '10.0.0.0/30',
   '10.0.0.4/31',

@@ -6,14 +6,16 @@ import { after, before, describe, it } from 'node:test';
 import type { V1NetworkPolicy } from '@kubernetes/client-node';
 import { agentsBack, signalAgents } from '../support/agents.ts';
 import { type Allow, PolicyGround } from '../support/policy-ground.ts';
+import { STARTERS_POLICY, startAll } from '../support/policy-starters.ts';
 import { Talk } from '../support/policy-talk.ts';
+import { full } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
 import { PROBE, podway, skip } from './command.ts';
 import { Lab } from './lab.ts';
 
 const NODES = ['node-1', 'node-2'];
 /** Pods whose first instruction sends. */
-const STARTERS = 20;
+const STARTERS = full ? 500 : 40;
 
 /** x/a is reached from y alone; what has the label `starter` reaches y/a alone. */
 const POLICIES: V1NetworkPolicy[] = [
@@ -25,20 +27,7 @@ const POLICIES: V1NetworkPolicy[] = [
       ingress: [{ _from: [{ namespaceSelector: { matchLabels: { ns: 'y' } } }] }],
     },
   },
-  {
-    metadata: { namespace: 'x', name: 'starters' },
-    spec: {
-      podSelector: { matchLabels: { starter: 'yes' } },
-      policyTypes: ['Egress'],
-      egress: [
-        {
-          to: [
-            { namespaceSelector: { matchLabels: { ns: 'y' } }, podSelector: { matchLabels: { pod: 'a' } } },
-          ],
-        },
-      ],
-    },
-  },
+  STARTERS_POLICY,
 ];
 const allow: Allow = (from, to) => to.ns !== 'x' || to.pod !== 'a' || from.ns === 'y';
 
@@ -60,45 +49,15 @@ describe('NetworkPolicy over time', { skip, timeout: 280_000 }, () => {
     await lab.down();
   });
 
-  it("judges a pod's first packet: none arrives that may not, and no reply is lost", async () => {
-    const ask = (key: string) => `${PROBE} tcp ${ground.ipOf(key)} 80 >/dev/null 2>&1`;
-    ground.seen.length = 0;
-    const names = Array.from({ length: STARTERS }, (_, at) => `starter-${at}`);
-    await Promise.all(
-      names.map((name, at) =>
-        ground.core.createNamespacedPod({
-          namespace: 'x',
-          body: {
-            metadata: { name, labels: { starter: 'yes' } },
-            spec: {
-              nodeName: NODES[at % 2]!,
-              containers: [
-                {
-                  name: 'c',
-                  image: 'podway/pod',
-                  command: ['sh', '-c', `(${ask('z/a')}) & ${ask('y/a')}; wait; exec sleep 1000`],
-                },
-              ],
-            },
-          },
-        }),
-      ),
-    );
-    const running = () =>
-      lab.pods().then((all) => all.filter(({ name, phase }) => names.includes(name) && phase === 'Running'));
-    await eventually('starters run', async () => (await running()).length === STARTERS, 60_000);
-    const own = new Set((await running()).flatMap(({ ips }) => ips));
-    const arrived = () => ground.seen.filter((line) => own.has(line.split(' ')[0]!));
-    const allowed = () => arrived().filter((line) => line.endsWith('y/a:80'));
-    await eventually('each has reached whom it may', () => allowed().length >= STARTERS, 30_000);
-    assert.equal(allowed().length, STARTERS, 'nobody had to ask twice');
-    assert.deepEqual(
-      arrived().filter((line) => line.endsWith('z/a:80')),
-      [],
-    );
-    for (const name of names)
-      await ground.core.deleteNamespacedPod({ namespace: 'x', name, gracePeriodSeconds: 0 });
-  });
+  it(`judges the first packet of ${STARTERS} pods: none arrives that may not, and no reply is lost`, () =>
+    startAll(ground, {
+      ...{ count: STARTERS, atOnce: 40, nodes: NODES },
+      container: (forbidden, allowed) => {
+        const ask = (address: string) => `${PROBE} tcp ${address} 80 >/dev/null 2>&1`;
+        const script = `(${ask(forbidden)}) & ${ask(allowed)}; wait; exec sleep 1000`;
+        return { name: 'c', image: 'podway/pod', command: ['sh', '-c', script] };
+      },
+    }));
 
   it('agents that are killed change no verdict', async () => {
     for (let round = 0; round < 3; round++) {
