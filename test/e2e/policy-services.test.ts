@@ -3,21 +3,18 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { DiscoveryV1Api, type V1NetworkPolicy } from '@kubernetes/client-node';
-import { formatIp, type Ip, parseIp } from '../../src/base/ip.ts';
+import { formatIp, parseIp } from '../../src/base/ip.ts';
 import { KubeProxies, lacksKubeProxy } from '../support/kube-proxy.ts';
 import { INTERNET } from '../support/neighbours.ts';
 import { hosts, runCase } from '../support/policy-case.ts';
-import { connectionCases } from '../support/policy-cases-e1.ts';
-import { changeCases } from '../support/policy-cases-e2.ts';
 import { PODS, PORTS, PolicyGround } from '../support/policy-ground.ts';
 import { type Family, familyOfIp, PROTOCOLS, probe } from '../support/policy-probes.ts';
+import { PodServices, throughServices } from '../support/policy-services.ts';
 import { Talk } from '../support/policy-talk.ts';
 import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
 import { Lab } from './lab.ts';
 
-/** Of each kind one: ingress, egress, ports, named ports, addresses, the other protocols. */
-const THROUGH = ['E01', 'E03', 'E14', 'E19', 'E28', 'E35', 'E43', 'E46'];
 const NODE_PORT = 30_080;
 
 describe('policies through Services', { skip: skip || lacksKubeProxy, timeout: 200_000 }, () => {
@@ -25,20 +22,10 @@ describe('policies through Services', { skip: skip || lacksKubeProxy, timeout: 2
   const ground = new PolicyGround(lab);
   let proxies: KubeProxies | undefined;
   let nodeIps: Record<string, string>;
-  const vips = new Map<string, readonly Ip[]>();
-  const vipOf = (key: string, family: Family): Ip | undefined =>
-    vips.get(key)?.find((ip) => familyOfIp(ip) === family);
+  const vips = new PodServices(ground);
+  const vipOf = vips.of;
 
-  const service = async (namespace: string, name: string, spec: object): Promise<readonly Ip[]> => {
-    const made = await ground.core.createNamespacedService({
-      namespace,
-      body: { metadata: { name }, spec: { ipFamilyPolicy: 'PreferDualStack', ...spec } },
-    });
-    return (made.spec!.clusterIPs ?? [made.spec!.clusterIP!]).map(parseIp);
-  };
-  const ports = PORTS.flatMap((port) =>
-    PROTOCOLS.map((protocol) => ({ name: `s${port}-${protocol.toLowerCase()}`, port, protocol })),
-  );
+  const service = vips.make;
   const slice = (namespace: string, name: string, address: string, port: number) =>
     lab.kube().then((config) =>
       config.makeApiClient(DiscoveryV1Api).createNamespacedEndpointSlice({
@@ -68,8 +55,7 @@ describe('policies through Services', { skip: skip || lacksKubeProxy, timeout: 2
   before(async () => {
     await lab.up();
     await ground.start();
-    for (const ns of ['x', 'y', 'z'])
-      for (const pod of PODS) vips.set(`${ns}/${pod}`, await service(ns, pod, { selector: { pod }, ports }));
+    await vips.ofAll();
     const { nodes } = await lab.status();
     nodeIps = Object.fromEntries(nodes.map(({ name, ips }) => [name, ips[0]!]));
     proxies = new KubeProxies(lab.name, nodes, 'nftables');
@@ -86,7 +72,7 @@ describe('policies through Services', { skip: skip || lacksKubeProxy, timeout: 2
     await lab.down();
   });
 
-  for (const one of [...connectionCases, ...changeCases].filter(({ id }) => THROUGH.includes(id)))
+  for (const one of throughServices)
     it(`${one.id} ${one.title}, through Services`, () => runCase(ground, one));
 
   it('X05 a pod through its own Service is judged as any two pods', async () => {

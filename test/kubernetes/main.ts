@@ -11,6 +11,7 @@ import { execute, executeOk, PODWAY, ROOT } from '../e2e/command.ts';
 import { runScenarios } from '../scenarios/run.ts';
 import { scenarios } from '../scenarios/scenarios.ts';
 import { ChartLab, missing } from './chart-lab.ts';
+import { runPolicyCases } from './policy-cases.ts';
 import { conformanceText } from './report.ts';
 import { choose, type Group, groups } from './selection.ts';
 import {
@@ -25,7 +26,8 @@ import {
 } from './upstream.ts';
 
 const SCENARIOS = 'scenarios';
-const names = [SCENARIOS, ...groups.map((group) => group.name)];
+const POLICIES = 'policy-cases';
+const names = [SCENARIOS, POLICIES, ...groups.map((group) => group.name)];
 
 const USAGE = `npm run test:kubernetes -- [options]
   --only a,b    these groups: ${names.join(', ')}
@@ -37,6 +39,8 @@ const USAGE = `npm run test:kubernetes -- [options]
   --page        write docs/conformance.md from the results that there are, and run nothing`;
 
 const PODS = 20;
+/** Pods of the policy cases whose first packet is judged. */
+const STARTERS = 500;
 /** Hours when nothing is cached and two cores are shared. */
 const INSTALL_BOUND_MS = 4 * 3_600_000;
 
@@ -145,7 +149,10 @@ if (left.length > 0) {
   const kubeconfig = await up();
   try {
     // Ours look at all that the nodes hold, so nothing else runs meanwhile.
-    if (left.includes(SCENARIOS)) settle(await ours(kubeconfig));
+    if (left.includes(SCENARIOS))
+      settle(await ours(SCENARIOS, kubeconfig, (input) => runScenarios(input, scenarios(PODS))));
+    if (left.includes(POLICIES))
+      settle(await ours(POLICIES, kubeconfig, (input) => runPolicyCases(input, STARTERS)));
     const queue = groups.filter((group) => left.includes(group.name));
     const work = async (): Promise<void> => {
       for (let group = queue.shift(); group; group = queue.shift()) settle(await upstream(group, kubeconfig));
@@ -168,19 +175,23 @@ async function upstream(group: Group, kubeconfig: string): Promise<GroupResult> 
   return kept ? joined(kept, ran, choice.run.get(group) ?? []) : ran;
 }
 
-async function ours(kubeconfig: string): Promise<GroupResult> {
-  say('our scenarios');
+type Ours = { lab: string; kubectl: string; kubeconfig: string };
+async function ours(
+  group: string,
+  kubeconfig: string,
+  run: (input: Ours) => Promise<GroupResult['cases']>,
+): Promise<GroupResult> {
+  say(`our ${group}`);
   const started = performance.now();
-  const input = { lab: lab.name, kubectl: programs.kubectl, kubeconfig };
-  const cases = await runScenarios(input, scenarios(PODS));
+  const cases = await run({ lab: lab.name, kubectl: programs.kubectl, kubeconfig });
   return {
-    group: SCENARIOS,
+    group,
     version,
     commit,
     nodes: lab.nodes.length,
     date: new Date().toISOString(),
     seconds: Math.round((performance.now() - started) / 1000),
-    command: commandFor(SCENARIOS),
+    command: commandFor(group),
     cases,
     missing: [],
   };
@@ -202,6 +213,11 @@ function writePage(): void {
     return kept ? { ...kept, cases: kept.cases.filter(({ name }) => !left.has(name)) } : [];
   });
   const scenarios = keptResult(version, SCENARIOS);
-  const text = conformanceText({ version, results, choice, ...(scenarios ? { scenarios } : {}) });
+  const policies = keptResult(version, POLICIES);
+  const text = conformanceText({
+    ...{ version, results, choice },
+    ...(scenarios ? { scenarios } : {}),
+    ...(policies ? { policies } : {}),
+  });
   writeFileSync(join(ROOT, 'docs', 'conformance.md'), text);
 }

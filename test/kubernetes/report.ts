@@ -7,13 +7,15 @@ export type ReportInput = {
   version: string;
   results: GroupResult[];
   scenarios?: GroupResult;
+  /** Our cases of network policy. */
+  policies?: GroupResult;
   choice: Choice;
 };
 
 const count = (cases: Case[], state: Case['state']): number =>
   cases.filter((each) => each.state === state).length;
 
-export function conformanceText({ version, results, scenarios, choice }: ReportInput): string {
+export function conformanceText({ version, results, scenarios, policies, choice }: ReportInput): string {
   const of = (group: Group) => results.find((result) => result.group === group.name);
   const parts = [
     '# Conformance',
@@ -26,10 +28,11 @@ export function conformanceText({ version, results, scenarios, choice }: ReportI
     ].join('\n'),
     'To run all, or one group: `npm run test:kubernetes`, `npm run test:kubernetes -- --only dns`. It goes on where it was cut off.',
     ...(scenarios ? ['## Our scenarios', table([['Our scenarios', scenarios]]), list(scenarios)] : []),
+    ...(policies ? ['## Our policy cases', table([['Our policy cases', policies]]), list(policies)] : []),
     "## Kubernetes' tests",
     table(groups.flatMap((group) => (of(group) ? [[group.title, of(group)!] as const] : []))),
     ...notRun(groups.filter((group) => !of(group))),
-    ...problems(scenarios ? [scenarios, ...results] : results),
+    ...problems([scenarios, policies, ...results].flatMap((one) => one ?? [])),
     ...(choice.skipped.size > 0
       ? ['## Tests of the network that are not run', skippedTable(choice), ...unlisted(choice)]
       : []),

@@ -4,6 +4,7 @@ import { CoreV1Api, type KubeConfig, NetworkingV1Api, type V1NetworkPolicy } fro
 import { formatIp, type Ip } from '../../src/base/ip.ts';
 import type { Netns } from '../../src/kernel/netns.ts';
 import { KubeClient, namespaces, pods, readKubeConfig } from '../../src/kube/index.ts';
+import { BUILT_IN_IMAGE } from '../../src/lab/cluster/command.ts';
 import { ControlClient } from '../../src/lab/daemon/client.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { PodView } from '../../src/lab/daemon/protocol.ts';
@@ -54,7 +55,6 @@ export const servedPorts = (of: readonly number[] = PORTS): OraclePod['ports'] =
 
 export type GroundOptions = {
   readonly namespaces?: readonly string[];
-  readonly image?: string;
 };
 export type AddOptions = {
   readonly labels?: Record<string, string>;
@@ -122,7 +122,7 @@ export class PolicyGround {
             spec: {
               nodeName: node ?? nodeOf(keyOf(who)),
               terminationGracePeriodSeconds: 0,
-              containers: [{ name: 'c', image: this.#o.image ?? 'podway/pod', ports: [...ports] }],
+              containers: [{ name: 'c', image: BUILT_IN_IMAGE, imagePullPolicy: 'Never', ports: [...ports] }],
             },
           },
         })
