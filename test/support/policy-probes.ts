@@ -22,7 +22,9 @@ const SCTP = 132;
 const AF = { 4: 2, 6: 10 } as const;
 const ANY = { 4: '0.0.0.0', 6: '::' } as const;
 /** Ms for a packet to arrive that is let through; it takes less than one, on a machine that is not busy. */
-const ARRIVES_MS = 250;
+const ARRIVES_MS = 200;
+/** Ms without an answer after which none is on its way. */
+const STILL_MS = 40;
 
 /** struct sockaddr_in or sockaddr_in6. */
 function socketAddress(ip: Ip, port: number): Uint8Array {
@@ -151,9 +153,14 @@ let lastId = 0;
 export async function probe(asks: readonly Ask[]): Promise<boolean[]> {
   const sent = asks.map((ask) => (ask.protocol === 'TCP' ? new Connection(ask) : sendPacket(ask)));
   await sleep(ARRIVES_MS);
-  // On a busy machine the time may be over before this process has read what has come.
-  await turn();
-  await turn();
+  // On a busy machine the time may be over while answers still come in: both ends are this process.
+  const answered = () => sent.filter((one) => typeof one !== 'number' && one.isAnswered).length;
+  for (let before = -1, now = answered(); now > before; ) {
+    before = now;
+    await sleep(STILL_MS);
+    await turn();
+    now = answered();
+  }
   const seen = new Set<string>();
   for (const place of new Set(asks.map(({ to }) => to))) place.drain(seen);
   return asks.map(({ to, protocol, port }, at) => {
@@ -164,7 +171,7 @@ export async function probe(asks: readonly Ask[]): Promise<boolean[]> {
 
 class Connection {
   readonly #socket: Socket | null = null;
-  #isAnswered = false;
+  isAnswered = false;
 
   constructor({ from, address, port }: Ask) {
     let fd: number;
@@ -176,14 +183,14 @@ class Connection {
     this.#socket = new Socket({ fd, readable: true, writable: true })
       .on('error', () => {})
       .once('data', () => {
-        this.#isAnswered = true;
+        this.isAnswered = true;
       });
   }
 
   /** Whether it was answered until now. */
   end(): boolean {
     this.#socket?.destroy();
-    return this.#isAnswered;
+    return this.isAnswered;
   }
 }
 
