@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Churn, spread } from '../support/churn.ts';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { cloudOf, difference, isAtGoal, traces } from '../support/leaks.ts';
 import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
 
@@ -16,7 +16,7 @@ const LOOK_EVERY_MS = 100;
 
 const { lab, streams } = storm(`storm-c${process.pid}`, '2s');
 
-/** The traces when nothing moves any more: twice the same, and no address cooling. */
+/** The traces when nothing moves any more: twice the same, at the goal, and no address cooling. */
 async function resting(what: string): Promise<string[]> {
   const cloud = await cloudOf(lab);
   let last: string[] = [];
@@ -24,7 +24,9 @@ async function resting(what: string): Promise<string[]> {
     what,
     async () => {
       const now = await traces(lab, cloud);
-      const same = difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
+      const atGoal = (await lab.show()).every(isAtGoal);
+      const same =
+        atGoal && difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
       last = now;
       return same ? now : false;
     },

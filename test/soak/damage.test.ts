@@ -12,7 +12,7 @@ import type { IpamNode, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Churn } from '../support/churn.ts';
 import { damageAtRandom, JOURNAL_DAMAGES } from '../support/damage.ts';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { cloudOf, difference, isAtGoal, traces } from '../support/leaks.ts';
 import { Prober } from '../support/prober.ts';
 import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
@@ -99,7 +99,7 @@ async function resting(): Promise<string[]> {
     'the pool rests',
     async () => {
       const now = await traces(lab, cloud);
-      const atGoal = (await lab.show()).every(({ totals, warm }) => totals.free <= warm.target);
+      const atGoal = (await lab.show()).every(isAtGoal);
       const same =
         atGoal && difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
       last = now;

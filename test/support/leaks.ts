@@ -15,7 +15,7 @@ import { readKubeConfig } from '../../src/kube/config.ts';
 import { KubeClient, pods as podResource } from '../../src/kube/index.ts';
 import { namespacesOf } from '../../src/lab/daemon/paths.ts';
 import { processesInNamespaces } from '../../src/lab/daemon/processes.ts';
-import type { NodeView } from '../../src/lab/daemon/protocol.ts';
+import type { IpamNode, NodeView } from '../../src/lab/daemon/protocol.ts';
 import { podwayCommand, type TestLab } from './lab.ts';
 
 /** The lab's EC2 endpoint, with the keys that `lab env` gives. */
@@ -132,6 +132,17 @@ function namesIn(dir: string, recursive = false): string[] {
     .filter((entry) => !recursive || entry.isFile())
     .map((entry) => entry.name);
 }
+
+/**
+ * The pool has nothing to give back: no more free addresses than its goal, and no ENI beside the primary one that keeps
+ * free ones alone. Such an ENI goes in its time (`idleRelease`, on the planner's grid of 5 s), and until then nothing moves.
+ */
+export const isAtGoal = ({ totals, warm, enis }: IpamNode): boolean =>
+  totals.free <= warm.target &&
+  enis.every(
+    ({ deviceIndex, networkCard, addresses }) =>
+      (deviceIndex === 0 && networkCard === 0) || addresses.some(({ state }) => state === 'held'),
+  );
 
 /** What one list has more of than the other. */
 export function difference(before: readonly string[], after: readonly string[]): string[] {
