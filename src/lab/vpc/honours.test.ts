@@ -140,9 +140,9 @@ test('what asks for nothing is no reason to refuse', () => {
   assert.match(message('RunInstances', { Placement: { Tenancy: 'host' } }), /Placement\.Tenancy=host /);
   assert.match(
     message('RunInstances', {
-      NetworkInterfaces: [{ DeviceIndex: 0 }, { DeviceIndex: 1, PrimaryIpv6: true }],
+      NetworkInterfaces: [{ DeviceIndex: 0 }, { DeviceIndex: 1, AssociateCarrierIpAddress: true }],
     }),
-    /RunInstances with NetworkInterfaces\.PrimaryIpv6 has no meaning in this VPC\./,
+    /RunInstances with NetworkInterfaces\.AssociateCarrierIpAddress has no meaning in this VPC\./,
   );
   assert.match(
     message('CreateNetworkInterface', { ConnectionTrackingSpecification: { UdpTimeout: 30 } }),

@@ -1,6 +1,7 @@
-// The choice of IPv6 addresses and prefixes in a subnet's /64, and the checks of those asked for by name. A /64 is never
-// full, so that both are drawn at random until nobody holds them; the interfaces are the only record of who holds what.
-// Fails with InvalidParameterValue, InvalidIPAddress.InUse, InvalidSubnet.Range (of blocks).
+// The choice of IPv6 addresses and prefixes in a subnet's /64, and the checks of those asked for by name. Addresses are
+// drawn at random, prefixes from a random place on; the interfaces are the only record of who holds what. Single addresses
+// come from what no reservation has; prefixes from `prefix` reservations first; what is named may lie in any.
+// Fails with InsufficientFreeAddressesInSubnet, InsufficientCidrBlocks, InvalidParameterValue, InvalidIPAddress.InUse, InvalidSubnet.Range (of blocks).
 import {
   addToIp,
   type Cidr,
@@ -16,7 +17,8 @@ import {
 } from '../../base/ip.ts';
 import type { Context } from './context.ts';
 import { Ec2Error, invalidValue } from './errors.ts';
-import type { NetworkInterface, Subnet, Vpc } from './model.ts';
+import type { NetworkInterface, Subnet, SubnetCidrReservation, Vpc } from './model.ts';
+import { reservationsOf } from './occupancy.ts';
 
 /** What is translated to IPv4, its last 32 bits being the address (RFC 6052). */
 export const NAT64 = parseCidr('64:ff9b::/96');
@@ -70,7 +72,14 @@ export function subnetIpv6Block(ctx: Context, vpc: Vpc, text: string, own?: Subn
 }
 
 /** Who holds what of a subnet, and the block itself; throws EC2's words for a subnet without one. */
-function heldIn(ctx: Context, subnet: Subnet): { cidr: Cidr; addresses: Set<bigint>; prefixes: Set<bigint> } {
+type Held = {
+  cidr: Cidr;
+  addresses: Set<bigint>;
+  prefixes: Set<bigint>;
+  reservations: { block: Cidr; type: SubnetCidrReservation['type'] }[];
+};
+
+function heldIn(ctx: Context, subnet: Subnet): Held {
   const [block] = ipv6CidrsOf(subnet);
   if (block === undefined)
     throw invalidValue(
@@ -83,10 +92,12 @@ function heldIn(ctx: Context, subnet: Subnet): { cidr: Cidr; addresses: Set<bigi
     for (const ip of eni.ipv6Addresses) addresses.add(parseIpv6(ip));
     for (const prefix of eni.ipv6Prefixes) prefixes.add(parseCidr(prefix).ip as bigint);
   }
-  return { cidr: parseCidr(block), addresses, prefixes };
+  const reservations = reservationsOf(ctx.draft.state, subnet.id, 6).map(({ cidr, type }) => ({
+    block: parseCidr(cidr),
+    type,
+  }));
+  return { cidr: parseCidr(block), addresses, prefixes, reservations };
 }
-
-type Held = ReturnType<typeof heldIn>;
 
 const prefixOf = (ip: bigint): bigint => cidrOf(ip as Ipv6, PREFIX_LENGTH).ip as bigint;
 const lastOf = ({ ip, length }: Cidr): bigint => (ip as bigint) | ((1n << BigInt(128 - length)) - 1n);
@@ -108,27 +119,49 @@ export function takeIpv6Addresses(ctx: Context, subnet: Subnet, count: number): 
   if (count === 0) return [];
   const held = heldIn(ctx, subnet);
   const taken: string[] = [];
-  while (taken.length < count) {
+  for (let draw = 0; draw < count * MOST_DRAWS && taken.length < count; draw++) {
     const ip = (held.cidr.ip as bigint) | bits(ctx.random(8));
     if (held.addresses.has(ip) || held.prefixes.has(prefixOf(ip)) || isKept(held, ip)) continue;
+    if (held.reservations.some(({ block }) => cidrContains(block, ip as Ipv6))) continue;
     held.addresses.add(ip);
     taken.push(formatIp(ip as Ipv6));
   }
-  return taken;
+  if (taken.length === count) return taken;
+  throw new Ec2Error(
+    'InsufficientFreeAddressesInSubnet',
+    `The specified subnet does not have enough free addresses to satisfy the request. (${subnet.id}, ${count} IPv6 addresses asked for)`,
+  );
 }
+
+/** A subnet in which so many draws for an address find none has what is free in reservations. */
+const MOST_DRAWS = 10_000;
 
 /** `count` free /80 blocks. */
 export function takeIpv6Prefixes(ctx: Context, subnet: Subnet, count: number): string[] {
   if (count === 0) return [];
   const held = heldIn(ctx, subnet);
   const taken: string[] = [];
-  while (taken.length < count) {
-    const prefix = (held.cidr.ip as bigint) | (bits(ctx.random(2)) << BigInt(128 - PREFIX_LENGTH));
-    if (!isFreePrefix(held, prefix)) continue;
-    held.prefixes.add(prefix);
-    taken.push(formatCidr({ ip: prefix as Ipv6, length: PREFIX_LENGTH }));
+  const forPrefixes = held.reservations.filter(({ type }) => type === 'prefix').map(({ block }) => block);
+  const isOpen = (cidr: Cidr) => !held.reservations.some(({ block }) => cidrsOverlap(block, cidr));
+  for (const [block, fits] of [
+    ...forPrefixes.map((each) => [each, () => true] as const),
+    [held.cidr, isOpen] as const,
+  ]) {
+    const places = 2 ** (PREFIX_LENGTH - block.length);
+    const first = Number(bits(ctx.random(2))) % places;
+    for (let i = 0; i < places && taken.length < count; i++) {
+      const place = BigInt((first + i) % places) << BigInt(128 - PREFIX_LENGTH);
+      const cidr = { ip: ((block.ip as bigint) + place) as Ipv6, length: PREFIX_LENGTH };
+      if (!fits(cidr) || !isFreePrefix(held, cidr.ip)) continue;
+      held.prefixes.add(cidr.ip);
+      taken.push(formatCidr(cidr));
+    }
   }
-  return taken;
+  if (taken.length === count) return taken;
+  throw new Ec2Error(
+    'InsufficientCidrBlocks',
+    `The specified subnet does not have enough free cidr blocks to satisfy the request. (${subnet.id} has ${taken.length} free /${PREFIX_LENGTH}, ${count} asked for)`,
+  );
 }
 
 /** The addresses asked for by name, in canonical text. */

@@ -152,6 +152,8 @@ export type NetworkInterface = {
   /** First is primary, and never changes; none has an `efa-only` one. */
   privateIps: string[];
   ipv6Addresses: string[];
+  /** The first of them is the primary one, for as long as the interface is. */
+  primaryIpv6?: true;
   ipv4Prefixes: string[];
   ipv6Prefixes: string[];
   attachment?: Attachment;

@@ -35,7 +35,7 @@ class Index {
 
   of(state: VpcState, subnet: Subnet): Occupancy {
     this.#follow(state.networkInterfaces);
-    const reservations = reservationsOf(state, subnet.id);
+    const reservations = reservationsOf(state, subnet.id, 4);
     const known = this.#subnets.get(subnet.id);
     if (known && sameItems(known.reservations, reservations)) return known.occupancy;
     for (const id of this.#subnets.keys()) if (!Object.hasOwn(state.subnets, id)) this.#subnets.delete(id);
@@ -83,11 +83,13 @@ export function occupancyOf(state: VpcState, subnet: Subnet): Readonly<Occupancy
   return index.of(state, subnet);
 }
 
-export function reservationsOf(state: VpcState, subnetId: string): SubnetCidrReservation[] {
+/** Those of one family, or of both. */
+export function reservationsOf(state: VpcState, subnetId: string, family?: 4 | 6): SubnetCidrReservation[] {
   const found: SubnetCidrReservation[] = [];
   for (const id in state.subnetCidrReservations) {
     const row = state.subnetCidrReservations[id]!;
-    if (row.subnetId === subnetId) found.push(row);
+    if (row.subnetId !== subnetId) continue;
+    if (family === undefined || row.cidr.includes(':') === (family === 6)) found.push(row);
   }
   return found;
 }

@@ -49,6 +49,7 @@ const NEW_INTERFACE: Honours<ec2.InstanceNetworkInterfaceSpecification> = {
   SubnetId: true,
   Ipv4Prefixes: true,
   Ipv4PrefixCount: true,
+  PrimaryIpv6: true,
   ...IPV6,
 };
 
@@ -139,6 +140,7 @@ export const honoured: HonoursOfAll = {
     Ipv4Prefixes: true,
     Ipv4PrefixCount: true,
     ...IPV6,
+    EnablePrimaryIpv6: true,
     InterfaceType: ['interface', 'efa', 'efa-only', 'trunk', 'branch'],
     TagSpecifications: true,
   },
@@ -254,6 +256,7 @@ export const honoured: HonoursOfAll = {
     SourceDestCheck: true,
     Groups: true,
     Attachment: { AttachmentId: true, DeleteOnTermination: true },
+    EnablePrimaryIpv6: true,
     // Even `false` asks for something: that the interface loses its public address.
     AssociatePublicIpAddress: [],
   },
@@ -309,6 +312,7 @@ export const honoured: HonoursOfAll = {
     PrivateIpAddress: true,
     Ipv6Addresses: true,
     Ipv6AddressCount: true,
+    EnablePrimaryIpv6: true,
     NetworkInterfaces: NEW_INTERFACE,
     Placement: { AvailabilityZone: true, AvailabilityZoneId: true, Tenancy: ['default'] },
     MetadataOptions: METADATA_OPTIONS,

@@ -71,6 +71,12 @@ function privateAddresses(state: VpcState, eni: NetworkInterface): ec2.NetworkIn
   });
 }
 
+const ipv6Addresses = (eni: NetworkInterface): ec2.NetworkInterfaceIpv6Address[] =>
+  eni.ipv6Addresses.map((ip, i) => ({
+    Ipv6Address: ip,
+    IsPrimaryIpv6: i === 0 && eni.primaryIpv6 === true,
+  }));
+
 export function attachmentAnswer(
   state: VpcState,
   eni: NetworkInterface,
@@ -134,7 +140,7 @@ export function interfaceAnswer(state: VpcState, eni: NetworkInterface): ec2.Net
     ...(attachment ? { Attachment: attachment } : {}),
     ...(publicSide ? { Association: publicSide } : {}),
     PrivateIpAddresses: privateAddresses(state, eni),
-    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip, IsPrimaryIpv6: false })),
+    Ipv6Addresses: ipv6Addresses(eni),
     ...(eni.ipv6Addresses[0] === undefined ? {} : { Ipv6Address: eni.ipv6Addresses[0] }),
     ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
     ...(eni.ipv6Prefixes.length ? { Ipv6Prefixes: eni.ipv6Prefixes.map((p) => ({ Ipv6Prefix: p })) } : {}),
@@ -184,7 +190,7 @@ export function instanceInterfaceAnswer(
       ...rest,
       ...(a ? { Association: short(a) } : {}),
     })),
-    Ipv6Addresses: eni.ipv6Addresses.map((ip) => ({ Ipv6Address: ip, IsPrimaryIpv6: false })),
+    Ipv6Addresses: ipv6Addresses(eni),
     ...(eni.ipv4Prefixes.length ? { Ipv4Prefixes: eni.ipv4Prefixes.map((p) => ({ Ipv4Prefix: p })) } : {}),
     ...(eni.ipv6Prefixes.length ? { Ipv6Prefixes: eni.ipv6Prefixes.map((p) => ({ Ipv6Prefix: p })) } : {}),
   };

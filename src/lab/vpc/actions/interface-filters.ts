@@ -90,6 +90,8 @@ export function filtersOnInterfacesOf<T>(
     'ipv6-prefixes.ipv6-prefix': (eni) => eni.ipv6Prefixes,
     'ipv6-address': of('ipv6-addresses.ipv6-address'),
     'ipv6-native': (eni) => state.subnets[eni.subnetId]?.ipv6Native ?? false,
+    'ipv6-addresses.is-primary-ipv6': (eni) =>
+      eni.ipv6Addresses.map((_, i) => i === 0 && eni.primaryIpv6 === true),
     'deny-all-igw-traffic': () => false,
     'tag-key': (eni) => Object.keys(eni.tags),
     'tag-value': (eni) => Object.values(eni.tags),
@@ -98,7 +100,6 @@ export function filtersOnInterfacesOf<T>(
       'addresses.association.customer-owned-ip',
       'association.carrier-ip',
       'association.customer-owned-ip',
-      'ipv6-addresses.is-primary-ipv6',
       'outpost-arn',
     ),
   };

@@ -32,6 +32,7 @@ export type NewInterface = {
   prefixes?: string[];
   prefixCount?: number | undefined;
   ipv6?: Ipv6Asked;
+  primaryIpv6?: boolean | undefined;
   clientToken?: string | undefined;
   type?: string | undefined;
   tags?: Record<string, string>;
@@ -111,12 +112,14 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
     groupIds: interfaceGroups(ctx, subnet.vpcId, asked.groups),
     privateIps: claimed,
     ...(hasIpv6 ? firstIpv6(ctx, subnet, asked.ipv6) : { ipv6Addresses: [], ipv6Prefixes: [] }),
+    ...(asked.primaryIpv6 ? { primaryIpv6: true as const } : {}),
     ipv4Prefixes: claimedPrefixes,
     requesterId: ctx.caller.userId,
     ...(asked.clientToken === undefined ? {} : { clientToken: asked.clientToken }),
     createTime: ctx.now,
     tags: asked.tags ?? {},
   };
+  if (eni.primaryIpv6) needIpv6(eni);
   // What was named is held first, then blocks, then single addresses around them.
   ctx.draft.put('networkInterfaces', eni.id, eni);
   const blocks: NetworkInterface = {
@@ -135,6 +138,14 @@ export function makeInterface(ctx: Context, asked: NewInterface): NetworkInterfa
   ctx.draft.put('networkInterfaces', eni.id, whole);
   later(ctx, 'interface-available', eni.id, ctx.latencies.createInterface);
   return whole;
+}
+
+/** A primary IPv6 address is the first of those that there are. */
+function needIpv6(eni: NetworkInterface): void {
+  if (eni.ipv6Addresses.length === 0)
+    throw invalidValue(
+      `A primary IPv6 address needs an IPv6 address on the interface, which ${eni.id} lacks.`,
+    );
 }
 
 function newMac(ctx: Context): string {
@@ -191,6 +202,7 @@ export const interfaceActions: Meanings<
       prefixes: (input.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
       prefixCount: input.Ipv4PrefixCount,
       ipv6: ipv6Asked(input),
+      primaryIpv6: input.EnablePrimaryIpv6,
       clientToken: input.ClientToken,
       type: input.InterfaceType,
       tags: tagsOnCreate(input.TagSpecifications, 'network-interface'),
@@ -257,9 +269,15 @@ export const interfaceActions: Meanings<
 
   ModifyNetworkInterfaceAttribute: (ctx, input) => {
     const eni = ownInterface(ctx, input.NetworkInterfaceId);
-    const { Description, SourceDestCheck, Groups, Attachment } = input;
-    oneAttribute([Description, SourceDestCheck, Groups, Attachment]);
+    const { Description, SourceDestCheck, Groups, Attachment, EnablePrimaryIpv6 } = input;
+    oneAttribute([Description, SourceDestCheck, Groups, Attachment, EnablePrimaryIpv6]);
     const changed = { ...eni };
+    if (EnablePrimaryIpv6 === false && eni.primaryIpv6)
+      throw invalidValue(`The primary IPv6 address of ${eni.id} cannot be disabled once it is enabled.`);
+    if (EnablePrimaryIpv6) {
+      needIpv6(eni);
+      changed.primaryIpv6 = true;
+    }
     if (Description) changed.description = Description.Value ?? '';
     if (SourceDestCheck?.Value !== undefined) changed.sourceDestCheck = SourceDestCheck.Value;
     if (Groups)

@@ -170,6 +170,10 @@ export const ipv6AddressActions: Meanings<'AssignIpv6Addresses' | 'UnassignIpv6A
     ];
     if (foreign.length > 0)
       throw invalidValue(`Some of [${foreign.join(', ')}] are not assigned to interface ${eni.id}`);
+    if (eni.primaryIpv6 && addresses.includes(eni.ipv6Addresses[0]!))
+      throw invalidValue(
+        `The primary IPv6 address ${eni.ipv6Addresses[0]} of ${eni.id} cannot be unassigned`,
+      );
     ctx.draft.put('networkInterfaces', eni.id, {
       ...eni,
       ipv6Addresses: eni.ipv6Addresses.filter((ip) => !addresses.includes(ip)),

@@ -70,6 +70,7 @@ const OF_NEW_INTERFACES = [
   'Ipv6AddressCount',
   'Ipv6Prefixes',
   'Ipv6PrefixCount',
+  'PrimaryIpv6',
   'AssociatePublicIpAddress',
   'InterfaceType',
 ] as const;
@@ -96,12 +97,17 @@ function specifications(input: ec2.RunInstancesRequest): Specification[] {
         PrivateIpAddress: input.PrivateIpAddress,
         Ipv6AddressCount: input.Ipv6AddressCount,
         Ipv6Addresses: input.Ipv6Addresses,
+        PrimaryIpv6: input.EnablePrimaryIpv6,
       },
     ];
   }
   if (input.Ipv6AddressCount)
     throw conflict(
       'Network interfaces and an instance-level IPv6 address count may not be specified on the same request',
+    );
+  if (input.EnablePrimaryIpv6)
+    throw conflict(
+      'Network interfaces and an instance-level primary IPv6 address may not be specified on the same request',
     );
   const [beside] = INSTANCE_LEVEL.filter(([name]) => input[name]?.length);
   if (beside) {
@@ -164,6 +170,7 @@ function interfaceFor(
     prefixes: (specification.Ipv4Prefixes ?? []).map((p) => required(p.Ipv4Prefix, 'ipv4Prefix')),
     prefixCount: specification.Ipv4PrefixCount,
     ipv6: ipv6Asked(specification),
+    primaryIpv6: specification.PrimaryIpv6,
     ...(specification.DeviceIndex === 0 ? {} : { clientToken: instance.clientToken }),
     type: specification.InterfaceType,
     tags,

@@ -2,17 +2,18 @@
 // held in a range stays held, when the reservation is made and when it goes. Source: Amazon VPC User Guide, "Subnet CIDR
 // reservations". Fails with InvalidParameterValue (range, size, overlap), InvalidSubnetCidrReservationID.NotFound.
 import type * as ec2 from '@aws-sdk/client-ec2';
-import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../../../base/ip.ts';
+import { type Cidr, cidrCovers, cidrsOverlap, familyOf, formatCidr, parseCidr } from '../../../base/ip.ts';
 import { type Context, need, newId, wordsOf } from '../context.ts';
-import { Ec2Error, invalidValue, required } from '../errors.ts';
+import { invalidValue, required } from '../errors.ts';
+import { ipv6CidrsOf, PREFIX_LENGTH } from '../ipv6.ts';
 import type { SubnetCidrReservation } from '../model.ts';
 import { reservationsOf } from '../occupancy.ts';
 import { select } from '../select.ts';
 import { tagsOnCreate, tagsWhenAny } from './tags.ts';
 import type { Meanings } from './types.ts';
 
-/** A reservation for prefixes has at least one: a /28. */
-const LONGEST_FOR_PREFIXES = 28;
+/** A reservation for prefixes has at least one. */
+const LONGEST_FOR_PREFIXES = { 4: 28, 6: PREFIX_LENGTH } as const;
 
 const reservationAnswer = (ctx: Context, row: SubnetCidrReservation): ec2.SubnetCidrReservation => ({
   SubnetCidrReservationId: row.id,
@@ -37,6 +38,9 @@ function readRange(text: string): Cidr {
   }
 }
 
+const ofFamily = (rows: readonly SubnetCidrReservation[], family: 4 | 6) =>
+  rows.filter((row) => row.cidr.includes(':') === (family === 6));
+
 export const reservationActions: Meanings<
   'CreateSubnetCidrReservation' | 'GetSubnetCidrReservations' | 'DeleteSubnetCidrReservation'
 > = {
@@ -45,20 +49,23 @@ export const reservationActions: Meanings<
     const type = readType(required(input.ReservationType, 'reservationType'));
     const block = readRange(required(input.Cidr, 'cidr'));
     const cidr = formatCidr(block);
-    if (typeof block.ip === 'bigint' && subnet.ipv6Cidrs)
-      throw new Ec2Error(
-        'UnsupportedOperation',
-        'CreateSubnetCidrReservation with an IPv6 Cidr has no meaning in this VPC.',
-      );
-    if (subnet.ipv6Native) throw invalidValue(`The subnet ${subnet.id} is IPv6-only and has no IPv4 CIDR`);
-    if (!cidrCovers(parseCidr(subnet.cidr), block))
-      throw invalidValue(`Reservation CIDR ${cidr} is not within the CIDR ${subnet.cidr} of ${subnet.id}`);
-    if (type === 'prefix' && block.length > LONGEST_FOR_PREFIXES) {
+    const family = familyOf(block.ip);
+    const own = family === 6 ? ipv6CidrsOf(subnet)[0] : subnet.cidr;
+    if (!own)
       throw invalidValue(
-        `Reservation CIDR ${cidr} is too small for reservation type prefix: a prefix is a /${LONGEST_FOR_PREFIXES}`,
+        family === 4
+          ? `The subnet ${subnet.id} is IPv6-only and has no IPv4 CIDR`
+          : `Reservation CIDR ${cidr} is not within ${subnet.id}, which has no IPv6 CIDR`,
+      );
+    if (!cidrCovers(parseCidr(own), block))
+      throw invalidValue(`Reservation CIDR ${cidr} is not within the CIDR ${own} of ${subnet.id}`);
+    const longest = LONGEST_FOR_PREFIXES[family];
+    if (type === 'prefix' && block.length > longest) {
+      throw invalidValue(
+        `Reservation CIDR ${cidr} is too small for reservation type prefix: a prefix is a /${longest}`,
       );
     }
-    const other = reservationsOf(ctx.draft.state, subnet.id).find((row) =>
+    const other = reservationsOf(ctx.draft.state, subnet.id, family).find((row) =>
       cidrsOverlap(parseCidr(row.cidr), block),
     );
     if (other)
@@ -93,8 +100,8 @@ export const reservationActions: Meanings<
       input,
     );
     return {
-      SubnetIpv4CidrReservations: items.map((row) => reservationAnswer(ctx, row)),
-      SubnetIpv6CidrReservations: [],
+      SubnetIpv4CidrReservations: ofFamily(items, 4).map((row) => reservationAnswer(ctx, row)),
+      SubnetIpv6CidrReservations: ofFamily(items, 6).map((row) => reservationAnswer(ctx, row)),
       ...(nextToken ? { NextToken: nextToken } : {}),
     };
   },

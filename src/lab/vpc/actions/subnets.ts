@@ -246,6 +246,11 @@ export const subnetActions: Meanings<
         `The subnet ${subnet.id} has network interfaces with addresses of CIDR block ${block.cidr}`,
       );
     }
+    if (reservationsOf(state, subnet.id, 6).length > 0)
+      throw new Ec2Error(
+        'InvalidCidrBlock.InUse',
+        `The subnet ${subnet.id} has CIDR reservations of CIDR block ${block.cidr}`,
+      );
     if (subnet.ipv6Native)
       throw new Ec2Error(
         'OperationNotPermitted',
