@@ -8,6 +8,7 @@ import { netnsPath } from '../daemon/paths.ts';
 import { Supervisor } from './nodes/supervisor.ts';
 
 export const CONTROLLER_METRICS_PORT = 9465;
+const WEBHOOK_PORT = 9443;
 
 export type LabControllerInput = {
   dir: string;
@@ -17,6 +18,8 @@ export type LabControllerInput = {
   kubeconfig: string;
   region: string;
   ec2Endpoint: string;
+  /** Where the API reaches it: of the same namespace. */
+  address: string;
   env: Record<string, string>;
 };
 
@@ -28,7 +31,7 @@ export const controllerPaths = (dir: string) => ({
 
 /** Started; the same call adopts one that runs. */
 export function superviseController(input: LabControllerInput): Supervisor {
-  const { dir, netns, command, kubeconfig, region, ec2Endpoint, env } = input;
+  const { dir, netns, command, kubeconfig, region, ec2Endpoint, address, env } = input;
   const files = controllerPaths(dir);
   privateDir(dir);
   writeFileAtomic(files.kubeconfig, kubeconfig);
@@ -38,6 +41,8 @@ export function superviseController(input: LabControllerInput): Supervisor {
     region,
     'ec2-endpoint': ec2Endpoint,
     listen: `127.0.0.1:${CONTROLLER_METRICS_PORT}`,
+    'webhook-listen': `${address}:${WEBHOOK_PORT}`,
+    'webhook-url': `https://${address}:${WEBHOOK_PORT}`,
   };
   const supervisor = new Supervisor({
     netnsPath: netnsPath(netns),

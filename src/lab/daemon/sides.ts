@@ -107,6 +107,7 @@ async function openEmbedded({
       ttyProgram: () => built('pod-tty'),
       credentials,
       nodeNamespaces: () => new Map(cluster.nodes().map(({ name }) => [name, paths.netns(name)])),
+      apiNamespace: paths.netns(ROUTER),
     }),
   );
   let controllers: Controllers | undefined;
@@ -122,6 +123,7 @@ async function openEmbedded({
       kubeconfig: kube.kubeconfig({ server: IN_LAB.kubeEndpoint, user: CONTROLLER_USER }),
       region: record.shape.region,
       ec2Endpoint: IN_LAB.ec2Endpoint,
+      address: IN_LAB.kubeAddress,
       env: {
         ...settings.env,
         AWS_ACCESS_KEY_ID: keys?.accessKeyId ?? '',

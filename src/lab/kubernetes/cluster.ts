@@ -336,6 +336,7 @@ class RealCluster implements LabCluster {
       kubeconfig: readFileSync(controlPlanePaths(paths).kubeconfig('podway-controller'), 'utf8'),
       region,
       ec2Endpoint,
+      address: this.#control.plane.address,
       env: settings.env,
     });
   }

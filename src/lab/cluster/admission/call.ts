@@ -5,13 +5,20 @@ import { Agent, request } from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import { type ConnectionOptions, connect } from 'node:tls';
 import type { KubeObject, Pod } from '../../../kube/types.ts';
+import { IN_LAB } from '../../daemon/endpoints.ts';
 import type { Hook, ServiceReference } from './hooks.ts';
 
 /** An answer is a small object, or a patch of one. */
 const MAX_ANSWER = 10 << 20;
 
 /** Where a service is: an address, and the node whose namespace it is reached from. */
-export type Endpoint = { address: string; port: number; node: string | undefined };
+export type Endpoint = {
+  address: string;
+  port: number;
+  node: string | undefined;
+  /** At the API's own address in the VPC, which is reached from where the API is alone. */
+  ofApi?: true;
+};
 
 export type Dial = (endpoint: Endpoint) => Socket;
 
@@ -84,12 +91,16 @@ function routeOf({ clientConfig }: Hook, list: Objects, dial: Dial): Route {
     const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
     const number = port === '' ? 443 : Number(port);
     const servername = isIP(host) ? {} : { servername: host };
+    const isInside = [IN_LAB.kubeAddress, IN_LAB.kubeAddress6].some((own) => own === host);
+    const to = isInside
+      ? { socket: dial({ address: host, port: number, node: undefined, ofApi: true }) }
+      : { port: number };
     return {
       shown: url!,
       host,
       port: number,
       path: pathname,
-      tls: { host, port: number, ...servername, ...ca },
+      tls: { host, ...to, ...servername, ...ca },
     };
   }
   const { name, namespace, port, path = '/' } = service;

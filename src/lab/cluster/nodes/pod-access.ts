@@ -18,6 +18,8 @@ type Parts = {
   credentials(pod: Pod): Record<string, string>;
   /** Names of the namespaces of nodes by the nodes' names. */
   nodeNamespaces(): ReadonlyMap<string, string>;
+  /** Name of the namespace that the API is in. */
+  apiNamespace: string;
 };
 
 export const podAccess = ({
@@ -26,6 +28,7 @@ export const podAccess = ({
   ttyProgram,
   credentials,
   nodeNamespaces,
+  apiNamespace,
 }: Parts): PodAccess => ({
   running(pod) {
     const record = sandboxOf(pod);
@@ -37,9 +40,9 @@ export const podAccess = ({
   },
   logFile: (pod) => logFile(pod.metadata.uid!),
   ttyProgram,
-  dial({ address, port, node }) {
+  dial({ address, port, node, ofApi }) {
     const all = nodeNamespaces();
-    const name = all.get(node ?? '') ?? [...all.values()][0];
+    const name = ofApi ? apiNamespace : (all.get(node ?? '') ?? [...all.values()][0]);
     if (name === undefined) throw new Error(`no node runs from which ${address} could be reached`);
     using netns = openNetns(netnsPath(name));
     return new Socket({ fd: connectTcpIn(netns, address, port), readable: true, writable: true });

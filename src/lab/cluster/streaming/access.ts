@@ -15,7 +15,7 @@ export type PodAccess = {
   /** Where its output is kept; the file may not exist yet. */
   logFile(pod: Pod): string;
   /** A connection into the VPC, from the namespace of a node: the named one, or any. Throws when there is none. */
-  dial(endpoint: { address: string; port: number; node: string | undefined }): Socket;
+  dial(endpoint: { address: string; port: number; node: string | undefined; ofApi?: true }): Socket;
   /** Path of the program that gives a command a terminal. */
   ttyProgram(): Promise<string>;
 };
