@@ -126,7 +126,41 @@ export const causes = {
     meaning: 'The trunk ENI holds all the branches that its instance type allows.',
     does: 'Refuses the pod; the runtime asks again.',
     next: 'Delete pods with security groups on the node, or use a larger instance type.',
-    reserved: true,
+  }),
+  TRUNK_UNSUPPORTED: lasting(130, {
+    meaning: 'The instance type takes no trunk interface, or no branch on one.',
+    does: 'Gives the node no place for pods with security groups of their own; the scheduler puts them elsewhere.',
+    next: 'Use an instance type with branch interfaces for these pods (data/instance-limits.json has them).',
+  }),
+  TRUNK_DENIED: lasting(131, {
+    meaning: 'AWS does not let this account associate trunk interfaces.',
+    does: 'Makes no trunks and no branches; asks again every five minutes.',
+    next: 'Set branchController: off, or run on EKS, whose own controller has the right; otherwise ask AWS for it.',
+  }),
+  GROUP_NOT_FOUND: lasting(132, {
+    meaning: 'A security group that a SecurityGroupPolicy names does not exist.',
+    does: 'Leaves the pod without its branch, and asks EC2 again after 1 to 60 s.',
+    next: 'Correct groupIds of the SecurityGroupPolicy that the message names, or make the group.',
+  }),
+  GROUP_OTHER_VPC: lasting(133, {
+    meaning: 'A security group that a SecurityGroupPolicy names is of another VPC than the node.',
+    does: 'Leaves the pod without its branch, and asks EC2 again after 1 to 60 s.',
+    next: 'Name groups of the node’s VPC in groupIds.',
+  }),
+  GROUP_LIMIT: lasting(134, {
+    meaning: 'The policies of the pod name more security groups than the account allows on one interface.',
+    does: 'Leaves the pod without its branch, and asks EC2 again after 1 to 60 s.',
+    next: 'Name fewer groups, or have the quota of security groups per interface raised (5, at most 16).',
+  }),
+  BRANCH_ASSOCIATION_FAILED: lasting(135, {
+    meaning: 'EC2 does not put the branch interface on the trunk.',
+    does: 'Asks EC2 again after 1 to 60 s.',
+    next: 'Read EC2’s words in the message.',
+  }),
+  BRANCH_LOST: lasting(136, {
+    meaning: 'The branch interface of a pod is gone, deleted by somebody else.',
+    does: 'Tells it with the pod’s name: another interface would have another address.',
+    next: 'Delete the pod, so that it is made anew; find who deletes interfaces.',
   }),
   CLOUD_DENIED: lasting(104, {
     meaning: 'EC2 refuses the call: a permission is missing.',

@@ -1,9 +1,12 @@
 // The controller's EC2: opened when first asked, since a cluster without gone or full nodes never asks. Its calls have a
 // budget of their own, small, so that it takes nothing that nodes need. Fails with CloudError, ImdsError.
 import { type Clock, systemClock } from '../base/clock.ts';
+import { withBudget } from '../cloud/budget.ts';
 import { defaultCredentials } from '../cloud/credentials.ts';
+import { createEc2Cloud } from '../cloud/ec2.ts';
 import { createFleetCloud, type FleetCloud } from '../cloud/fleet.ts';
 import { createImds } from '../cloud/imds.ts';
+import type { Cloud, TrunkCloud } from '../cloud/port.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
 
@@ -11,24 +14,39 @@ import type { ControllerConfig } from './options.ts';
 const PER_SECOND = 2;
 const BURST = 10;
 
+type Where = Pick<ControllerConfig, 'region' | 'ec2Endpoint' | 'imdsEndpoint'>;
+
+async function ec2Options(
+  { region, ec2Endpoint, imdsEndpoint }: Where,
+  ec2Calls: ControllerMetrics['ec2Calls'],
+) {
+  const imds = createImds(imdsEndpoint === undefined ? {} : { endpoint: imdsEndpoint });
+  const identity = region === undefined ? await imds.identity() : undefined;
+  const named = region ?? identity!.region;
+  const domain = identity?.domain;
+  return {
+    region: named,
+    domain,
+    endpoint: ec2Endpoint,
+    credentials: defaultCredentials({ imds, region: named, domain }),
+    onCall: ({ action, result }: { action: string; result: string }) => ec2Calls.inc({ action, result }),
+  };
+}
+
+/** For trunks and branches: the budget and the priorities of one node's agent, for the whole cluster. */
+export const openBranchCloud = async (
+  where: Where,
+  { ec2Calls }: Pick<ControllerMetrics, 'ec2Calls'>,
+  isPodWaiting: () => boolean,
+): Promise<Cloud & TrunkCloud> =>
+  withBudget(createEc2Cloud(await ec2Options(where, ec2Calls)), systemClock, isPodWaiting);
+
 export function createControllerCloud(
-  { region, ec2Endpoint, imdsEndpoint }: Pick<ControllerConfig, 'region' | 'ec2Endpoint' | 'imdsEndpoint'>,
+  where: Where,
   { ec2Calls }: Pick<ControllerMetrics, 'ec2Calls'>,
 ): FleetCloud {
-  const imds = createImds(imdsEndpoint === undefined ? {} : { endpoint: imdsEndpoint });
   let opened: Promise<FleetCloud> | undefined;
-  const open = async (): Promise<FleetCloud> => {
-    const identity = region === undefined ? await imds.identity() : undefined;
-    const where = region ?? identity!.region;
-    const domain = identity?.domain;
-    return createFleetCloud({
-      region: where,
-      domain,
-      endpoint: ec2Endpoint,
-      credentials: defaultCredentials({ imds, region: where, domain }),
-      onCall: ({ action, result }) => ec2Calls.inc({ action, result }),
-    });
-  };
+  const open = async (): Promise<FleetCloud> => createFleetCloud(await ec2Options(where, ec2Calls));
   const take = bucket(systemClock);
   const cloud = async (signal?: AbortSignal): Promise<FleetCloud> => {
     await take(signal);

@@ -3,7 +3,8 @@
 import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { KubeClient, loadKubeConfig } from '../kube/index.ts';
-import { createControllerCloud } from './cloud.ts';
+import { SecurityGroups } from './branch/control.ts';
+import { createControllerCloud, openBranchCloud } from './cloud.ts';
 import { serveFaces } from './faces.ts';
 import { Leader } from './leader.ts';
 import { createMetrics } from './metrics.ts';
@@ -42,12 +43,22 @@ export async function runController(config: ControllerConfig, signal: AbortSigna
             return metrics.registry.metrics();
           },
         });
+  const isLeading = () => leader.isLeading;
+  const groups = new SecurityGroups({
+    ...{ config, client, isLeading, metrics, log },
+    openCloud: (isPodWaiting) => openBranchCloud(config, metrics, isPodWaiting),
+  });
+  // Who cannot serve the webhooks ends, and lets another lead.
+  const failed = new AbortController();
+  const over = AbortSignal.any([signal, failed.signal]);
+  const served = groups.serve(over).catch((error: unknown) => failed.abort(error));
   try {
     await leader.run(async (term) => {
       view = new ClusterView();
-      const isLeading = () => leader.isLeading;
-      await serveTerm({ config, client, cloud, view, isLeading, metrics, log }, term);
-    }, signal);
+      await serveTerm({ config, client, cloud, view, groups, isLeading, metrics, log }, term);
+    }, over);
+    await served;
+    if (failed.signal.aborted) throw failed.signal.reason;
   } finally {
     faces?.close();
     faces?.closeAllConnections();

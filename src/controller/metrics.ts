@@ -44,6 +44,18 @@ export function createMetrics() {
       labelNames: ['taint', 'change'] as const,
       registers,
     }),
+    branches: new Gauge({
+      name: 'podway_controller_branches',
+      help: 'Branch interfaces that EC2 has, on a trunk and off it.',
+      labelNames: ['state'] as const,
+      registers,
+    }),
+    branchFailures: new Counter({
+      name: 'podway_controller_branch_failures_total',
+      help: 'Steps towards a trunk or a branch that failed, by cause.',
+      labelNames: ['cause'] as const,
+      registers,
+    }),
     ec2Calls: new Counter({
       name: 'podway_controller_ec2_calls_total',
       help: 'EC2 calls of the controller by action and result (ok or the EC2 code).',

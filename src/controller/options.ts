@@ -20,8 +20,27 @@ export type ControllerConfig = {
   listen?: Listen;
   /** Between the two looks at a gone node's ENIs that must agree (ms). */
   sweepGap: number;
+  branchController: 'auto' | 'on' | 'off';
+  /** How long a branch's address rests after its pod (ms). */
+  branchCooldown: number;
+  /** Absent: no webhooks. */
+  webhookListen?: Listen;
+  /** Absent: the API reaches the webhooks by their Service. */
+  webhookUrl?: string;
   logLevel: string;
 };
+
+const oneOf =
+  (...words: string[]) =>
+  (text: string): string => {
+    if (!words.includes(text)) throw new TypeError(`not ${words.join(', ')}`);
+    return text;
+  };
+
+function httpsUrl(text: string): string {
+  if (!URL.canParse(text) || new URL(text).protocol !== 'https:') throw new TypeError('not an URL of https');
+  return text;
+}
 
 type Row = {
   key: keyof ControllerConfig;
@@ -124,6 +143,38 @@ const rows: readonly Row[] = [
     read: duration,
   },
   {
+    key: 'branchController',
+    flag: '--branch-controller',
+    env: ['PODWAY_BRANCH_CONTROLLER'],
+    value: 'MODE',
+    help: "security groups per pod: auto makes trunks from the first SecurityGroupPolicy on and leaves them to EKS's controller where it is; on; off (default auto)",
+    read: oneOf('auto', 'on', 'off'),
+  },
+  {
+    key: 'branchCooldown',
+    flag: '--branch-cooldown',
+    env: ['PODWAY_BRANCH_COOLDOWN'],
+    value: 'TIME',
+    help: 'how long the address of a branch rests after its pod, before the interface is deleted (default 30s)',
+    read: duration,
+  },
+  {
+    key: 'webhookListen',
+    flag: '--webhook-listen',
+    env: ['PODWAY_WEBHOOK_LISTEN'],
+    value: 'ADDRESS:PORT',
+    help: 'serve the webhooks of security groups per pod by TLS (default off: pods ask for a branch by themselves)',
+    read: listen,
+  },
+  {
+    key: 'webhookUrl',
+    flag: '--webhook-url',
+    env: ['PODWAY_WEBHOOK_URL'],
+    value: 'URL',
+    help: 'where the API reaches the webhooks (default: the Service podway-webhook)',
+    read: httpsUrl,
+  },
+  {
     key: 'logLevel',
     flag: '--log-level',
     env: ['PODWAY_LOG_LEVEL'],
@@ -161,6 +212,8 @@ export function readControllerOptions(args: readonly string[], env: Environment)
     namespace: 'kube-system',
     lease: 'podway-controller',
     sweepGap: 30_000,
+    branchController: 'auto',
+    branchCooldown: 30_000,
     logLevel: 'info',
   };
   for (const row of rows) {

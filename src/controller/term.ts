@@ -1,7 +1,8 @@
-// What a leader does, from its election to the end of its term: follows the cluster, and keeps taints and ENIs by it.
+// What a leader does, from its election to the end of its term: follows the cluster, and keeps taints, ENIs and branches by it.
 import type { Log } from '../base/log.ts';
 import type { FleetCloud } from '../cloud/fleet.ts';
 import { EventRecorder, type KubeClient } from '../kube/index.ts';
+import type { SecurityGroups } from './branch/control.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
 import { Sweeper } from './sweep/sweeper.ts';
@@ -14,6 +15,7 @@ export type TermParts = {
   client: KubeClient;
   cloud: FleetCloud;
   view: ClusterView;
+  groups: SecurityGroups;
   isLeading: () => boolean;
   metrics: ControllerMetrics;
   log: Log;
@@ -21,7 +23,7 @@ export type TermParts = {
 
 /** Ends when `signal` aborts. */
 export async function serveTerm(
-  { config, client, cloud, view, isLeading, metrics, log }: TermParts,
+  { config, client, cloud, view, groups, isLeading, metrics, log }: TermParts,
   signal: AbortSignal,
 ): Promise<void> {
   const events = new EventRecorder(client, {
@@ -40,5 +42,6 @@ export async function serveTerm(
     taints.keep(signal),
     subnets.keep(signal),
     sweeper.keep(signal),
+    groups.keep({ view, events }, signal),
   ]);
 }

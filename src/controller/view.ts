@@ -7,6 +7,7 @@ import {
   type KubeObject,
   type Node,
   nodes,
+  POD_ENI,
   type PodwayNode,
   podwayNodes,
   type Sink,
@@ -15,6 +16,8 @@ import {
 /** What is kept of a Node. */
 export type NodeView = Pick<Node, 'metadata' | 'spec'> & {
   conditions: NonNullable<NonNullable<Node['status']>['conditions']>;
+  /** Branches that its status says it takes: capacity, and what of it pods may have. */
+  podEni: readonly [string | undefined, string | undefined];
 };
 
 export class ClusterView {
@@ -38,6 +41,7 @@ export class ClusterView {
       metadata: withoutFields(metadata),
       ...(spec === undefined ? {} : { spec }),
       conditions: status?.conditions ?? [],
+      podEni: [status?.capacity?.[POD_ENI], status?.allocatable?.[POD_ENI]],
     });
     const keepOwn = (object: PodwayNode): PodwayNode => ({
       ...object,

@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { asksForBranch, POD_ENI, type Pod } from '../../kube/index.ts';
-import { type AdmissionReview, guard, inject } from './admission.ts';
+import { type AdmissionReview, candidateOf, guard, inject } from './admission.ts';
 
 const WRITER = 'system:serviceaccount:kube-system:podway-controller';
-const all = () => ({ groupIds: ['sg-1'], policies: ['p'] });
 const pod = (spec: object = {}, metadata: object = {}): Pod =>
   ({ metadata: { name: 'a', ...metadata }, spec: { containers: [{ name: 'c' }], ...spec } }) as Pod;
 const review = (object: Pod, more: object = {}): AdmissionReview => ({
@@ -29,31 +28,31 @@ function patched(object: Pod, patch: string): Pod {
 test('a selected pod asks for a branch after the injection, whatever it asked for before', () => {
   for (const resources of [undefined, {}, { limits: { cpu: '1' } }, { requests: { cpu: '1' }, limits: {} }]) {
     const object = pod({ containers: [{ name: 'c', ...(resources && { resources }) }] });
-    const after = patched(object, inject(review(object), all).patch!);
+    assert.ok(candidateOf(review(object)));
+    const after = patched(object, inject(review(object), ['sg-1']).patch!);
     const { limits, requests } = after.spec.containers[0]!.resources!;
     assert.deepEqual([limits![POD_ENI], requests![POD_ENI]], ['1', '1']);
     assert.deepEqual({ ...limits, [POD_ENI]: undefined }, { ...resources?.limits, [POD_ENI]: undefined });
     assert.ok(asksForBranch(after));
-    assert.equal(inject(review(after), all).patch, undefined, 'once is enough');
+    assert.equal(candidateOf(review(after)), null, 'once is enough');
   }
 });
 
 test('a pod of the host, of Windows, or that no policy selects stays as it is', () => {
-  const none = () => ({ groupIds: [], policies: [] });
-  assert.deepEqual(inject(review(pod()), none), { uid: 'u', allowed: true });
+  assert.deepEqual(inject(review(pod()), []), { uid: 'u', allowed: true });
   for (const spec of [{ hostNetwork: true }, { nodeSelector: { 'kubernetes.io/os': 'windows' } }])
-    assert.deepEqual(inject(review(pod(spec)), all), { uid: 'u', allowed: true });
-  assert.deepEqual(inject(review(pod(), { operation: 'UPDATE' }), all), { uid: 'u', allowed: true });
-  assert.deepEqual(inject({}, all), { uid: '', allowed: true });
+    assert.equal(candidateOf(review(pod(spec))), null);
+  assert.equal(candidateOf(review(pod(), { operation: 'UPDATE' })), null);
+  assert.equal(candidateOf({}), null);
 });
 
-test('what the selection is asked is the pod that is to be', () => {
-  let asked: unknown;
-  inject(review(pod({ serviceAccountName: 'sa' }, { labels: { app: 'web' } })), (candidate) => {
-    asked = candidate;
-    return all();
+test('a candidate is the pod that is to be', () => {
+  const asked = review(pod({ serviceAccountName: 'sa' }, { labels: { app: 'web' } }));
+  assert.deepEqual(candidateOf(asked), {
+    namespace: 'default',
+    labels: { app: 'web' },
+    serviceAccountName: 'sa',
   });
-  assert.deepEqual(asked, { namespace: 'default', labels: { app: 'web' }, serviceAccountName: 'sa' });
 });
 
 test('the annotation is the controller’s', () => {

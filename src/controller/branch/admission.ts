@@ -2,7 +2,7 @@
 // that the scheduler counts it. Guard: the annotation that says which interface a pod has is written by the controller alone.
 // Pure: an AdmissionReview in, the response out. Source: EKS's controller, /mutate-v1-pod and /validate-v1-pod.
 import { asksForBranch, POD_ENI, type Pod } from '../../kube/index.ts';
-import type { Candidate, Selection } from './select.ts';
+import type { NewPod } from './select.ts';
 
 type AdmissionRequest = {
   uid: string;
@@ -32,29 +32,25 @@ const EKS_WRITERS = [
   'eks:vpc-resource-controller',
 ];
 
-/** `select` is asked for the groups of a new pod. */
-export function inject(
-  { request }: AdmissionReview,
-  select: (pod: Pick<Candidate, 'namespace' | 'labels'> & { serviceAccountName: string }) => Selection,
-): AdmissionResponse {
-  const uid = request?.uid ?? '';
+/** The new pod that a policy may select; null for one that gets no branch, or has asked for one. */
+export function candidateOf({ request }: AdmissionReview): NewPod | null {
   const pod = request?.object;
-  const allowed = { uid, allowed: true };
-  if (request?.operation !== 'CREATE' || !pod?.spec?.containers?.length) return allowed;
-  if (pod.spec.hostNetwork || asksForBranch(pod) || pod.spec.nodeSelector?.['kubernetes.io/os'] === 'windows')
-    return allowed;
-  const { groupIds } = select({
+  if (request?.operation !== 'CREATE' || !pod?.spec?.containers?.length) return null;
+  if (pod.spec.hostNetwork || asksForBranch(pod)) return null;
+  if (pod.spec.nodeSelector?.['kubernetes.io/os'] === 'windows') return null;
+  return {
     namespace: request.namespace ?? pod.metadata?.namespace ?? 'default',
     labels: pod.metadata?.labels ?? {},
     serviceAccountName: pod.spec.serviceAccountName ?? 'default',
-  });
-  if (groupIds.length === 0) return allowed;
-  const steps = injection(pod);
-  return {
-    ...allowed,
-    patchType: 'JSONPatch',
-    patch: Buffer.from(JSON.stringify(steps)).toString('base64'),
   };
+}
+
+/** With the groups of the candidate. */
+export function inject({ request }: AdmissionReview, groupIds: readonly string[]): AdmissionResponse {
+  const allowed = { uid: request?.uid ?? '', allowed: true };
+  if (groupIds.length === 0) return allowed;
+  const patch = Buffer.from(JSON.stringify(injection(request!.object!))).toString('base64');
+  return { ...allowed, patchType: 'JSONPatch', patch };
 }
 
 function injection({ spec }: Pod): PatchStep[] {

@@ -53,6 +53,9 @@ export function decodePolicy({ metadata, spec }: SecurityGroupPolicy): Policy {
   }
 }
 
+/** What is known of a pod before the API has it. */
+export type NewPod = { namespace: string; labels: Labels; serviceAccountName: string };
+
 /** `serviceAccount`: the labels of the pod's account; null when there is no such account. */
 export type Candidate = { namespace: string; labels: Labels; serviceAccount: Labels | null };
 

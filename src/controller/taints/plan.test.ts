@@ -13,6 +13,7 @@ const nodeOf = (...taints: (typeof OTHER)[]): NodeView => ({
   metadata: { name: 'n', uid: 'u1' },
   spec: { providerID: 'aws:///z/i-1', taints },
   conditions: [],
+  podEni: [undefined, undefined],
 });
 const addresses = (more: Partial<PodwayNodeAddresses>): PodwayNodeAddresses => ({
   ...{ held: 3, free: 0, cooling: 0, waiting: 0, obtainable: 0 },

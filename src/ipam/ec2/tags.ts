@@ -7,7 +7,7 @@ const PREFIX = 'podway.io/';
 export const TAG_CLUSTER = 'podway.io/cluster';
 export const TAG_NODE = 'podway.io/node';
 export const TAG_INSTANCE = 'podway.io/instance';
-const TAG_PURPOSE = 'podway.io/purpose';
+export const TAG_PURPOSE = 'podway.io/purpose';
 /** When its creation was intended (RFC 3339), by this node's clock. */
 const TAG_CREATED = 'podway.io/created';
 /** The purpose of ENIs whose addresses pods get. */
