@@ -42,6 +42,7 @@ const REASONS: Record<Telling['kind'], string> = {
   sandbox: 'SandboxUnknown',
   policy: 'PolicyRefused',
   isolated: 'PodIsolated',
+  stale: 'PolicyStale',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

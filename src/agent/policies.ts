@@ -36,6 +36,7 @@ const kindOf = (key: string): PolicyKind =>
 export type PoliciesOptions = Pick<Parts, 'config' | 'api' | 'log' | 'netns' | 'tell'> & {
   /** As they are now: a NodeNetwork may change them. */
   settings: () => PolicySettings;
+  cooldownMs: () => number;
   /** Addresses of the pods of this node, by pod. */
   held: () => Iterable<{ pod: PodName; ips: readonly Ip[] }>;
   /** Makes the routes ask for judged packets, or no longer. */
@@ -272,6 +273,7 @@ export class Policies {
           onEnforce,
           existing: config.settings.existingConnections,
           settings: this.#o.settings(),
+          cooldownMs: this.#o.cooldownMs,
           nodeName: config.nodeName,
         },
         this.#isEnforced,

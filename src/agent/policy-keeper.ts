@@ -18,6 +18,8 @@ import type { PolicyClass } from '../policy/program.ts';
 import { POLICY_TABLE } from '../policy/table.ts';
 import type { ApiServer } from './api-server.ts';
 import { connect } from './configuration-watch.ts';
+import { NodeConditions } from './node-condition.ts';
+import { PolicyFreshness } from './policy-freshness.ts';
 import { watchTable } from './table-watch.ts';
 import type { PodName, Tell } from './tell.ts';
 
@@ -29,6 +31,8 @@ export type KeeperOptions = {
   nodeName: string;
   existing: 'cut' | 'keep';
   settings: Pick<PolicySettings, 'policy' | 'flowLog'>;
+  /** Rest of released addresses (ms), as it is now. */
+  cooldownMs: () => number;
   onEnforce: (enforced: boolean) => Promise<void>;
 };
 
@@ -40,6 +44,10 @@ export type PolicyView = PolicyStatus & {
   node: string;
   /** All that the agent was told is in force. */
   isSettled: boolean;
+  /** Ms since the API told something of pods. */
+  silentMs: number;
+  /** False: longer than addresses rest. */
+  isCurrent: boolean;
   /** resourceVersion of each policy that the agent has seen. */
   objects: Record<string, string>;
   /** `node`: where the API has bound it. */
@@ -62,6 +70,7 @@ export class PolicyKeeper {
   readonly #watch: { close(): void };
   #flowLog: PolicySettings['flowLog'];
   #isEnforced: boolean;
+  #freshness: PolicyFreshness | null = null;
   /** Ends with the keeper. */
   #nodes: Promise<void> | null = null;
   #flows: Promise<FlowLog> | null = null;
@@ -180,12 +189,24 @@ export class PolicyKeeper {
         'the Kubernetes API does not tell pods and namespaces: policies go by the last ones',
       );
     const engine = this.engine;
+    const { nodeName, tell, cooldownMs } = this.#o;
+    const conditions = new NodeConditions(nodeName, api.connect, log, signal);
+    this.#freshness = new PolicyFreshness({
+      cooldownMs,
+      say: (condition) => conditions.say(condition),
+      onSilent: (text) => tell({ kind: 'stale', object: nodeName, text }),
+    });
+    const { heard, keep } = this.#freshness;
+    const idleMs = () => this.#freshness?.idleMs ?? Number.POSITIVE_INFINITY;
     await Promise.all([
+      keep(signal),
       kube.followEach<Pod>(
         client,
         kube.pods,
         {
           onAway,
+          idleMs,
+          onHeard: heard,
           sink: {
             replace: (pods) => engine.setPods(pods.map(podView)),
             put: (pod) => engine.putPod(podView(pod)),
@@ -211,12 +232,23 @@ export class PolicyKeeper {
     ]);
   }
 
+  /** Of what is known of the cluster's pods. */
+  get freshness(): Pick<PolicyView, 'silentMs' | 'isCurrent'> {
+    return { silentMs: this.#freshness?.silentMs ?? 0, isCurrent: this.#freshness?.isCurrent ?? true };
+  }
+
   view(key?: string): PolicyView {
     const { engine } = this;
     const status = engine.status;
     const objects: Record<string, string> = {};
     for (const [name, { source }] of this.#decoded) objects[name] = source.metadata.resourceVersion ?? '';
-    const view = { node: this.#o.nodeName, ...status, isSettled: engine.isSettled, objects };
+    const view = {
+      node: this.#o.nodeName,
+      ...status,
+      isSettled: engine.isSettled,
+      objects,
+      ...this.freshness,
+    };
     if (key === undefined) return view;
     const seen = engine.pod(key);
     const program = engine.program;

@@ -10,6 +10,7 @@ type Numbers = {
   flows: { told: number; overrun: number };
   status: { generation: number; policies: number; classes: number; identities: number };
   isolated: number;
+  silentMs: number;
 };
 type PolicyMetric = {
   readonly name: string;
@@ -91,11 +92,24 @@ export const policyMetrics: readonly PolicyMetric[] = [
     help: 'Pods that wait for their policies and reach their node alone.',
     read: single(({ isolated }) => isolated),
   },
+  {
+    name: 'podway_policy_silence_seconds',
+    type: 'gauge',
+    labels: [],
+    help: 'Since the Kubernetes API told something of pods; longer than the cooldown, addresses that are given again may keep rights here.',
+    read: single(({ silentMs }) => silentMs / 1000),
+  },
 ];
 
 export async function policyMetricsText(keeper: PolicyKeeper, isolated: number): Promise<string> {
   const flows = (await keeper.flows)?.counts ?? { told: 0, overrun: 0 };
-  const numbers = { counters: keeper.counters(), flows, status: keeper.engine.status, isolated };
+  const numbers = {
+    counters: keeper.counters(),
+    flows,
+    status: keeper.engine.status,
+    isolated,
+    ...keeper.freshness,
+  };
   return policyMetrics
     .flatMap(({ name, type, labels, help, read }) => [
       `# HELP ${name} ${help}`,

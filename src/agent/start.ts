@@ -159,6 +159,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
         flowLog: flowLog ?? settings.flowLog,
       };
     },
+    cooldownMs: () => pool.cooldownMs,
     held: () => pool.held().flatMap(({ owner: { pod }, ips }) => (pod ? [{ pod, ips }] : [])),
     onEnforce: async () => {
       await node.sync();

@@ -19,7 +19,8 @@ export type Telling = {
     | 'kernel-rule'
     | 'sandbox'
     | 'policy'
-    | 'isolated';
+    | 'isolated'
+    | 'stale';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;

@@ -192,12 +192,13 @@ export class KubeClient {
 
   /**
    * Ends when the server ends the watch or the signal aborts (then it throws the reason). Throws KubeError for a
-   * refusal, an ERROR event included (410: list again).
+   * refusal, an ERROR event included (410: list again). `onOpen`: the server has begun to answer.
    */
   async *watch<T extends KubeObject>(
     r: Resource<T>,
     query: WatchQuery,
     signal?: AbortSignal,
+    onOpen?: () => void,
   ): AsyncGenerator<WatchEvent<T>> {
     const { namespace, sendInitialEvents, timeoutSeconds = 290, ...rest } = query;
     const path = resourcePath(r, namespace);
@@ -215,6 +216,7 @@ export class KubeClient {
       signal,
     );
     if (response.statusCode !== 200) throw await this.refusal(response);
+    onOpen?.();
     for await (const line of linesOf(response, signal)) {
       const event = JSON.parse(line) as WatchEvent<T>;
       if (event.type === 'ERROR') throw errorOf(event.object.code ?? 500, event.object);

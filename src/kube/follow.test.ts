@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KubeClient } from './client.ts';
 import { KubeError } from './errors.ts';
-import { follow } from './follow.ts';
+import { follow, followEach } from './follow.ts';
 import { nodes } from './resources.ts';
 import type { Node, WatchEvent } from './types.ts';
 
@@ -94,4 +94,42 @@ test('a kind that does not exist has no objects, and is looked for again within 
   const { told, away, pauses } = await run([new KubeError(404, 'NotFound', 'no kind'), [node('a', '1')]], []);
   assert.deepEqual([told, away], [['', 'a@1'], []]);
   assert.ok(pauses[0]! >= 60_000 && pauses[0]! <= 90_000);
+});
+
+test('a watch of which nothing is heard is begun anew where it was; one that is not answered is away', async () => {
+  const stop = new AbortController();
+  const asked: string[] = [];
+  const away: string[] = [];
+  let heard = 0;
+  const client = {
+    list: async () => ({ metadata: { resourceVersion: '7' }, items: [] }),
+    async *watch(_: unknown, query: { resourceVersion?: string }, signal: AbortSignal, onOpen: () => void) {
+      asked.push(`watch ${query.resourceVersion}`);
+      // The connections of the first two are dead, one before and one after its answer.
+      if (asked.length > 3) {
+        stop.abort();
+        throw new Error('aborted');
+      }
+      if (asked.length !== 2) onOpen();
+      if (asked.length === 1) yield { type: 'BOOKMARK', object: { metadata: { resourceVersion: '9' } } };
+      await new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
+      );
+    },
+  } as unknown as KubeClient;
+  await followEach(
+    client,
+    nodes,
+    {
+      sink: { replace: () => {}, put: () => {}, remove: () => {} },
+      onAway: (error) => away.push(error.message),
+      idleMs: () => 20,
+      onHeard: () => heard++,
+    },
+    stop.signal,
+    { now: () => 0, sleep: async () => {} },
+  );
+  assert.deepEqual(asked, ['watch 7', 'watch 9', 'watch 9', 'watch 9']);
+  assert.deepEqual(away, ['nothing was heard of a watch for 20 ms']);
+  assert.equal(heard, 4, 'the list, two answers and a bookmark');
 });

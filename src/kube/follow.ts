@@ -1,7 +1,7 @@
 // Follows a collection: lists it, watches it, and lists again when the watch has lost its place. What the API last said
 // stays while it is away. Bounded: `keep` says what of an object is remembered; the caller's selectors say which.
 import { type Clock, systemClock } from '../base/clock.ts';
-import type { KubeClient } from './client.ts';
+import type { KubeClient, WatchQuery } from './client.ts';
 import { isExpired, isNotFound } from './errors.ts';
 import type { Resource } from './resources.ts';
 import type { KubeObject } from './types.ts';
@@ -49,6 +49,10 @@ export type FollowEachOptions<T> = Pick<
   sink: Sink<T>;
   /** Ends when the kind does not exist, and leaves what was told as it was. */
   endsWhenGone?: boolean;
+  /** A watch of which nothing is heard for so long (ms) is begun anew: its connection may be dead. */
+  idleMs?: () => number;
+  /** The API has told something: objects, an event or a bookmark, or that it watches on from where it was. */
+  onHeard?: () => void;
 };
 
 /** Ends when `signal` aborts, or as `endsWhenGone` says. Never throws. */
@@ -59,7 +63,7 @@ export async function followEach<T extends KubeObject>(
   signal: AbortSignal,
   clock: Clock = systemClock,
 ): Promise<void> {
-  const { fieldSelector, labelSelector, sink: collection } = options;
+  const { fieldSelector, labelSelector, sink: collection, onHeard } = options;
   const selectors = {
     ...(fieldSelector === undefined ? {} : { fieldSelector }),
     ...(labelSelector === undefined ? {} : { labelSelector }),
@@ -72,21 +76,36 @@ export async function followEach<T extends KubeObject>(
       if (place === null) {
         const found = await listAll(client, resource, selectors, signal);
         collection.replace(found.items);
+        onHeard?.();
         place = found.resourceVersion;
         isAway = false;
       }
       const began = clock.now();
-      for await (const event of client.watch(resource, { ...selectors, resourceVersion: place }, signal)) {
-        wait = FIRST_WAIT;
-        isAway = false;
-        place = (event.object as KubeObject).metadata.resourceVersion ?? place;
-        if (event.type === 'DELETED') collection.remove(event.object);
-        else if (event.type !== 'BOOKMARK') collection.put(event.object as T);
+      const idle = new Idle(signal, options.idleMs);
+      const onOpen = () => {
+        idle.heard();
+        onHeard?.();
+      };
+      try {
+        const query: WatchQuery = { ...selectors, resourceVersion: place };
+        for await (const event of client.watch(resource, query, idle.signal, onOpen)) {
+          idle.heard();
+          onHeard?.();
+          wait = FIRST_WAIT;
+          isAway = false;
+          place = (event.object as KubeObject).metadata.resourceVersion ?? place;
+          if (event.type === 'DELETED') collection.remove(event.object);
+          else if (event.type !== 'BOOKMARK') collection.put(event.object as T);
+        }
+      } finally {
+        idle.close();
       }
       // A server that ends each watch at once is not asked in a loop.
       if (clock.now() - began < FIRST_WAIT) await clock.sleep(FIRST_WAIT, signal);
     } catch (error) {
       if (signal.aborted) return;
+      // A watch that was quiet goes on from its place at once; one that was not even answered is away.
+      if (error instanceof QuietWatch && error.wasOpen) continue;
       if (isExpired(error)) {
         place = null;
         continue;
@@ -105,6 +124,47 @@ export async function followEach<T extends KubeObject>(
       }
       await clock.sleep(pause * (1 + Math.random() / 2), signal).catch(() => undefined);
     }
+  }
+}
+
+class QuietWatch extends Error {
+  override name = 'QuietWatch';
+  readonly wasOpen: boolean;
+
+  constructor(ms: number, wasOpen: boolean) {
+    super(`nothing was heard of a watch for ${ms} ms`);
+    this.wasOpen = wasOpen;
+  }
+}
+
+/** Aborts a watch of which nothing is heard. */
+class Idle {
+  readonly signal: AbortSignal;
+  readonly #ms: (() => number) | undefined;
+  readonly #end = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #isOpen = false;
+
+  constructor(signal: AbortSignal, ms: (() => number) | undefined) {
+    this.#ms = ms;
+    this.signal = ms ? AbortSignal.any([signal, this.#end.signal]) : signal;
+    this.#begin();
+  }
+
+  heard(): void {
+    this.#isOpen = true;
+    this.#begin();
+  }
+
+  #begin(): void {
+    if (!this.#ms) return;
+    clearTimeout(this.#timer);
+    const ms = this.#ms();
+    this.#timer = setTimeout(() => this.#end.abort(new QuietWatch(ms, this.#isOpen)), ms).unref();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
   }
 }
 

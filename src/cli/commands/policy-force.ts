@@ -39,7 +39,7 @@ export function showCommand(): Command {
 function viewText(node: string, view: PolicyView | null): string {
   if (!view) return `${bold(node)} has seen no policy`;
   const lines = [
-    `${bold(node)} ${view.mode === 'enforce' ? '' : `${yellow(view.mode)} `}generation ${view.generation} since ${new Date(view.since).toISOString()}: ${view.policies} policies, ${view.classes} classes, ${view.identities} identities${view.isSettled ? '' : yellow(', changing')}${view.broken === null ? '' : red(`, ${view.broken}`)}`,
+    `${bold(node)} ${view.mode === 'enforce' ? '' : `${yellow(view.mode)} `}generation ${view.generation} since ${new Date(view.since).toISOString()}: ${view.policies} policies, ${view.classes} classes, ${view.identities} identities${view.isSettled ? '' : yellow(', changing')}${view.isCurrent ? '' : red(`, has heard nothing of pods for ${Math.round(view.silentMs / 1000)} s`)}${view.broken === null ? '' : red(`, ${view.broken}`)}`,
   ];
   if (!view.pod) return lines.join('\n');
   lines.push(`  ${view.pod.key} ${view.pod.ips.join(' ')}`);
