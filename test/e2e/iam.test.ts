@@ -1,10 +1,19 @@
-// The agent's IAM policy against the calls that a lab saw in a run that has a node grow, shrink, change its groups and give
-// back: nothing is called that is not allowed, and nothing is allowed that was not called.
+// The IAM policies of agent and controller against the calls that a lab saw: a node grows, shrinks, changes its groups and
+// gives back; a subnet is full, and a node goes and leaves an ENI. Nothing is called that is not allowed, and nothing is
+// allowed that was not called.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CreateSecurityGroupCommand } from '@aws-sdk/client-ec2';
+import {
+  CreateNetworkInterfaceCommand,
+  CreateSecurityGroupCommand,
+  DescribeNetworkInterfacesCommand,
+  type EC2Client,
+  ModifyNetworkInterfaceAttributeCommand,
+  TerminateInstancesCommand,
+} from '@aws-sdk/client-ec2';
 import { CustomObjectsApi } from '@kubernetes/client-node';
 import type { CallsView, IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
@@ -15,10 +24,21 @@ const NODE = 'node-1';
 /** Two more than an m5.large's first ENI holds. */
 const PODS = Array.from({ length: 11 }, (_, index) => `p-${index}`);
 
-const { Statement } = JSON.parse(readFileSync(join(ROOT, 'deploy/iam/agent.json'), 'utf8')) as {
-  Statement: { Action: string | string[] }[];
-};
-const allowed = [...new Set(Statement.flatMap(({ Action }) => Action))].sort();
+/** Actions that a document of deploy/iam allows. */
+function allowed(name: string): string[] {
+  const { Statement } = JSON.parse(readFileSync(join(ROOT, 'deploy/iam', `${name}.json`), 'utf8')) as {
+    Statement: { Action: string | string[] }[];
+  };
+  return [...new Set(Statement.flatMap(({ Action }) => Action))].sort();
+}
+
+/** Actions that a lab saw of one caller, without one call of each of `but`. */
+async function called(lab: Lab, caller: string, but: readonly string[] = []): Promise<Set<string>> {
+  const { calls } = await lab.json<CallsView>('lab', 'calls');
+  const actions = calls.filter((call) => call.caller === caller).map(({ action }) => action);
+  for (const own of but) actions.splice(actions.indexOf(own), 1);
+  return new Set(actions.map((action) => `ec2:${action}`));
+}
 
 test('what an agent calls is what its policy allows', { skip }, async () => {
   const lab = new Lab('iam', [
@@ -57,15 +77,79 @@ test('what an agent calls is what its policy allows', { skip }, async () => {
     const { enis } = await lab.ipam(NODE);
     const { cidr } = enis[0]!.ipv6Prefixes![0]!;
     await lab.ok('ipam', 'release-idle', cidr, '--node', NODE);
-    const { calls } = await lab.json<CallsView>('lab', 'calls');
-    const called = new Set(
-      calls.filter(({ caller }) => caller === NODE).map(({ action }) => `ec2:${action}`),
-    );
-    assert.ok(called.has('ec2:CreateNetworkInterface'));
+    const seen = await called(lab, NODE);
+    assert.ok(seen.has('ec2:CreateNetworkInterface'));
     // EC2 asks for it where CreateNetworkInterface carries tags; tags are put back on ENIs older than a minute alone.
-    called.add('ec2:CreateTags');
-    assert.deepEqual([...called].sort(), allowed);
+    seen.add('ec2:CreateTags');
+    assert.deepEqual([...seen].sort(), allowed('agent'));
   } finally {
     await lab.down();
+  }
+});
+
+/** A lab's controller has the lab's own key, as the test has. */
+const CONTROLLER = 'admin';
+/** A subnet of 11 addresses for node-1, and room for node-2. */
+const TWO_SUBNETS = {
+  region: 'us-west-2',
+  vpcs: [
+    {
+      ...{ name: 'two', cidrs: ['10.60.0.0/16'] },
+      subnets: [
+        { name: 'small', cidr: '10.60.0.0/28', zone: 'us-west-2a' },
+        { name: 'large', cidr: '10.60.1.0/24', zone: 'us-west-2b' },
+      ],
+      securityGroups: [{ name: 'nodes', ingress: [{ from: 'nodes' }] }],
+    },
+  ],
+  instances: [
+    { name: 'node-1', type: 'm5.large', subnet: 'small', securityGroups: ['nodes'] },
+    { name: 'node-2', type: 't3.micro', subnet: 'large', securityGroups: ['nodes'] },
+  ],
+};
+
+test('what the controller calls is what its policy allows', { skip, timeout: 90_000 }, async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-iam-'));
+  const file = join(dir, 'lab.yaml');
+  writeFileSync(file, JSON.stringify(TWO_SUBNETS));
+  const lab = new Lab('iamc', [
+    ...['-f', file, '--set', 'cooldown=0s', '--set', 'idleRelease=1h', '--set', 'warm=1'],
+    ...['--set', 'controller=process', '--set', 'env=PODWAY_SWEEP_GAP=1s'],
+  ]);
+  let ec2: EC2Client | undefined;
+  try {
+    await lab.up();
+    ec2 = await lab.ec2();
+    const { subnets } = (await lab.status()).vpcs[0]!;
+    const SubnetId = subnets.find(({ name }) => name === 'small')!.id;
+    // Of the eleven, one is the node's and one its first free address.
+    await ec2.send(new CreateNetworkInterfaceCommand({ SubnetId, SecondaryPrivateIpAddressCount: 8 }));
+    for (const pod of ['a', 'b']) await lab.ok('pod', 'run', pod, '--node', 'node-1', '--no-wait');
+    await lab.run('c', '--node', 'node-2');
+    const { id } = await eventually('node-2 has a second ENI', async () =>
+      (await lab.ipam('node-2')).enis.find(({ deviceIndex }) => deviceIndex > 0),
+    );
+    await eventually('the full subnet was looked at', async () =>
+      (await called(lab, CONTROLLER)).has('ec2:DescribeSubnets'),
+    );
+    const described = await ec2.send(new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: [id] }));
+    const { AttachmentId, InstanceId } = described.NetworkInterfaces![0]!.Attachment!;
+    const Attachment = { AttachmentId: AttachmentId!, DeleteOnTermination: false };
+    await ec2.send(new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId: id, Attachment }));
+    await ec2.send(new TerminateInstancesCommand({ InstanceIds: [InstanceId!] }));
+    await eventually('the ENI is swept', async () =>
+      (await called(lab, CONTROLLER)).has('ec2:DeleteNetworkInterface'),
+    );
+    const own = [
+      'CreateNetworkInterface',
+      'DescribeNetworkInterfaces',
+      'ModifyNetworkInterfaceAttribute',
+      'TerminateInstances',
+    ];
+    assert.deepEqual([...(await called(lab, CONTROLLER, own))].sort(), allowed('controller'));
+  } finally {
+    ec2?.destroy();
+    await lab.down();
+    rmSync(dir, { recursive: true });
   }
 });
