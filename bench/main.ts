@@ -19,6 +19,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   upgrade: () => import('./upgrade.ts'),
   'upgrade-chart': () => import('./upgrade-chart.ts'),
   density: () => import('./density.ts'),
+  scale: () => import('./scale.ts'),
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
   'policy-memory': () => import('./policy-memory.ts'),
