@@ -23,6 +23,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
   'policy-memory': () => import('./policy-memory.ts'),
+  'policy-cut': () => import('./policy-cut.ts'),
 };
 
 const args = process.argv.slice(2);

@@ -39,7 +39,7 @@ export async function runPolicyCases(
       return config;
     },
   };
-  const ground = new PolicyGround(site, { namespaces: ['x', 'y', 'z', 'w'] });
+  const ground = new PolicyGround(site);
   const cluster = new ClusterPolicies(ground);
   const services = new PodServices(ground);
   const kubernetes = [...connectionCases, ...changeCases];
@@ -50,7 +50,7 @@ export async function runPolicyCases(
       run: () => runCase(ground, one),
     });
   const all: Named[] = [
-    ...[...kubernetes, ...ownCases].map(caseOf('')),
+    ...[...kubernetes, ...ownCases.filter(({ embedded }) => !embedded)].map(caseOf('')),
     ...oneOfEach(generatedCases, SEED).map(caseOf('')),
     {
       name: `X01 X02 first packets of ${starters} pods: none arrives that may not, no reply is lost`,
@@ -89,6 +89,8 @@ export async function runPolicyCases(
       run: async () => {
         ground.via = null;
         await ground.policies([]);
+        await ground.addNamespace('w');
+        await ground.addPods(...PODS.map((pod) => [{ ns: 'w', pod }] as const));
         await cluster.define();
       },
     },

@@ -1,4 +1,4 @@
-// The agents of a lab as processes: signals to them, and waiting until they are back.
+// The agents of a lab, and its own process: signals to them, and waiting until they are back.
 import { readFileSync } from 'node:fs';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import { eventually } from './wait.ts';
@@ -20,4 +20,10 @@ export async function agentsBack(lab: string, nodes: readonly string[]): Promise
     }
   };
   await eventually('agents are back', () => nodes.every(isAlive));
+}
+
+/** Of the lab: its VPC and its Kubernetes API. */
+export function killDaemon(lab: string): void {
+  const { pid } = JSON.parse(readFileSync(labPaths(lab).pid, 'utf8')) as { pid: number };
+  process.kill(pid, 'SIGKILL');
 }

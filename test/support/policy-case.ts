@@ -33,6 +33,8 @@ export type Case = {
   title: string;
   steps: readonly Step[];
   after?: (ground: PolicyGround) => Promise<void>;
+  /** A real API server of today refuses the object. */
+  embedded?: boolean;
 };
 
 export const policy = (namespace: string, name: string, spec: V1NetworkPolicySpec): V1NetworkPolicy => ({

@@ -150,6 +150,7 @@ export const ownCases: readonly Case[] = [
   },
   {
     id: 'X19',
+    embedded: true,
     title: 'a CIDR with host bits',
     steps: [said(() => [toA('p', [ingress(blocks('10.1.2.3/8', 'fd12::1/1'), [port(80)])])])],
   },

@@ -66,6 +66,9 @@ function sctpInit(id: number, port: number): Uint8Array {
   return packet;
 }
 
+/** Packets that came and that no probe asks for: of a place. */
+const MOST_UNASKED = 10_000;
+
 export type PlaceOptions = {
   readonly ports: readonly number[];
   /** Hears of each connection that is accepted. */
@@ -80,6 +83,7 @@ export class Place {
   readonly #close: (() => void)[] = [];
   readonly #udp: { fd: number; port: number }[] = [];
   readonly #sctp: { fd: number; family: Family }[] = [];
+  readonly #came = new Set<string>();
 
   constructor(key: string, netnsPath: string, ips: readonly string[], { ports, onAccept }: PlaceOptions) {
     this.key = key;
@@ -115,20 +119,25 @@ export class Place {
     return fd;
   }
 
-  /** Adds what has come since the last look: `KEY PROTOCOL PORT ID`. */
-  drain(seen: Set<string>): void {
+  /** Whether that packet has come. */
+  has(protocol: 'UDP' | 'SCTP', port: number, id: number): boolean {
+    return this.#came.delete(`${protocol} ${port} ${id}`);
+  }
+
+  /** Reads what has come. Several rounds of probes may be under way: what nobody asks for is forgotten in time. */
+  drain(): void {
     const c = libc();
+    if (this.#came.size > MOST_UNASKED) this.#came.clear();
     const buffer = new Uint8Array(2048);
     const view = new DataView(buffer.buffer);
     const each = (fd: number, note: () => void) => {
       while (c.recv(fd, buffer, buffer.length, 0) > 0) note();
     };
-    for (const { fd, port } of this.#udp)
-      each(fd, () => seen.add(`${this.key} UDP ${port} ${view.getUint32(0)}`));
+    for (const { fd, port } of this.#udp) each(fd, () => this.#came.add(`UDP ${port} ${view.getUint32(0)}`));
     for (const { fd, family } of this.#sctp)
       each(fd, () => {
         const header = family === 4 ? (buffer[0]! & 15) * 4 : 0;
-        seen.add(`${this.key} SCTP ${view.getUint16(header + 2)} ${view.getUint32(header + 16)}`);
+        this.#came.add(`SCTP ${view.getUint16(header + 2)} ${view.getUint32(header + 16)}`);
       });
   }
 
@@ -161,11 +170,10 @@ export async function probe(asks: readonly Ask[]): Promise<boolean[]> {
     await turn();
     now = answered();
   }
-  const seen = new Set<string>();
-  for (const place of new Set(asks.map(({ to }) => to))) place.drain(seen);
+  for (const place of new Set(asks.map(({ to }) => to))) place.drain();
   return asks.map(({ to, protocol, port }, at) => {
     const one = sent[at]!;
-    return typeof one === 'number' ? seen.has(`${to.key} ${protocol} ${port} ${one}`) : one.end();
+    return typeof one === 'number' ? to.has(protocol as 'UDP' | 'SCTP', port, one) : one.end();
   });
 }
 
@@ -205,9 +213,8 @@ export async function arrives(
   new DataView(payload.buffer).setUint32(0, id);
   send(payload);
   await sleep(ARRIVES_MS);
-  const seen = new Set<string>();
-  to.drain(seen);
-  return seen.has(`${to.key} UDP ${port} ${id}`);
+  to.drain();
+  return to.has('UDP', port, id);
 }
 
 /** By a socket of its own; `sport`: else any. */

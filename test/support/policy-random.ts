@@ -21,9 +21,13 @@ export class RandomChanges {
   #policies = new Map<string, V1NetworkPolicy>();
   readonly #extra = new Set<string>();
 
-  constructor(ground: PolicyGround, random: () => number) {
+  readonly #always: readonly V1NetworkPolicy[];
+
+  /** `always`: in force beside whatever changes. */
+  constructor(ground: PolicyGround, random: () => number, always: readonly V1NetworkPolicy[] = []) {
     this.#ground = ground;
     this.#random = random;
+    this.#always = always;
   }
 
   #below = (n: number): number => Math.floor(this.#random() * n);
@@ -119,7 +123,7 @@ export class RandomChanges {
       const key = `${namespace}/${name}`;
       if (this.#policies.has(key) && this.#random() < 0.4) this.#policies.delete(key);
       else this.#policies.set(key, this.#policy(namespace, name));
-      await ground.policies([...this.#policies.values()]);
+      await ground.policies([...this.#always, ...this.#policies.values()]);
       return `policy ${key}`;
     }
     if (kind < 0.8) {

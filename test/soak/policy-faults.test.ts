@@ -1,0 +1,105 @@
+// Faults while policies change at random: agents killed at any moment of a change or held still, tables deleted or all rules
+// flushed, the lab's process killed and with it the API and its watches. All the while one pod may not reach another, and
+// a connection that is allowed goes on; in the end the packets do as the objects say.
+// PODWAY_SOAK=1: 100 rounds; else 6.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Lab } from '../e2e/lab.ts';
+import { agentsBack, killDaemon, signalAgents } from '../support/agents.ts';
+import { IN, ingress, pod, policy } from '../support/policy-case.ts';
+import { PORTS, PolicyGround } from '../support/policy-ground.ts';
+import { PROTOCOLS, probe } from '../support/policy-probes.ts';
+import { RandomChanges } from '../support/policy-random.ts';
+import { Talk } from '../support/policy-talk.ts';
+import { full, skip } from '../support/storm.ts';
+import { seeded } from '../support/wait.ts';
+
+const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
+const ROUNDS = full ? 100 : 6;
+const NODES = ['node-1', 'node-2'];
+/** Ms after a change at which a fault falls, at most. */
+const WITHIN_MS = 60;
+const FAULTS = ['kill', 'kill', 'hold', 'delete', 'flush', 'api'] as const;
+
+describe(`faults while policies change, ${ROUNDS} rounds, seed ${seed}`, { skip, timeout: 1_200_000 }, () => {
+  const lab = new Lab('pol-flt');
+  const ground = new PolicyGround(lab, { namespaces: ['x', 'y', 'z', 'guard'] });
+  let talk: Talk | undefined;
+  before(async () => {
+    await lab.up();
+    await ground.start();
+  });
+  after(async () => {
+    talk?.end();
+    ground.close();
+    await lab.down();
+  });
+
+  it('no forbidden packet arrives, no allowed connection ends', async () => {
+    const random = seeded(seed);
+    const guard = policy('guard', 'guard', {
+      podSelector: pod('b'),
+      policyTypes: IN,
+      ingress: [ingress([{ podSelector: pod('a') }])],
+    });
+    const changes = new RandomChanges(ground, random, [guard]);
+    await ground.policies([guard]);
+    await ground.expect('guarded', PROTOCOLS, PORTS);
+    ground.echoes = true;
+    talk = new Talk(ground, 'guard/a', 'guard/b');
+    await talk.says();
+    ground.echoes = false;
+
+    let isOver = false;
+    let looks = 0;
+    const forbidden: string[] = [];
+    const to = ground.place('guard/b');
+    const watch = (async () => {
+      const asks = ['guard/c', 'x/a', 'x/b'].flatMap((key) =>
+        to.ips.flatMap((address) =>
+          PROTOCOLS.map((protocol) => ({ from: ground.place(key), to, address, protocol, port: 80 })),
+        ),
+      );
+      for (; !isOver; looks++)
+        for (const [at, came] of (await probe(asks)).entries())
+          if (came) forbidden.push(`${asks[at]!.from.key} ${asks[at]!.protocol}`);
+    })();
+    try {
+      for (let round = 0; round < ROUNDS; round++) {
+        const fault = FAULTS[round % FAULTS.length]!;
+        const node = NODES[Math.floor(random() * NODES.length)]!;
+        const change = changes.one();
+        await sleep(random() * WITHIN_MS);
+        if (fault === 'kill') signalAgents(lab.name, [node], 'SIGKILL');
+        else if (fault === 'hold') {
+          signalAgents(lab.name, [node], 'SIGSTOP');
+          await change;
+          await changes.one();
+          signalAgents(lab.name, [node], 'SIGCONT');
+        } else if (fault === 'api') {
+          await change;
+          killDaemon(lab.name);
+          await lab.up();
+        } else {
+          const what =
+            fault === 'delete' ? ['delete', 'table', 'inet', 'podway-policy'] : ['flush', 'ruleset'];
+          await lab.podway('lab', 'exec', node, '--', 'nft', ...what);
+        }
+        await change;
+        await changes.one();
+        await agentsBack(lab.name, NODES);
+        await ground
+          .expect(`round ${round}, ${fault} of ${node}`, PROTOCOLS, PORTS)
+          .catch((error: Error) => assert.fail(`${error.message}\n${changes.text}`));
+        await talk.says();
+      }
+    } finally {
+      isOver = true;
+      await watch;
+    }
+    assert.deepEqual(forbidden, []);
+    assert.equal(talk.ended, false);
+    assert.ok(looks > ROUNDS, `${looks} looks`);
+  });
+});
