@@ -54,6 +54,8 @@ export type { NftFamily } from './netlink/nfnetlink-header.ts';
 export { concatKey, type NftElement, type NftElementOp, type Verdict } from './netlink/set-element.ts';
 
 /** One send of deletions carries at most this much; each is about 100 bytes. */
+/** About a millisecond. */
+const MARKS_AT_ONCE = 200;
 const DELETE_BYTES = 64 << 10;
 
 /**
@@ -308,9 +310,16 @@ export class NfNetlink implements Disposable {
       look,
       noRestart,
     );
-    return inBatches([...found.values()], socket, ({ name, value }) =>
-      encodeConntrackMark(batch, name, value, mask),
-    );
+    const all = [...found.values()];
+    let changed = 0;
+    // Others take their turn meanwhile: a hundred thousand marks take most of a second.
+    for (let at = 0; at < all.length; at += MARKS_AT_ONCE) {
+      if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+      changed += inBatches(all.slice(at, at + MARKS_AT_ONCE), socket, ({ name, value }) =>
+        encodeConntrackMark(batch, name, value, mask),
+      );
+    }
+    return changed;
   }
 
   /** Entries in the namespace now. */

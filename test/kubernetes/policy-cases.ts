@@ -12,7 +12,7 @@ import { changeCases } from '../support/policy-cases-e2.ts';
 import { clusterCases } from '../support/policy-cases-k.ts';
 import { ownCases } from '../support/policy-cases-x.ts';
 import { ClusterPolicies } from '../support/policy-cluster.ts';
-import { PORTS, PolicyGround } from '../support/policy-ground.ts';
+import { PODS, PORTS, PolicyGround } from '../support/policy-ground.ts';
 import { PROTOCOLS } from '../support/policy-probes.ts';
 import { oneOfEach } from '../support/policy-sample.ts';
 import { PodServices } from '../support/policy-services.ts';
