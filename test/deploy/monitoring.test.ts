@@ -1,10 +1,12 @@
-// Every metric and label that the alert rules and the dashboard use is one that the agent serves.
+// Every metric and label that the alert rules and the dashboard use is one that the agent or the controller serves, and the docs
+// have a line for each alert.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { createMetrics } from '../../src/agent/metrics.ts';
+import { createMetrics as createControllerMetrics } from '../../src/controller/metrics.ts';
 import { chart } from '../../tools/chart.ts';
 
 const file = (name: string) => readFileSync(join(chart, 'files', name), 'utf8');
@@ -20,8 +22,8 @@ const ADDED = ['node', 'le'];
 
 async function served(): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
-  const { registry } = createMetrics();
-  for (const metric of registry.getMetricsAsArray() as unknown as {
+  const registries = [createMetrics().registry, createControllerMetrics().registry];
+  for (const metric of registries.flatMap((registry) => registry.getMetricsAsArray()) as unknown as {
     name: string;
     type: string;
     labelNames: string[];
@@ -91,4 +93,10 @@ test('every alert says how bad it is and what to do; panels have numbers of thei
   }
   const ids = dashboard.panels.map(({ id }) => id);
   assert.equal(new Set(ids).size, ids.length);
+});
+
+test('docs/operations.md explains every alert, and no other', () => {
+  const text = readFileSync(join(chart, '../../../docs/operations.md'), 'utf8');
+  const told = [...text.matchAll(/^\| `(Podway[A-Za-z]+)` \|/gm)].map((match) => match[1]);
+  assert.deepEqual(told.sort(), rules.map(({ alert }) => alert).sort());
 });
