@@ -15,7 +15,7 @@ const CHURN = 5_000;
 const MEMORY_AT = [1, 50, 200];
 
 /** Resident bytes of a process and its descendants. */
-function treeRss(pid: number): number {
+export function treeRss(pid: number): number {
   const children = new Map<number, number[]>();
   for (const file of globSync('/proc/[0-9]*/stat')) {
     let text: string;

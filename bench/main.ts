@@ -8,6 +8,7 @@ import type { BenchOptions, BenchResult } from './stats.ts';
 const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => Promise<BenchResult[]> }>> = {
   attach: () => import('./attach.ts'),
   traffic: () => import('./traffic.ts'),
+  'traffic-families': () => import('./traffic-families.ts'),
   bounds: () => import('./bounds.ts'),
   agent: () => import('./agent.ts'),
   repair: () => import('./repair.ts'),

@@ -1,9 +1,9 @@
 /*
  * traffic: the two measurements of the traffic benchmark, and their server.
- *   traffic serve PORT             answers both kinds until it is killed, one process per connection
+ *   traffic serve PORT             answers both kinds until it is killed, one process per connection; serve6: by IPv6
  *   traffic stream HOST PORT S     one TCP stream for S seconds; prints bits per second
  *   traffic rr HOST PORT S         one-byte request and answer for S seconds; prints "PER_SECOND P50 P90 P99" (ns)
- * The client's first byte says the kind: 's' or 'r'. IPv4. Both ends use cubic and a window of 1 MiB: pacing (bbr) and
+ * The client's first byte says the kind: 's' or 'r'. HOST is of either family. Both ends use cubic and a window of 1 MiB: pacing (bbr) and
  * autotuned buffers, which outgrow the cache, move a stream by more than the path does.
  */
 #define _GNU_SOURCE
@@ -68,14 +68,19 @@ static void answer(int fd)
 		die("write");
 }
 
-static void serve(int port)
+static void serve(int family, int port)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in6 at6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+	int one = 1, fd = socket(family, SOCK_STREAM, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
 	steady(fd);
-	if (bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 64))
+	if (family == AF_INET ? bind(fd, (struct sockaddr *)&at, sizeof at) : bind(fd, (struct sockaddr *)&at6, sizeof at6))
+		die("bind");
+	if (listen(fd, 64))
 		die("listen");
 	signal(SIGCHLD, SIG_IGN);
 	for (;;) {
@@ -96,15 +101,17 @@ static void serve(int port)
 static int dial(const char *host, int port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
 	struct timeval limit = {.tv_sec = 5};
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+	int four = inet_pton(AF_INET, host, &to.sin_addr) == 1;
+	int one = 1, fd = socket(four ? AF_INET : AF_INET6, SOCK_STREAM, 0);
 
-	if (inet_pton(AF_INET, host, &to.sin_addr) != 1)
+	if (!four && inet_pton(AF_INET6, host, &to6.sin6_addr) != 1)
 		die(host);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 	steady(fd);
-	if (connect(fd, (struct sockaddr *)&to, sizeof to))
+	if (four ? connect(fd, (struct sockaddr *)&to, sizeof to) : connect(fd, (struct sockaddr *)&to6, sizeof to6))
 		die("connect");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	return fd;
@@ -164,11 +171,13 @@ static void request_response(int fd, double seconds)
 int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "serve") == 0)
-		serve(atoi(argv[2]));
+		serve(AF_INET, atoi(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "serve6") == 0)
+		serve(AF_INET6, atoi(argv[2]));
 	if (argc == 5 && strcmp(argv[1], "stream") == 0)
 		return stream(dial(argv[2], atoi(argv[3])), atof(argv[4])), 0;
 	if (argc == 5 && strcmp(argv[1], "rr") == 0)
 		return request_response(dial(argv[2], atoi(argv[3])), atof(argv[4])), 0;
-	fprintf(stderr, "usage: traffic serve PORT | stream HOST PORT SECONDS | rr HOST PORT SECONDS\n");
+	fprintf(stderr, "usage: traffic serve PORT | serve6 PORT | stream HOST PORT SECONDS | rr HOST PORT SECONDS\n");
 	return 2;
 }

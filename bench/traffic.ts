@@ -33,22 +33,30 @@ export type End = { netnsPath: string; ip: string };
 export type Path = { name: string; who: 'podway' | 'by hand' | 'bare veth'; from: End; to: End };
 type Sample = { bits: number[]; perSecond: number[]; p50: number[]; p99: number[] };
 
-const ip = (...args: string[]) => run('ip', args);
+export const ip = (...args: string[]) => run('ip', args);
 
-const CLIENT_CPU = '0';
-const SERVER_CPU = String(Math.min(1, availableParallelism() - 1));
+export const CLIENT_CPU = '0';
+export const SERVER_CPU = String(Math.min(1, availableParallelism() - 1));
 /** Arguments of taskset(1) that start a program on one CPU in a namespace, before all that is not of real time. */
-const inside = (cpu: string, end: End) => ['-c', cpu, 'chrt', '-f', '1', 'nsenter', `--net=${end.netnsPath}`];
+export const inside = (cpu: string, end: End) => [
+  '-c',
+  cpu,
+  'chrt',
+  '-f',
+  '1',
+  'nsenter',
+  `--net=${end.netnsPath}`,
+];
 
 /** A pair of links, `link` in one namespace and `eth0` in the other, with the VPC's MTU. */
-const veth = (namespace: string, link: string, other: string) =>
+export const veth = (namespace: string, link: string, other: string) =>
   run(
     'ip',
     `-n ${namespace} link add ${link} mtu 9001 type veth peer name eth0 mtu 9001 netns ${other}`.split(' '),
   );
 
 /** A sandbox by hand in a bare instance: what ptp or any other routed plugin leaves in the kernel. */
-function sandboxByHand(instance: string, name: string, address: string): End {
+export function sandboxByHand(instance: string, name: string, address: string): End {
   const host = `h${name.slice(-8)}`;
   ip('netns', 'add', name);
   veth(instance, host, name);
