@@ -7,19 +7,28 @@ import { printError } from './output.ts';
 
 export const OURS = 125;
 
+/** With a resolv.conf of the lab's in place of the machine's, seen by the command alone; where it cannot be, without. */
+const withResolver = (file: string, cmd: string[]): string[] => [
+  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c'],
+  'mount --bind "$0" /etc/resolv.conf 2>/dev/null; exec "$@"',
+  file,
+  ...cmd,
+];
+
 export async function runInNamespace(
   path: string,
   cmd: string[],
   env: Record<string, string> = {},
-  /** A process whose file system is entered too. */
-  holder?: number,
+  /** A process whose file system is entered too, or a resolv.conf. */
+  { holder, resolvConf }: { holder?: number; resolvConf?: string } = {},
 ): Promise<number> {
   if (!existsSync(path)) {
     printError(`podway: NO_NAMESPACE: ${path} does not exist (podway lab status lists what there is)`);
     return OURS;
   }
   const view = holder === undefined ? [] : [`--mount=/proc/${holder}/ns/mnt`];
-  const child = spawn('nsenter', [`--net=${path}`, ...view, '--', ...cmd], {
+  const command = resolvConf !== undefined && existsSync(resolvConf) ? withResolver(resolvConf, cmd) : cmd;
+  const child = spawn('nsenter', [`--net=${path}`, ...view, '--', ...command], {
     stdio: 'inherit',
     env: { ...process.env, ...env },
   });

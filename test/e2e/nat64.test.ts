@@ -41,6 +41,9 @@ test('a pod of IPv6 alone reaches an IPv4 host by name, which sees the NAT gatew
   assertAnswer(await lab.askFrom('six', 'udp', NAME, '8080'), `internet ${publicIp()}`);
   assertAnswer(await lab.askFrom('six', 'ping', '64:ff9b::203.0.113.10'), 'reply from 64:ff9b::203.0.113.10');
   assertAnswer(await lab.ask('node-1', 'tcp', NAME, '8080'), `internet ${publicIp()}`);
+  // As any program asks, with the resolv.conf that `pod exec` gives it; `podway.test` is searched.
+  const asked = await lab.podway('pod', 'exec', 'six', '--', 'getent', 'ahostsv6', 'ipv4.internet');
+  assert.match(asked.stdout, /^64:ff9b::cb00:710a +STREAM/m, asked.stderr);
   // By IPv6 where the name has it, and without the gateway.
   assertAnswer(await lab.askFrom('six', 'tcp', 'internet.podway.test', '8080'), `internet ${pod.ips[0]}`);
   // An instance of IPv4 alone in the VPC sees the gateway's private address.

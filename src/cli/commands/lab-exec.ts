@@ -41,7 +41,7 @@ export function labExecCommand(): Command {
               path,
               cmd,
               { KUBECONFIG: `${IN_VIEW.kubernetes}/kubelet.conf` },
-              holder.pid,
+              { holder: holder.pid },
             );
           return await runInNamespace(path, cmd, { KUBECONFIG: paths.kubeconfig });
         } catch (error) {

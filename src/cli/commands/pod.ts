@@ -166,7 +166,7 @@ function execCommand(): Command {
   return withLab(withNamespace(made)).action(
     act(async (name: string, cmd: string[], options: Options) => {
       try {
-        const { control } = await openLab(options);
+        const { control, paths } = await openLab(options);
         const pod = await control.call<PodView>('GET', podPath(options.namespace, checkName(name)));
         if (pod.netns === '')
           throw new LabError(
@@ -174,7 +174,7 @@ function execCommand(): Command {
             `pod ${name} has no network yet: it is ${pod.phase}`,
             'podway pod list tells why',
           );
-        return await runInNamespace(pod.netnsPath, cmd);
+        return await runInNamespace(pod.netnsPath, cmd, {}, { resolvConf: paths.resolvConf });
       } catch (error) {
         throw new ExitCode(report(error, false) === 2 ? 2 : OURS);
       }

@@ -6,6 +6,7 @@ import { writeFileAtomic } from '../../base/files.ts';
 import { buildProgram, type ProgramName } from '../../base/programs.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
 import { createFabric, type Fabric } from '../fabric/index.ts';
+import { resolvConf } from '../resolver/names.ts';
 import { type Act, buildShape } from '../shape/build.ts';
 import { eniConfigObjects } from '../shape/eni-configs.ts';
 import { readSettings } from '../shape/settings.ts';
@@ -88,6 +89,7 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
 
   await endpoints.open();
   writeFileAtomic(paths.kubeconfig, side.kubeconfig(`https://127.0.0.1:${record.ports.kube}`));
+  writeFileAtomic(paths.resolvConf, resolvConf(settings.families));
   listening = true;
   await follow();
   side.begin();

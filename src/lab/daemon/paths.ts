@@ -33,6 +33,7 @@ export function labPaths(lab: string, labsRoot: string = LABS_ROOT) {
     lock: join(root, 'lock.sqlite'),
     keys: join(root, 'keys.json'),
     kubeconfig: join(root, 'kubeconfig'),
+    resolvConf: join(root, 'resolv.conf'),
     control: join(root, 'control.sock'),
     log: join(root, 'lab.log'),
     pid: join(root, 'lab.pid'),

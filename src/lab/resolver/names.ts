@@ -1,7 +1,7 @@
 // The names that a VPC's resolver knows, from the VPC's state alone: EC2's own of instances, and the lab's. Pure.
 // Whose addresses a question comes from decides: its subnet's DNS64, its VPC's DNS support.
-import { cidrContains, type Ip, type Ipv4, type Ipv6, parseCidr, parseIp } from '../../base/ip.ts';
-import { INTERNET_HOST, INTERNET_HOST6 } from '../fabric/names.ts';
+import { cidrContains, formatIp, type Ip, type Ipv4, type Ipv6, parseCidr, parseIp } from '../../base/ip.ts';
+import { INTERNET_HOST, INTERNET_HOST6, RESOLVER_ADDRESS, RESOLVER_ADDRESS6 } from '../fabric/names.ts';
 import { privateDnsName, publicDnsName, resourceName } from '../vpc/actions/interface-answers.ts';
 import { ipv6CidrsOf, NAT64 } from '../vpc/ipv6.ts';
 import type { NetworkInterface, Subnet, VpcState } from '../vpc/model.ts';
@@ -12,6 +12,10 @@ export const LAB_DOMAIN = 'podway.test';
 /** By which a client finds out the prefix of NAT64 (RFC 7050). */
 const PREFIX_NAME = 'ipv4only.arpa';
 const PREFIX_ADDRESSES = ['192.0.0.170', '192.0.0.171'].map(parseIp);
+
+/** What `pod exec` finds as /etc/resolv.conf. */
+export const resolvConf = (families: 'ipv4' | 'ipv6' | 'dual'): string =>
+  `nameserver ${formatIp(families === 'ipv6' ? RESOLVER_ADDRESS6 : RESOLVER_ADDRESS)}\nsearch ${LAB_DOMAIN}\n`;
 
 export type Found = { rcode: Rcode; addresses: Ip[] };
 
