@@ -15,7 +15,7 @@ export type TableWatch = {
 
 export function watchTable({ netns, table, isOwn, onTouched }: TableWatch): { close(): void } {
   let isTouched = false;
-  return watchKernel(netns, { groups: ['nftables'], nftTable: table, isOwn }, (event) => {
+  return watchKernel(netns, { groups: ['nftables'], nftTables: [table], isOwn }, (event) => {
     if (event.kind === 'lost') onTouched(null);
     else if (event.kind === 'nftables') isTouched = true;
     else if (event.kind === 'nftables-generation') {

@@ -5,7 +5,7 @@ import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Address, type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
 import { isV6, POD_GATEWAY, POD_GATEWAY6, podGateway } from './desired.ts';
 import type { PodElement } from './diff.ts';
-import { isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
+import { BRANCH_PODS_TABLE, isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Kernel } from './memory.ts';
 import { sourceChain } from './nft.ts';
 import { observeElements } from './observe.ts';
@@ -25,7 +25,9 @@ export function observeNode(kernel: Kernel): NodeView {
   const podLinks = kernel.rt.links().filter((link) => isPodLinkName(link.name));
   return {
     podLinks,
-    routes: kernel.rt.routes({ table: PODS_TABLE, protocol: PROTOCOL }),
+    routes: [PODS_TABLE, BRANCH_PODS_TABLE].flatMap((table) =>
+      kernel.rt.routes({ table, protocol: PROTOCOL }),
+    ),
     elements: observeElements(kernel, podLinks, [4, 6]),
     addresses: kernel.rt.addresses(),
   };

@@ -5,7 +5,7 @@ import { bitsOf, cidrContains, familyOf, type Ip } from '../base/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import { MAIN_TABLE, type Route } from '../kernel/rtnetlink.ts';
 import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
-import { GROUP_PODS, isOurTable, isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
+import { GROUP_PODS, isOurTable, isPodLinkName, isStandIn, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Memory } from './memory.ts';
 import { PODS_MAPS } from './nft.ts';
 import type { Part } from './parts.ts';
@@ -80,6 +80,7 @@ function concernsLink(
   // A known pod link was renamed or moved away.
   if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
+  if (isStandIn(link)) return node.branches !== undefined && (change === 'del' || !link.up);
   const eniLink = known.eniLinks.get(link.index);
   const eni = node.enis.find((one) => one.mac === link.mac);
   if (change === 'del' || !eni) return eniLink !== undefined;

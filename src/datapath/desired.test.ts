@@ -26,6 +26,7 @@ const listedRule = (rule: ReturnType<typeof desiredRules>[number]): Rule => ({
   protocol: rule.protocol ?? PROTOCOL,
   suppressPrefixLength: null,
   action: 'lookup',
+  goto: null,
 });
 const listedRoute = (route: ReturnType<typeof desiredRoutes>[number]): Route => ({
   dst: route.dst,

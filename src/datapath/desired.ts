@@ -21,6 +21,7 @@ import {
 import { type Mac, macToBytes } from '../base/mac.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import {
+  BRANCH_PODS_TABLE,
   ENI_MASK,
   eniTable,
   isPrimary,
@@ -122,7 +123,8 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
 function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
   const subnets = withoutCovered(node.enis.flatMap(subnetsOf).filter(ofFamily));
-  const held = node.pods.flatMap((pod) => pod.ips.filter((ip) => !isEgress(ip)).map(hostCidr));
+  const plain = node.pods.filter((pod) => pod.vlan === undefined);
+  const held = plain.flatMap((pod) => pod.ips.filter((ip) => !isEgress(ip)).map(hostCidr));
   const within = [...unheldCidrs(node), ...held].filter(ofFamily);
   const isInside = (one: Cidr) => subnets.some((subnet) => cidrCovers(subnet, one));
   if (subnets.length === 0 || !within.every(isInside)) return [undefined];
@@ -211,9 +213,9 @@ export function desiredRoutes(
 }
 
 /** The node's route to a pod, without a preferred source: with one the kernel deletes it when that address changes. */
-export const podRoute = (ip: Ip, oif: number): RouteValues => ({
+export const podRoute = (ip: Ip, oif: number, vlan?: number): RouteValues => ({
   dst: hostCidr(ip),
-  table: PODS_TABLE,
+  table: vlan === undefined ? PODS_TABLE : BRANCH_PODS_TABLE,
   oif,
   scope: familyOf(ip) === 4 ? 'link' : 'universe',
   protocol: PROTOCOL,

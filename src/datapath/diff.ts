@@ -34,7 +34,10 @@ const ruleKey = (rule: RuleValues | Rule): string =>
     rule.table,
     rule.fwmark ?? 0,
     // The kernel fills in all bits when a mark comes without a mask.
-    (rule.fwmark ?? 0) === 0 ? 0 : (rule.fwmask ?? 0xffffffff),
+    (rule.fwmark ?? 0) === 0 && (rule.fwmask ?? 0) === 0 ? 0 : (rule.fwmask ?? 0xffffffff),
+    rule.invert ?? false,
+    rule.action ?? 'lookup',
+    rule.goto ?? 0,
     rule.iifname ?? '',
     rule.oifname ?? '',
     rule.from ? formatCidr(rule.from) : '',
@@ -43,7 +46,7 @@ const ruleKey = (rule: RuleValues | Rule): string =>
 
 /** Additions come before deletions: a packet may meet both the old and the new rule, but never neither. */
 export function diffRules(observed: readonly Rule[], desired: readonly RuleValues[]): Change[] {
-  const ours = observed.filter((rule) => rule.protocol === PROTOCOL && rule.action === 'lookup');
+  const ours = observed.filter((rule) => rule.protocol === PROTOCOL && rule.action !== 'other');
   const have = new Map<string, Rule[]>();
   for (const rule of ours) have.set(ruleKey(rule), [...(have.get(ruleKey(rule)) ?? []), rule]);
   const changes: Change[] = [];
@@ -91,6 +94,7 @@ function isDeletedBy(request: Rule, rule: Rule): boolean {
     rule.family === request.family &&
     rule.priority === request.priority &&
     rule.table === request.table &&
+    rule.action === request.action &&
     (request.fwmark === 0 || (rule.fwmark === request.fwmark && rule.fwmask === request.fwmask)) &&
     same(request.iifname, rule.iifname) &&
     same(request.oifname, rule.oifname) &&
@@ -133,13 +137,17 @@ export function missingKernelRules(observed: readonly Rule[], families: readonly
 }
 
 function selectors(rule: Rule): RuleValues {
-  const { family, priority, table, fwmark, fwmask, iifname, oifname, from, to, protocol } = rule;
+  const { family, priority, table, fwmark, fwmask, iifname, oifname, from, to, protocol, invert, action } =
+    rule;
   return {
     family,
     priority,
     table,
     protocol,
-    ...(fwmark === 0 ? {} : { fwmark, fwmask }),
+    ...(fwmark === 0 && fwmask === 0 ? {} : { fwmark, fwmask }),
+    ...(invert ? { invert } : {}),
+    ...(action === 'lookup' || action === 'other' ? {} : { action }),
+    ...(rule.goto === null ? {} : { goto: rule.goto }),
     ...(iifname === null ? {} : { iifname }),
     ...(oifname === null ? {} : { oifname }),
     ...(from === null ? {} : { from }),

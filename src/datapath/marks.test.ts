@@ -32,8 +32,10 @@ it('a table is the ENI’s place, and the primary has none', () => {
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 0 }), RangeError);
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 128 }), /card 0\.\.31, device 0\.\.127/);
   assert.deepEqual(
-    [0x4ffd, UNREACHABLE_TABLE, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 254].map(isOurTable),
-    [false, true, true, true, true, false, false],
+    [0x4ffd, UNREACHABLE_TABLE, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 0x6fff, 0x7000, 254].map(
+      isOurTable,
+    ),
+    [false, true, true, true, true, true, true, false, false],
   );
 });
 

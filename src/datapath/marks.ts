@@ -17,6 +17,15 @@ export const CT_PRIMARY = 0x7e;
 /** ENI marks are 1..0x7d; the largest instance type has 80 ENIs over all its cards. */
 export const MAX_ENI_MARK = 0x7d;
 
+/** Our bits of packet marks for pods with branch ENIs: which of the three ways a packet goes; 0: none. */
+export const BRANCH_MASK = 0xc00;
+/** Leaves by the sender's branch. */
+export const BY_BRANCH = 0x400;
+/** Came in by a branch. */
+export const CAME_BY_BRANCH = 0x800;
+/** The node answers what a pod began by its branch. */
+export const NODE_REPLY = 0xc00;
+
 /** Routes to the pods of this node, one per address. */
 export const PODS_TABLE = 0x5000;
 /** Black holes for the addresses of our ENIs; a pod's route in PODS_TABLE comes first. */
@@ -54,9 +63,24 @@ export function eniTable(eni: EniSlot): number {
   return PODS_TABLE + eni.deviceIndex + TABLES_PER_CARD * eni.networkCard;
 }
 
+/** Routes to pods with a branch ENI: for the node itself, and for what came in by a branch. */
+export const BRANCH_PODS_TABLE = PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
+/** Route table of a branch, by its VLAN id (1..4094). */
+export const branchTableOf = (vlan: number): number => BRANCH_PODS_TABLE + vlan;
+export const isBranchTable = (table: number): boolean =>
+  table >= BRANCH_PODS_TABLE && table < BRANCH_PODS_TABLE + 0x1000;
+
 /** True for every route table number that is ours. */
 export const isOurTable = (table: number): boolean =>
-  table >= UNREACHABLE_TABLE && table < PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
+  table >= UNREACHABLE_TABLE && (table < BRANCH_PODS_TABLE || isBranchTable(table));
+
+// Rules of nodes whose pods have branches. With them the kernel's rule for local addresses, at 0, stands at RULE_LOCAL.
+export const RULE_BRANCH_GUARD = 1;
+export const RULE_BRANCH = 10;
+export const RULE_BRANCH_ELSE = 11;
+export const RULE_LOCAL = 20;
+export const RULE_BRANCH_PODS = 510;
+export const RULE_BRANCH_PODS_ELSE = 511;
 
 // Rules are walked in this order for each packet that is not local: after `local` (0), long before `main` (32766).
 export const RULE_PODS = 512;
@@ -80,6 +104,18 @@ export const isCutGroup = (group: number): boolean => group >= GROUP_CUT && grou
 /** These bits of a link's group are GROUP_PODS for all of ours: one comparison for a packet. */
 export const GROUPS_MASK = 0xffffffe0;
 export const isOurGroup = (group: number): boolean => group === GROUP_PODS || isCutGroup(group);
+
+/** Link group of branches' stand-ins; no group of the pods' links. */
+export const GROUP_BRANCHES = 0x5020;
+/** A stand-in has this index plus its VLAN id, so that the trunk's program needs no map. */
+export const BRANCH_INDEX = 0x500000;
+export const standInIndex = (vlan: number): number => BRANCH_INDEX + vlan;
+export const standInName = (vlan: number): string => `pwb${vlan}`;
+/** Either end. */
+export const isStandIn = (link: { name: string; group: number }): boolean =>
+  link.group === GROUP_BRANCHES && /^pwb\d+$/.test(link.name);
+/** nft table of branches, beside NFT_TABLE. */
+export const BRANCH_TABLE = 'podway-branch';
 
 export const LINK_PREFIX = 'pw';
 export const NFT_TABLE = 'podway';

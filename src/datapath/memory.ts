@@ -52,6 +52,8 @@ export type Memory = {
   foreignChanged: boolean;
   /** The nft table when it was last correct: our text and the kernel's listing. */
   table: { text: string; kernel: string } | undefined;
+  /** Text of the nft table of branches as it was made last; null: there is none, undefined: not looked yet. */
+  branchTable: string | null | undefined;
 };
 
 export const emptyMemory = (): Memory => ({
@@ -70,4 +72,5 @@ export const emptyMemory = (): Memory => ({
   elsewhere: new Set(),
   foreignChanged: true,
   table: undefined,
+  branchTable: undefined,
 });

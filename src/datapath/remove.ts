@@ -2,8 +2,17 @@
 // with an empty memory, after any kill. Idempotent.
 import type { RtOp } from '../kernel/rtnetlink.ts';
 import { diffRoutes, diffRules } from './diff.ts';
-import { GROUP_CUT, isOurGroup, isPodLinkName, NFT_TABLE, PROTOCOL } from './marks.ts';
+import {
+  BRANCH_TABLE,
+  GROUP_CUT,
+  isOurGroup,
+  isPodLinkName,
+  isStandIn,
+  NFT_TABLE,
+  PROTOCOL,
+} from './marks.ts';
 import { emptyMemory, type Kernel, type Memory } from './memory.ts';
+import { Pass } from './pass.ts';
 import { gatewayAddress } from './sync-addresses.ts';
 import { releaseLeavingLinks } from './sync-links.ts';
 import type { SysctlRecord } from './sysctls.ts';
@@ -12,6 +21,11 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   releaseLeavingLinks(kernel, { enis: [] }, () => {});
   const links = kernel.rt.links();
   const ops: RtOp[] = [];
+  if (links.some(isStandIn) || memory.branchTable != null) {
+    const { restoreLocalRule } = await import('./branch-sync.ts');
+    restoreLocalRule(kernel, new Set(), new Pass(() => 'repair'));
+    ops.push(...links.filter(isStandIn).map(({ index }) => ({ op: 'link-del', index }) as const));
+  }
   const hasOurs = new Set<number>();
   for (const link of links) {
     if (isPodLinkName(link.name) && isOurGroup(link.group)) {
@@ -25,6 +39,8 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   // Errors for objects that are already gone are fine; a later call finds what remains.
   kernel.rt.tryApply(ops);
   if (hasOurs.size > 0) await kernel.rt.applyAsync([{ op: 'group-del', group: GROUP_CUT }]);
+  if (kernel.nf.hasSet('inet', BRANCH_TABLE, 'links'))
+    await kernel.nft.run(`delete table inet ${BRANCH_TABLE}\n`);
   await kernel.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}\n`);
   sysctls.restore();
   Object.assign(memory, emptyMemory());

@@ -11,6 +11,7 @@ import {
   cutGroup,
   eniTable,
   GROUP_PODS,
+  isBranchTable,
   isCutGroup,
   isOurGroup,
   isOurTable,
@@ -213,7 +214,7 @@ export function releaseLeavingLinks(
   const staying = new Set(node.enis.filter((eni) => !isPrimary(eni)).map(eniTable));
   const leaving = new Set<number>();
   for (const route of kernel.rt.routes({ protocol: PROTOCOL })) {
-    const isEniRoute = isOurTable(route.table) && route.table > PODS_TABLE;
+    const isEniRoute = isOurTable(route.table) && route.table > PODS_TABLE && !isBranchTable(route.table);
     if (isEniRoute && !staying.has(route.table) && route.oif !== null) leaving.add(route.oif);
   }
   for (const index of leaving) {

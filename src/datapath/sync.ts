@@ -5,10 +5,11 @@
 // A sync may cover only some parts: those that others were seen to change.
 
 import type { Link } from '../kernel/rtnetlink.ts';
+import { branchesOf, branchRoutes, branchRules } from './branch.ts';
 import { desiredRoutes, desiredRules, familiesOf, has6, podRoute } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
-import { isPodLinkName, PROTOCOL, RULE_ENI, slotKey } from './marks.ts';
+import { isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import type { Pass } from './pass.ts';
@@ -44,7 +45,14 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   // A newer state may arrive at each await; the next sync brings it. This one sees one state from end to end.
   const node = memory.node;
   if (!node) throw new Error('sync before the first node state');
-  const links = kernel.rt.links();
+  const isLeft = memory.branchTable === undefined && kernel.rt.links().some(isStandIn);
+  // Loaded where a pod has a branch, or had one.
+  const branches =
+    branchesOf(node).length > 0 || memory.branchTable != null || isLeft
+      ? await import('./branch-sync.ts')
+      : undefined;
+  if (branches === undefined) memory.branchTable = null;
+  let links = kernel.rt.links();
   const eniLinks = linksOfEnis(node, links);
   const podLinks = links.filter((link) => isPodLinkName(link.name));
   let missingPods: string[] = [];
@@ -60,6 +68,10 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
       if (link) syncEniLink(kernel, memory, node, eni, link, pass);
     }
   }
+  if (parts.has('links') && branches) {
+    branches.syncStandIns(kernel, node, links, pass);
+    links = kernel.rt.links();
+  }
   if (parts.has('links')) {
     memory.eniLinks = new Map([...eniLinks].map(([key, { index, name }]) => [index, { key, name }]));
     missingPods = syncPodLinks(kernel, memory, podLinks, pass);
@@ -70,7 +82,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   if (parts.has('addresses')) syncAddresses(kernel, memory, node, links, pass, { now: now(), tell });
   else if (parts.has('links') && has6(node)) syncGateways6(kernel, memory, kernel.rt.addresses(), pass);
   pass.enter('rules');
-  if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass, tell);
+  if (parts.has('rules')) syncRules(kernel, node, memory.marks, pass, tell, branches);
   pass.enter('routes');
   // A link that was down or had no address has lost its routes, without a notification.
   if (parts.has('routes') || parts.has('links') || parts.has('addresses'))
@@ -81,6 +93,8 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   const text = tableText(memory, node, eniLinks);
   if (parts.has('table')) await syncTable(kernel, memory, text, pass);
   else if (parts.has('elements')) syncElements(kernel, memory, chainsOf(text), pass);
+  if (branches && (parts.has('table') || parts.has('links')))
+    await branches.syncBranchTable(kernel, memory, node, pass);
 
   const absent = node.enis.filter((eni) => !eniLinks.has(slotKey(eni)));
   if (parts.has('links') && parts.has('table')) {
@@ -106,9 +120,14 @@ function syncRules(
   marks: ReadonlyMap<string, number>,
   pass: Pass,
   tell: (told: Told) => void,
+  branches: typeof import('./branch-sync.ts') | undefined,
 ): void {
+  const wanted = [...desiredRules(node, marks), ...branchRules(node)];
+  const moved = new Set(branchRules(node).map(({ family }) => family));
+  branches?.restoreLocalRule(kernel, moved, pass);
   const observed = kernel.rt.rules();
-  applyChanges(kernel, diffRules(observed, desiredRules(node, marks)), pass);
+  applyChanges(kernel, diffRules(observed, wanted), pass);
+  branches?.moveLocalRule(kernel, moved, pass);
   const kernels = missingKernelRules(observed, familiesOf(node));
   applyChanges(kernel, kernels, pass);
   // The kernel's rules carry no mark of ours, so their repair is reported to the operator.
@@ -134,8 +153,8 @@ function syncRoutes(
   );
   const podRoutes = [...memory.pods.values()].flatMap((pod) => {
     const index = podIndexes.get(pod.hostIfname);
-    return index === undefined ? [] : pod.ips.map((ip) => podRoute(ip, index));
+    return index === undefined ? [] : pod.ips.map((ip) => podRoute(ip, index, pod.vlan));
   });
-  const desired = [...desiredRoutes(node, eniIndexes, memory.elsewhere), ...podRoutes];
+  const desired = [...desiredRoutes(node, eniIndexes, memory.elsewhere), ...branchRoutes(node), ...podRoutes];
   applyChanges(kernel, diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), desired), pass);
 }

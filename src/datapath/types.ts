@@ -3,6 +3,7 @@
 import type { Cidr, Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
+import type { Branch } from './branch.ts';
 import type { AttachmentKey, EniSlot } from './marks.ts';
 
 /** `node`: to the node's primary address; `random`: the same with random ports; `none`: pods keep their own. */
@@ -30,6 +31,8 @@ export type HeldPod = {
   readonly ips: readonly Ip[];
   /** Null while it is unknown which ENI carries its address: its routes are kept, its element is not made. */
   readonly eni: EniSlot | null;
+  /** VLAN id of its branch ENI; absent for a pod without one. */
+  readonly vlan?: number | undefined;
 };
 
 /** All that should be true on the node. */
@@ -46,6 +49,10 @@ export type NodeDatapath = {
   /** MTU of secondary ENIs, bytes: that of the primary one's link. */
   readonly eniMtu: number;
   readonly pods: readonly HeldPod[];
+  /** The ENI that carries branches; absent: none. */
+  readonly trunk?: { readonly mac: Mac } | undefined;
+  /** Pods with branch ENIs, whose links are in `pods` too. */
+  readonly branches?: readonly Branch[] | undefined;
   /**
    * With policy enforced: the mark that the policy table sets on packets it has judged. Only marked packets reach pods,
    * so deleting the policy table blocks the node's pods instead of opening them.
@@ -81,6 +88,8 @@ export type PodWiring = {
   readonly hostIfname: string;
   /** linkAlias() of the attachment. */
   readonly alias?: string | undefined;
+  /** VLAN id of its branch ENI, whose stand-in a sync has made. `eni` is the primary one then: what the VPC's services see. */
+  readonly vlan?: number | undefined;
 };
 
 export type WiredPod = {

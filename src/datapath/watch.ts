@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
 import { concernOf } from './concern.ts';
-import { GROUP_PODS, linkMacs, NFT_TABLE } from './marks.ts';
+import { BRANCH_TABLE, GROUP_PODS, linkMacs, NFT_TABLE } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 
@@ -41,7 +41,7 @@ export function watchDatapath(
     kernel.netns,
     {
       groups: GROUPS,
-      nftTable: NFT_TABLE,
+      nftTables: [NFT_TABLE, BRANCH_TABLE],
       onOtherTable: () => {
         memory.foreignChanged = true;
       },

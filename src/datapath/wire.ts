@@ -19,6 +19,8 @@ import {
   PROTOCOL,
   RULE_POD_SOURCE,
   slotKey,
+  standInIndex,
+  standInName,
 } from './marks.ts';
 import type { Doors, Memory } from './memory.ts';
 import { eniChain, podKey, podsMap, sourceChain } from './nft.ts';
@@ -77,7 +79,7 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
         ...(w.alias === undefined ? {} : { alias: w.alias }),
       },
       ...(six ? [{ op: 'addr-add', ...gateway6On(link.index) } as const] : []),
-      ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index) }) as const),
+      ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index, w.vlan) }) as const),
     ]);
     if (configurePod(kernel, w, link.peerIndex, { host: macs.host, pod: podMac }) === 'routes')
       memory.ruleless.add(w.hostIfname);
@@ -85,7 +87,12 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
     // does that now (Linux 6.8 on). Else the first SYN to a new pod may be lost, and comes again after a second.
     kernel.rt.settleCarrier(link.index);
     addElements(kernel, memory, w, link.index);
-    memory.pods.set(w.hostIfname, { hostIfname: w.hostIfname, ips: w.ips, eni: w.eni });
+    memory.pods.set(w.hostIfname, {
+      hostIfname: w.hostIfname,
+      ips: w.ips,
+      eni: w.eni,
+      ...(w.vlan === undefined ? {} : { vlan: w.vlan }),
+    });
     return {
       hostIfname: w.hostIfname,
       hostIfindex: link.index,
@@ -119,6 +126,13 @@ function refuseBadSandbox(kernel: Doors, memory: Memory, w: PodWiring): void {
       'DATAPATH_CHANGED',
       `ENI ${slotKey(w.eni)} is not set up on this node: its link is missing, or late`,
       { object: slotKey(w.eni) },
+    );
+  }
+  if (w.vlan !== undefined && !kernel.rt.link(standInIndex(w.vlan))) {
+    throw new PodwayError(
+      'DATAPATH_CHANGED',
+      `the stand-in of VLAN ${w.vlan} is not there: the trunk's link is missing, or late`,
+      { object: standInName(w.vlan) },
     );
   }
   if (w.mtu < LEAST_MTU6 && w.ips.some(isV6)) {

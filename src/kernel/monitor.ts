@@ -220,7 +220,7 @@ export type WatchOptions = {
   /** True for the port of a socket whose changes are not reported. */
   isOwn?: (port: number) => boolean;
   /** Objects of other nftables tables are not reported; ends of transactions always are. */
-  nftTable?: string;
+  nftTables?: readonly string[];
   /** Called instead for a table, chain or rule of another table. */
   onOtherTable?: () => void;
 };
@@ -249,10 +249,11 @@ export function watchKernel(
     if (route.length > 0)
       closers.push(watchSocket(NETLINK_ROUTE, ns, route, decodeRouteEvent, isOwn, onEvent));
     if (netfilter.length > 0) {
-      const { nftTable, onOtherTable } = options;
+      const { nftTables, onOtherTable } = options;
       const decode = (message: Message) => {
         const event = decodeNetfilterEvent(message);
-        if (event?.kind !== 'nftables' || nftTable === undefined || event.table === nftTable) return event;
+        if (event?.kind !== 'nftables' || nftTables === undefined || nftTables.includes(event.table))
+          return event;
         if (event.object === 'table' || event.object === 'chain' || event.object === 'rule') onOtherTable?.();
         return null;
       };

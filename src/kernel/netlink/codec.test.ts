@@ -113,7 +113,7 @@ describe('encode, then decode', () => {
       fc.property(rules, (values) => {
         const of = typeof values.from.ip === 'number' ? 4 : 6;
         const rule = decodeRule(only({ op: 'rule-add', family: of, ...values }));
-        assert.deepEqual(rule, { family: of, ...values, protocol: 0x50, action: 'lookup' });
+        assert.deepEqual(rule, { family: of, ...values, protocol: 0x50, action: 'lookup', goto: null });
       }),
     );
   });

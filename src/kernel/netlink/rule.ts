@@ -14,6 +14,7 @@ const RTM_GETRULE = 34;
 const FRA_DST = 1;
 const FRA_SRC = 2;
 const FRA_IIFNAME = 3;
+const FRA_GOTO = 4;
 const FRA_PRIORITY = 6;
 const FRA_FWMARK = 10;
 const FRA_SUPPRESS_PREFIXLEN = 14;
@@ -26,7 +27,7 @@ const FIB_RULE_INVERT = 0x2;
 const TABLE_IN_ATTRIBUTE = 0;
 const NO_SUPPRESSION = 0xffffffff;
 
-const ACTIONS = { lookup: 1, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
+const ACTIONS = { lookup: 1, goto: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
 export type RuleAction = keyof typeof ACTIONS;
 const actionNames = new Map<number, RuleAction>(
   Object.entries(ACTIONS).map(([name, n]) => [n, name as RuleAction]),
@@ -52,6 +53,8 @@ export type RuleOp = {
   suppressPrefixLength?: number;
   /** Default lookup; the others ignore the table. */
   action?: RuleAction;
+  /** Of the action `goto`: the priority to go on at. */
+  goto?: number;
 };
 
 export type Rule = {
@@ -68,8 +71,10 @@ export type Rule = {
   table: number;
   protocol: number;
   suppressPrefixLength: number | null;
-  /** `other` for goto, nop and whatever else we never make. */
+  /** `other` for nop and whatever else we never make. */
   action: RuleAction | 'other';
+  /** Of the action `goto`. */
+  goto: number | null;
 };
 
 export function encodeRuleOp(w: ByteWriter, op: RuleOp): number {
@@ -95,6 +100,7 @@ export function encodeRuleOp(w: ByteWriter, op: RuleOp): number {
   if (op.fwmark !== undefined) putU32(w, FRA_FWMARK, op.fwmark);
   if (op.fwmask !== undefined) putU32(w, FRA_FWMASK, op.fwmask);
   if (action <= ACTIONS.lookup && op.table > 255) putU32(w, FRA_TABLE, op.table);
+  if (op.goto !== undefined) putU32(w, FRA_GOTO, op.goto);
   if (op.suppressPrefixLength !== undefined) putU32(w, FRA_SUPPRESS_PREFIXLEN, op.suppressPrefixLength);
   putU8(w, FRA_PROTOCOL, op.protocol ?? PROTOCOL);
   endMessage(w, message);
@@ -133,5 +139,6 @@ export function decodeRule(message: Message): Rule | null {
     protocol: attributes.u8(FRA_PROTOCOL) ?? 0,
     suppressPrefixLength: suppress === undefined || suppress === NO_SUPPRESSION ? null : suppress,
     action: actionNames.get(bytes[start + 7]!) ?? 'other',
+    goto: attributes.u32(FRA_GOTO) ?? null,
   };
 }

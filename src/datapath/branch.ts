@@ -1,0 +1,235 @@
+// Pods with a branch ENI of their own, as values: stand-in links, rules, routes, and the nft table `inet podway-branch`.
+// Pure. Strict mode: what such a pod begins leaves by its branch, and what begins elsewhere comes by it; what the node
+// begins stays on the node both ways. Nothing of this is there while no pod has a branch.
+//
+// A stand-in is a link with the branch's MAC and the index BRANCH_INDEX + VLAN id. The program on the trunk takes the tag
+// off and lets the frame come in by that index; the one on the stand-in puts the tag on and sends by the trunk. Between
+// the two nftables, conntrack and routing see every packet.
+//
+// A flow between two pods of a node crosses the node twice, so each branch has a conntrack zone, its VLAN id, for what
+// comes in by the pod's link or by the stand-in. Two bits of the packet mark say which way a packet goes (BRANCH_MASK).
+import {
+  addToIp,
+  type Cidr,
+  type Family,
+  familyOf,
+  formatCidr,
+  formatIp,
+  hostCidr,
+  type Ip,
+} from '../base/ip.ts';
+import type { Mac } from '../base/mac.ts';
+import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
+import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
+import { LOCAL_TABLE } from '../kernel/rtnetlink.ts';
+import { anyOf, gatewayOf } from './desired.ts';
+import {
+  BRANCH_MASK,
+  BRANCH_PODS_TABLE,
+  BRANCH_TABLE,
+  BY_BRANCH,
+  branchTableOf,
+  CAME_BY_BRANCH,
+  CT_SNAT,
+  ENI_MASK,
+  GROUP_BRANCHES,
+  NODE_REPLY,
+  PROTOCOL,
+  RULE_BRANCH,
+  RULE_BRANCH_ELSE,
+  RULE_BRANCH_GUARD,
+  RULE_BRANCH_PODS,
+  RULE_BRANCH_PODS_ELSE,
+  RULE_LOCAL,
+  standInIndex,
+} from './marks.ts';
+import { LINK_LOCAL, VPC_SERVICES6 } from './nft.ts';
+import type { NodeDatapath } from './types.ts';
+
+/** A branch ENI on the node's trunk, and the pod that has it. */
+export type Branch = {
+  readonly eniId: string;
+  readonly mac: Mac;
+  /** 1 to 4094. */
+  readonly vlan: number;
+  /** IPv4 or, of an IPv6-only subnet, IPv6. */
+  readonly subnetCidr: Cidr;
+  /** The pod's. */
+  readonly hostIfname: string;
+  readonly ips: readonly Ip[];
+};
+
+type RuleValues = Omit<RuleOp, 'op'>;
+type RouteValues = Omit<RouteOp, 'op'>;
+
+export const branchesOf = (node: Pick<NodeDatapath, 'branches'>): readonly Branch[] => node.branches ?? [];
+
+const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
+  ([4, 6] as const).filter((family) => branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family)));
+
+/**
+ * Before the addresses of the node itself, so that a pod reaches its own node by its branch: the kernel's rule for them
+ * moves behind ours (RULE_LOCAL). Only packets that leave by a branch walk the rules of the branches. What has lost its
+ * branch is dropped, and so is what came in by a branch and is for no pod of it.
+ */
+export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): RuleValues[] {
+  const branches = branchesOf(node);
+  return familiesOfBranches(branches).flatMap((family): RuleValues[] => {
+    const common = { family, protocol: PROTOCOL };
+    const leaves = { fwmark: BY_BRANCH, fwmask: BRANCH_MASK };
+    const came = { fwmark: CAME_BY_BRANCH, fwmask: BRANCH_MASK };
+    const { mark = 0, mask = 0 } = node.judged ?? {};
+    return [
+      {
+        ...common,
+        ...leaves,
+        priority: RULE_BRANCH_GUARD,
+        invert: true,
+        action: 'goto',
+        goto: RULE_LOCAL,
+        table: 0,
+      },
+      ...branches
+        .filter(({ ips }) => ips.some((ip) => familyOf(ip) === family))
+        .map(({ hostIfname, vlan }) => ({
+          ...common,
+          priority: RULE_BRANCH,
+          iifname: hostIfname,
+          table: branchTableOf(vlan),
+        })),
+      { ...common, ...leaves, priority: RULE_BRANCH_ELSE, action: 'blackhole', table: 0 },
+      { ...common, priority: RULE_LOCAL, table: LOCAL_TABLE },
+      // What the node sends, its replies to pods (NODE_REPLY) aside.
+      {
+        ...common,
+        priority: RULE_BRANCH_PODS,
+        iifname: 'lo',
+        fwmark: 0,
+        fwmask: BRANCH_MASK,
+        table: BRANCH_PODS_TABLE,
+      },
+      {
+        ...common,
+        priority: RULE_BRANCH_PODS,
+        fwmark: CAME_BY_BRANCH | mark,
+        fwmask: (BRANCH_MASK | mask) >>> 0,
+        table: BRANCH_PODS_TABLE,
+      },
+      { ...common, ...came, priority: RULE_BRANCH_PODS_ELSE, action: 'blackhole', table: 0 },
+    ];
+  });
+}
+
+/** Each branch's way to its subnet's router. Routes to the pods are podRoute's. */
+export function branchRoutes(node: Pick<NodeDatapath, 'branches'>): RouteValues[] {
+  return branchesOf(node).flatMap(({ vlan, subnetCidr, ips }) => {
+    const common = { table: branchTableOf(vlan), oif: standInIndex(vlan), protocol: PROTOCOL };
+    return familiesOfBranches([{ ips } as Branch]).flatMap((family): RouteValues[] => {
+      if (family === 6) return [{ ...common, dst: anyOf(6), gateway: gatewayOf({ subnetCidr }, 6) }];
+      const gateway = addToIp(subnetCidr.ip, 1);
+      return [
+        { ...common, dst: hostCidr(gateway), scope: 'link' },
+        { ...common, dst: anyOf(4), gateway, onlink: true, scope: 'universe' },
+      ];
+    });
+  });
+}
+
+const TABLE = `inet ${BRANCH_TABLE}`;
+const FREE = hex((~BRANCH_MASK & 0xffffffff) >>> 0);
+const mark = (value: number): string => `meta mark set meta mark & ${FREE} | ${hex(value)}`;
+
+/** Elements of a set or map; nft refuses an empty list. */
+const elements = (list: readonly string[]): string =>
+  list.length === 0 ? '' : ` elements = { ${list.join(', ')} };`;
+
+/** The whole table, elements included. `indexes`: of the pods' host links, by name; a branch without its link is left out. */
+export function renderBranchTable(
+  node: Pick<NodeDatapath, 'branches'>,
+  indexes: ReadonlyMap<string, number>,
+): string {
+  const wired = branchesOf(node).flatMap((branch) => {
+    const index = indexes.get(branch.hostIfname);
+    return index === undefined ? [] : [{ ...branch, index }];
+  });
+  const zones = wired
+    .flatMap(({ index, vlan }) => [`${index} : ${vlan}`, `${standInIndex(vlan)} : ${vlan}`])
+    .sort();
+  const ipsOf = (family: Family) =>
+    wired
+      .flatMap(({ ips, vlan }) => ips.map((ip) => ({ ip, vlan })))
+      .filter(({ ip }) => familyOf(ip) === family);
+  const addresses = (family: Family) =>
+    ipsOf(family)
+      .map(({ ip }) => formatIp(ip))
+      .sort();
+  const zoned = (family: Family) =>
+    ipsOf(family)
+      .map(({ ip, vlan }) => `${formatIp(ip)} : ${vlan}`)
+      .sort();
+  const staying = [
+    `ip daddr ${formatCidr(LINK_LOCAL)} accept`,
+    `ip6 daddr { ${formatCidr(VPC_SERVICES6)}, fe80::/10 } accept`,
+  ];
+  return tableText(TABLE, [
+    `  map zones { typeof iif : ct zone;${elements(zones)} }`,
+    `  map zones4 { typeof ip saddr : ct zone;${elements(zoned(4))} }`,
+    `  map zones6 { typeof ip6 saddr : ct zone;${elements(zoned(6))} }`,
+    `  set pods4 { type ipv4_addr;${elements(addresses(4))} }`,
+    `  set pods6 { type ipv6_addr;${elements(addresses(6))} }`,
+    `  set links { type iface_index;${elements(wired.map(({ index }) => String(index)).sort())} }`,
+    // What stays on the node has no zone: its replies come in by other links.
+    chainText({
+      name: 'zones_in',
+      hook: 'type filter hook prerouting priority -300; policy accept;',
+      rules: [
+        ...staying,
+        'ct zone set iif map @zones',
+        // The second way of what a pod sends to its own node. The first rule's zone stands where it was set.
+        'fib daddr type local ct zone set ip saddr map @zones4',
+        'fib daddr type local ct zone set ip6 saddr map @zones6',
+      ],
+    }),
+    chainText({
+      name: 'zones_out',
+      hook: 'type filter hook output priority -300; policy accept;',
+      rules: [
+        `ip saddr ${formatCidr(LINK_LOCAL)} accept`,
+        `ip6 saddr { ${formatCidr(VPC_SERVICES6)}, fe80::/10 } accept`,
+        'ct zone set oif map @zones',
+      ],
+    }),
+    chainText({
+      name: 'from_pod',
+      rules: [
+        ...staying,
+        // A reply to the node itself: a probe, exec.
+        'ct direction reply fib daddr type local accept',
+        `${mark(BY_BRANCH)} accept`,
+      ],
+    }),
+    // After the chain `ways`, which drops sources that the link does not hold.
+    chainText({
+      name: 'ways',
+      hook: 'type filter hook prerouting priority -89; policy accept;',
+      rules: [
+        `meta iifgroup ${hex(GROUP_BRANCHES)} ${mark(CAME_BY_BRANCH)} accept`,
+        'iif @links goto from_pod',
+        // Answers of the VPC's services, which see the node's address.
+        ...['ip daddr @pods4', 'ip6 daddr @pods6'].map(
+          (to) =>
+            `${to} ct direction reply ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} ${mark(CAME_BY_BRANCH)}`,
+        ),
+      ],
+    }),
+    // What a pod began goes back the way it came: by the VPC.
+    chainText({
+      name: 'replies',
+      hook: 'type route hook output priority -149; policy accept;',
+      rules: [`oif @links ct direction reply ct zone != 0 ${mark(NODE_REPLY)}`],
+    }),
+  ]);
+}
+
+/** One transaction that puts the table in place of whatever is there; null: away with it. */
+export const renderBranchScript = (table: string | null): string => `${withoutTable(TABLE)}${table ?? ''}`;
