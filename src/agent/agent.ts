@@ -159,7 +159,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   const configuring = [
     configuration.keep(signal),
     watchConfiguration(api, configuration, log, signal, parts.self),
-    watchBoundPods(api, pool, log, signal),
+    watchBoundPods(api, pool, log, signal, serving.branches),
     policies.keep(signal),
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);

@@ -14,8 +14,10 @@ import { defaultRoutes } from '../datapath/wire.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { AttachmentId, Lease, Owner } from '../ipam/state.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
+import type { Branch } from './branch-pods.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { linkOf } from './links.ts';
+import { PRIMARY_SLOT } from './node-state.ts';
 import type { Policies } from './policies.ts';
 
 type Of<V extends CniRequest['verb']> = Extract<CniRequest, { verb: V }>;
@@ -26,8 +28,22 @@ export type AttachmentsOptions = {
   ownNetns: Netns;
   /** Puts policies in force before a pod's link is made; absent where nothing judges. */
   policies?: Pick<Policies, 'admit' | 'release'>;
+  /** Pods with branch ENIs; absent where no API tells of them. */
+  branches?: Branches;
   /** Bytes, when neither the config nor a setting says otherwise. */
   defaultMtu: () => number;
+};
+
+/** What ADD and DEL of a pod with a branch need beside the rest. */
+export type Branches = {
+  /** Null for a pod without one; waits for the annotation, a bounded time. */
+  of(pod: NonNullable<Owner['pod']>, signal: AbortSignal): Promise<Branch | null>;
+  /** Whether a pod may have one: the node has a trunk. */
+  readonly possible: boolean;
+  /** Makes the kernel as the leases say: stand-in and routes before the pod's link, its zone after it, nothing after DEL. */
+  sync(): Promise<unknown>;
+  /** No connection of the last pod that had the address is left. */
+  forget(ip: Ip): Promise<unknown>;
 };
 
 /** ADD gives up after this many attempts to wire the pod, with a repair of the node between two attempts. */
@@ -62,7 +78,10 @@ export class Attachments {
       const owner = ownerOf(request);
       this.#refuseHeld(owner);
       const wished = wishedRoutes(wishes.routes);
-      const lease = this.#o.pool.tryAcquire(owner) ?? (await this.#o.pool.acquire(owner, signal));
+      const lease =
+        (this.#o.branches?.possible ? await this.#branchLease(owner, signal) : null) ??
+        this.#o.pool.tryAcquire(owner) ??
+        (await this.#o.pool.acquire(owner, signal));
       const routes = podRoutes(wishes.defaultRoute, wished, lease.ips);
       try {
         const waiting = this.#o.policies?.admit(owner.pod, lease.ips, signal);
@@ -73,14 +92,17 @@ export class Attachments {
           netns,
           netnsPath: request.netns,
           ips: lease.ips,
-          eni: lease.eni,
+          eni: lease.eni ?? PRIMARY_SLOT,
+          ...(lease.branch ? { vlan: lease.branch.vlan } : {}),
           mtu: wishes.mtu ?? this.#o.defaultMtu(),
           routes,
           hostIfname: linkOf(owner),
           alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
         };
+        if (lease.branch) await this.#o.branches?.sync();
         const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
+        if (lease.branch) await this.#o.branches?.sync();
         signal.throwIfAborted();
         this.#ends.set(wiring.hostIfname, {
           at: lease.at,
@@ -88,10 +110,20 @@ export class Attachments {
         });
         return resultOf(request, wired, routes);
       } catch (error) {
-        this.#drop(lease, 'add-failed');
+        await this.#drop(lease, 'add-failed');
         throw error;
       }
     });
+  }
+
+  /** Null for a pod without a branch. What the pod's addresses had before is gone when this resolves. */
+  async #branchLease(owner: Owner, signal: AbortSignal): Promise<Lease | null> {
+    const { branches, pool } = this.#o;
+    const branch = owner.pod && (await branches?.of(owner.pod, signal));
+    if (!branch) return null;
+    const lease = pool.holdBranch(owner, branch.ref, branch.ips);
+    for (const ip of branch.ips) await branches?.forget(ip);
+    return lease;
   }
 
   /** Null when others removed an ENI's link or the nft table that the wiring needs. */
@@ -146,7 +178,7 @@ export class Attachments {
         ifname: request.ifname,
         netnsPath: request.netns,
         ips: lease.ips,
-        eni: lease.eni,
+        eni: lease.branch ? PRIMARY_SLOT : lease.eni,
         ...(own?.mac === undefined ? {} : { mac: own.mac.toLowerCase() as never }),
         ...(own?.mtu === undefined ? {} : { mtu: own.mtu }),
         routes: podRoutes(
@@ -183,7 +215,7 @@ export class Attachments {
     for (const { owner, at } of stale) {
       try {
         await this.#locks.run(keyOf(owner), () => {
-          if (this.#o.pool.find(owner)?.at === at) this.#delHeld(owner);
+          if (this.#o.pool.find(owner)?.at === at) return this.#delHeld(owner);
         });
       } catch (error) {
         failures.push(`${owner.containerId}/${owner.ifname}: ${(error as Error).message}`);
@@ -222,7 +254,7 @@ export class Attachments {
 
   /** Releases a lease whose sandbox is gone, since its DEL may never come. Call only inside whileHeld. */
   giveUp(lease: Lease): void {
-    this.#drop(lease, 'vanished');
+    void this.#drop(lease, 'vanished');
   }
 
   #sandbox(path: string): Netns {
@@ -266,7 +298,7 @@ export class Attachments {
     return pool.find(key) ?? (pool.hasNameless ? pool.name(key, linkOf(key)) : null);
   }
 
-  #delHeld(key: { network: string; containerId: string; ifname: string }): void {
+  #delHeld(key: { network: string; containerId: string; ifname: string }): void | Promise<void> {
     // A container has each interface name once, so the lease is found even if the network was renamed since ADD.
     const leases = this.#o.pool.findByContainer(key.containerId, key.ifname);
     const nameless = leases.length === 0 ? this.#o.pool.findByLink(linkOf(key)) : null;
@@ -275,11 +307,18 @@ export class Attachments {
     for (const lease of leases) this.#end(lease, 'del');
     // The answer does not wait for the links: a thread deletes them together within 100 ms.
     void this.#o.datapath.reapLinks();
+    if (leases.some((lease) => lease.branch)) return this.#branchesEnded();
   }
 
-  #drop(lease: Lease, reason: string): void {
+  #drop(lease: Lease, reason: string): void | Promise<void> {
     this.#end(lease, reason);
     void this.#o.datapath.reapLinks();
+    if (lease.branch) return this.#branchesEnded();
+  }
+
+  /** Stand-ins, rules and elements without a lease go; the repair loop would find them too. */
+  async #branchesEnded(): Promise<void> {
+    await this.#o.branches?.sync();
   }
 
   #end(lease: Lease, reason: string): void {

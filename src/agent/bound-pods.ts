@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import type { Pod } from '../kube/index.ts';
 import { type ApiServer, isLive } from './api-server.ts';
+import { type BranchPods, branchWish } from './branch-pods.ts';
 import { connect } from './configuration-watch.ts';
 
 /** True for a pod whose sandbox is still to come. */
@@ -38,6 +39,7 @@ export async function watchBoundPods(
   pool: AddressPool,
   log: Log,
   signal: AbortSignal,
+  branches: BranchPods,
 ): Promise<void> {
   if (!api.isConfigured) return;
   const connection = await connect(api, log, signal);
@@ -49,8 +51,16 @@ export async function watchBoundPods(
     kube.pods,
     {
       fieldSelector: `spec.nodeName=${api.nodeName}`,
-      keep: isComing,
-      onChange: (kept) => bound.note(kept),
+      keep: (pod: Pod) => {
+        const wish = branchWish(pod);
+        return wish === 'plain' ? isComing(pod) : { coming: isComing(pod), wish };
+      },
+      onChange: (kept) => {
+        bound.note(new Map([...kept].map(([name, it]) => [name, typeof it === 'boolean' ? it : it.coming])));
+        branches.note(
+          new Map([...kept].map(([name, it]) => [name, typeof it === 'boolean' ? 'plain' : it.wish])),
+        );
+      },
       onAway: (error) =>
         log.warn(
           { error: error.message },

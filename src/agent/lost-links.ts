@@ -11,6 +11,7 @@ import type { AddressPool } from '../ipam/pool.ts';
 import type { Lease } from '../ipam/state.ts';
 import type { Attachments } from './attachments.ts';
 import { linkOf } from './links.ts';
+import { PRIMARY_SLOT } from './node-state.ts';
 import type { Tell } from './tell.ts';
 
 /** A pod's end is read this long after its ADD (ms): plugins behind ours in the chain have changed it by then. */
@@ -75,7 +76,8 @@ export class LostLinks {
 
   #restoreOne(lease: Lease): number | null {
     const { attachments, datapath, log, tell, mayRepair } = this.#o;
-    const { owner, ips, eni } = lease;
+    const { owner, ips, branch } = lease;
+    const eni = branch ? PRIMARY_SLOT : lease.eni;
     const link = linkOf(owner);
     using netns = attachments.sandboxOf(lease);
     if (!netns) {
@@ -124,6 +126,7 @@ export class LostLinks {
         mtu,
         hostIfname: link,
         alias: linkAlias(owner),
+        vlan: branch?.vlan,
         ...(mac === undefined ? {} : { mac }),
         ...(routes === undefined ? {} : { routes }),
       });

@@ -1,7 +1,7 @@
 // Computes the desired kernel state of the node from the pool, IMDS and the settings, and hands it to the datapath.
 import { systemClock } from '../base/clock.ts';
 import { isEgress } from '../base/egress.ts';
-import { type Cidr, formatIp, type Ip } from '../base/ip.ts';
+import { type Cidr, formatIp, type Ip, parseCidr } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -137,7 +137,12 @@ export class NodeState {
       excludeSnatCidrs: settings.excludeSnatCidrs,
       eniMtu: settings.eniMtu ?? this.#mtu,
       egress4: pool.policy.egress4 === 'node' || pool.held().some(({ ips }) => ips.some(isEgress)),
-      pods: pool.held().map((lease) => ({ hostIfname: linkOf(lease.owner), ips: lease.ips, eni: lease.eni })),
+      pods: pool.held().map(({ owner, ips, eni, branch }) => ({
+        hostIfname: linkOf(owner),
+        ips,
+        ...(branch ? { eni: PRIMARY_SLOT, vlan: branch.vlan } : { eni }),
+      })),
+      ...branchesOf(pool),
       ...(judged ? { judged } : {}),
     };
   }
@@ -163,6 +168,27 @@ export class NodeState {
     using rt = RtNetlink.open(this.#o.netns);
     return rt.links().find((link) => link.mac === mac && !link.name.startsWith('pw'))?.name;
   }
+}
+
+/** What a pod with a branch has for the VPC's link-local services. */
+export const PRIMARY_SLOT = { deviceIndex: 0, networkCard: 0 } as const;
+
+/** Nothing on a node whose pods have no branches. */
+function branchesOf(pool: AddressPool): Pick<NodeDatapath, 'trunk' | 'branches'> {
+  const branches = pool.held().flatMap(({ owner, ips, branch }) =>
+    branch
+      ? {
+          eniId: branch.id,
+          mac: branch.mac,
+          vlan: branch.vlan,
+          subnetCidr: parseCidr(branch.subnetCidr),
+          hostIfname: linkOf(owner),
+          ips,
+        }
+      : [],
+  );
+  const { trunk } = pool;
+  return branches.length === 0 && trunk === null ? {} : { branches, ...(trunk ? { trunk } : {}) };
 }
 
 const isHost = (cidr: Cidr): boolean => cidr.length === (typeof cidr.ip === 'number' ? 32 : 128);

@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { formatIp } from '../base/ip.ts';
+import { formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import { loadLimits } from '../cloud/limits.ts';
@@ -16,6 +16,7 @@ import { replayRecords } from '../ipam/journal/records.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
+import { BranchPods } from './branch-pods.ts';
 import { tellReach } from './cloud-reach.ts';
 import { Configuration } from './configuration.ts';
 import { DelQueue } from './del-queue.ts';
@@ -40,6 +41,7 @@ export type Serving = {
   pool: AddressPool;
   configuration: Configuration;
   node: NodeState;
+  branches: BranchPods;
   attachments: Attachments;
   policies: Policies;
   repair: Repair;
@@ -180,11 +182,31 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   pool.onEniChange(async () => {
     await node.sync();
   });
+  const branches = new BranchPods((pod, { ref, ips }) => {
+    for (const lease of pool.held()) {
+      const { owner, eni, branch } = lease;
+      if (eni !== null || branch || `${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
+      if (lease.ips.some((ip) => ips.includes(ip))) pool.nameBranch(lease, ref);
+    }
+  });
   const attachments = new Attachments({
     pool,
     datapath,
     ownNetns: netns,
     policies,
+    ...(api.isConfigured
+      ? {
+          branches: {
+            of: (pod: { namespace: string; name: string }, signal: AbortSignal) =>
+              branches.of(`${pod.namespace}/${pod.name}`, signal),
+            get possible() {
+              return pool.trunk !== null;
+            },
+            sync: () => node.sync(),
+            forget: (ip: Ip) => datapath.forgetAddress(ip),
+          },
+        }
+      : {}),
     defaultMtu: () => settings.podMtu ?? node.mtu,
   });
   parts.whose.pod = (ip) => pool.held().find((lease) => lease.ips.includes(ip))?.owner.pod;
@@ -214,7 +236,19 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   await repaired;
   // After a lost journal nothing was synced yet: the pool's setup tells of each ENI once EC2 has listed them.
   if (repair.broken === null && !pool.unsure) pool.noteTold(told);
-  return { identity, cloud, pool, configuration, node, attachments, policies, repair, quarantine, rehearsal };
+  return {
+    identity,
+    cloud,
+    pool,
+    configuration,
+    node,
+    branches,
+    attachments,
+    policies,
+    repair,
+    quarantine,
+    rehearsal,
+  };
 }
 
 /** Serves the DELs that came while no agent answered, then those that come the same way later. */

@@ -162,6 +162,11 @@ export const causes = {
     does: 'Tells it with the pod’s name: another interface would have another address.',
     next: 'Delete the pod, so that it is made anew; find who deletes interfaces.',
   }),
+  BRANCH_PENDING: passing({
+    meaning: 'The pod asks for a branch ENI of its own (security groups per pod) and has not got one yet.',
+    does: 'Waits 30 s for the annotation vpc.amazonaws.com/pod-eni and for the trunk; the runtime asks again.',
+    next: 'Read the Events of the pod: who controls branches says what holds it up.',
+  }),
   CLOUD_DENIED: lasting(104, {
     meaning: 'EC2 refuses the call: a permission is missing.',
     does: 'Asks again after 0.5 to 5 minutes, while a pod waits after 5 to 10 s.',

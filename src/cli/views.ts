@@ -113,7 +113,22 @@ export function ipamText(nodes: IpamNode[]): string {
       const six = has6 ? `; ${node.totals6?.held} held, ${node.totals6?.cooling} cooling of IPv6` : '';
       const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}${six}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
       const rows = node.enis.flatMap((eni) => [
-        [eni.ifname ?? red('no link'), eni.id, eni.primaryIp, 'primary', dim(eni.subnetId)],
+        [
+          eni.ifname ?? red('no link'),
+          eni.id,
+          eni.primaryIp,
+          eni.trunk ? 'trunk' : 'primary',
+          dim(eni.subnetId),
+        ],
+        ...(eni.branches ?? []).flatMap((branch) =>
+          branch.ips.map((ip) => [
+            '',
+            branch.id,
+            ip,
+            `VLAN ${branch.vlanId}`,
+            branch.pod ?? branch.containerId,
+          ]),
+        ),
         ...eni.prefixes.map(({ cidr, held, cooling, free }) => [
           '',
           '',

@@ -10,6 +10,7 @@ import { givingNow, nextFree } from './plan/census.ts';
 import type { PoolSettings } from './settings.ts';
 import {
   type AttachmentId,
+  type BranchRef,
   blockHolding,
   dropSpent,
   eniRef,
@@ -20,6 +21,7 @@ import {
   type Owner,
   type OwnerKey,
   ownerKey,
+  ownerName,
   release,
   type Use,
   withEntry,
@@ -51,6 +53,43 @@ export class Leases {
     commit(this.#core, hold(this.#core.state, lease, now), holdRecord(lease));
     this.#core.leases.set(ownerKey(owner), lease);
     return lease;
+  }
+
+  /** Holds a branch's addresses, which EC2 has chosen: that its last pod had them a moment ago is no obstacle. */
+  giveBranch(owner: Owner, branch: BranchRef, ips: readonly Ip[]): Lease {
+    const now = this.#core.clock.now();
+    const lease: Lease = { owner, ips: [...ips], eni: null, branch, at: now };
+    for (const other of this.#core.leases.values())
+      if (other.branch?.vlan === branch.vlan)
+        throw new PodwayError(
+          'BRANCH_PENDING',
+          `the VLAN id ${branch.vlan} of ${branch.id} is held by ${ownerName(other.owner)}, which has ${other.branch.id}`,
+          { object: branch.id },
+        );
+    const uses = new Map(this.#core.state.uses);
+    for (const ip of ips) {
+      const use = uses.get(ip);
+      if (use?.kind === 'held')
+        throw new PodwayError(
+          'ATTACHMENT_EXISTS',
+          `${formatIp(ip)} of the branch ${branch.id} is held by ${ownerName(use.lease.owner)}`,
+          { object: branch.id },
+        );
+      uses.set(ip, { kind: 'held', lease });
+    }
+    commit(this.#core, { ...this.#core.state, uses }, holdRecord(lease));
+    this.#core.leases.set(ownerKey(owner), lease);
+    return lease;
+  }
+
+  /** Sets the branch of a lease that was found in the kernel alone. */
+  nameBranch(found: Lease, branch: BranchRef): void {
+    const core = this.#core;
+    const lease: Lease = { ...found, branch };
+    const uses = new Map(core.state.uses);
+    for (const ip of lease.ips) uses.set(ip, { kind: 'held', lease });
+    commit(core, { ...core.state, uses }, holdRecord(lease));
+    core.leases.set(ownerKey(lease.owner), lease);
   }
 
   /** Ends a lease; its address cools. Null when the owner has none. */

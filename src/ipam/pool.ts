@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
 import type { JournalError } from '../base/journal.ts';
+import type { Mac } from '../base/mac.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
@@ -27,6 +28,7 @@ import type { PoolPolicy } from './policy.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
 import {
   type AttachmentId,
+  type BranchRef,
   blockOf,
   type GivenLease,
   type Lease,
@@ -202,6 +204,26 @@ export class AddressPool {
     this.#refuseSecond(owner);
     this.#expectation.noteCame(owner);
     return this.#line.size > 0 ? null : this.#leases.give(owner);
+  }
+
+  /** The owner's branch and its addresses, journalled. Throws ATTACHMENT_EXISTS. */
+  holdBranch(owner: Owner, branch: BranchRef, ips: readonly Ip[]): Lease {
+    this.#refuseSecond(owner);
+    this.#expectation.noteCame(owner);
+    return this.#leases.giveBranch(owner, branch, ips);
+  }
+
+  /** The branch of a lease that was found in the kernel, after the journal was lost. */
+  nameBranch(found: Lease, branch: BranchRef): void {
+    this.#leases.nameBranch(found, branch);
+  }
+
+  /** The ENI of this instance that carries branches; null when there is none that the pool knows of. */
+  get trunk(): { id: EniId; mac: Mac } | null {
+    for (const { id, trunk } of this.#core.state.foreign) if (trunk) return { id, mac: trunk.mac };
+    for (const { id, mac, interfaceType } of this.#core.state.enis.values())
+      if (interfaceType === 'trunk') return { id, mac };
+    return null;
   }
 
   /** Waits in line for an address; rejects with the typed cause when waiting longer is of no use. */

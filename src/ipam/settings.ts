@@ -41,7 +41,7 @@ export type PoolSettings = {
   /** Addresses on the node's links; an ENI's addresses that are there when it is first seen are not given out. */
   addressesOnLinks?: () => ReadonlySet<Ip>;
   /** Name of an ENI's link on this node, for the snapshot. */
-  ifnameOf?: (eni: AttachedEni) => string | undefined;
+  ifnameOf?: (eni: Pick<AttachedEni, 'mac'>) => string | undefined;
 };
 
 export const egressOf = ({ egress4 }: Pick<PoolSettings, 'egress4'>): Pick<PoolPolicy, 'egress4'> =>

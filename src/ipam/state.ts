@@ -30,11 +30,21 @@ export type EniRef = {
   subnetCidr: Cidr;
   primaryIp: Ip;
 };
+/** The branch ENI of a pod, whose addresses are of no ENI of the pool. As the journal has it. */
+export type BranchRef = {
+  id: string;
+  mac: Mac;
+  /** 1 to 4094. */
+  vlan: number;
+  subnetCidr: string;
+  associationId?: string;
+};
 export type Lease = {
   owner: Owner;
   ips: Ip[];
-  /** Null for a lease found in the kernel, until EC2 has told which ENI carries its address. */
+  /** Null for a lease found in the kernel, until EC2 has told which ENI carries its address, and for one with a branch. */
   eni: EniRef | null;
+  branch?: BranchRef;
   /** When its ADD came; 0 for a lease found in the kernel, so that every DEL and GC is later. */
   at: number;
 };
@@ -114,7 +124,14 @@ export type Creation = {
 };
 
 /** A foreign ENI on this instance: it takes a slot. */
-export type ForeignEni = { id: EniId; deviceIndex: number; networkCard: number; description: string };
+export type ForeignEni = {
+  id: EniId;
+  deviceIndex: number;
+  networkCard: number;
+  description: string;
+  /** Of a trunk, which whoever controls branches has made. */
+  trunk?: { mac: Mac; subnetId: string; primaryIp: string };
+};
 
 /** The pause of something that failed lately. */
 export type Pause = {

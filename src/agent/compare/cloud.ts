@@ -47,6 +47,8 @@ export async function journalAndCloud({ pool, cloud, config }: CompareOptions): 
     for (const object of listed.keys()) differ('address', object, null, `on ${eni.id}`);
   }
   for (const lease of pool.held()) {
+    // Of whoever controls branches.
+    if (lease.branch) continue;
     for (const ip of lease.ips.filter((one) => !isEgress(one))) {
       const on = lease.eni?.id ?? 'an ENI that nobody knows';
       if (!inCloud.some((cidr) => cidrContains(cidr, ip)))

@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatIp } from '../../base/ip.ts';
 import { linkOf } from '../links.ts';
+import { PRIMARY_SLOT } from '../node-state.ts';
 import { type CompareOptions, type Difference, none, texts } from './difference.ts';
 
 export async function journalAndKernel({ pool, datapath }: CompareOptions): Promise<Difference[]> {
@@ -27,7 +28,7 @@ export async function journalAndKernel({ pool, datapath }: CompareOptions): Prom
       ifname: lease.owner.ifname,
       netnsPath: lease.owner.netns,
       ips: lease.ips,
-      eni: lease.eni,
+      eni: lease.branch ? PRIMARY_SLOT : lease.eni,
     };
     const wrong = datapath.checkPod(target, view);
     if (wrong.length > 0) {

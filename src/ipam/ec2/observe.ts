@@ -84,6 +84,9 @@ export function foldDescribe(
         deviceIndex,
         networkCard,
         description: eni.description || eni.interfaceType,
+        ...(eni.interfaceType === 'trunk'
+          ? { trunk: { mac: eni.mac, subnetId: eni.subnetId, primaryIp: formatIp(primaryIpOf(eni)) } }
+          : {}),
       });
       continue;
     }
@@ -143,7 +146,9 @@ const mayJudge = (state: PoolState, eni: Eni, context: DescribeContext): boolean
 /** True when pods hold addresses of the block: on this ENI, or on one that is not known yet. */
 export function holdsIn(state: PoolState, cidr: Cidr, eniId: EniId): boolean {
   const isHere = (use: Use | undefined) =>
-    use?.kind === 'held' && (use.lease.eni === null || use.lease.eni.id === eniId);
+    use?.kind === 'held' &&
+    use.lease.branch === undefined &&
+    (use.lease.eni === null || use.lease.eni.id === eniId);
   if (cidrSize(cidr) === 1) return isHere(state.uses.get(cidr.ip));
   for (const [ip, use] of state.uses) if (isHere(use) && cidrContains(cidr, ip)) return true;
   return false;

@@ -259,7 +259,7 @@ export function noteHeld(core: Core): void {
   const why = new Map<Ip, string>();
   const back: Ip[] = [];
   for (const [ip, use] of core.state.uses) {
-    if (use.kind !== 'held' || isEgress(ip)) continue;
+    if (use.kind !== 'held' || use.lease.branch || isEgress(ip)) continue;
     const id = use.lease.eni?.id;
     const eni = id === undefined ? undefined : enis.get(id);
     if (taken.has(ip)) {

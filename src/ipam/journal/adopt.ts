@@ -201,7 +201,8 @@ export function findTheirEnis(state: PoolState): { state: PoolState; found: Leas
   const missing: Lease[] = [];
   const uses = new Map(state.uses);
   for (const [ip, use] of state.uses) {
-    if (use.kind !== 'held' || use.lease.eni !== null || use.lease.ips[0] !== ip) continue;
+    if (use.kind !== 'held' || use.lease.eni !== null || use.lease.branch || use.lease.ips[0] !== ip)
+      continue;
     const at = blockOf(state, ip);
     if (!at) {
       missing.push(use.lease);

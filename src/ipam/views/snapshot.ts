@@ -17,7 +17,15 @@ import { podAddresses, roomOf } from '../config/max-pods.ts';
 import type { AttachedEni } from '../core.ts';
 import type { CloudStatus } from '../ec2/reconcile.ts';
 import type { PoolPolicy } from '../policy.ts';
-import { type Block, type Eni, isFree, type Owner, type PoolState, type Use } from '../state.ts';
+import {
+  type Block,
+  type Eni,
+  type ForeignEni,
+  isFree,
+  type Owner,
+  type PoolState,
+  type Use,
+} from '../state.ts';
 
 export type AddressView = {
   ip: string;
@@ -49,7 +57,16 @@ export type EniView = {
   addresses: AddressView[];
   prefixes: PrefixView[];
   ipv6Prefixes: PrefixView[];
-  branches: never[];
+  branches: BranchView[];
+};
+/** A pod's branch ENI on a trunk. */
+export type BranchView = {
+  id: string;
+  vlanId: number;
+  mac: string;
+  ips: string[];
+  containerId: string;
+  pod?: string;
 };
 export type PoolSnapshot = {
   node: string;
@@ -81,7 +98,7 @@ export type SnapshotContext = {
   nodeName: string;
   limits: InstanceLimits;
   cooldownMs: number;
-  ifnameOf: ((eni: AttachedEni) => string | undefined) | undefined;
+  ifnameOf: ((eni: Pick<AttachedEni, 'mac'>) => string | undefined) | undefined;
   policy: PoolPolicy;
   waiting: { owner: Owner; since: number; cause: PodwayError }[];
   trouble: PodwayError | null;
@@ -97,7 +114,9 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
   const enis = [...state.enis.values()]
     .sort((a, b) => a.networkCard - b.networkCard || a.deviceIndex - b.deviceIndex)
     .map((eni) => viewEni(context, eni, shown));
+  for (const { trunk, ...eni } of state.foreign) if (trunk) enis.push(viewTrunk(context, eni, trunk));
   const astray = [...state.uses]
+    .filter(([, use]) => use.kind !== 'held' || !use.lease.branch)
     .filter(([ip, use]) => !shown.has(ip) && !isFree(use, now) && !isEgress(ip))
     .map(([ip, use]) => viewAddress(state, ip, use, now));
   for (const address of [...enis.flatMap((eni) => eni.addresses), ...astray]) {
@@ -194,8 +213,43 @@ function viewEni(context: SnapshotContext, eni: Eni, shown: Set<Ip>): EniView {
     addresses,
     prefixes: plain(4),
     ipv6Prefixes: plain(6),
-    branches: [],
+    branches: eni.interfaceType === 'trunk' ? viewBranches(state) : [],
   };
+}
+
+/** A trunk that somebody else has made: its addresses are no pod's. */
+function viewTrunk(
+  { ifnameOf, state }: SnapshotContext,
+  { id, deviceIndex, networkCard }: Omit<ForeignEni, 'trunk'>,
+  { mac, subnetId, primaryIp }: NonNullable<ForeignEni['trunk']>,
+): EniView {
+  return {
+    ...{ id, deviceIndex, networkCard, mac, subnetId, primaryIp },
+    ifname: ifnameOf?.({ mac }) ?? null,
+    type: 'trunk',
+    trunk: true,
+    phase: 'foreign',
+    ...{ addresses: [], prefixes: [], ipv6Prefixes: [] },
+    branches: viewBranches(state),
+  };
+}
+
+function viewBranches(state: PoolState): BranchView[] {
+  const leases = new Set([...state.uses.values()].flatMap((use) => (use.kind === 'held' ? use.lease : [])));
+  return [...leases]
+    .flatMap(({ branch, ips, owner }) =>
+      branch === undefined
+        ? []
+        : {
+            id: branch.id,
+            vlanId: branch.vlan,
+            mac: branch.mac,
+            ips: ips.map(formatIp),
+            containerId: owner.containerId,
+            ...(owner.pod ? { pod: `${owner.pod.namespace}/${owner.pod.name}` } : {}),
+          },
+    )
+    .sort((a, b) => a.vlanId - b.vlanId);
 }
 
 function viewPrefix(block: Block, counts: { held: number; cooling: number; quarantined: number }) {

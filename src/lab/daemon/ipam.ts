@@ -176,9 +176,15 @@ export async function checkIpam(lab: OpenLab): Promise<IpamCheck> {
 
 /** A pod keeps its address until its DEL even when EC2 has taken it; the agent reports that case. */
 const heldOf = (node: IpamNode): IpamAddress[] =>
-  [...node.enis.flatMap((eni) => eni.addresses), ...(node.astray ?? [])].filter(
-    (each) => each.state === 'held' || each.containerId !== undefined,
-  );
+  [
+    ...node.enis.flatMap((eni) => eni.addresses),
+    ...node.enis.flatMap(({ branches = [] }) =>
+      branches.flatMap(({ ips, containerId }) =>
+        ips.map((ip): IpamAddress => ({ ip, state: 'held', containerId })),
+      ),
+    ),
+    ...(node.astray ?? []),
+  ].filter((each) => each.state === 'held' || each.containerId !== undefined);
 
 type Sandboxes = { pod: Pod; sandbox: PodSandbox | undefined }[];
 

@@ -125,6 +125,8 @@ export type IpamEni = {
   prefixes: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
   /** /80s; absent from an agent of an older version. */
   ipv6Prefixes?: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
+  /** Of a trunk: the pods' branch ENIs; absent from an agent of an older version. */
+  branches?: { id: string; vlanId: number; mac: string; ips: string[]; containerId: string; pod?: string }[];
 };
 export type IpamNode = {
   node: string;

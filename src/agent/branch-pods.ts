@@ -1,0 +1,156 @@
+// Which pods of this node have branch ENIs, as the API tells: a pod asks for one by the resource vpc.amazonaws.com/pod-eni,
+// and whoever controls branches writes it into the pod's annotation of the same name (EKS's contract). ADD waits here,
+// without polling, for a bounded time. Only what a pod with a branch needs is kept; of all others one word.
+import { PodwayError } from '../base/errors.ts';
+import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
+import { parseMac } from '../base/mac.ts';
+import type { BranchRef } from '../ipam/state.ts';
+import type { Pod } from '../kube/index.ts';
+
+export const POD_ENI = 'vpc.amazonaws.com/pod-eni';
+
+/** ADD of a pod whose branch has not come fails after this (ms): the plugin waits a minute. */
+const BRANCH_WAIT_MS = 30_000;
+/** A pod that the API's watch has not told of yet comes within this (ms); after it nobody knows whether it has groups. */
+const UNTOLD_WAIT_MS = 2_000;
+const MAX_VLAN = 4094;
+
+/** `plain`: asks for no branch. Else the annotation, null while it is not there. */
+export type BranchWish = 'plain' | { annotation: string | null };
+
+export function branchWish(pod: Pod): BranchWish {
+  const annotation = pod.metadata.annotations?.[POD_ENI] ?? null;
+  const asks = (pod.spec.containers ?? []).some(({ resources: { requests = {}, limits = {} } = {} }) =>
+    [requests, limits].some((one) => Number(one[POD_ENI] ?? 0) > 0),
+  );
+  return asks || annotation !== null ? { annotation } : 'plain';
+}
+
+type Wait = { look: () => void };
+
+export class BranchPods {
+  /** Hears of each branch that the API tells, as leases may lack theirs after a lost journal. */
+  readonly #onTold: (pod: string, branch: Branch) => void;
+  #wishes: ReadonlyMap<string, BranchWish> | null = null;
+  readonly #waiting = new Set<Wait>();
+
+  constructor(onTold: (pod: string, branch: Branch) => void = () => {}) {
+    this.#onTold = onTold;
+  }
+
+  /** By NAMESPACE/NAME: all pods of the node. */
+  note(wishes: ReadonlyMap<string, BranchWish>): void {
+    this.#wishes = wishes;
+    for (const [pod, wish] of wishes)
+      if (wish !== 'plain' && wish.annotation !== null) this.#tell(pod, wish.annotation);
+    for (const { look } of this.#waiting) look();
+  }
+
+  /** The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, or INVALID_CONFIG for a bad annotation. */
+  async of(pod: string, signal: AbortSignal): Promise<Branch | null> {
+    const wish = await this.#until(signal, UNTOLD_WAIT_MS, () => this.#wishes?.get(pod));
+    if (wish === 'plain') return null;
+    if (wish === undefined)
+      throw new PodwayError(
+        'BRANCH_PENDING',
+        'the Kubernetes API has not told whether the pod has a branch ENI: without that it could run without its groups',
+        { object: pod },
+      );
+    const text = await this.#until(signal, BRANCH_WAIT_MS, () => {
+      const now = this.#wishes?.get(pod);
+      return now === undefined || now === 'plain' ? undefined : (now.annotation ?? undefined);
+    });
+    if (text !== undefined) return readBranch(pod, text);
+    throw new PodwayError(
+      'BRANCH_PENDING',
+      `the pod asks for a branch ENI (${POD_ENI}), and nobody has given it one within ${BRANCH_WAIT_MS / 1000} s`,
+      { object: pod },
+    );
+  }
+
+  #tell(pod: string, annotation: string): void {
+    let branch: Branch;
+    try {
+      branch = readBranch(pod, annotation);
+    } catch {
+      // Its ADD says what is wrong with it.
+      return;
+    }
+    this.#onTold(pod, branch);
+  }
+
+  /** The first value that is there; undefined after `ms`. */
+  #until<T>(signal: AbortSignal, ms: number, value: () => T | undefined): Promise<T | undefined> {
+    const now = value();
+    if (now !== undefined) return Promise.resolve(now);
+    return new Promise((resolve, reject) => {
+      const end = (settle: () => void) => {
+        clearTimeout(timer);
+        this.#waiting.delete(wait);
+        signal.removeEventListener('abort', aborted);
+        settle();
+      };
+      const wait: Wait = {
+        look: () => {
+          const found = value();
+          if (found !== undefined) end(() => resolve(found));
+        },
+      };
+      const aborted = () => end(() => reject(signal.reason as Error));
+      const timer = setTimeout(() => end(() => resolve(undefined)), ms);
+      this.#waiting.add(wait);
+      signal.addEventListener('abort', aborted, { once: true });
+      if (signal.aborted) aborted();
+    });
+  }
+}
+
+export type Branch = { ref: BranchRef; ips: Ip[] };
+
+type Written = {
+  eniId?: string;
+  ifAddress?: string;
+  privateIp?: string;
+  ipv6Addr?: string;
+  vlanId?: number;
+  vlanID?: number;
+  subnetCidr?: string;
+  associationID?: string;
+};
+
+/** A list of which the first entry is the pod's; `vlanId` in either spelling. */
+export function readBranch(pod: string, text: string): Branch {
+  const refuse = (why: string, cause?: unknown): never => {
+    throw new PodwayError(
+      'INVALID_CONFIG',
+      `the annotation ${POD_ENI} of ${pod} ${why}`,
+      { object: pod },
+      cause === undefined ? {} : { cause },
+    );
+  };
+  try {
+    const [first] = JSON.parse(text) as Written[];
+    const { eniId, ifAddress, privateIp, ipv6Addr, subnetCidr, associationID } = first ?? {};
+    const vlan = first?.vlanId ?? first?.vlanID;
+    if (eniId === undefined || ifAddress === undefined || subnetCidr === undefined || vlan === undefined)
+      return refuse('lacks eniId, ifAddress, subnetCidr or vlanId');
+    if (!Number.isInteger(vlan) || vlan < 1 || vlan > MAX_VLAN)
+      return refuse(`has the VLAN id ${vlan}, not 1 to ${MAX_VLAN}`);
+    const ips = [privateIp, ipv6Addr].flatMap((ip) => (ip ? [parseIp(ip)] : []));
+    if (ips.length === 0) return refuse('has no address');
+    parseCidr(subnetCidr);
+    return {
+      ips,
+      ref: {
+        id: eniId,
+        mac: parseMac(ifAddress.toLowerCase()),
+        vlan,
+        subnetCidr,
+        ...(associationID === undefined ? {} : { associationId: associationID }),
+      },
+    };
+  } catch (error) {
+    if (error instanceof PodwayError) throw error;
+    return refuse(`cannot be read: ${(error as Error).message}`, error);
+  }
+}

@@ -1,0 +1,226 @@
+// Pods with branch ENIs of their own on a node with an agent: the annotation is written by hand here, as whoever controls
+// branches writes it. Who reaches `db` is decided by security groups alone; everything survives the agent and the lab.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, test } from 'node:test';
+import * as sdk from '@aws-sdk/client-ec2';
+import { CoreV1Api } from '@kubernetes/client-node';
+import { labPaths } from '../../src/lab/daemon/paths.ts';
+import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
+import { eventually } from '../support/wait.ts';
+import { execute, PROBE, skip } from './command.ts';
+import { Lab, QUICK } from './lab.ts';
+
+const POD_ENI = 'vpc.amazonaws.com/pod-eni';
+const NODE = 'node-1';
+const lab = new Lab('branch', [...QUICK, '--nodes', '1', '--demo']);
+let ec2: sdk.EC2Client;
+let core: CoreV1Api;
+let shape: {
+  subnetId: string;
+  subnetCidr: string;
+  vpcId: string;
+  group: string;
+  trunk: string;
+  dbIp: string;
+};
+
+const ask = <T>(command: unknown): Promise<T> =>
+  ec2.send(command as sdk.DescribeVpcsCommand) as unknown as Promise<T>;
+const agentPid = (): number =>
+  (JSON.parse(readFileSync(labPaths(lab.name).node(NODE).agentPid, 'utf8')) as { pid: number }).pid;
+const trunkOf = (shown: IpamNode) => shown.enis.find((eni) => eni.trunk);
+
+async function restartAgent(): Promise<void> {
+  const pid = agentPid();
+  process.kill(pid, 'SIGKILL');
+  await eventually(
+    'another agent serves',
+    async () => agentPid() !== pid && (await lab.ipam(NODE)) !== undefined,
+  );
+}
+
+before(async () => {
+  if (skip) return;
+  await lab.up();
+  ec2 = await lab.ec2();
+  core = (await lab.kube()).makeApiClient(CoreV1Api);
+  const { nodes, instances } = await lab.status();
+  const { Reservations } = await ask<sdk.DescribeInstancesResult>(
+    new sdk.DescribeInstancesCommand({ InstanceIds: [nodes[0]!.instanceId] }),
+  );
+  const own = Reservations![0]!.Instances![0]!;
+  const { Subnets } = await ask<sdk.DescribeSubnetsResult>(
+    new sdk.DescribeSubnetsCommand({ SubnetIds: [own.SubnetId!] }),
+  );
+  const group = own.SecurityGroups![0]!.GroupId!;
+  const { NetworkInterface } = await ask<sdk.CreateNetworkInterfaceResult>(
+    new sdk.CreateNetworkInterfaceCommand({
+      SubnetId: own.SubnetId,
+      InterfaceType: 'trunk',
+      Groups: [group],
+    }),
+  );
+  const trunk = NetworkInterface!.NetworkInterfaceId!;
+  await ask(
+    new sdk.AttachNetworkInterfaceCommand({
+      NetworkInterfaceId: trunk,
+      InstanceId: own.InstanceId,
+      DeviceIndex: 2,
+    }),
+  );
+  shape = {
+    subnetId: own.SubnetId!,
+    subnetCidr: Subnets![0]!.CidrBlock!,
+    vpcId: own.VpcId!,
+    group,
+    trunk,
+    dbIp: instances.find((each) => each.name === 'db')!.ips[0]!,
+  };
+  // The next agent describes the trunk at its start; the present one would at its next look.
+  await restartAgent();
+  await eventually('the agent knows the trunk', async () => trunkOf(await lab.ipam(NODE)) !== undefined);
+});
+after(async () => {
+  ec2?.destroy();
+  if (!skip) await lab.down();
+});
+
+async function group(GroupName: string): Promise<string> {
+  const made = await ask<sdk.CreateSecurityGroupResult>(
+    new sdk.CreateSecurityGroupCommand({ GroupName, Description: GroupName, VpcId: shape.vpcId }),
+  );
+  return made.GroupId!;
+}
+
+const letIn = (GroupId: string, from: string) =>
+  ask(
+    new sdk.AuthorizeSecurityGroupIngressCommand({
+      GroupId,
+      IpPermissions: [
+        { IpProtocol: 'tcp', FromPort: 8080, ToPort: 8080, UserIdGroupPairs: [{ GroupId: from }] },
+      ],
+    }),
+  );
+
+/** A branch on the trunk, as the annotation tells it. */
+async function branch(
+  vlanId: number,
+  groupId: string,
+): Promise<{ eniId: string; privateIp: string; text: string }> {
+  const { NetworkInterface } = await ask<sdk.CreateNetworkInterfaceResult>(
+    new sdk.CreateNetworkInterfaceCommand({ SubnetId: shape.subnetId, Groups: [groupId] }),
+  );
+  const { NetworkInterfaceId: eniId, MacAddress: ifAddress, PrivateIpAddress: privateIp } = NetworkInterface!;
+  const { InterfaceAssociation } = await ask<sdk.AssociateTrunkInterfaceResult>(
+    new sdk.AssociateTrunkInterfaceCommand({
+      BranchInterfaceId: eniId,
+      TrunkInterfaceId: shape.trunk,
+      VlanId: vlanId,
+    }),
+  );
+  const associationID = InterfaceAssociation!.AssociationId;
+  const { subnetCidr } = shape;
+  const text = JSON.stringify([{ eniId, ifAddress, privateIp, vlanId, subnetCidr, associationID }]);
+  return { eniId: eniId!, privateIp: privateIp!, text };
+}
+
+const pod = (name: string, annotation?: string) =>
+  core.createNamespacedPod({
+    namespace: 'default',
+    body: {
+      metadata: { name, ...(annotation === undefined ? {} : { annotations: { [POD_ENI]: annotation } }) },
+      spec: {
+        nodeName: NODE,
+        containers: [
+          {
+            name: 'main',
+            image: 'any',
+            resources: { limits: { [POD_ENI]: '1' }, requests: { [POD_ENI]: '1' } },
+          },
+        ],
+      },
+    },
+  });
+const running = (name: string) =>
+  eventually(`${name} runs`, async () => {
+    const found = await core.readNamespacedPod({ name, namespace: 'default' });
+    return found.status?.phase === 'Running' && found.status.podIP;
+  });
+const objects = async (): Promise<string> => {
+  const { netns } = (await lab.status()).nodes[0]!;
+  const look = 'ip -o link; ip rule; ip -4 route show table all; nft list ruleset';
+  return (await execute(['ip', 'netns', 'exec', netns, 'sh', '-c', look])).stdout;
+};
+
+test('a pod’s security groups decide whether it reaches db', { skip }, async () => {
+  const [allowed, denied] = [await group('allowed'), await group('denied')];
+  await letIn(shape.group, allowed);
+  const [one, two] = [await branch(11, allowed), await branch(12, denied)];
+  await pod('one', one.text);
+  // ADD waits for the annotation: the pod is there first.
+  await pod('two');
+  assert.equal(await running('one'), one.privateIp);
+  await core.patchNamespacedPod({
+    name: 'two',
+    namespace: 'default',
+    body: [{ op: 'add', path: '/metadata/annotations', value: { [POD_ENI]: two.text } }],
+  });
+  assert.equal(await running('two'), two.privateIp);
+
+  const askFrom = async (name: string, to: string) => {
+    const ran = await lab.podway('pod', 'exec', name, '--', 'timeout', '1', PROBE, 'tcp', to, '8080');
+    return ran.code === 0 ? (JSON.parse(ran.stdout) as { answer?: string }).answer : undefined;
+  };
+  const reaches = (name: string) => askFrom(name, shape.dbIp);
+  assert.equal(await reaches('one'), `db ${one.privateIp}`);
+  assert.equal(await reaches('two'), undefined);
+  // What the node begins needs no rule; what another pod begins does.
+  assert.equal(
+    (await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer,
+    `two ${(await lab.status()).nodes[0]!.ips[0]}`,
+  );
+  assert.equal(await askFrom('one', two.privateIp), undefined);
+  await letIn(denied, allowed);
+  assert.equal(await askFrom('one', two.privateIp), `two ${one.privateIp}`);
+
+  const trunk = trunkOf(await lab.ipam(NODE))!;
+  assert.deepEqual(
+    trunk.branches!.map(({ id, vlanId, ips, pod: name }) => [id, vlanId, ips, name]),
+    [
+      [one.eniId, 11, [one.privateIp], 'default/one'],
+      [two.eniId, 12, [two.privateIp], 'default/two'],
+    ],
+  );
+  await lab.agreed();
+
+  // Another agent takes the pods over as they are, also when the node was changed meanwhile.
+  const { netns } = (await lab.status()).nodes[0]!;
+  await restartAgent();
+  assert.equal(await reaches('one'), `db ${one.privateIp}`);
+  await execute(['ip', 'netns', 'exec', netns, 'ip', 'link', 'del', 'pwb11']);
+  await eventually(
+    'the stand-in is made again',
+    async () => (await reaches('one')) === `db ${one.privateIp}`,
+  );
+  await execute(['ip', 'netns', 'exec', netns, 'nft', 'delete', 'table', 'inet', 'podway-branch']);
+  await eventually('the table is made again', async () => /table inet podway-branch/.test(await objects()));
+
+  // The rule is taken back, and the running pod with it.
+  const { SecurityGroupRules } = await ask<sdk.DescribeSecurityGroupRulesResult>(
+    new sdk.DescribeSecurityGroupRulesCommand({ Filters: [{ Name: 'group-id', Values: [shape.group] }] }),
+  );
+  const rule = SecurityGroupRules!.find((each) => each.ReferencedGroupInfo?.GroupId === allowed)!;
+  await ask(
+    new sdk.RevokeSecurityGroupIngressCommand({
+      GroupId: shape.group,
+      SecurityGroupRuleIds: [rule.SecurityGroupRuleId!],
+    }),
+  );
+  assert.equal(await reaches('one'), undefined);
+
+  await lab.delete('one', 'two');
+  assert.doesNotMatch(await objects(), /pwb|podway-branch|goto \d/);
+  assert.match(await objects(), /^0:\tfrom all lookup local/m);
+  await lab.agreed();
+});
