@@ -39,7 +39,7 @@ export async function watchBoundPods(
   pool: AddressPool,
   log: Log,
   signal: AbortSignal,
-  branches: BranchPods,
+  branches?: BranchPods,
 ): Promise<void> {
   if (!api.isConfigured) return;
   const connection = await connect(api, log, signal);
@@ -57,7 +57,7 @@ export async function watchBoundPods(
       },
       onChange: (kept) => {
         bound.note(new Map([...kept].map(([name, it]) => [name, typeof it === 'boolean' ? it : it.coming])));
-        branches.note(
+        branches?.note(
           new Map([...kept].map(([name, it]) => [name, typeof it === 'boolean' ? 'plain' : it.wish])),
         );
       },
