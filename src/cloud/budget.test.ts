@@ -97,3 +97,33 @@ test('a call that finds no token within 30 s fails as throttled, before it is se
   await clock.pass(2_000);
   assert.ok(done.includes('Budget'));
 });
+
+test('what the controller grants bounds the node, for as long as it says, and never more than its own share', async () => {
+  const { clock, cloud, done, assign } = cloudWith(() => true);
+  cloud.grant({ reads: 5, changes: 1 }, 10_000);
+  for (let i = 0; i < burst; i++) void assign();
+  await clock.pass(100);
+  assert.equal(done.length, 4, 'four seconds of the grant at once');
+  assert.ok(cloud.rates().changes >= 5, 'what waits is asked for');
+  await clock.pass(5_000);
+  assert.ok(done.length >= 8 && done.length <= 9, `${done.length} calls`);
+  await clock.pass(12_000);
+  assert.equal(done.length, burst, 'the grant has ended by itself');
+  cloud.grant({ reads: 50, changes: 50 }, 10_000);
+  for (let i = 0; i < burst; i++) void assign();
+  await clock.pass(1_000);
+  assert.ok(done.length < 2 * burst, 'its own share is the most');
+});
+
+test('on a grant of less than a call a second pods still come first', async () => {
+  let waiting = false;
+  const { clock, cloud, done, assign, clean } = cloudWith(() => waiting);
+  cloud.grant({ reads: 1, changes: 0.5 }, 60_000);
+  for (let i = 0; i < 3; i++) void assign();
+  await clock.pass(100);
+  void clean();
+  void assign('pod');
+  waiting = true;
+  await clock.pass(30_000);
+  assert.deepEqual(done, ['assign', 'assign', 'assign', 'pod', 'clean']);
+});

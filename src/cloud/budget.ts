@@ -1,7 +1,8 @@
 // How often this node calls EC2: a storm on one node must not eat the account's allowance, which all nodes share.
 // Reads and changes have a bucket each, as EC2 counts them apart. A call is as urgent as what waits for it: a pod before
 // the warm pool before clean-up; the less urgent leave a part of each bucket to the more urgent. A call that finds no
-// token within its bound fails with CLOUD_THROTTLED, code `Budget`, before anything was sent.
+// token within its bound fails with CLOUD_THROTTLED, code `Budget`, before anything was sent. Where nodes together would pass
+// the account's allowance the cluster's controller grants this node less for a while; without its word the own share counts.
 import type { Clock } from '../base/clock.ts';
 import { type Cloud, CloudError, type TrunkCloud } from './port.ts';
 
@@ -57,14 +58,18 @@ const CLEAN_UP: ReadonlySet<Action> = new Set([
 
 /** Calls that the node may make at once, now. */
 export type CallsLeft = { reads: number; changes: number };
-type Budgeted = { callsLeft(): CallsLeft };
+/** Calls per second. */
+export type CallRates = { reads: number; changes: number };
+export type Budget = {
+  callsLeft(): CallsLeft;
+  /** What the node would call now: of the last seconds, and what waits for a token. */
+  rates(): CallRates;
+  /** At most this much for `ms`, then the node's own share again; null: that at once. */
+  grant(rates: CallRates | null, ms?: number): void;
+};
 
 /** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */
-export function withBudget<C extends Cloud>(
-  cloud: C,
-  clock: Clock,
-  isPodWaiting: () => boolean,
-): C & Budgeted {
+export function withBudget<C extends Cloud>(cloud: C, clock: Clock, isPodWaiting: () => boolean): C & Budget {
   const buckets = { reads: new TokenBucket(READS, clock), changes: new TokenBucket(CHANGES, clock) };
   const urgencyOf = (action: Action): Urgency =>
     CLEAN_UP.has(action) ? 'clean' : isPodWaiting() ? 'pod' : 'warm';
@@ -78,14 +83,28 @@ export function withBudget<C extends Cloud>(
       return call(...args);
     };
   }
-  wrapped['callsLeft'] = (): CallsLeft => ({ reads: buckets.reads.left(), changes: buckets.changes.left() });
-  return wrapped as unknown as C & Budgeted;
+  const budget: Budget = {
+    callsLeft: () => ({ reads: buckets.reads.left(), changes: buckets.changes.left() }),
+    rates: () => ({ reads: buckets.reads.rate(), changes: buckets.changes.rate() }),
+    grant(rates, ms = 0) {
+      for (const kind of ['reads', 'changes'] as const) buckets[kind].limit(rates?.[kind] ?? null, ms);
+    },
+  };
+  return Object.assign(wrapped, budget) as unknown as C & Budget;
 }
 
 type Waiter = { urgency: () => Urgency };
 
+/** Over so long (ms) calls are counted; those that wait are to be through in half of it. */
+const WINDOW = 10_000;
+/** Of a granted rate: so many seconds' calls at once. */
+const GRANTED_BURST = 4;
+
 class TokenBucket {
-  readonly #bucket: Bucket;
+  readonly #own: Bucket;
+  #granted: { readonly bucket: Bucket; readonly until: number } | null = null;
+  /** When calls were made in the last window (ms). */
+  #made: number[] = [];
   readonly #clock: Clock;
   /** In order of arrival. */
   readonly #waiters = new Set<Waiter>();
@@ -93,7 +112,7 @@ class TokenBucket {
   #filledAt: number;
 
   constructor(bucket: Bucket, clock: Clock) {
-    this.#bucket = bucket;
+    this.#own = bucket;
     this.#clock = clock;
     this.#tokens = bucket.burst;
     this.#filledAt = clock.now();
@@ -106,7 +125,7 @@ class TokenBucket {
     try {
       while (!this.#tryTake(me)) {
         if (this.#clock.now() >= deadline) {
-          const { perSecond, burst } = this.#bucket;
+          const { perSecond, burst } = this.#bucket();
           const text = `this node's budget of ${perSecond} calls a second (${burst} at once) is used up`;
           throw new CloudError(action, 'Budget', text);
         }
@@ -122,19 +141,51 @@ class TokenBucket {
     return Math.floor(this.#tokens);
   }
 
+  rate(): number {
+    this.#forget();
+    return (this.#made.length + 2 * this.#waiters.size) / (WINDOW / 1000);
+  }
+
+  /** Never more than the own share. */
+  limit(perSecond: number | null, ms: number): void {
+    this.#fill();
+    if (perSecond === null) {
+      this.#granted = null;
+      return;
+    }
+    const rate = Math.min(perSecond, this.#own.perSecond);
+    const burst = Math.min(this.#own.burst, Math.max(1, rate * GRANTED_BURST));
+    this.#granted = { bucket: { perSecond: rate, burst }, until: this.#clock.now() + ms };
+    this.#tokens = Math.min(this.#tokens, burst);
+  }
+
+  #forget(): void {
+    const since = this.#clock.now() - WINDOW;
+    while (this.#made.length > 0 && this.#made[0]! <= since) this.#made.shift();
+  }
+
+  #bucket(): Bucket {
+    if (this.#granted && this.#granted.until <= this.#clock.now()) this.#granted = null;
+    return this.#granted?.bucket ?? this.#own;
+  }
+
   #fill(): void {
     const now = this.#clock.now();
-    const { perSecond, burst } = this.#bucket;
+    const { perSecond, burst } = this.#bucket();
     this.#tokens = Math.min(burst, this.#tokens + (Math.max(0, now - this.#filledAt) / 1000) * perSecond);
     this.#filledAt = now;
   }
 
   #tryTake(me: Waiter): boolean {
     this.#fill();
-    const { burst } = this.#bucket;
+    const { burst } = this.#bucket();
     const urgency = me.urgency();
-    if (this.#tokens < 1 + LEFT_TO_OTHERS[urgency] * burst || this.#isBehind(me, RANK[urgency])) return false;
+    // Of a bucket of few tokens nothing can be left to others: who waits for a pod goes first all the same.
+    const left = Math.min(LEFT_TO_OTHERS[urgency] * burst, Math.max(0, burst - 1));
+    if (this.#tokens < 1 + left || this.#isBehind(me, RANK[urgency])) return false;
     this.#tokens -= 1;
+    this.#forget();
+    this.#made.push(this.#clock.now());
     return true;
   }
 

@@ -56,6 +56,18 @@ export function createMetrics() {
       labelNames: ['cause'] as const,
       registers,
     }),
+    asked: new Gauge({
+      name: 'podway_controller_ec2_calls_asked',
+      help: 'EC2 calls a second that nodes ask for together, by kind (reads, changes).',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    granted: new Gauge({
+      name: 'podway_controller_ec2_calls_granted',
+      help: 'EC2 calls a second that are granted to nodes; 0 while the asks fit and nobody is bounded.',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
     ec2Calls: new Counter({
       name: 'podway_controller_ec2_calls_total',
       help: 'EC2 calls of the controller by action and result (ok or the EC2 code).',

@@ -27,6 +27,9 @@ export type ControllerConfig = {
   webhookListen?: Listen;
   /** Absent: the API reaches the webhooks by their Service. */
   webhookUrl?: string;
+  /** EC2 calls a second that all nodes may make together. */
+  ec2Reads: number;
+  ec2Changes: number;
   logLevel: string;
 };
 
@@ -63,6 +66,12 @@ function duration(text: string): number {
   const ms = match ? Math.round(Number(match[1]) * UNITS[match[2]!]!) : 0;
   if (ms < 1 || ms > DAY_MS) throw new TypeError('not a duration from 1ms to 24h, as 30s or 2m');
   return ms;
+}
+function rate(text: string): number {
+  const value = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || value < 0.1 || value > 1_000)
+    throw new TypeError('not a number from 0.1 to 1000');
+  return value;
 }
 const LEVELS = ['debug', 'info', 'warn', 'error'];
 
@@ -175,6 +184,22 @@ const rows: readonly Row[] = [
     read: httpsUrl,
   },
   {
+    key: 'ec2Reads',
+    flag: '--ec2-reads',
+    env: ['PODWAY_EC2_READS'],
+    value: 'N',
+    help: "describes a second that all nodes may make together: of the account's, what others leave (default 15)",
+    read: rate,
+  },
+  {
+    key: 'ec2Changes',
+    flag: '--ec2-changes',
+    env: ['PODWAY_EC2_CHANGES'],
+    value: 'N',
+    help: 'the same of changes (default 10)',
+    read: rate,
+  },
+  {
     key: 'logLevel',
     flag: '--log-level',
     env: ['PODWAY_LOG_LEVEL'],
@@ -214,6 +239,8 @@ export function readControllerOptions(args: readonly string[], env: Environment)
     sweepGap: 30_000,
     branchController: 'auto',
     branchCooldown: 30_000,
+    ec2Reads: 15,
+    ec2Changes: 10,
     logLevel: 'info',
   };
   for (const row of rows) {

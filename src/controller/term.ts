@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { FleetCloud } from '../cloud/fleet.ts';
 import { EventRecorder, type KubeClient } from '../kube/index.ts';
 import type { SecurityGroups } from './branch/control.ts';
+import { BudgetKeeper } from './budget/keeper.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
 import { Sweeper } from './sweep/sweeper.ts';
@@ -11,7 +12,7 @@ import { SubnetWatch } from './taints/subnet-watch.ts';
 import type { ClusterView } from './view.ts';
 
 export type TermParts = {
-  config: Pick<ControllerConfig, 'identity' | 'sweepGap'>;
+  config: Pick<ControllerConfig, 'identity' | 'sweepGap' | 'ec2Reads' | 'ec2Changes'>;
   client: KubeClient;
   cloud: FleetCloud;
   view: ClusterView;
@@ -37,11 +38,14 @@ export async function serveTerm(
   });
   const subnets = new SubnetWatch({ view, client, cloud, log, onChange: (name) => taints.look(name) });
   const sweeper = new Sweeper({ view, client, cloud, isLeading, metrics, log, gap: config.sweepGap });
+  const budget = { reads: config.ec2Reads, changes: config.ec2Changes };
+  const budgets = new BudgetKeeper({ view, client, budget, isLeading, metrics, log });
   await Promise.all([
     view.follow(client, log, signal),
     taints.keep(signal),
     subnets.keep(signal),
     sweeper.keep(signal),
     groups.keep({ view, events }, signal),
+    budgets.keep(signal),
   ]);
 }

@@ -7,7 +7,7 @@ import { asPodwayError, type PodwayError } from '../base/errors.ts';
 import { type Cidr, type Ip, parseIp } from '../base/ip.ts';
 import { JournalError } from '../base/journal.ts';
 import type { Log } from '../base/log.ts';
-import type { CallsLeft } from '../cloud/budget.ts';
+import type { Budget } from '../cloud/budget.ts';
 import type { Imds, NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId, Tags } from '../cloud/port.ts';
@@ -43,7 +43,7 @@ export type EniListener = (enis: AttachedEni[]) => void | Promise<void>;
 
 export type Core = {
   readonly cloud: Cloud;
-  readonly callsLeft: () => CallsLeft;
+  readonly budget: Budget;
   readonly reach: Reach;
   readonly journal: PoolJournal;
   readonly clock: Clock;

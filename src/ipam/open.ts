@@ -80,7 +80,7 @@ export function openCore(
   const cloud = withBudget(reach.watch(options.cloud), clock, hurried);
   const core: Core = {
     cloud,
-    callsLeft: () => cloud.callsLeft(),
+    budget: cloud,
     reach,
     journal,
     clock,

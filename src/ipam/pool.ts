@@ -6,6 +6,7 @@ import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
 import type { JournalError } from '../base/journal.ts';
 import type { Mac } from '../base/mac.ts';
+import type { Budget } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
 import type { Cloud, EniId } from '../cloud/port.ts';
@@ -145,6 +146,11 @@ export class AddressPool {
   /** EC2, within the node's budget of calls. */
   get cloud(): Cloud {
     return this.#core.cloud;
+  }
+
+  /** How often this node may call EC2. */
+  get budget(): Budget {
+    return this.#core.budget;
   }
 
   /** What the instance type allows, as far as EC2 has told. */
@@ -364,11 +370,16 @@ export class AddressPool {
   ): Promise<Explanation> {
     // Loaded when somebody asks: most agents are never asked.
     const { explainPool } = await import('./views/explain.ts');
-    const { state, clock, callsLeft } = this.#core;
+    const { state, clock, budget } = this.#core;
     return explainPool(
       {
         ...{ state, now: clock.now(), nodeName: this.#nodeName, limits: this.#core.limits },
-        ...{ policy: this.#core.policy, cooldownMs: this.cooldownMs, callsLeft: callsLeft(), ...about },
+        ...{
+          policy: this.#core.policy,
+          cooldownMs: this.cooldownMs,
+          callsLeft: budget.callsLeft(),
+          ...about,
+        },
         demand: demandNow(this.#parts, this.#core.clock.now()),
         cloud: this.#reconciler.status(),
         otherwiseDue: Math.min(this.#reconciler.dueAt(), this.#line.nextDeadline()),

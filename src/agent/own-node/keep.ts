@@ -1,6 +1,7 @@
 // The agent's part in the cluster's side: joins pool, readiness and API into the node's PodwayNode. Loaded where an API is
 // configured, once the node serves.
 import { systemClock } from '../../base/clock.ts';
+import type { GrantedCalls } from '../../kube/index.ts';
 import { connect } from '../configuration-watch.ts';
 import type { Gate } from '../gate.ts';
 import type { Parts } from '../parts.ts';
@@ -29,8 +30,10 @@ export async function keepOwnNode(
         nodeUID: self.nodeUID,
       },
       ...{ trouble: nodeStatus(gate), isKnown: gate.hasStarted || pool.enis().length > 0 },
-      ...{ asked: null, now: systemClock.now() },
+      ...{ rates: pool.budget.rates(), now: systemClock.now() },
     });
-  const own = new OwnNode({ ...connection, nodeName: config.nodeName, report, onGranted: () => {}, log });
+  const onGranted = (granted: GrantedCalls | null) =>
+    pool.budget.grant(granted, (granted?.seconds ?? 0) * 1000);
+  const own = new OwnNode({ ...connection, nodeName: config.nodeName, report, onGranted, log });
   await own.keep(signal);
 }

@@ -3,6 +3,7 @@
 import { eventReason } from '../../base/causes.ts';
 import { rfc3339 } from '../../base/clock.ts';
 import type { PodwayError } from '../../base/errors.ts';
+import type { CallRates } from '../../cloud/budget.ts';
 import type { NodeIdentity } from '../../cloud/imds.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { AttachedEni } from '../../ipam/core.ts';
@@ -44,9 +45,36 @@ export type ReportFacts = {
   trouble: PodwayError | null;
   /** EC2 or the journal has told what the node has. */
   isKnown: boolean;
-  asked: AskedCalls | null;
+  rates: CallRates;
   now: number;
 };
+
+/** Below this (calls a second) nothing is asked: a node at rest calls EC2 once in minutes. */
+const LEAST_ASKED = 0.5;
+/** What is asked goes in these steps, so that a rate that moves a little is not written. */
+const STEPS = [0, 0.5, 1, 2, 3, 5];
+/** EC2 has throttled the node: it would call more often than it does. */
+const WHEN_THROTTLED = 2;
+
+/** What the node asks of the account's calls; null: so little that nobody need know. */
+export function askedOf(
+  { reads, changes }: CallRates,
+  { pauses }: Pick<PoolState, 'pauses'>,
+  waiting: number,
+  now: number,
+): AskedCalls | null {
+  const isThrottled = [...pauses.values()].some(
+    ({ cause, until }) => cause === 'CLOUD_THROTTLED' && until > now,
+  );
+  if (Math.max(reads, changes) < LEAST_ASKED && !isThrottled) return null;
+  const stepOf = (rate: number) => STEPS.find((step) => rate <= step) ?? STEPS.at(-1)!;
+  return {
+    reads: stepOf(reads),
+    changes: stepOf(isThrottled ? Math.max(changes, WHEN_THROTTLED) : changes),
+    // Whether, not how many: each pod that comes and goes would be a write.
+    waiting: Math.min(waiting, 1),
+  };
+}
 
 export function reportOf(facts: ReportFacts): Report {
   const { state, policy, limits, identity, counts, now } = facts;
@@ -76,7 +104,7 @@ export function reportOf(facts: ReportFacts): Report {
       ...(lack !== null && free === 0 ? { lack } : {}),
     },
     conditions: [readyWord(facts), cloudWord(state)],
-    asked: facts.asked,
+    asked: askedOf(facts.rates, state, waiting, now),
   };
 }
 
@@ -108,6 +136,7 @@ export function urgencyOf(said: Report | null, report: Report): Urgency {
     isOutOfAddresses(said.addresses) !== isOutOfAddresses(report.addresses) ||
     said.addresses.lack !== report.addresses.lack ||
     said.nodeUID !== report.nodeUID ||
+    (said.asked === null && report.asked !== null) ||
     !isSame(
       said.conditions.map(({ status, reason }) => [status, reason]),
       report.conditions.map(({ status, reason }) => [status, reason]),
