@@ -146,12 +146,9 @@ export class PolicyKeeper {
         const decode = key.includes('/') ? decodeNetworkPolicy : decodeClusterNetworkPolicy;
         known = { source, decoded: decode(source) };
         this.#decoded.set(key, known);
+        // Its Events are the controller's: they come from one place, however many nodes there are.
         for (const { object, field, value, because } of known.decoded.problems)
-          this.#o.tell({
-            kind: 'policy',
-            object: `${object} ${field}`,
-            text: `${object}: ${field}: ${value} ${because}`,
-          });
+          this.#o.log.warn({ object, field }, `${object}: ${field}: ${value} ${because}`);
       }
       if (known.decoded.policy) policies.set(key, known.decoded.policy);
     }

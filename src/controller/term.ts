@@ -6,6 +6,7 @@ import type { SecurityGroups } from './branch/control.ts';
 import { BudgetKeeper } from './budget/keeper.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { ControllerConfig } from './options.ts';
+import { PolicyTeller } from './policies/teller.ts';
 import { Sweeper } from './sweep/sweeper.ts';
 import { TaintKeeper } from './taints/keeper.ts';
 import { SubnetWatch } from './taints/subnet-watch.ts';
@@ -40,11 +41,13 @@ export async function serveTerm(
   const sweeper = new Sweeper({ view, client, cloud, isLeading, metrics, log, gap: config.sweepGap });
   const budget = { reads: config.ec2Reads, changes: config.ec2Changes };
   const budgets = new BudgetKeeper({ view, client, budget, isLeading, metrics, log });
+  const policies = new PolicyTeller({ client, events, isLeading, log });
   await Promise.all([
     view.follow(client, log, signal),
     taints.keep(signal),
     subnets.keep(signal),
     sweeper.keep(signal),
+    policies.keep(signal),
     groups.keep({ view, events }, signal),
     budgets.keep(signal),
   ]);

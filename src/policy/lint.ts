@@ -106,7 +106,7 @@ function ofDns(policy: Policy, world: ReadWorld): Said[] {
 }
 
 /** CIDRs as they are written and as they are read. */
-function hostBits(source: unknown): string[] {
+export function hostBits(source: unknown): string[] {
   const found: string[] = [];
   const visit = (value: unknown): void => {
     if (typeof value === 'string') {
