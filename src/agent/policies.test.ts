@@ -29,7 +29,6 @@ async function withPolicies(
       if (refused.includes(plural)) throw new kube.KubeError(403, 'Forbidden', `${plural} is forbidden`);
       return { metadata: { resourceVersion: '1' }, items: [] };
     },
-    // biome-ignore lint/correctness/useYield: it tells nothing
     async *watch(_: unknown, __: unknown, signal: AbortSignal) {
       await new Promise((_, reject) =>
         signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
