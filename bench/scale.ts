@@ -35,7 +35,7 @@ const SETTLE_S = 20;
 const TENTH = 0.1;
 /** A DaemonSet's pod takes so long until the next may go, beside its own start. */
 const STEP_MS = 5_000;
-const RESTART_S = 90;
+const RESTART_S = 60;
 /** Requests of the benchmark itself at once. */
 const AT_ONCE = 50;
 
