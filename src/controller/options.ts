@@ -2,6 +2,7 @@
 // Pure. Fails with INVALID_CONFIG naming the flag or variable, its value and the rule.
 import { hostname } from 'node:os';
 import { PodwayError } from '../base/errors.ts';
+import { QUARANTINE } from './branch/vlans.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -21,7 +22,7 @@ export type ControllerConfig = {
   /** Between the two looks at a gone node's ENIs that must agree (ms). */
   sweepGap: number;
   branchController: 'auto' | 'on' | 'off';
-  /** How long a branch's address rests after its pod (ms). */
+  /** How long a branch's address and VLAN id rest after its pod (ms), at least QUARANTINE. */
   branchCooldown: number;
   /** Absent: no webhooks. */
   webhookListen?: Listen;
@@ -32,6 +33,13 @@ export type ControllerConfig = {
   ec2Changes: number;
   logLevel: string;
 };
+
+/** A VLAN id rests as long: an interface that is there keeps its id also where the leader is a new one. */
+function rest(text: string): number {
+  const ms = duration(text);
+  if (ms < QUARANTINE) throw new TypeError(`less than ${QUARANTINE / 1000}s`);
+  return ms;
+}
 
 const oneOf =
   (...words: string[]) =>
@@ -164,8 +172,8 @@ const rows: readonly Row[] = [
     flag: '--branch-cooldown',
     env: ['PODWAY_BRANCH_COOLDOWN'],
     value: 'TIME',
-    help: 'how long the address of a branch rests after its pod, before the interface is deleted (default 30s)',
-    read: duration,
+    help: 'how long address and VLAN id of a branch rest after its pod, before the interface is deleted (default 30s, and not less)',
+    read: rest,
   },
   {
     key: 'webhookListen',
@@ -238,7 +246,7 @@ export function readControllerOptions(args: readonly string[], env: Environment)
     lease: 'podway-controller',
     sweepGap: 30_000,
     branchController: 'auto',
-    branchCooldown: 30_000,
+    branchCooldown: QUARANTINE,
     ec2Reads: 15,
     ec2Changes: 10,
     logLevel: 'info',
