@@ -54,6 +54,7 @@ test(
       const pods = new TestPods(vpc, { sysctlFile });
       await pods.datapath.syncNode(nodeState());
       const { hostIfname } = pods.add('web', '10.0.0.77', eni0);
+      for (const table of ['podway-policy', 'podway-isolated']) inNode('nft', 'add', 'table', 'inet', table);
       assert.notEqual(seen(), before);
 
       const withPod = uninstall();

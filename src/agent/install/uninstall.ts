@@ -10,8 +10,10 @@ import type { Log } from '../../base/log.ts';
 import { createDatapath, type Datapath } from '../../datapath/datapath.ts';
 import { type DirectoryLock, tryLockDirectory } from '../../kernel/lock.ts';
 import { currentNetns } from '../../kernel/netns.ts';
+import { removePolicyTables } from '../../policy/remove.ts';
 import { createApiServer } from '../api-server.ts';
 import { CLOUD_REACHABLE, NETWORK_UNAVAILABLE } from '../node-condition.ts';
+import { POLICY_CURRENT } from '../policy-freshness.ts';
 import { hostName } from './keep.ts';
 import { CONFLIST, PLUGIN } from './network-configs.ts';
 import { removeFile } from './place.ts';
@@ -43,8 +45,9 @@ export async function uninstall(options: UninstallOptions): Promise<Uninstalled>
     for (const path of [join(hostConfDir, CONFLIST), join(hostBinDir, PLUGIN)])
       if (removeFile(path)) removed.push(hostName(path));
     await datapath.removeAll();
+    await removePolicyTables(netns);
     if (was)
-      removed.push('links, routes, rules and the nft table of Podway; settings are as they were before');
+      removed.push('links, routes, rules and the nft tables of Podway; settings are as they were before');
   } finally {
     await datapath.close();
     netns.close();
@@ -104,7 +107,7 @@ async function leaveNode(
       },
     );
     const node = await client.get(kube.nodes, nodeName);
-    const ours = [CLOUD_REACHABLE, NETWORK_UNAVAILABLE];
+    const ours = [CLOUD_REACHABLE, NETWORK_UNAVAILABLE, POLICY_CURRENT];
     const types = ours.filter((type) => node.status?.conditions?.some((one) => one.type === type));
     if (types.length === 0) return;
     const conditions = types.map((type) => ({ type, $patch: 'delete' }));
