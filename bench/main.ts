@@ -24,6 +24,8 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
   'policy-memory': () => import('./policy-memory.ts'),
+  'policy-latency': () => import('./policy-latency.ts'),
+  'policy-start': () => import('./policy-start.ts'),
   'policy-cut': () => import('./policy-cut.ts'),
 };
 

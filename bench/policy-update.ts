@@ -2,64 +2,24 @@
 // beside 10,000 foreign chains. The peer is the same change by the whole table made anew, in one transaction.
 import { createAnonymousNetns, type Netns } from '../src/kernel/netns.ts';
 import { Nft } from '../src/kernel/nftables.ts';
-import { decodeNetworkPolicy } from '../src/policy/decode.ts';
 import { PolicyEngine } from '../src/policy/engine.ts';
 import { PolicyKernel } from '../src/policy/kernel.ts';
-import type { PodView, Policy } from '../src/policy/model.ts';
-import { podView } from '../src/policy/objects.ts';
+import {
+  addForeignChains,
+  HERE,
+  namespaces,
+  PODS,
+  POLICIES,
+  podOf as pod,
+  policies,
+} from './policy-world.ts';
 import { type BenchResult, round, summarise } from './stats.ts';
 
-const PODS = 10_000;
-const HERE = 200;
-const POLICIES = 1_000;
-const NAMESPACES = 100;
-const APPS = 500;
 const FOREIGN_CHAINS = 10_000;
 const CHANGES = 60;
 const BOUND_MS = 60_000;
 
 const log = { debug() {}, info() {}, warn() {}, error: console.error };
-
-function pod(at: number, app = at % APPS): PodView {
-  return podView({
-    metadata: {
-      ...{ namespace: `ns${at % NAMESPACES}`, name: `p${at}`, uid: `${at}` },
-      labels: { app: `app${app}`, 'pod-template-hash': `h${app}` },
-    },
-    spec: {
-      nodeName: at < HERE ? 'here' : 'there',
-      containers: [{ name: 'c', ports: [{ name: 'web', containerPort: 8080 }] }],
-    },
-    status: { phase: 'Running', podIP: `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}` },
-  });
-}
-
-function policy(at: number): Policy {
-  const app = (n: number) => ({ podSelector: { matchLabels: { app: `app${n % APPS}` } } });
-  const { policy: made } = decodeNetworkPolicy({
-    metadata: { namespace: `ns${at % NAMESPACES}`, name: `policy${at}` },
-    spec: {
-      ...app(at),
-      policyTypes: ['Ingress', 'Egress'],
-      ingress: [
-        {
-          from: [app(at * 7), { namespaceSelector: { matchLabels: { team: `t${at % 10}` } } }],
-          ports: [{ port: 8080 }],
-        },
-      ],
-      egress: [
-        { ports: [{ port: 53, protocol: 'UDP' }] },
-        { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['10.0.0.0/8'] } }] },
-      ],
-    },
-  });
-  return made!;
-}
-
-const policies = () => new Map(Array.from({ length: POLICIES }, (_, at) => [`${at}`, policy(at)] as const));
-const namespaces = new Map(
-  Array.from({ length: NAMESPACES }, (_, at) => [`ns${at}`, { team: `t${at % 10}` }] as const),
-);
 
 type Times = { cold: number; label: number[]; pod: number[]; policy: number[]; anew: number[] };
 
@@ -104,21 +64,15 @@ async function measure(ns: Netns): Promise<Times> {
   return times;
 }
 
-async function addForeignChains(ns: Netns): Promise<void> {
-  const chains = Array.from(
-    { length: FOREIGN_CHAINS },
-    (_, at) => `  chain c${at} { ip daddr 10.0.0.1 accept; }`,
-  );
-  await using nft = Nft.open(ns);
-  await nft.run(`table ip foreign {\n${chains.join('\n')}\n}\n`);
-}
-
 export async function bench(): Promise<BenchResult[]> {
   const rows: (string | number)[][] = [];
   const numbers: Record<string, unknown> = {};
   for (const foreign of [0, FOREIGN_CHAINS]) {
     using ns = createAnonymousNetns();
-    if (foreign > 0) await addForeignChains(ns);
+    if (foreign > 0) {
+      await using nft = Nft.open(ns);
+      await addForeignChains(nft, foreign);
+    }
     const { cold, anew, ...changes } = await measure(ns);
     const peer = summarise(anew);
     const beside = foreign === 0 ? 'alone' : `${foreign} foreign chains`;

@@ -11,7 +11,7 @@ import { execute, executeOk, PODWAY, ROOT } from '../e2e/command.ts';
 import { runScenarios } from '../scenarios/run.ts';
 import { scenarios } from '../scenarios/scenarios.ts';
 import { ChartLab, missing } from './chart-lab.ts';
-import { runPolicyCases } from './policy-cases.ts';
+import { policyCaseNames, runPolicyCases } from './policy-cases.ts';
 import { conformanceText } from './report.ts';
 import { choose, type Group, groups } from './selection.ts';
 import {
@@ -137,7 +137,8 @@ function testsOf(group: Group): string[] {
 function isLeft(name: string): boolean {
   if (only !== undefined && !only.includes(name)) return false;
   const group = groups.find((each) => each.name === name);
-  if (options.failed) return group !== undefined && testsOf(group).length > 0;
+  if (options.failed && name !== POLICIES) return group !== undefined && testsOf(group).length > 0;
+  if (options.failed) return keptResult(version, name)?.cases.some(({ state }) => state !== 'passed') ?? true;
   return options.again || keptResult(version, name)?.commit !== commit;
 }
 const left = options.page ? [] : names.filter(isLeft);
@@ -151,8 +152,7 @@ if (left.length > 0) {
     // Ours look at all that the nodes hold, so nothing else runs meanwhile.
     if (left.includes(SCENARIOS))
       settle(await ours(SCENARIOS, kubeconfig, (input) => runScenarios(input, scenarios(PODS))));
-    if (left.includes(POLICIES))
-      settle(await ours(POLICIES, kubeconfig, (input) => runPolicyCases(input, STARTERS)));
+    if (left.includes(POLICIES)) settle(await policyCases(kubeconfig));
     const queue = groups.filter((group) => left.includes(group.name));
     const work = async (): Promise<void> => {
       for (let group = queue.shift(); group; group = queue.shift()) settle(await upstream(group, kubeconfig));
@@ -195,6 +195,16 @@ async function ours(
     cases,
     missing: [],
   };
+}
+
+/** With --failed those that its kept result lacks, beside the others of it. */
+async function policyCases(kubeconfig: string): Promise<GroupResult> {
+  const kept = options.failed ? keptResult(version, POLICIES) : undefined;
+  const good = new Set(kept?.cases.flatMap(({ name, state }) => (state === 'passed' ? name : [])));
+  const ran = await ours(POLICIES, kubeconfig, (input) =>
+    runPolicyCases(input, STARTERS, (name) => !good.has(name)),
+  );
+  return kept ? joined(kept, ran, policyCaseNames(STARTERS)) : ran;
 }
 
 function settle(result: GroupResult): void {

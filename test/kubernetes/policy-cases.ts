@@ -23,25 +23,15 @@ const SEED = 1;
 const NODES = ['node-1', 'node-2'];
 const AT_ONCE = 20;
 
-type Named = { readonly name: string; readonly run: () => Promise<void> };
+type Named = {
+  readonly name: string;
+  readonly run: () => Promise<void>;
+  /** What later ones stand on: it runs also when only some are asked for. */
+  readonly isStep?: true;
+};
+type World = { ground: PolicyGround; cluster: ClusterPolicies; services: PodServices };
 
-/** `starters`: pods whose first packet is judged. */
-export async function runPolicyCases(
-  { lab, kubeconfig }: { lab: string; kubeconfig: string },
-  starters: number,
-): Promise<Outcome[]> {
-  const site = {
-    name: lab,
-    kubeconfig: async () => kubeconfig,
-    kube: async () => {
-      const config = new KubeConfig();
-      config.loadFromString(readFileSync(kubeconfig, 'utf8'));
-      return config;
-    },
-  };
-  const ground = new PolicyGround(site);
-  const cluster = new ClusterPolicies(ground);
-  const services = new PodServices(ground);
+function casesOf({ ground, cluster, services }: World, starters: number): Named[] {
   const kubernetes = [...connectionCases, ...changeCases];
   const caseOf =
     (suffix: string) =>
@@ -49,7 +39,7 @@ export async function runPolicyCases(
       name: `${one.id} ${one.title}${suffix}`,
       run: () => runCase(ground, one),
     });
-  const all: Named[] = [
+  return [
     ...[...kubernetes, ...ownCases.filter(({ embedded }) => !embedded)].map(caseOf('')),
     ...oneOfEach(generatedCases, SEED).map(caseOf('')),
     {
@@ -72,6 +62,7 @@ export async function runPolicyCases(
       },
     },
     {
+      isStep: true,
       name: 'each pod answers by its Service',
       run: async () => {
         await ground.policies([]);
@@ -85,6 +76,7 @@ export async function runPolicyCases(
     },
     ...kubernetes.map(caseOf(', through Services')),
     {
+      isStep: true,
       name: 'ClusterNetworkPolicy is defined',
       run: async () => {
         ground.via = null;
@@ -99,10 +91,35 @@ export async function runPolicyCases(
       run: () => cluster.run(one),
     })),
   ];
+}
+
+/** In their order. */
+export function policyCaseNames(starters: number): string[] {
+  return casesOf({} as World, starters).map(({ name }) => name);
+}
+
+/** `starters`: pods whose first packet is judged. `isAsked`: of a case's name. */
+export async function runPolicyCases(
+  { lab, kubeconfig }: { lab: string; kubeconfig: string },
+  starters: number,
+  isAsked: (name: string) => boolean,
+): Promise<Outcome[]> {
+  const site = {
+    name: lab,
+    kubeconfig: async () => kubeconfig,
+    kube: async () => {
+      const config = new KubeConfig();
+      config.loadFromString(readFileSync(kubeconfig, 'utf8'));
+      return config;
+    },
+  };
+  const ground = new PolicyGround(site);
+  const world = { ground, cluster: new ClusterPolicies(ground), services: new PodServices(ground) };
+  const { cluster } = world;
   const outcomes: Outcome[] = [];
   await ground.start();
   try {
-    for (const { name, run } of all) {
+    for (const { name, run } of casesOf(world, starters).filter((one) => one.isStep || isAsked(one.name))) {
       const began = performance.now();
       const failure = await run().then(
         () => undefined,
