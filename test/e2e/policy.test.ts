@@ -3,6 +3,8 @@
 // as the case says. The generated cases are in test/soak/policy-cases.test.ts.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { networkPolicies } from '../../src/kube/index.ts';
 import { runCase } from '../support/policy-case.ts';
 import { connectionCases } from '../support/policy-cases-e1.ts';
 import { changeCases } from '../support/policy-cases-e2.ts';
@@ -35,6 +37,44 @@ describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
 
   for (const one of [...connectionCases, ...changeCases, ...ownCases])
     it(`${one.id} ${one.title}`, () => runCase(ground, one));
+
+  it('E49 the API serves NetworkPolicies: discovery, every verb, watches', async () => {
+    const { networking, client } = ground;
+    const named = (name: string, spec = { podSelector: {} }) => ({
+      metadata: { namespace: 'x', name, labels: { of: 'e49' } },
+      spec,
+    });
+    const { resources } = await networking.getAPIResources();
+    const kind = resources.find(({ name }) => name === 'networkpolicies')!;
+    for (const verb of ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'])
+      assert.ok(kind.verbs.includes(verb), verb);
+    const { metadata } = await client.list(networkPolicies);
+    const events: string[] = [];
+    const stop = new AbortController();
+    const watching = (async () => {
+      const all = client.watch(networkPolicies, { resourceVersion: metadata.resourceVersion! }, stop.signal);
+      for await (const { type, object } of all) {
+        events.push(`${type} ${object.metadata.name}`);
+        if (events.length === 6) return;
+      }
+    })();
+    for (const name of ['one', 'two'])
+      await networking.createNamespacedNetworkPolicy({ namespace: 'x', body: named(name) });
+    const one = await networking.readNamespacedNetworkPolicy({ namespace: 'x', name: 'one' });
+    await networking.replaceNamespacedNetworkPolicy({
+      ...{ namespace: 'x', name: 'one' },
+      body: { ...one, spec: { podSelector: { matchLabels: { no: 'pod' } } } },
+    });
+    await client.patch(networkPolicies, 'two', 'x', { metadata: { labels: { patched: 'yes' } } });
+    const labelSelector = 'of=e49';
+    assert.equal((await networking.listNetworkPolicyForAllNamespaces({ labelSelector })).items.length, 2);
+    await networking.deleteCollectionNamespacedNetworkPolicy({ namespace: 'x', labelSelector });
+    assert.equal((await networking.listNamespacedNetworkPolicy({ namespace: 'x' })).items.length, 0);
+    await Promise.race([watching, sleep(10_000)]);
+    stop.abort();
+    assert.deepEqual(events.slice(0, 4), ['ADDED one', 'ADDED two', 'MODIFIED one', 'MODIFIED two']);
+    assert.deepEqual(events.slice(4).sort(), ['DELETED one', 'DELETED two']);
+  });
 
   it('E50 the API refuses ranges that are none', async () => {
     const create = (port: object) =>
