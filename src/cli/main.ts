@@ -25,6 +25,7 @@ import { observeCommand } from './commands/observe.ts';
 import { podCommand } from './commands/pod.ts';
 import { policyCommand } from './commands/policy.ts';
 import { probeCommand } from './commands/probe.ts';
+import { sgCommand } from './commands/sg.ts';
 import { statusCommand } from './commands/status.ts';
 import { sysdumpCommand } from './commands/sysdump.ts';
 import { versionCommand } from './commands/version.ts';
@@ -69,6 +70,7 @@ for (const each of [
   ipamCommand(),
   policyCommand(),
   observeCommand(),
+  sgCommand(),
   statusCommand(),
   connectivityCommand(),
   doctorCommand(),

@@ -1,0 +1,74 @@
+// podway sg: security groups per pod. Reads the Kubernetes API of a lab or a cluster.
+import type { Command } from 'commander';
+import { LabError } from '../../lab/daemon/errors.ts';
+import { openClient } from '../cluster/api.ts';
+import { type PlaceOptions, withLivePlace } from '../cluster/place.ts';
+import { act, command } from '../command.ts';
+import { bold, dim, green, print, printJson, red, table } from '../output.ts';
+import type { GroupsInput, GroupsView } from '../sg-view.ts';
+
+export function sgCommand(): Command {
+  const made = command('sg', 'security groups of pods', [
+    'podway sg show web',
+    'podway sg show shop/web -o json',
+  ]);
+  made.addCommand(showCommand());
+  return made;
+}
+
+function showCommand(): Command {
+  return withLivePlace(
+    command(
+      'show',
+      'the groups of a pod, from which policies, its interface, and gate by gate what is in force',
+      ['podway sg show web', 'podway sg show shop/web -o json | jq .gates'],
+    ),
+  )
+    .argument('<pod>', '[NAMESPACE/]POD')
+    .option('-n, --namespace <namespace>', 'of a pod without one', 'default')
+    .action(
+      act(async (subject: string, options: PlaceOptions & { namespace: string }) => {
+        const [name, namespace = options.namespace] = subject.split('/').reverse() as [string, string?];
+        const { groupsView } = await import('../sg-view.ts');
+        const view = groupsView(await read(options, namespace, name));
+        if (options.output === 'json') printJson(view);
+        else show(view);
+      }),
+    );
+}
+
+async function read(options: PlaceOptions, namespace: string, name: string): Promise<GroupsInput> {
+  const kube = await import('../../kube/index.ts');
+  const client = await openClient(options);
+  const unlessAbsent = <T>(asked: Promise<T>): Promise<T | null> =>
+    asked.catch((error: unknown) => {
+      if (kube.isNotFound(error)) return null;
+      throw error;
+    });
+  try {
+    const pod = await unlessAbsent(client.get(kube.pods, name, namespace));
+    if (!pod) throw new LabError('NO_SUCH_POD', `there is no pod ${namespace}/${name}`, 'podway pod list');
+    const accounts = kube.resource('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
+    const { nodeName, serviceAccountName = 'default' } = pod.spec;
+    const [policies, node, account] = await Promise.all([
+      unlessAbsent(client.list(kube.securityGroupPolicies, { namespace })),
+      nodeName === undefined ? null : unlessAbsent(client.get(kube.nodes, nodeName)),
+      unlessAbsent(client.get(accounts, serviceAccountName, namespace)),
+    ]);
+    const serviceAccount = account ? (account.metadata.labels ?? {}) : null;
+    return { pod, node, policies: policies?.items ?? [], serviceAccount };
+  } finally {
+    client.close();
+  }
+}
+
+function show(view: GroupsView): void {
+  print(`${bold(`${view.namespace}/${view.name}`)}${view.node === null ? '' : ` on ${view.node}`}`);
+  const rows = view.gates.map(({ gate, ok, text }) => [gate, ok ? green('yes') : red('no'), text]);
+  print(table(['GATE', 'PASSED', 'WHY'], rows));
+  if (view.cause !== null) print(red(view.cause));
+  if (view.interface === null) return;
+  const { eniId, mac, vlanId, ip, subnet, associationId } = view.interface;
+  const row = [eniId, mac, `${vlanId}`, ip ?? '', subnet ?? '', dim(associationId)];
+  print(`\n${table(['ENI', 'MAC', 'VLAN', 'ADDRESS', 'SUBNET', 'ASSOCIATION'], [row])}`);
+}

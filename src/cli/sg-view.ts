@@ -1,0 +1,122 @@
+// What `podway sg show` says of a pod: which policies select it, which groups that gives, its interface, and gate by gate how
+// far it has come. Pure: values of the Kubernetes API in, a value out.
+import { formatCidr, formatIp } from '../base/ip.ts';
+import { decodePolicy, selects } from '../controller/branch/select.ts';
+import {
+  asksForBranch,
+  decodePodEnis,
+  type Labels,
+  type Node,
+  POD_ENI,
+  POD_ENI_CAUSE,
+  type Pod,
+  type SecurityGroupPolicy,
+} from '../kube/index.ts';
+
+export type Gate = { gate: 'policy' | 'resource' | 'node' | 'interface'; ok: boolean; text: string };
+export type GroupsView = {
+  namespace: string;
+  name: string;
+  node: string | null;
+  /** Policies that select the pod now; `late`: made after the pod, which they do not concern. */
+  policies: { name: string; groupIds: string[]; late: boolean }[];
+  /** Of the policies that concern it. */
+  groupIds: string[];
+  interface: {
+    eniId: string;
+    mac: string;
+    vlanId: number;
+    ip: string | null;
+    subnet: string | null;
+    associationId: string;
+  } | null;
+  cause: string | null;
+  gates: Gate[];
+};
+
+export type GroupsInput = {
+  pod: Pod;
+  /** Null: it has none, or the API has none of the name. */
+  node: Pick<Node, 'status'> | null;
+  policies: readonly SecurityGroupPolicy[];
+  /** Labels of its account; null: there is none. */
+  serviceAccount: Labels | null;
+};
+
+export function groupsView({ pod, node, policies, serviceAccount }: GroupsInput): GroupsView {
+  const { metadata, spec } = pod;
+  const { annotations = {}, labels = {} } = metadata;
+  const namespace = metadata.namespace ?? 'default';
+  const made = Date.parse(metadata.creationTimestamp ?? '') || 0;
+  const selecting = policies
+    .map(decodePolicy)
+    .filter((policy) => !spec.hostNetwork && selects(policy, { namespace, labels, serviceAccount }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .map(({ name, groupIds, since }) => ({ name, groupIds: [...groupIds], late: since > made }));
+  const concerning = selecting.filter(({ late }) => !late);
+  const groupIds = [...new Set(concerning.flatMap((one) => one.groupIds))];
+  const asks = asksForBranch({ spec });
+  const found = readInterface(annotations[POD_ENI]);
+  const offered = node?.status?.allocatable?.[POD_ENI];
+  const gates: Gate[] = [
+    {
+      gate: 'policy',
+      ok: concerning.length > 0,
+      text:
+        concerning.length > 0
+          ? `${concerning.map(({ name }) => name).join(', ')}: ${groupIds.join(', ')}`
+          : selecting.length > 0
+            ? `${selecting.map(({ name }) => name).join(', ')} came after the pod: make it anew`
+            : spec.hostNetwork
+              ? 'the pod is on the host network, which no policy selects'
+              : 'no SecurityGroupPolicy selects the pod',
+    },
+    {
+      gate: 'resource',
+      ok: asks,
+      text: asks
+        ? `the pod asks for ${POD_ENI}`
+        : concerning.length > 0
+          ? `the pod does not ask for ${POD_ENI}: the webhook was away when it was made`
+          : `the pod does not ask for ${POD_ENI}`,
+    },
+    {
+      gate: 'node',
+      ok: Number(offered ?? 0) > 0,
+      text: !spec.nodeName
+        ? 'the pod has no node yet'
+        : offered === undefined
+          ? `${spec.nodeName} takes no branches, or has no trunk yet`
+          : `${spec.nodeName} takes ${offered} branches`,
+    },
+    { gate: 'interface', ok: found.interface !== null, text: found.text },
+  ];
+  return {
+    namespace,
+    name: metadata.name!,
+    node: spec.nodeName ?? null,
+    policies: selecting,
+    groupIds,
+    interface: found.interface,
+    cause: annotations[POD_ENI_CAUSE] ?? null,
+    gates,
+  };
+}
+
+function readInterface(text: string | undefined): { interface: GroupsView['interface']; text: string } {
+  if (text === undefined) return { interface: null, text: 'the controller has told the pod of no interface' };
+  try {
+    const { eniId, mac, vlanId, ip, ip6, subnet, subnet6, associationId } = decodePodEnis(text)[0]!;
+    const [address, range] = [ip ?? ip6, subnet ?? subnet6];
+    return {
+      interface: {
+        ...{ eniId, mac, vlanId, associationId },
+        ip: address === null ? null : formatIp(address),
+        subnet: range === null ? null : formatCidr(range),
+      },
+      text: `${eniId}, VLAN ${vlanId}`,
+    };
+  } catch (error) {
+    return { interface: null, text: (error as Error).message };
+  }
+}
