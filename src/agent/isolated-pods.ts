@@ -108,6 +108,11 @@ export class IsolatedPods {
     this.#write();
   }
 
+  /** Nothing is judged any more. */
+  releaseAll(): void {
+    this.release([...this.#pods.keys()]);
+  }
+
   #repair(): void {
     if (this.#pods.size === 0) return;
     this.#o.log.warn({}, 'somebody changed the table of isolated pods: it is made anew');

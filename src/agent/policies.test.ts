@@ -16,7 +16,7 @@ const IPS = [parseIp('10.0.0.1')];
 /** `refused`: plurals that the role may not list. */
 async function withPolicies(
   refused: readonly string[],
-  policy: 'enforce' | 'off',
+  policy: 'enforce' | 'audit' | 'off',
   run: (policies: Policies, told: Telling[], asked: string[]) => Promise<void>,
 ): Promise<void> {
   const runDir = mkdtempSync(join(tmpdir(), 'podway-policies-'));
@@ -26,6 +26,8 @@ async function withPolicies(
   const client = {
     async list({ plural }: kube.Resource) {
       asked.push(plural);
+      // An API that does not answer.
+      if (refused.includes('-silent')) throw new kube.KubeError(0, 'Unreachable', 'no answer');
       if (refused.includes(plural)) throw new kube.KubeError(403, 'Forbidden', `${plural} is forbidden`);
       return { metadata: { resourceVersion: '1' }, items: [] };
     },
@@ -69,6 +71,12 @@ test('with both kinds refused pods start, and both are told', () =>
   withPolicies(['clusternetworkpolicies', 'networkpolicies'], 'enforce', async (policies, told) => {
     await policies.admit(POD, IPS, AbortSignal.timeout(5_000));
     await eventually('both are told', () => new Set(told.map(({ object }) => object)).size === 2);
+  }));
+
+test('audit keeps no pod from starting, whatever the API does not tell', () =>
+  withPolicies(['-silent'], 'audit', async (policies, told) => {
+    await policies.admit(POD, IPS, AbortSignal.timeout(10_000));
+    assert.deepEqual(told, []);
   }));
 
 test('off: nothing is asked of the API, and no pod waits', () =>

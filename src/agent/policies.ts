@@ -79,6 +79,7 @@ export class Policies {
     this.#turned.resolve();
     this.#turned = Promise.withResolvers();
     void this.#keeper?.then((keeper) => keeper.configure(this.#o.settings()));
+    if (!this.#isOn) void this.#isolated?.then((isolated) => isolated.releaseAll());
   }
 
   /** What the pods' routes ask of a packet; undefined without policies. */
@@ -172,7 +173,17 @@ export class Policies {
       signal.throwIfAborted();
       if (!until.aborted) throw error;
       const because = (await this.#keeper)?.whyNot(pod) ?? waitsFor;
-      if (this.#o.settings().policyTimeout === 'isolate') {
+      const { policy, policyTimeout } = this.#o.settings();
+      if (policy === 'audit') {
+        // It drops nothing, so it keeps no pod from starting: the pod is judged from when the API shows it.
+        (await this.#keeper)?.engine.hold(`${pod.namespace}/${pod.name}`, ips);
+        this.#o.log.warn(
+          { pod: `${pod.namespace}/${pod.name}` },
+          `a pod starts before it is audited: ${because}`,
+        );
+        return;
+      }
+      if (policyTimeout === 'isolate') {
         const isolation = await this.#isolation();
         return await isolation.isolate(pod, ips, `after ${ADMIT_MS} ms ${because}`);
       }
