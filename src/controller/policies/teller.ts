@@ -20,7 +20,7 @@ import {
 import { ACCEPTED, wordOn } from './word.ts';
 
 /** Between two looks whether there is a definition of ClusterNetworkPolicies (ms). */
-const LOOK_MS = 60_000;
+const LOOK_MS = 10_000;
 const GONE_MS = 1_000;
 
 export type PolicyTellerOptions = {
