@@ -9,6 +9,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   attach: () => import('./attach.ts'),
   traffic: () => import('./traffic.ts'),
   'traffic-families': () => import('./traffic-families.ts'),
+  'memory-families': () => import('./memory-families.ts'),
   bounds: () => import('./bounds.ts'),
   agent: () => import('./agent.ts'),
   repair: () => import('./repair.ts'),

@@ -1,9 +1,8 @@
 // traffic-families: what `traffic` measures, by the family of the addresses: pods of IPv4, of IPv6 and of both (each of their
 // two), against IPv4 and IPv6 made by hand on bare instances. One lab for each setting of `families`, all up at once, rounds
 // interleaved. By hand: veths, host routes, connection tracking; masquerade of IPv4 alone, as pods' IPv6 is not translated.
-// Then the resident memory of a node's agent in each of the labs.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   AssignIpv6AddressesCommand,
@@ -11,8 +10,6 @@ import {
   DescribeInstancesCommand,
   EC2Client,
 } from '@aws-sdk/client-ec2';
-import { labPaths } from '../src/lab/daemon/paths.ts';
-import { treeRss } from './agent.ts';
 import { podway, root, run, scratch, twoSubnets } from './run.ts';
 import { type BenchResult, round, summarise } from './stats.ts';
 import { CLIENT_CPU, type End, inside, ip, SERVER_CPU, sandboxByHand } from './traffic.ts';
@@ -22,7 +19,6 @@ type Families = (typeof FAMILIES)[number];
 const PORT = 7777;
 const ROUNDS = Number(process.env['PODWAY_BENCH_ROUNDS'] ?? 11);
 const SECONDS = '0.5';
-const PODS = 30;
 const PREFIX = 'podway-bench-f';
 const labOf = (families: Families): string => `bench-${families}`;
 
@@ -167,7 +163,7 @@ export async function bench(): Promise<BenchResult[]> {
         }
       }
     };
-    return [compare(paths, measure), memory()];
+    return [compare(paths, measure)];
   } finally {
     for (const server of servers) server.kill('SIGKILL');
     for (const families of FAMILIES) podway('lab', 'down', '--lab', labOf(families), '--quiet');
@@ -228,34 +224,5 @@ function compare(paths: Path[], measure: (path: Path, kind: 'stream' | 'rr') => 
     head: ['path', 'family', 'who', 'Gbit/s', 'ratio', 'requests/s', 'ratio', 'p50 µs', 'p99 µs'],
     rows,
     numbers,
-  };
-}
-
-/** Of the agent of node-1, with the pods that traffic had, and with more. */
-function memory(): BenchResult {
-  const rss = (families: Families): number => {
-    const file = labPaths(labOf(families)).node('node-1').agentPid;
-    return treeRss((JSON.parse(readFileSync(file, 'utf8')) as { pid: number }).pid) / 2 ** 20;
-  };
-  const few = FAMILIES.map(rss);
-  for (const families of FAMILIES)
-    for (let i = 2; i < PODS; i++)
-      podway('pod', 'run', `m-${i}`, '--node', 'node-1', '--lab', labOf(families), '--no-wait', '--quiet');
-  const running = (families: Families): number =>
-    (
-      JSON.parse(podway('pod', 'list', '--lab', labOf(families), '-o', 'json')) as {
-        node: string;
-        phase: string;
-      }[]
-    ).filter((one) => one.node === 'node-1' && one.phase === 'Running').length;
-  const deadline = performance.now() + 60_000;
-  while (FAMILIES.some((families) => running(families) < PODS))
-    if (performance.now() > deadline) throw new Error(`${PODS} pods do not run on node-1 after 60 s`);
-  const many = FAMILIES.map(rss);
-  return {
-    title: "resident memory of a node's agent by family, MiB",
-    head: ['families', '2 pods', `${PODS} pods`],
-    rows: FAMILIES.map((families, i) => [families, round(few[i]!, 1), round(many[i]!, 1)]),
-    numbers: Object.fromEntries(FAMILIES.map((families, i) => [families, { few: few[i], many: many[i] }])),
   };
 }
