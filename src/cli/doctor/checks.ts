@@ -109,6 +109,10 @@ export async function machineRows(): Promise<Row[]> {
         'apt-get install gcc libc6-dev',
       ),
     );
+  if (!existsSync('/dev/net/tun'))
+    rows.push(
+      note('tun', 'no /dev/net/tun; NAT gateways of a lab translate no IPv6 (NAT64)', 'modprobe tun'),
+    );
   if (!findProgram('kubectl')) rows.push(note('kubectl', 'not installed; the lab works without it', ''));
   const strict = readSetting('/proc/sys/net/ipv4/conf/all/rp_filter');
   if (strict === '1')

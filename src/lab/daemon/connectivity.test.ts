@@ -42,6 +42,7 @@ const places = {
   db: undefined,
   gatewayOf: (_: NodeView, family: 4 | 6) => (family === 4 ? '10.0.0.1' : 'fd00::1'),
   leadsOut6: () => true,
+  seenOf: (node: NodeView) => node.publicIps[0],
   toIpv4: () => ({ address: 'ipv4.internet.podway.test', seen: '198.18.0.1' }),
   instanceLog: () => '/log',
   internetNetns: '',

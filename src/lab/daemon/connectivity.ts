@@ -11,8 +11,6 @@ import { openNetns } from '../../kernel/netns.ts';
 import { NfNetlink } from '../../kernel/nfnetlink.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { SERVER_PORT } from '../cluster/nodes/cluster.ts';
-import { tableOf } from '../fabric/routes.ts';
-import { LAB_DOMAIN } from '../resolver/names.ts';
 import { readSettings } from '../shape/settings.ts';
 import { INTERNET_HOST, INTERNET_HOST6 } from '../shape/shape.ts';
 import { LabError } from './errors.ts';
@@ -22,6 +20,7 @@ import type { OpenLab } from './lab.ts';
 import { type LabPaths, netnsPath } from './paths.ts';
 import { deletePods, runPod } from './pods.ts';
 import type { Check, InstanceView, LabStatus, NodeView, PodView } from './protocol.ts';
+import { type WaysOut, waysOut } from './ways-out.ts';
 
 const PROBE_TIMEOUT_MS = 10_000;
 const POD_TIMEOUT_MS = 30_000;
@@ -43,15 +42,11 @@ export type Question = {
   log?: { file: string; address: string };
 };
 
-type Places = {
+type Places = WaysOut & {
   pods: PodView[];
   nodes: NodeView[];
   db: InstanceView | undefined;
   gatewayOf(node: NodeView, family: 4 | 6): string;
-  /** Whether the node's subnet has an IPv6 way to the internet. */
-  leadsOut6(node: NodeView): boolean;
-  /** How pods of IPv6 alone reach the internet host's IPv4, and whose address it sees; undefined when they do not. */
-  toIpv4(node: NodeView): { address: string; seen: string } | undefined;
   instanceLog(name: string): string;
   internetNetns: string;
 };
@@ -72,7 +67,7 @@ const IMDS = { 4: '169.254.169.254', 6: 'fd00:ec2::254' } as const;
 const INTERNET = { 4: INTERNET_HOST, 6: INTERNET_HOST6 } as const;
 
 function questionsOf(places: Places, family: 4 | 6): Question[] {
-  const { gatewayOf, leadsOut6, toIpv4, instanceLog } = places;
+  const { gatewayOf, leadsOut6, seenOf, toIpv4, instanceLog } = places;
   const pods = places.pods.flatMap((pod) => inFamily(pod, family) ?? []);
   const nodes = places.nodes.flatMap((node) => inFamily(node, family) ?? []);
   const db = inFamily(places.db, family);
@@ -129,7 +124,7 @@ function questionsOf(places: Places, family: 4 | 6): Question[] {
       expected: `reply from ${gateway}`,
     });
     // Nothing translates IPv6: the internet sees the pod itself.
-    const seen = family === 4 ? first.publicIps[0] : leadsOut6(first) ? a.ips[0] : undefined;
+    const seen = family === 4 ? seenOf(first) : leadsOut6(first) ? a.ips[0] : undefined;
     if (seen) {
       questions.push({
         name: 'pod-to-internet',
@@ -182,8 +177,7 @@ export async function testConnectivity(
       nodes,
       db,
       gatewayOf: (node, family) => gatewayOf(status, lab, node, family),
-      leadsOut6: (node) => leadsOut6(lab, node),
-      toIpv4: (node) => toIpv4(lab, node),
+      ...waysOut(lab.vpc.state(), readSettings(lab.record.shape.settings).egress4),
       instanceLog: (name) => join(paths.instance(name), 'log'),
       internetNetns: netnsPath(paths.netns('internet')),
     });
@@ -210,30 +204,6 @@ function gatewayOf(status: LabStatus, lab: OpenLab, node: NodeView, family: 4 | 
   const subnetId = lab.vpc.state().instances[node.instanceId]?.subnetId;
   const subnet = status.vpcs.flatMap((vpc) => vpc.subnets).find((each) => each.id === subnetId)!;
   return formatIp(addToIp(parseCidr(family === 4 ? subnet.cidr : subnet.ipv6Cidr!).ip, 1));
-}
-
-function leadsOut6(lab: OpenLab, node: NodeView): boolean {
-  const state = lab.vpc.state();
-  const subnet = state.subnets[state.instances[node.instanceId]?.subnetId ?? ''];
-  const routes = (subnet && tableOf(state, subnet)?.routes) ?? [];
-  return routes.some((route) => route.destination === '::/0' && route.target.kind !== 'network-interface');
-}
-
-/** By name through NAT64 where the node's subnet has DNS64 and a way to a NAT gateway, else with the node's address. */
-function toIpv4(lab: OpenLab, node: NodeView): { address: string; seen: string } | undefined {
-  const state = lab.vpc.state();
-  const subnet = state.subnets[state.instances[node.instanceId]?.subnetId ?? ''];
-  const route = (subnet && tableOf(state, subnet)?.routes)?.find(
-    ({ destination, target }) => destination.includes(':') && target.kind === 'nat-gateway',
-  );
-  if (subnet?.enableDns64 && route?.target.kind === 'nat-gateway') {
-    const seen = state.natGateways[route.target.id]?.publicIp;
-    return seen === undefined ? undefined : { address: `ipv4.internet.${LAB_DOMAIN}`, seen };
-  }
-  const [seen] = node.publicIps;
-  return readSettings(lab.record.shape.settings).egress4 === 'node' && seen !== undefined
-    ? { address: INTERNET_HOST, seen }
-    : undefined;
 }
 
 /** Two servers on the first node, one on the second: running pods are used, missing ones are made. */
