@@ -11,11 +11,12 @@ import { instanceOf } from '../node-view.ts';
 import type { ClusterView, NodeView } from '../view.ts';
 import { Actor, podRef } from './acts.ts';
 import { failureOf } from './failures.ts';
+import { looseTrunks, type Seen } from './loose-trunks.ts';
 import { type Branch, type BranchPod, endsOf, planNode, type Step, subjectOf } from './plan.ts';
 import { PodView } from './pods.ts';
 import type { PolicyView } from './policies.ts';
 import { BranchRecord } from './record.ts';
-import { BRANCH, type NodeName } from './tags.ts';
+import { BRANCH, type NodeName, TRUNK } from './tags.ts';
 import { ensureTrunk, type Trunk } from './trunks.ts';
 
 /** Between two looks at EC2 (ms): two that agree tell within 30 s what vanished behind our back. */
@@ -56,6 +57,7 @@ export class BranchKeeper {
   readonly #busy = new Set<string>();
   readonly #troubles = new Map<string, Trouble>();
   readonly #acts = new Set<Promise<void>>();
+  #looseTrunks: Seen = new Map();
   #podsAtWork = 0;
   #hasLooked = false;
   #wake: () => void = () => {};
@@ -150,6 +152,7 @@ export class BranchKeeper {
     for (const name of this.#p.view.nodes.keys()) this.look(name);
     this.#endStrays(signal);
     this.#forget(all);
+    await this.#endLooseTrunks(signal);
   }
 
   #tellLoss(branch: Branch, text: string): void {
@@ -158,12 +161,31 @@ export class BranchKeeper {
     if (pod && !pod.isOver) this.#p.events.record(podRef(pod), 'Warning', 'BranchLost', text);
   }
 
+  get #clusters(): Set<string> {
+    const names = [...this.#p.view.podwayNodes.values()].map(({ spec }) => spec?.cluster ?? '');
+    return new Set(names.filter((name) => name !== ''));
+  }
+
+  /** Of nodes that went while their trunk was being made. */
+  async #endLooseTrunks(signal: AbortSignal): Promise<void> {
+    const { cloud, view, isLeading, log } = this.#p;
+    if (this.#clusters.size === 0) return;
+    const enis = await cloud.describeNetworkInterfaces({ kind: 'tags', tags: TRUNK }, signal);
+    const instances = [...view.nodes.values()].map(instanceOf);
+    const known = instances.includes(null) ? null : new Set(instances as string[]);
+    const { seen, over } = looseTrunks(this.#looseTrunks, enis, known, this.#clusters);
+    this.#looseTrunks = seen;
+    for (const trunk of over) {
+      if (!isLeading()) return;
+      await cloud.deleteNetworkInterface(trunk, signal);
+      log.info({ trunk }, 'deleted a trunk that was made for a node and never attached');
+    }
+  }
+
   /** Of nodes that are gone, or that are no trunk's any more. */
   #endStrays(signal: AbortSignal): void {
     const trunks = new Set([...this.#trunks.values()].map(({ eniId }) => eniId));
-    const clusters = new Set(
-      [...this.#p.view.podwayNodes.values()].map(({ spec }) => spec?.cluster).filter((name) => name),
-    );
+    const clusters = this.#clusters;
     const strays = this.#record.branches.filter(({ trunkId, podUid, cluster }) => {
       if (trunks.has(trunkId)) return false;
       const pod = this.#pods.find(podUid);
