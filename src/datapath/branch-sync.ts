@@ -15,6 +15,7 @@ import {
   BRANCH_INDEX,
   BRANCH_TABLE,
   GROUP_BRANCHES,
+  isPodLinkName,
   isStandIn,
   PROTOCOL,
   standInIndex,
@@ -131,6 +132,12 @@ function program(
   if (!pass.may(what, text)) return;
   setProgram(kernel.netns, index, hook, wanted);
   pass.done(text);
+}
+
+/** Of all links but pods': the trunk is not known after a lost memory. */
+export function removePrograms(kernel: Kernel, links: readonly Link[]): void {
+  for (const link of links)
+    if (!isPodLinkName(link.name) && !isStandIn(link)) setProgram(kernel.netns, link.index, 'ingress', null);
 }
 
 const isKernelsLocal = (rule: Rule): boolean =>

@@ -2,7 +2,7 @@
 // Owns everything that carries PROTOCOL, the nft table `inet podway`, links of our groups, and the set-up of secondary
 // ENIs; nothing else is changed. Invariant: the kernel is written from values alone (desired.ts, nft.ts); syncNode
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
-// Map: marks (numbers and names), types, desired, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
+// Map: marks (numbers and names), types, desired, branch, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
 // watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';

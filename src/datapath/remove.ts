@@ -22,7 +22,8 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   const links = kernel.rt.links();
   const ops: RtOp[] = [];
   if (links.some(isStandIn) || memory.branchTable != null) {
-    const { restoreLocalRule } = await import('./branch-sync.ts');
+    const { removePrograms, restoreLocalRule } = await import('./branch-sync.ts');
+    removePrograms(kernel, links);
     restoreLocalRule(kernel, new Set(), new Pass(() => 'repair'));
     ops.push(...links.filter(isStandIn).map(({ index }) => ({ op: 'link-del', index }) as const));
   }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import * as sdk from '@aws-sdk/client-ec2';
-import { CoreV1Api } from '@kubernetes/client-node';
+import { CoreV1Api, NetworkingV1Api } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
@@ -176,13 +176,23 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   assert.equal(await reaches('one'), `db ${one.privateIp}`);
   assert.equal(await reaches('two'), undefined);
   // What the node begins needs no rule; what another pod begins does.
-  assert.equal(
-    (await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer,
-    `two ${(await lab.status()).nodes[0]!.ips[0]}`,
-  );
+  const fromNode = `two ${(await lab.status()).nodes[0]!.ips[0]}`;
+  assert.equal((await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer, fromNode);
   assert.equal(await askFrom('one', two.privateIp), undefined);
   await letIn(denied, allowed);
   assert.equal(await askFrom('one', two.privateIp), `two ${one.privateIp}`);
+
+  // A NetworkPolicy counts as for every pod, whatever the groups allow; the node's own questions pass.
+  const networking = (await lab.kube()).makeApiClient(NetworkingV1Api);
+  await networking.createNamespacedNetworkPolicy({
+    namespace: 'default',
+    body: { metadata: { name: 'closed' }, spec: { podSelector: {}, policyTypes: ['Ingress'] } },
+  });
+  await eventually('the policy is in force', async () => (await askFrom('one', two.privateIp)) === undefined);
+  assert.equal((await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer, fromNode);
+  assert.equal(await reaches('one'), `db ${one.privateIp}`);
+  await networking.deleteNamespacedNetworkPolicy({ name: 'closed', namespace: 'default' });
+  await eventually('the policy is gone', async () => (await askFrom('one', two.privateIp)) !== undefined);
 
   const trunk = trunkOf(await lab.ipam(NODE))!;
   assert.deepEqual(

@@ -261,5 +261,13 @@ describe('pods with branches, strict', { skip: skipReason }, () => {
     using rt = RtNetlink.open(node);
     assert.deepEqual(programsOn(node, rt.link('eth1')!.index, 'ingress'), []);
     assert.equal(seen('pod-plain', NODE), `${PLAIN}, same port`);
+    // All of ours at once, as an uninstall takes it away, and the kernel's rule is back.
+    await datapath.syncNode(nodeState({ pods: held(pods.slice(0, 1)) }));
+    assert.match(await objects(), /pwb7.*pwb8.*podway-branch/s);
+    assert.doesNotMatch(await lab.sh('node', 'ip rule'), /^0:/m);
+    await datapath.removeAll();
+    assert.deepEqual(programsOn(node, rt.link('eth1')!.index, 'ingress'), []);
+    assert.doesNotMatch(await objects(), /pwb|inet podway|goto \d|proto 80/);
+    assert.match(await lab.sh('node', 'ip rule'), /^0:\tfrom all lookup local/);
   });
 });
