@@ -15,6 +15,7 @@ const ROUNDS = 5;
 const CHUNK = 5_000;
 /** Between two looks whether it is cut: a look holds the main thread itself. */
 const LOOK_MS = 100;
+const REST_MS = 2_000;
 const BOUND_MS = 60_000;
 /** Connections of one sender. */
 const PORTS = 50_000;
@@ -81,6 +82,8 @@ async function measure(entries: number, isCut: boolean): Promise<Run[]> {
       engine.setPolicies(policy([...clients, 'last']));
       await settled();
       while (!goesOn()) await new Promise((resolve) => setTimeout(resolve, 20));
+      // The look that let it go on has ended, too.
+      await new Promise((resolve) => setTimeout(resolve, REST_MS));
       let stallMs = 0;
       let last = performance.now();
       const tick = setInterval(() => {

@@ -73,7 +73,9 @@ const textOf = ({ src, dst, protocol, port }: Packet) =>
   `${formatIp(src)} > ${formatIp(dst)} ${protocol}:${port}`;
 
 describe('large policies on a real kernel', needsRoot, () => {
-  for (const [title, ingress] of Object.entries(shapes))
+  // All of them in test:soak.
+  const chosen = Object.entries(shapes).filter((_, at) => process.env['PODWAY_SOAK'] === '1' || at % 2 === 1);
+  for (const [title, ingress] of chosen)
     it(`${title}: enforced, and others as before`, async () => {
       using range = new PacketRange();
       const kernel = new PolicyKernel(range.router);
