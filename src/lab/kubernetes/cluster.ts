@@ -325,10 +325,11 @@ class RealCluster implements LabCluster {
       await sleep(LOOK_MS, undefined, { signal });
   }
 
-  /** By the API's address in the VPC, with the rights of the chart's account and the instance's role. */
+  /** By the API's address in the VPC, with the rights of the chart's account, and in EC2 more than the nodes' role has. */
   #startController(): void {
     const { paths, controllerCommand: command, region, ec2Endpoint, settings } = this.#deps;
     if (this.#detached.signal.aborted || !this.#control) return;
+    const keys = readJson<{ accessKeyId: string; secretAccessKey: string }>(paths.keys);
     this.#controller = superviseController({
       dir: paths.controller,
       netns: paths.netns(CONTROL_PLANE),
@@ -337,7 +338,11 @@ class RealCluster implements LabCluster {
       region,
       ec2Endpoint,
       address: this.#control.plane.address,
-      env: settings.env,
+      env: {
+        ...settings.env,
+        AWS_ACCESS_KEY_ID: keys?.accessKeyId ?? '',
+        AWS_SECRET_ACCESS_KEY: keys?.secretAccessKey ?? '',
+      },
     });
   }
 
