@@ -23,7 +23,7 @@ import { nodeStatus } from '../../src/agent/status.ts';
 import { Journal } from '../../src/base/journal.ts';
 import { fixedCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
-import { createImds } from '../../src/cloud/imds.ts';
+import { createImds, type Imds, type NodeIdentity } from '../../src/cloud/imds.ts';
 import { loadLimits } from '../../src/cloud/limits.ts';
 import { readEnvironment } from '../../src/ipam/config/incumbent-env.ts';
 import { type PoolRecord, replayRecords } from '../../src/ipam/journal/records.ts';
@@ -71,7 +71,7 @@ class SimulatedNode {
     };
     const imds = createImds({ endpoint: imdsEndpoint });
     const known = replayRecords(journal.replay.records, Date.now()).identity;
-    const identity = known ?? (await imds.identity(signal));
+    const identity = known ?? (await learnIdentity(imds, signal));
     const credentials = fixedCredentials(keys);
     const cloud = createEc2Cloud({ region: identity.region, endpoint: ec2Endpoint, credentials });
     const limits = await loadLimits(identity.instanceType, cloud, signal);
@@ -148,6 +148,17 @@ class SimulatedNode {
     this.#stop?.abort(new Error('ended'));
     this.#close();
     this.#close = () => {};
+  }
+}
+
+/** As an agent does (src/agent/start.ts): without a limit. */
+async function learnIdentity(imds: Imds, signal: AbortSignal): Promise<NodeIdentity> {
+  for (let pause = 100; ; pause = Math.min(pause * 2, 5_000)) {
+    try {
+      return await imds.identity(signal);
+    } catch {
+      await sleep(pause, undefined, { signal });
+    }
   }
 }
 
