@@ -34,6 +34,8 @@ type Opened = Extract<NodesQuestion, { kind: 'open' }>;
 
 /** As an agent that is asked for its configuration first (src/agent/agent.ts). */
 const KNOWN_MS = 2_000;
+/** A second apart: EC2's request limits hold a thousand nodes back for minutes. */
+const MOST_TRIES = 300;
 const log = pino({ level: process.env['PODWAY_SCALE_LOG'] || 'silent' });
 
 class SimulatedNode {
@@ -133,12 +135,21 @@ class SimulatedNode {
     this.isServing = true;
   }
 
+  /** As a runtime does it: a refused ADD is asked again. */
   async addPods(count: number): Promise<void> {
     await Promise.all(
-      Array.from({ length: count }, (_, index) => {
+      Array.from({ length: count }, async (_, index) => {
         const name = `${this.#own.node}-${index}`;
         const pod = { namespace: 'scale', name };
-        return this.pool!.acquire({ network: 'podway', containerId: `of-${name}`, ifname: 'eth0', pod });
+        const owner = { network: 'podway', containerId: `of-${name}`, ifname: 'eth0', pod };
+        for (let tries = 0; ; tries++) {
+          try {
+            return await this.pool!.acquire(owner);
+          } catch (error) {
+            if (tries === MOST_TRIES) throw error;
+            await sleep(1_000);
+          }
+        }
       }),
     );
   }
