@@ -10,6 +10,7 @@ import {
   DisassociateTrunkInterfaceCommand,
   type EC2Client,
 } from '@aws-sdk/client-ec2';
+import type { GroupsView } from '../../src/cli/sg-view.ts';
 import {
   decodePodEnis,
   events,
@@ -103,6 +104,9 @@ test('a pod that the policy selects gets a branch with its groups, another gets 
     [told.associationId, told.eniId, told.vlanId],
   );
   assert.equal((await described(association!.TrunkInterfaceId!)).InterfaceType, 'trunk');
+  const view = await lab.json<GroupsView>('sg', 'show', 'web-1');
+  assert.deepEqual([view.gates.map(({ ok }) => ok), view.groupIds], [[true, true, true, true], [group]]);
+  assert.equal(view.interface!.eniId, told.eniId);
   const plain = await api.get(pods, 'plain-1', 'default');
   assert.deepEqual(
     [plain.metadata.annotations?.[POD_ENI], plain.spec.containers[0]!.resources],
