@@ -80,7 +80,7 @@ test('no file that an operator installs from names a registry', () => {
   const places = { 'deploy/Dockerfile': /^ARG BASE=(\S+)/gm, 'deploy/podway.yaml': /\bimage: (\S+)/g };
   for (const [file, place] of Object.entries(places)) {
     const names = [...readFileSync(join(root, file), 'utf8').matchAll(place)].map((match) => match[1]!);
-    assert.equal(names.length, 1);
-    assert.doesNotMatch(names[0]!, /^[^/]*\.[^/]*\//, `${file} names a registry`);
+    assert.ok(names.length > 0, file);
+    for (const each of names) assert.doesNotMatch(each, /^[^/]*\.[^/]*\//, `${file} names a registry`);
   }
 });
