@@ -9,7 +9,7 @@ import type { Direction, Tier } from './model.ts';
 export const FLOW_GROUP = 7_099;
 /** Bytes of a packet that are told: the longest headers up to the ports, with options. */
 export const FLOW_BYTES = 128;
-/** Connections that are remembered as told, of each kind; beyond that they are counted as lost. */
+/** Connections that a set remembers as told; beyond that they are counted as lost. */
 const FLOWS = 65_536;
 /** A connection that goes on trying is told once in this time. */
 export const FLOW_SECONDS = 60;
@@ -71,42 +71,58 @@ export const COUNTERS: readonly string[] = [
   FLOWS_LOST,
 ];
 
-/** What was told lately: by kind, ends and ports; protocols without ports by kind and ends. */
-const flowKeys = (family: 'ip' | 'ip6', hasPorts: boolean): string =>
-  `meta priority . ${family} saddr . ${family} daddr . meta l4proto${hasPorts ? ' . th sport . th dport' : ''}`;
+/** Protocols whose connections are told by their ports, by IANA number; others by their ends. */
+const WITH_PORTS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
-function flowSet(name: string, family: 'ipv4_addr' | 'ipv6_addr', ports: string): string {
-  const type = `classid . ${family} . ${family} . inet_proto${ports}`;
+/**
+ * What was told lately: by kind, ends, and ports or protocol. A set for each protocol with ports: nft lists no set of more
+ * than five joined types (their numbers take six bits each of 32).
+ */
+const flowKeys = (family: 'ip' | 'ip6', hasPorts: boolean): string =>
+  `meta priority . ${family} saddr . ${family} daddr . ${hasPorts ? 'th sport . th dport' : 'meta l4proto'}`;
+
+function flowSet(name: string, family: 'ipv4_addr' | 'ipv6_addr', last: string): string {
+  const type = `classid . ${family} . ${family} . ${last}`;
   return `  set ${name} { type ${type}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; size ${FLOWS}; }`;
 }
 
-const flowRules = (suffix: string, hasPorts: boolean): string[] => {
-  const [four, six] = [`flows4${suffix}`, `flows6${suffix}`];
+/** The sets of one protocol, or of all without ports, and the rules that ask and fill them. */
+function flowParts(suffix: string, hasPorts: boolean): { sets: string[]; rules: string[] } {
+  const [four, six] = [`flows4_${suffix}`, `flows6_${suffix}`];
   const [keys4, keys6] = [flowKeys('ip', hasPorts), flowKeys('ip6', hasPorts)];
-  return [
-    `${keys4} @${four} goto tell_repeated`,
-    `${keys6} @${six} goto tell_repeated`,
-    'limit name flow_rate goto tell_lost',
-    `add @${four} { ${keys4} } return`,
-    `add @${six} { ${keys6} } return`,
-    'goto tell_lost',
-  ];
-};
+  const last = hasPorts ? 'inet_service . inet_service' : 'inet_proto';
+  return {
+    sets: [flowSet(four, 'ipv4_addr', last), flowSet(six, 'ipv6_addr', last)],
+    rules: [
+      `${keys4} @${four} goto tell_repeated`,
+      `${keys6} @${six} goto tell_repeated`,
+      'limit name flow_rate goto tell_lost',
+      `add @${four} { ${keys4} } return`,
+      `add @${six} { ${keys6} } return`,
+      'goto tell_lost',
+    ],
+  };
+}
 
-const PORTS_TYPE = ' . inet_service . inet_service';
+const PLAIN = flowParts('plain', false);
+const BY_PORTS = Object.entries(WITH_PORTS).map(([name, protocol]) => ({
+  ...{ name: `tell_${name}`, protocol },
+  ...flowParts(name, true),
+}));
 
 /** Sets, limit and chains by which each connection is told once. */
 const FLOW_PARTS: readonly string[] = [
-  flowSet('flows4', 'ipv4_addr', PORTS_TYPE),
-  flowSet('flows6', 'ipv6_addr', PORTS_TYPE),
-  flowSet('flows4_plain', 'ipv4_addr', ''),
-  flowSet('flows6_plain', 'ipv6_addr', ''),
+  ...PLAIN.sets,
+  ...BY_PORTS.flatMap(({ sets }) => sets),
   `  limit flow_rate { rate over ${FLOWS_PER_SECOND}/second burst ${FLOWS_PER_SECOND} packets; }`,
   chainText({
     name: 'tell',
-    rules: ['meta l4proto { 6, 17, 132 } goto tell_ports', ...flowRules('_plain', false)],
+    rules: [
+      `meta l4proto vmap { ${BY_PORTS.map(({ name, protocol }) => `${protocol} : goto ${name}`).join(', ')} }`,
+      ...PLAIN.rules,
+    ],
   }),
-  chainText({ name: 'tell_ports', rules: flowRules('', true) }),
+  ...BY_PORTS.map(({ name, rules }) => chainText({ name, rules })),
   chainText({ name: 'tell_repeated', rules: [`counter name ${FLOWS_REPEATED}`, 'meta priority set 0'] }),
   chainText({ name: 'tell_lost', rules: [`counter name ${FLOWS_LOST}`, 'meta priority set 0'] }),
 ];

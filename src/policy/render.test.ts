@@ -183,14 +183,14 @@ th dport 8000-8010 goto allow_ingress_networkpolicy`,
     ];
     assert.deepEqual(chains('denied', 'deny_ingress_admin', 'allow_egress_none'), [told, counts[1]]);
     const keys = (family: string) =>
-      `meta priority . ${family} saddr . ${family} daddr . meta l4proto . th sport . th dport`;
-    assert.deepEqual(chains('all', 'tell_ports', 'allow_egress_none'), [
+      `meta priority . ${family} saddr . ${family} daddr . th sport . th dport`;
+    assert.deepEqual(chains('all', 'tell_tcp', 'allow_egress_none'), [
       [
-        `${keys('ip')} @flows4 goto tell_repeated`,
-        `${keys('ip6')} @flows6 goto tell_repeated`,
+        `${keys('ip')} @flows4_tcp goto tell_repeated`,
+        `${keys('ip6')} @flows6_tcp goto tell_repeated`,
         'limit name flow_rate goto tell_lost',
-        `add @flows4 { ${keys('ip')} } return`,
-        `add @flows6 { ${keys('ip6')} } return`,
+        `add @flows4_tcp { ${keys('ip')} } return`,
+        `add @flows6_tcp { ${keys('ip6')} } return`,
         'goto tell_lost',
       ],
       [
