@@ -7,15 +7,24 @@ import { evaluate } from './evaluate.ts';
 import type { Program } from './program.ts';
 
 /**
- * True when it is to be cut. `own`: the node's addresses, from and to which its
- * pods always may.
+ * True of an entry that is to be cut. `own`: the node's addresses, from and to which its pods always may. For one walk
+ * through the entries: many connect the same two addresses by the same port, and are judged once.
  */
-export function isCut(program: Program, { orig, reply }: ConntrackEntry, own: ReadonlySet<Ip>): boolean {
-  // After destination NAT the receiver is who sends the replies.
-  const { src } = orig;
-  const dst = reply.src;
-  if (!program.from.has(src) && !program.to.has(dst)) return false;
-  if (own.has(src) || own.has(dst)) return false;
-  const port = reply.sport ?? null;
-  return evaluate(program, { src, dst, protocol: orig.protocol, port }).verdict === 'deny';
+export function cutJudge(program: Program, own: ReadonlySet<Ip>): (entry: ConntrackEntry) => boolean {
+  const judged = new Map<Ip, Map<Ip, Map<number, boolean>>>();
+  return ({ orig, reply }) => {
+    // After destination NAT the receiver is who sends the replies.
+    const { src, protocol } = orig;
+    const dst = reply.src;
+    if (!program.from.has(src) && !program.to.has(dst)) return false;
+    if (own.has(src) || own.has(dst)) return false;
+    const port = reply.sport ?? null;
+    return judged
+      .getOrInsertComputed(src, () => new Map())
+      .getOrInsertComputed(dst, () => new Map())
+      .getOrInsertComputed(
+        protocol * 65_537 + (port ?? 65_536),
+        () => evaluate(program, { src, dst, protocol, port }).verdict === 'deny',
+      );
+  };
 }

@@ -2,7 +2,7 @@
 // what is allowed again. Changes that come during a look share the next one. Invariant: after the last change there is a
 // whole look; a failure is told and looked again. Never throws.
 import type { Log } from '../base/log.ts';
-import { isCut } from './cut.ts';
+import { cutJudge } from './cut.ts';
 import type { PolicyKernel } from './kernel.ts';
 import type { Program } from './program.ts';
 
@@ -48,7 +48,7 @@ export class Cutter {
       try {
         const own = kernel.ownAddresses();
         const program = this.#o.program();
-        const count = program ? await kernel.cut((entry) => isCut(program, entry, own)) : 0;
+        const count = program ? await kernel.cut(cutJudge(program, own)) : 0;
         if (count > 0) log.info({ connections: count }, 'policy cut connections, or allows cut ones again');
       } catch (error) {
         if (this.#closed) break;
