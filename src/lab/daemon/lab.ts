@@ -9,7 +9,7 @@ import { createFabric, type Fabric } from '../fabric/index.ts';
 import { resolvConf } from '../resolver/names.ts';
 import { type Act, buildShape } from '../shape/build.ts';
 import { eniConfigObjects } from '../shape/eni-configs.ts';
-import { readSettings } from '../shape/settings.ts';
+import { settingsOf } from '../shape/shape.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
 import { coalesced } from './coalesce.ts';
 import { Endpoints } from './endpoints.ts';
@@ -39,7 +39,7 @@ export type OpenLab = {
 };
 
 export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): Promise<OpenLab> {
-  const settings = readSettings(record.shape.settings);
+  const settings = settingsOf(record.shape);
   const build = (name: ProgramName) =>
     buildProgram(name, { srcRoot: packageRoot, outDir: programsDir() }).then((built) => built.path);
   const fabric = createFabric({ lab: paths.lab, dir: paths.root, log });

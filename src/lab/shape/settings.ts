@@ -269,7 +269,7 @@ export const settingRows: Record<SettingKey, Row> = {
   },
   controller: {
     example: 'process|none',
-    fallback: 'process; none with agent=none',
+    fallback: 'process; none with agent=none, and where no instance has an agent',
     meaning: "the lab runs Podway's controller, or the cluster has none",
     read: oneOf('process', 'none'),
   },

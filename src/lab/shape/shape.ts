@@ -2,7 +2,7 @@
 // Built from flags (`defaultShape`) or from lab.yaml (yaml.ts), recorded in the lab's folder, compared here.
 import { LabError } from '../daemon/errors.ts';
 import type { FaultRequest, Rate } from '../vpc/faults/index.ts';
-import { readSettings, type SettingTexts, settingRows } from './settings.ts';
+import { readSettings, type Settings, type SettingTexts, settingRows } from './settings.ts';
 
 /** Targets of routes that are no instances; the second is of IPv6 alone. */
 export const EGRESS_ONLY = 'egress-only';
@@ -129,6 +129,13 @@ export function defaultShape(flags: ShapeFlags = {}): Shape {
     instances: flags.demo ? [...nodes, demoInstance()] : nodes,
     settings: flags.settings ?? {},
   };
+}
+
+/** The shape's settings; a lab in which no instance has an agent runs no controller unless it is asked to. */
+export function settingsOf({ settings: texts, instances }: Shape): Settings {
+  const settings = readSettings(texts);
+  const hasAgents = instances.some(({ agent }) => agent === 'podway');
+  return hasAgents || texts.controller !== undefined ? settings : { ...settings, controller: 'none' };
 }
 
 /** Whether the lab's VPCs have IPv6. */
