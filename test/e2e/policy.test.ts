@@ -69,7 +69,10 @@ describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
     const labelSelector = 'of=e49';
     assert.equal((await networking.listNetworkPolicyForAllNamespaces({ labelSelector })).items.length, 2);
     await networking.deleteCollectionNamespacedNetworkPolicy({ namespace: 'x', labelSelector });
-    assert.equal((await networking.listNamespacedNetworkPolicy({ namespace: 'x' })).items.length, 0);
+    assert.equal(
+      (await networking.listNamespacedNetworkPolicy({ namespace: 'x', labelSelector })).items.length,
+      0,
+    );
     await Promise.race([watching, sleep(10_000)]);
     stop.abort();
     assert.deepEqual(events.slice(0, 4), ['ADDED one', 'ADDED two', 'MODIFIED one', 'MODIFIED two']);
