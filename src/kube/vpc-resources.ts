@@ -1,4 +1,4 @@
-// The contract of security groups per pod, as EKS has it, whoever writes it: SecurityGroupPolicy and CNINode
+// The contract of security groups per pod, as EKS has it, whoever writes it: SecurityGroupPolicy
 // (deploy/crds), the resource of a node and of a pod, and the pod's annotation. Agent and controller share this file.
 // Decoding fails with a TypeError that names the field, its value and the rule.
 import {
@@ -38,14 +38,6 @@ export const securityGroupPolicies = resource<SecurityGroupPolicy>(
   'SecurityGroupPolicy',
   'Namespaced',
 );
-
-/** Named as the Node. */
-export type CniNode = KubeObject & {
-  spec?: { features?: { name?: string; value?: string }[]; tags?: Record<string, string> };
-};
-export const cniNodes = resource<CniNode>('vpcresources.k8s.aws/v1alpha1', 'cninodes', 'CNINode', 'Cluster');
-/** The feature of a CNINode by which a node asks for a trunk. */
-export const SECURITY_GROUPS_FOR_PODS = 'SecurityGroupsForPods';
 
 /** A branch interface as a pod's annotation tells it. */
 export type PodEni = {
