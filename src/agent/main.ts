@@ -18,4 +18,4 @@ if (args.includes('--help') || args.includes('-h')) {
     [process.execPath, ...process.execArgv, ...lacking, quiet, import.meta.filename, ...args],
     process.env,
   );
-} else await (await import('./process.ts')).runProcess(args);
+} else await (await import('./process.ts')).runAgentProcess(args);
