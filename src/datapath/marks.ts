@@ -110,10 +110,10 @@ export const GROUP_BRANCHES = 0x5020;
 /** A stand-in has this index plus its VLAN id, so that the trunk's program needs no map. */
 export const BRANCH_INDEX = 0x500000;
 export const standInIndex = (vlan: number): number => BRANCH_INDEX + vlan;
-export const standInName = (vlan: number): string => `pwb${vlan}`;
+export const standInName = (vlan: number): string => `pwv${vlan}`;
 /** Either end. */
 export const isStandIn = (link: { name: string; group: number }): boolean =>
-  link.group === GROUP_BRANCHES && /^pwb\d+$/.test(link.name);
+  link.group === GROUP_BRANCHES && /^pwv\d+$/.test(link.name);
 /** nft table of branches, beside NFT_TABLE. */
 export const BRANCH_TABLE = 'podway-branch';
 

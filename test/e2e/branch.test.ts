@@ -208,7 +208,7 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   const { netns } = (await lab.status()).nodes[0]!;
   await restartAgent();
   assert.equal(await reaches('one'), `db ${one.privateIp}`);
-  await execute(['ip', 'netns', 'exec', netns, 'ip', 'link', 'del', 'pwb11']);
+  await execute(['ip', 'netns', 'exec', netns, 'ip', 'link', 'del', 'pwv11']);
   await eventually(
     'the stand-in is made again',
     async () => (await reaches('one')) === `db ${one.privateIp}`,
@@ -230,7 +230,7 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   assert.equal(await reaches('one'), undefined);
 
   await lab.delete('one', 'two');
-  assert.doesNotMatch(await objects(), /pwb|podway-branch|goto \d/);
+  assert.doesNotMatch(await objects(), /pwv|podway-branch|goto \d/);
   assert.match(await objects(), /^0:\tfrom all lookup local/m);
   await lab.agreed();
 });

@@ -2,6 +2,7 @@
 // service account may what its roles say; taints, extended resources and webhooks have their effect.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,9 +51,20 @@ test('kubectl logs, exec and cp', { skip }, async (t) => {
   await kubectl('wait', '--for=condition=Ready', 'pod/talk', '--timeout=60s');
   await eventually('it has spoken', async () => (await kubectl('logs', 'talk')) === 'one\ntwo\n');
   assert.equal(await kubectl('logs', 'talk', '--tail=1'), 'two\n');
-  const follow = execute(['kubectl', 'logs', '-f', 'talk'], env);
+  const follow = spawn('kubectl', ['logs', '-f', 'talk'], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let followed = '';
+  follow.stdout.setEncoding('utf8').on('data', (part: string) => {
+    followed += part;
+  });
+  t.after(() => follow.kill());
+  const ended = once(follow, 'close');
+  await eventually('it follows', () => followed === 'one\ntwo\n');
   await kubectl('delete', 'pod', 'talk', '--grace-period=1');
-  assert.equal((await follow).stdout, 'one\ntwo\n');
+  assert.deepEqual(await ended, [0, null]);
+  assert.equal(followed, 'one\ntwo\n');
 
   const dir = mkdtempSync(join(tmpdir(), 'podway-cp-'));
   try {

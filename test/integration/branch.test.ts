@@ -203,8 +203,8 @@ describe('pods with branches, strict', { skip: skipReason }, () => {
   test('a second sync finds nothing to do; what others take away comes back', async () => {
     assert.deepEqual((await datapath.syncNode(nodeState())).changes, []);
     using rt = RtNetlink.open(node);
-    rt.apply([{ op: 'link-del', name: 'pwb7' }]);
-    setProgram(node, rt.link('pwb8')!.index, 'egress', null);
+    rt.apply([{ op: 'link-del', name: 'pwv7' }]);
+    setProgram(node, rt.link('pwv8')!.index, 'egress', null);
     setProgram(node, rt.link('eth1')!.index, 'ingress', null);
     execFileSync('ip', ['netns', 'exec', nsName('node'), 'nft', 'delete', 'table', 'inet', BRANCH_TABLE]);
     execFileSync('ip', [
@@ -249,25 +249,25 @@ describe('pods with branches, strict', { skip: skipReason }, () => {
     assert.equal(seen('pod-b', DB), `${B}, same port`);
     const objects = async () =>
       (await lab.sh('node', 'ip -o link; ip rule; ip -4 route show table all; nft list ruleset')).toString();
-    assert.doesNotMatch(await objects(), new RegExp(`pwb7|${hostIfname('a')}|${A}|: 7\\b`));
+    assert.doesNotMatch(await objects(), new RegExp(`pwv7|${hostIfname('a')}|${A}|: 7\\b`));
     using nf = NfNetlink.open(node);
     assert.ok((await datapath.forgetAddress(parseIp(A))) > 0, 'its connections are in zones');
     assert.deepEqual(nf.conntrack({ ip: parseIp(A) }), []);
     for (const pod of ['b', 'c']) datapath.cutPod({ hostIfname: hostIfname(pod) });
     await datapath.syncNode(without(['a', 'b', 'c']));
     await datapath.reapLinks();
-    assert.doesNotMatch(await objects(), /pwb|podway-branch|0xc00|lookup 2457\d|goto \d/);
+    assert.doesNotMatch(await objects(), /pwv|podway-branch|0xc00|lookup 2457\d|goto \d/);
     assert.match(await lab.sh('node', 'ip rule'), /^0:\tfrom all lookup local/);
     using rt = RtNetlink.open(node);
     assert.deepEqual(programsOn(node, rt.link('eth1')!.index, 'ingress'), []);
     assert.equal(seen('pod-plain', NODE), `${PLAIN}, same port`);
     // All of ours at once, as an uninstall takes it away, and the kernel's rule is back.
     await datapath.syncNode(nodeState({ pods: held(pods.slice(0, 1)) }));
-    assert.match(await objects(), /pwb7.*pwb8.*podway-branch/s);
+    assert.match(await objects(), /pwv7.*pwv8.*podway-branch/s);
     assert.doesNotMatch(await lab.sh('node', 'ip rule'), /^0:/m);
     await datapath.removeAll();
     assert.deepEqual(programsOn(node, rt.link('eth1')!.index, 'ingress'), []);
-    assert.doesNotMatch(await objects(), /pwb|inet podway|goto \d|proto 80/);
+    assert.doesNotMatch(await objects(), /pwv|inet podway|goto \d|proto 80/);
     assert.match(await lab.sh('node', 'ip rule'), /^0:\tfrom all lookup local/);
   });
 });
