@@ -1,7 +1,6 @@
 // What `podway sg show` says of a pod: which policies select it, which groups that gives, its interface, and gate by gate how
 // far it has come. Pure: values of the Kubernetes API in, a value out.
 import { formatCidr, formatIp } from '../base/ip.ts';
-import { decodePolicy, selects } from '../controller/branch/select.ts';
 import {
   asksForBranch,
   decodePodEnis,
@@ -12,6 +11,7 @@ import {
   type Pod,
   type SecurityGroupPolicy,
 } from '../kube/index.ts';
+import { decodePolicy, selects } from '../kube/pod-groups.ts';
 
 export type Gate = { gate: 'policy' | 'resource' | 'node' | 'interface'; ok: boolean; text: string };
 export type GroupsView = {

@@ -10,7 +10,6 @@ import { limitsFromTable } from '../../src/cloud/limits.ts';
 import { CloudError, type EniId } from '../../src/cloud/port.ts';
 import { FakeCloud } from '../../src/cloud/testing.ts';
 import { BranchKeeper } from '../../src/controller/branch/keeper.ts';
-import { PolicyView } from '../../src/controller/branch/policies.ts';
 import { QUARANTINE } from '../../src/controller/branch/vlans.ts';
 import { createMetrics } from '../../src/controller/metrics.ts';
 import { ClusterView } from '../../src/controller/view.ts';
@@ -22,6 +21,7 @@ import {
   pods,
   securityGroupPolicies,
 } from '../../src/kube/index.ts';
+import { PolicyView } from '../../src/kube/pod-groups-view.ts';
 import { startApi } from '../../src/lab/cluster/api/testing.ts';
 import { installDefinitions } from '../../src/lab/cluster/definitions.ts';
 

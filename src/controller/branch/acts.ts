@@ -13,8 +13,8 @@ import {
   POD_ENI_CAUSE,
   pods,
 } from '../../kube/index.ts';
+import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { Branch, BranchPod, Step } from './plan.ts';
-import type { PolicyView } from './policies.ts';
 import type { BranchRecord } from './record.ts';
 import { branchTags, type NodeName, readBranch } from './tags.ts';
 import type { Trunk } from './trunks.ts';

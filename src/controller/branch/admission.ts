@@ -2,7 +2,7 @@
 // that the scheduler counts it. Guard: the annotation that says which interface a pod has is written by the controller alone.
 // Pure: an AdmissionReview in, the response out. Source: EKS's controller, /mutate-v1-pod and /validate-v1-pod.
 import { asksForBranch, POD_ENI, type Pod } from '../../kube/index.ts';
-import type { NewPod } from './select.ts';
+import type { NewPod } from '../../kube/pod-groups.ts';
 
 type AdmissionRequest = {
   uid: string;

@@ -13,12 +13,12 @@ import {
   type KubeObject,
   resource,
 } from '../../kube/index.ts';
+import { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { ControllerMetrics } from '../metrics.ts';
 import type { ControllerConfig } from '../options.ts';
 import type { ClusterView } from '../view.ts';
 import { failureOf, isDenied } from './failures.ts';
 import { BranchKeeper } from './keeper.ts';
-import { PolicyView } from './policies.ts';
 import { configureWebhooks, Webhooks } from './webhooks.ts';
 
 export type BranchMode = 'auto' | 'on' | 'off';

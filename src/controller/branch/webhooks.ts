@@ -8,10 +8,10 @@ import { type Clock, systemClock } from '../../base/clock.ts';
 import { PodwayError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { isConflict, isNotFound, type KubeClient, type KubeObject, resource } from '../../kube/index.ts';
+import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { Listen } from '../options.ts';
 import { type AdmissionReview, candidateOf, guard, inject } from './admission.ts';
 import { type KeyAndCertificate, makeCertificate, serves } from './certificate.ts';
-import type { PolicyView } from './policies.ts';
 
 export const WEBHOOK_NAME = 'podway-webhook';
 const MUTATE = '/mutate-v1-pod';

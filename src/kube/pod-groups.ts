@@ -1,14 +1,8 @@
 // Which security groups a pod gets: those of all SecurityGroupPolicies of its namespace that select it, each once, in the
 // order of the policies' names. Each selector that is there must match; a policy without any, without groups, or with a selector
 // that cannot be read selects nothing, and says why. Pure. Source: EKS, security groups for Pods.
-import {
-  type Labels,
-  MAX_GROUPS,
-  matchesRequirements,
-  type Requirement,
-  type SecurityGroupPolicy,
-  selectorRequirements,
-} from '../../kube/index.ts';
+import { type Labels, matchesRequirements, type Requirement, selectorRequirements } from './selectors.ts';
+import { MAX_GROUPS, type SecurityGroupPolicy } from './vpc-resources.ts';
 
 export type Policy = {
   namespace: string;

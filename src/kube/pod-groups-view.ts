@@ -1,20 +1,15 @@
 // The SecurityGroupPolicies as the API last said, and which groups they give a pod. The labels of a service account are asked for
 // when a policy selects by them, and kept for a moment. `groupsOf` fails with KubeError when the API does not answer.
-import { type Clock, systemClock } from '../../base/clock.ts';
-import type { Log } from '../../base/log.ts';
-import {
-  followEach,
-  isNotFound,
-  type KubeClient,
-  type KubeObject,
-  keyOf,
-  type Labels,
-  resource,
-  type SecurityGroupPolicy,
-  type Sink,
-  securityGroupPolicies,
-} from '../../kube/index.ts';
-import { decodePolicy, type NewPod, type Policy, type Selection, selectGroups } from './select.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { KubeClient } from './client.ts';
+import { isNotFound } from './errors.ts';
+import { followEach, keyOf, type Sink } from './follow.ts';
+import { decodePolicy, type NewPod, type Policy, type Selection, selectGroups } from './pod-groups.ts';
+import { resource } from './resources.ts';
+import type { Labels } from './selectors.ts';
+import type { KubeObject } from './types.ts';
+import { type SecurityGroupPolicy, securityGroupPolicies } from './vpc-resources.ts';
 
 const serviceAccounts = resource<KubeObject>('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
 /** How long an account's labels hold (ms), and how many are kept. */

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { SecurityGroupPolicy } from '../../kube/index.ts';
-import { decodePolicy, selectGroups } from './select.ts';
+import type { SecurityGroupPolicy } from './index.ts';
+import { decodePolicy, selectGroups } from './pod-groups.ts';
 
 const policy = (name: string, spec: SecurityGroupPolicy['spec'], namespace = 'default') =>
   decodePolicy({ metadata: { name, namespace }, spec: spec! });
