@@ -1,7 +1,7 @@
-// What is cleared: PodwayNodes, our taints and condition, the Lease; nothing of others, and again while somebody writes.
+// What is cleared: PodwayNodes, our CNINodes, taints and condition, the Lease; nothing of others, and again while somebody writes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type KubeClient, type Node, nodes, type PodwayNode, podwayNodes } from '../kube/index.ts';
+import { cniNodes, type KubeClient, type Node, nodes, type PodwayNode, podwayNodes } from '../kube/index.ts';
 import { clear } from './clear.ts';
 
 test('ours goes, others’ stays, and what comes once more goes too', async () => {
@@ -17,16 +17,21 @@ test('ours goes, others’ stays, and what comes once more goes too', async () =
     },
   };
   const owns: PodwayNode[] = [{ metadata: { name: 'n' } }, { metadata: { name: 'm' } }];
+  const marks = [{ metadata: { name: 'n' } }];
   let lease = 1;
   let sleeps = 0;
   const client = {
-    list: async (of: unknown) => ({ metadata: {}, items: of === podwayNodes ? [...owns] : [node] }),
+    list: async (of: unknown, { labelSelector }: { labelSelector?: string }) => {
+      if (of === cniNodes) assert.equal(labelSelector, 'app.kubernetes.io/managed-by=podway');
+      return { metadata: {}, items: of === podwayNodes ? [...owns] : of === cniNodes ? [...marks] : [node] };
+    },
     delete: async (of: unknown, name: string) => {
       if (of === podwayNodes)
         owns.splice(
           owns.findIndex(({ metadata }) => metadata.name === name),
           1,
         );
+      else if (of === cniNodes) marks.pop();
       else lease--;
     },
     patch: async (of: unknown, _name: string, _ns: undefined, patch: Node) => {
@@ -43,7 +48,7 @@ test('ours goes, others’ stays, and what comes once more goes too', async () =
     },
   };
   const done = await clear({ client, namespace: 'kube-system', lease: 'podway-controller', clock });
-  assert.deepEqual(done, { podwayNodes: 3, taints: 1, conditions: 1, quiet: true });
+  assert.deepEqual(done, { podwayNodes: 3, cniNodes: 1, taints: 1, conditions: 1, quiet: true });
   assert.deepEqual([owns, lease, sleeps], [[], 0, 2]);
   assert.deepEqual(node.spec?.taints, [OTHER]);
   assert.deepEqual(

@@ -1,9 +1,10 @@
-// Takes what the controller's side has left in the API: PodwayNodes, our taints and condition on Nodes, the Lease. For the
+// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and condition on Nodes, the Lease. For the
 // end of an installation: agents and controller may be ending still and write once more, so it looks until a pass finds
 // nothing. Idempotent. EC2 is not asked: ENIs go with their instances. Fails with KubeError.
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
   ADDRESSES_AVAILABLE,
+  cniNodes,
   isConflict,
   isNotFound,
   type KubeClient,
@@ -13,6 +14,7 @@ import {
   nodes,
   podwayNodes,
 } from '../kube/index.ts';
+import { MANAGED_BY } from './branch/cni-nodes.ts';
 import { leases } from './leader.ts';
 
 /** Between two passes (ms): longer than an agent takes to end. */
@@ -20,7 +22,13 @@ const APART_MS = 20_000;
 const MOST_PASSES = 10;
 const OUR_TAINTS: readonly string[] = [NO_ADDRESS_TAINT, NOT_READY_TAINT];
 
-export type Cleared = { podwayNodes: number; taints: number; conditions: number; quiet: boolean };
+export type Cleared = {
+  podwayNodes: number;
+  cniNodes: number;
+  taints: number;
+  conditions: number;
+  quiet: boolean;
+};
 
 type ClearOptions = {
   client: Pick<KubeClient, 'list' | 'patch' | 'delete'>;
@@ -34,7 +42,7 @@ export async function clear(
   { client, namespace, lease, clock = systemClock }: ClearOptions,
   signal?: AbortSignal,
 ): Promise<Cleared> {
-  const done: Cleared = { podwayNodes: 0, taints: 0, conditions: 0, quiet: false };
+  const done: Cleared = { podwayNodes: 0, cniNodes: 0, taints: 0, conditions: 0, quiet: false };
   for (let pass = 1; pass <= MOST_PASSES; pass++) {
     const found = await clearOnce(client, done, signal);
     if (found === 0 && pass > 1) {
@@ -58,6 +66,15 @@ async function clearOnce(
     found++;
     done.podwayNodes++;
     await orGone(client.delete(podwayNodes, metadata.name!, undefined, {}, signal));
+  }
+  const labelSelector = Object.entries(MANAGED_BY)
+    .map(([key, value]) => `${key}=${value}`)
+    .join();
+  const marks = await client.list(cniNodes, { labelSelector }, signal).catch(noneOf);
+  for (const { metadata } of marks.items) {
+    found++;
+    done.cniNodes++;
+    await orGone(client.delete(cniNodes, metadata.name!, undefined, {}, signal));
   }
   for (const node of (await client.list(nodes, {}, signal)).items) {
     const name = node.metadata.name!;

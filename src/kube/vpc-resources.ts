@@ -1,4 +1,4 @@
-// The contract of security groups per pod, as EKS has it, whoever writes it: SecurityGroupPolicy
+// The contract of security groups per pod, as EKS has it, whoever writes it: SecurityGroupPolicy and CNINode
 // (deploy/crds), the resource of a node and of a pod, and the pod's annotation. Agent and controller share this file.
 // Decoding fails with a TypeError that names the field, its value and the rule.
 import {
@@ -38,6 +38,20 @@ export const securityGroupPolicies = resource<SecurityGroupPolicy>(
   'SecurityGroupPolicy',
   'Namespaced',
 );
+
+/**
+ * Named as the Node. Whoever makes branches keeps one for each node; a node asks for a trunk by a feature, once an ENI slot is
+ * free for it.
+ */
+export type CniNode = KubeObject & {
+  spec?: { features?: { name?: string; value?: string }[]; tags?: Record<string, string> };
+};
+export const cniNodes = resource<CniNode>('vpcresources.k8s.aws/v1alpha1', 'cninodes', 'CNINode', 'Cluster');
+/** The feature of a CNINode by which a node asks for a trunk; its value is empty. */
+export const SECURITY_GROUPS_FOR_PODS = 'SecurityGroupsForPods';
+
+export const asksForTrunk = ({ spec }: CniNode): boolean =>
+  spec?.features?.some(({ name }) => name === SECURITY_GROUPS_FOR_PODS) ?? false;
 
 /** A branch interface as a pod's annotation tells it. */
 export type PodEni = {

@@ -27,7 +27,7 @@ type Options = OutputOptions & { kubeconfig?: string; namespace: string; lease: 
 
 function clearCommand(): Command {
   return withOutput(
-    command('clear', 'remove PodwayNodes, the taints and the condition of Nodes, and the Lease', [
+    command('clear', 'remove PodwayNodes, CNINodes, the taints and the condition of Nodes, and the Lease', [
       'podway controller clear --kubeconfig ~/.kube/config',
       'podway controller clear -o json',
     ]),
@@ -56,7 +56,7 @@ function clearCommand(): Command {
           if (options.output === 'json') printJson(done);
           else {
             print(
-              `removed ${done.podwayNodes} PodwayNodes, ${done.taints} taints and ${done.conditions} conditions of Nodes`,
+              `removed ${done.podwayNodes} PodwayNodes, ${done.cniNodes} CNINodes, ${done.taints} taints and ${done.conditions} conditions of Nodes`,
             );
             if (!done.quiet) print('agents or a controller still write them: end those first');
           }

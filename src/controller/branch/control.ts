@@ -6,17 +6,13 @@ import { systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { limitsFromTable } from '../../cloud/limits.ts';
 import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
-import {
-  type EventRecorder,
-  isNotFound,
-  type KubeClient,
-  type KubeObject,
-  resource,
-} from '../../kube/index.ts';
+import type { EventRecorder, KubeClient } from '../../kube/index.ts';
 import { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { ControllerMetrics } from '../metrics.ts';
 import type { ControllerConfig } from '../options.ts';
 import type { ClusterView } from '../view.ts';
+import { CniNodes } from './cni-nodes.ts';
+import { signOfEks } from './eks.ts';
 import { failureOf, isDenied } from './failures.ts';
 import { BranchKeeper } from './keeper.ts';
 import { configureWebhooks, Webhooks } from './webhooks.ts';
@@ -30,9 +26,7 @@ const CONFIGURE_MS = 60_000;
 /** After AWS's no (ms). */
 const DENIED_MS = 300_000;
 const AGAIN_MS = 10_000;
-
-const eksLeases = resource<KubeObject>('coordination.k8s.io/v1', 'leases', 'Lease', 'Namespaced');
-const EKS_LEASE = 'cp-vpc-resource-controller';
+const EKS_HOLDS_MS = 60_000;
 
 export type SecurityGroupsParts = {
   config: Pick<
@@ -56,6 +50,7 @@ export class SecurityGroups {
   readonly #policies: PolicyView;
   readonly #webhooks: Webhooks | null;
   #isActive = false;
+  #eks: { at: number; sign: string | null } | null = null;
 
   constructor(parts: SecurityGroupsParts) {
     this.#p = parts;
@@ -76,8 +71,12 @@ export class SecurityGroups {
   /** Of every replica. Ends when `signal` aborts. Throws LISTEN_FAILED. */
   async serve(signal: AbortSignal): Promise<void> {
     const { client, log, config } = this.#p;
-    if (config.branchController === 'off') return;
-    const isNeeded = () => this.#isActive || this.#policies.size > 0 || config.branchController === 'on';
+    const { branchController: mode } = config;
+    if (mode === 'off') return;
+    const isNeeded = async () => {
+      if (this.#isActive || mode === 'on') return true;
+      return this.#policies.size > 0 && (await this.#signOfEks(signal)) === null;
+    };
     await Promise.all([
       this.#policies.follow(client, log, signal),
       ...(this.#webhooks ? [this.#webhooks.serve(isNeeded, signal)] : []),
@@ -96,10 +95,12 @@ export class SecurityGroups {
         continue;
       }
       try {
-        if (mode === 'auto' && (await this.#seesEks(signal))) {
-          log.info({}, "EKS's controller makes the branches here: branchController auto is off");
+        const sign = await this.#signOfEks(signal);
+        if (sign !== null && mode === 'auto') {
+          log.info({ sign }, "EKS's controller makes the branches here: branchController auto is off");
           return await this.#withdraw(signal);
         }
+        if (sign !== null) log.warn({ sign }, "branchController is on where EKS's controller is");
         await this.#make(term, signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -121,14 +122,12 @@ export class SecurityGroups {
     return [...view.nodes.values()].some(({ podEni }) => Number(podEni[0] ?? 0) > 0);
   }
 
-  async #seesEks(signal: AbortSignal): Promise<boolean> {
-    try {
-      await this.#p.client.get(eksLeases, EKS_LEASE, 'kube-system', signal);
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
+  /** By what EKS's controller was seen in the last minute. */
+  async #signOfEks(signal: AbortSignal): Promise<string | null> {
+    const now = this.#clock.now();
+    if (!this.#eks || now - this.#eks.at > EKS_HOLDS_MS)
+      this.#eks = { at: now, sign: await signOfEks(this.#p.client, signal) };
+    return this.#eks.sign;
   }
 
   #tellDenied({ events }: TermOfBranches, text: string): void {
@@ -156,7 +155,12 @@ export class SecurityGroups {
       cooldown: config.branchCooldown,
       clock: this.#clock,
     });
-    await Promise.all([keeper.keep(signal), this.#configure(signal)]);
+    const making = keeper;
+    const cniNodes = new CniNodes({
+      ...{ client, view, isLeading, log, clock: this.#clock },
+      onAsked: (name) => making.wantTrunk(name),
+    });
+    await Promise.all([making.keep(signal), cniNodes.keep(signal), this.#configure(signal)]);
   }
 
   /** The API asks the webhooks once they have a certificate, and trusts the one of now. */

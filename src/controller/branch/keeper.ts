@@ -84,6 +84,15 @@ export class BranchKeeper {
     this.#wake();
   }
 
+  /** A slot is free for a trunk now: what failed before is tried at once. */
+  wantTrunk(name: string): void {
+    const node = this.#p.view.nodes.get(name);
+    const instanceId = node && instanceOf(node);
+    const trouble = this.#troubles.get(`trunk ${instanceId}`);
+    if (trouble) trouble.notBefore = 0;
+    this.look(name);
+  }
+
   /** Ends when `signal` aborts, and all that was under way has. */
   async keep(signal: AbortSignal): Promise<void> {
     const followed = this.#pods.follow(this.#p.client, this.#p.log, signal);

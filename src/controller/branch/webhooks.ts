@@ -58,23 +58,22 @@ export class Webhooks {
   }
 
   /** Serves while `isNeeded`, once it was. Ends when `signal` aborts. Throws LISTEN_FAILED. */
-  async serve(isNeeded: () => boolean, signal: AbortSignal): Promise<void> {
+  async serve(isNeeded: () => Promise<boolean>, signal: AbortSignal): Promise<void> {
     let isTold = false;
     while (!signal.aborted) {
       let rest = SEEK_MS;
-      if (isNeeded())
-        try {
-          const found = await this.#certificate(signal);
-          if (found && found.cert !== this.#current?.cert) await this.#take(found);
-          if (found) rest = KEEP_MS;
-          isTold = false;
-        } catch (error) {
-          if (signal.aborted) break;
-          if (error instanceof PodwayError) throw error;
-          if (!isTold)
-            this.#o.log.warn({ error: (error as Error).message }, 'the webhooks have no certificate');
-          isTold = true;
-        }
+      try {
+        const found = (await isNeeded()) ? await this.#certificate(signal) : null;
+        if (found && found.cert !== this.#current?.cert) await this.#take(found);
+        if (found) rest = KEEP_MS;
+        isTold = false;
+      } catch (error) {
+        if (signal.aborted) break;
+        if (error instanceof PodwayError) throw error;
+        if (!isTold)
+          this.#o.log.warn({ error: (error as Error).message }, 'the webhooks have no certificate');
+        isTold = true;
+      }
       await this.#clock.sleep(rest, signal).catch(() => undefined);
     }
     this.#server?.close();
