@@ -20,6 +20,8 @@ const ROUNDS = full ? 100 : 4;
 const NODES = ['node-1', 'node-2'];
 /** Ms after a change at which a fault falls, at most. */
 const WITHIN_MS = 60;
+/** Ms that an agent is held still, at most. */
+const HELD_MS = 3_000;
 const FAULTS = ['kill', 'flush', 'api', 'hold', 'kill', 'delete'] as const;
 
 describe(`faults while policies change, ${ROUNDS} rounds, seed ${seed}`, { skip, timeout: 1_200_000 }, () => {
@@ -69,14 +71,18 @@ describe(`faults while policies change, ${ROUNDS} rounds, seed ${seed}`, { skip,
       for (let round = 0; round < ROUNDS; round++) {
         const fault = FAULTS[round % FAULTS.length]!;
         const node = NODES[Math.floor(random() * NODES.length)]!;
+        // Awaited below: it must not be told as unhandled before.
         const change = changes.one();
+        change.catch(() => {});
         await sleep(random() * WITHIN_MS);
         if (fault === 'kill') signalAgents(lab.name, [node], 'SIGKILL');
         else if (fault === 'hold') {
           signalAgents(lab.name, [node], 'SIGSTOP');
-          await change;
-          await changes.one();
+          // A change that makes or ends a pod of the node waits for the agent that is held.
+          const both = change.then(() => changes.one());
+          await Promise.race([both, sleep(HELD_MS)]);
           signalAgents(lab.name, [node], 'SIGCONT');
+          await both;
         } else if (fault === 'api') {
           await change;
           killDaemon(lab.name);
