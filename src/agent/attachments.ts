@@ -93,7 +93,7 @@ export class Attachments {
           netnsPath: request.netns,
           ips: lease.ips,
           eni: lease.eni ?? PRIMARY_SLOT,
-          ...(lease.branch ? { vlan: lease.branch.vlan } : {}),
+          ...(lease.branch ? { vlan: lease.branch.vlan, mode: lease.branch.mode } : {}),
           mtu: wishes.mtu ?? this.#o.defaultMtu(),
           routes,
           hostIfname: linkOf(owner),

@@ -27,6 +27,9 @@ describe('branches of pods', () => {
     assert.equal(branchWish(pod({ other: 'x' }, { cpu: '1' })), 'plain');
     assert.deepEqual(branchWish(pod(undefined, { [POD_ENI]: '1' })), { annotation: null });
     assert.deepEqual(branchWish(pod({ [POD_ENI]: 'x' })), { annotation: 'x' });
+    const chosen = pod({ [POD_ENI]: 'x', 'podway.dev/security-groups': 'standard' });
+    assert.deepEqual(branchWish(chosen), { annotation: 'x', mode: 'standard' });
+    assert.equal(branchWish(pod({ 'podway.dev/security-groups': 'standard' })), 'plain');
   });
 
   test('the annotation is read in both spellings; a bad one is refused by what is wrong with it', () => {
@@ -78,6 +81,23 @@ describe('branches of pods', () => {
     pods.note(new Map([['d/a', { annotation: text() }]]));
     assert.equal((await first)?.ref.vlan, 7);
     assert.deepEqual(told, ['d/a']);
+  });
+
+  test('a pod has the mode of its annotation, else that of the settings; another word is refused by name', async () => {
+    const told: unknown[] = [];
+    const pods = new BranchPods((_name, { ref }) => told.push(ref.mode), 'standard');
+    const { signal } = new AbortController();
+    const wishes: [string, BranchWish][] = [
+      ['d/a', { annotation: text() }],
+      ['d/b', { annotation: text({ vlanId: 8 }), mode: 'strict' }],
+      ['d/c', { annotation: text({ vlanId: 9 }), mode: 'loose' }],
+    ];
+    pods.note(new Map(wishes));
+    assert.equal((await pods.of('d/a', signal))?.ref.mode, 'standard');
+    assert.equal((await pods.of('d/b', signal))?.ref.mode, 'strict');
+    const why = /podway\.dev\/security-groups of d\/c is "loose", not strict or standard/;
+    await assert.rejects(pods.of('d/c', signal), { code: 'INVALID_CONFIG', message: why });
+    assert.deepEqual(told, ['standard', 'strict']);
   });
 
   test('ADD fails in time when nobody gives a branch, when nobody knows the pod, and when its caller goes away', async (t) => {

@@ -1,6 +1,7 @@
 // Which pods of this node have branch ENIs, as the API tells: a pod asks for one by the resource vpc.amazonaws.com/pod-eni,
 // and whoever controls branches writes it into the pod's annotation of the same name (EKS's contract). ADD waits here,
 // without polling, for a bounded time. Only what a pod with a branch needs is kept; of all others one word.
+import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
@@ -8,6 +9,8 @@ import type { BranchRef } from '../ipam/state.ts';
 import type { Pod } from '../kube/index.ts';
 
 export const POD_ENI = 'vpc.amazonaws.com/pod-eni';
+/** Annotation: the pod's mode, whatever the settings say. It counts when the pod starts. */
+const POD_MODE = 'podway.dev/security-groups';
 
 /** ADD of a pod whose branch has not come fails after this (ms): the plugin waits a minute. */
 const BRANCH_WAIT_MS = 30_000;
@@ -15,15 +18,17 @@ const BRANCH_WAIT_MS = 30_000;
 const UNTOLD_WAIT_MS = 2_000;
 const MAX_VLAN = 4094;
 
-/** `plain`: asks for no branch. Else the annotation, null while it is not there. */
-export type BranchWish = 'plain' | { annotation: string | null };
+/** `plain`: asks for no branch. Else the annotation, null while it is not there, and the one of the mode. */
+export type BranchWish = 'plain' | { annotation: string | null; mode?: string };
 
 export function branchWish(pod: Pod): BranchWish {
   const annotation = pod.metadata.annotations?.[POD_ENI] ?? null;
   const asks = (pod.spec.containers ?? []).some(({ resources: { requests = {}, limits = {} } = {} }) =>
     [requests, limits].some((one) => Number(one[POD_ENI] ?? 0) > 0),
   );
-  return asks || annotation !== null ? { annotation } : 'plain';
+  if (!asks && annotation === null) return 'plain';
+  const mode = pod.metadata.annotations?.[POD_MODE];
+  return { annotation, ...(mode === undefined ? {} : { mode }) };
 }
 
 type Wait = { look: () => void };
@@ -31,22 +36,24 @@ type Wait = { look: () => void };
 export class BranchPods {
   /** Hears of each branch that the API tells, as leases may lack theirs after a lost journal. */
   readonly #onTold: (pod: string, branch: Branch) => void;
+  readonly #mode: BranchMode;
   #wishes: ReadonlyMap<string, BranchWish> | null = null;
   readonly #waiting = new Set<Wait>();
 
-  constructor(onTold: (pod: string, branch: Branch) => void = () => {}) {
+  /** `mode`: of pods that do not say theirs. */
+  constructor(onTold: (pod: string, branch: Branch) => void = () => {}, mode: BranchMode = 'strict') {
     this.#onTold = onTold;
+    this.#mode = mode;
   }
 
   /** By NAMESPACE/NAME: all pods of the node. */
   note(wishes: ReadonlyMap<string, BranchWish>): void {
     this.#wishes = wishes;
-    for (const [pod, wish] of wishes)
-      if (wish !== 'plain' && wish.annotation !== null) this.#tell(pod, wish.annotation);
+    for (const [pod, wish] of wishes) if (wish !== 'plain' && wish.annotation !== null) this.#tell(pod, wish);
     for (const { look } of this.#waiting) look();
   }
 
-  /** The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, or INVALID_CONFIG for a bad annotation. */
+  /** The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, or INVALID_CONFIG for bad annotations. */
   async of(pod: string, signal: AbortSignal): Promise<Branch | null> {
     const wish = await this.#until(signal, UNTOLD_WAIT_MS, () => this.#wishes?.get(pod));
     if (wish === 'plain') return null;
@@ -56,11 +63,12 @@ export class BranchPods {
         'the Kubernetes API has not told whether the pod has a branch ENI: without that it could run without its groups',
         { object: pod },
       );
+    const mode = readMode(pod, wish.mode) ?? this.#mode;
     const text = await this.#until(signal, BRANCH_WAIT_MS, () => {
       const now = this.#wishes?.get(pod);
       return now === undefined || now === 'plain' ? undefined : (now.annotation ?? undefined);
     });
-    if (text !== undefined) return readBranch(pod, text);
+    if (text !== undefined) return withMode(readBranch(pod, text), mode);
     throw new PodwayError(
       'BRANCH_PENDING',
       `the pod asks for a branch ENI (${POD_ENI}), and nobody has given it one within ${BRANCH_WAIT_MS / 1000} s`,
@@ -68,10 +76,10 @@ export class BranchPods {
     );
   }
 
-  #tell(pod: string, annotation: string): void {
+  #tell(pod: string, wish: Exclude<BranchWish, 'plain'>): void {
     let branch: Branch;
     try {
-      branch = readBranch(pod, annotation);
+      branch = withMode(readBranch(pod, wish.annotation ?? ''), readMode(pod, wish.mode) ?? this.#mode);
     } catch {
       // Its ADD says what is wrong with it.
       return;
@@ -107,6 +115,19 @@ export class BranchPods {
 
 export type Branch = { ref: BranchRef; ips: Ip[] };
 
+const withMode = ({ ref, ips }: Branch, mode: BranchMode): Branch => ({ ips, ref: { ...ref, mode } });
+
+function readMode(pod: string, text: string | undefined): BranchMode | null {
+  if (text === undefined) return null;
+  const found = BRANCH_MODES.find((one) => one === text);
+  if (found !== undefined) return found;
+  throw new PodwayError(
+    'INVALID_CONFIG',
+    `the annotation ${POD_MODE} of ${pod} is ${JSON.stringify(text)}, not ${BRANCH_MODES.join(' or ')}`,
+    { object: pod },
+  );
+}
+
 type Written = {
   eniId?: string;
   ifAddress?: string;
@@ -115,6 +136,7 @@ type Written = {
   vlanId?: number;
   vlanID?: number;
   subnetCidr?: string;
+  subnetV6Cidr?: string;
   associationID?: string;
 };
 
@@ -130,7 +152,9 @@ export function readBranch(pod: string, text: string): Branch {
   };
   try {
     const [first] = JSON.parse(text) as Written[];
-    const { eniId, ifAddress, privateIp, ipv6Addr, subnetCidr, associationID } = first ?? {};
+    const { eniId, ifAddress, privateIp, ipv6Addr, associationID } = first ?? {};
+    // Of an IPv6-only subnet there is no other.
+    const subnetCidr = first?.subnetCidr || first?.subnetV6Cidr;
     const vlan = first?.vlanId ?? first?.vlanID;
     if (eniId === undefined || ifAddress === undefined || subnetCidr === undefined || vlan === undefined)
       return refuse('lacks eniId, ifAddress, subnetCidr or vlanId');

@@ -19,6 +19,7 @@ test('defaults', () => {
     policyTimeout: 'fail',
     flowLog: 'denied',
     existingConnections: 'cut',
+    podSecurityGroupEnforcingMode: 'strict',
     addressing: 'secondary',
     excludeSnatCidrs: [],
   });
@@ -34,6 +35,11 @@ const refused: [string, unknown, RegExp][] = [
   ['negative warm', { ...least, settings: { warm: -1 } }, /warm is -1/],
   ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
   ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],
+  [
+    'mode',
+    { ...least, settings: { podSecurityGroupEnforcingMode: 'Standard' } },
+    /podSecurityGroupEnforcingMode is "Standard", not strict or standard/,
+  ],
   ['repair', { ...least, settings: { repair: 'off' } }, /repair is "off", not enforce or report/],
   [
     'addressing',

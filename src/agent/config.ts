@@ -1,5 +1,6 @@
 // The agent's configuration as checked values; options.ts reads flags, environment and file. An error names the wrong
 // value. This file holds all defaults.
+import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import { FLOW_LOGS, POLICY_MODES, POLICY_TIMEOUTS, type PolicySettings } from '../base/policy-words.ts';
@@ -27,6 +28,8 @@ export type AgentSettings = PolicySettings & {
   repair: 'enforce' | 'report';
   /** cut: connections that policies no longer allow end. keep: they go on. */
   existingConnections: 'cut' | 'keep';
+  /** Of new pods with branch ENIs whose annotation does not say it. */
+  podSecurityGroupEnforcingMode: BranchMode;
   addressing: Addressing;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
@@ -162,6 +165,8 @@ export function parseAgentConfig(source: unknown): AgentConfig {
   const existingConnections = text(settings, 'existingConnections') ?? 'cut';
   if (existingConnections !== 'cut' && existingConnections !== 'keep')
     throw invalid('existingConnections', existingConnections, 'not cut or keep');
+  const podSecurityGroupEnforcingMode =
+    oneOf(settings, 'podSecurityGroupEnforcingMode', BRANCH_MODES) ?? 'strict';
   const repair = text(settings, 'repair') ?? 'enforce';
   if (repair !== 'enforce' && repair !== 'report') throw invalid('repair', repair, 'not enforce or report');
   const addressing = text(settings, 'addressing') ?? 'secondary';
@@ -198,6 +203,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       policyTimeout,
       flowLog,
       existingConnections,
+      podSecurityGroupEnforcingMode,
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       // RFC 8200, section 5: the least of every link that carries IPv6.

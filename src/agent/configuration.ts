@@ -49,6 +49,8 @@ export type ConfigurationOptions = {
   file: string;
   /** Called after a change of what the pool gives that the node's network is made for. */
   onEgress?: () => void;
+  /** Called when a NodeNetwork lists other addresses of the node. */
+  onNodeLocal?: () => void;
   /** Called when a NodeNetwork says otherwise of network policies. */
   onEnforcement?: () => void;
   log: Log;
@@ -226,6 +228,7 @@ export class Configuration {
     this.#resolved = next;
     if (!isSame) this.#apply(next);
     if (JSON.stringify(next.enforcement) !== JSON.stringify(before.enforcement)) this.#o.onEnforcement?.();
+    if (next.nodeLocalAddresses.join() !== before.nodeLocalAddresses.join()) this.#o.onNodeLocal?.();
     if (next.policy.egress4 !== before.policy.egress4) this.#o.onEgress?.();
     this.#wake();
   }

@@ -40,11 +40,12 @@ export function readFacts(file: string, log: Log): KeptFacts {
     };
     // Another version's agent wrote it: what it keeps is asked for again.
     if (version !== VERSION) return nothing;
-    // An agent from before families kept networks and facts without them.
+    // An agent from before families, or before branches, kept networks and facts without them.
     const networks = facts.networks.map((one) => ({
       ...one,
       families: one.families ?? 'ipv4',
       egress4: one.egress4 ?? 'none',
+      nodeLocalAddresses: one.nodeLocalAddresses ?? [],
     }));
     return { ...facts, networks, serviceFamily: facts.serviceFamily ?? null };
   } catch (error) {

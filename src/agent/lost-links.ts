@@ -127,6 +127,7 @@ export class LostLinks {
         hostIfname: link,
         alias: linkAlias(owner),
         vlan: branch?.vlan,
+        mode: branch?.mode,
         ...(mac === undefined ? {} : { mac }),
         ...(routes === undefined ? {} : { routes }),
       });

@@ -1,7 +1,7 @@
 // Computes the desired kernel state of the node from the pool, IMDS and the settings, and hands it to the datapath.
 import { systemClock } from '../base/clock.ts';
 import { isEgress } from '../base/egress.ts';
-import { type Cidr, formatIp, type Ip, parseCidr } from '../base/ip.ts';
+import { type Cidr, formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
@@ -35,6 +35,8 @@ export type NodeStateOptions = {
   file: string;
   log: Log;
   tell: Tell;
+  /** Addresses of the node itself for pods with branches, in canonical text. */
+  nodeLocal?: () => readonly string[];
   /** What the pods' routes ask of packets, with policies in force. */
   judged?: () => NodeDatapath['judged'];
 };
@@ -140,9 +142,9 @@ export class NodeState {
       pods: pool.held().map(({ owner, ips, eni, branch }) => ({
         hostIfname: linkOf(owner),
         ips,
-        ...(branch ? { eni: PRIMARY_SLOT, vlan: branch.vlan } : { eni }),
+        ...(branch ? { eni: PRIMARY_SLOT, vlan: branch.vlan, mode: branch.mode ?? 'strict' } : { eni }),
       })),
-      ...branchesOf(pool),
+      ...branchesOf(pool, this.#o.nodeLocal?.() ?? []),
       ...(judged ? { judged } : {}),
     };
   }
@@ -174,7 +176,10 @@ export class NodeState {
 export const PRIMARY_SLOT = { deviceIndex: 0, networkCard: 0 } as const;
 
 /** Nothing on a node whose pods have no branches. */
-function branchesOf(pool: AddressPool): Pick<NodeDatapath, 'trunk' | 'branches'> {
+function branchesOf(
+  pool: AddressPool,
+  nodeLocal: readonly string[],
+): Pick<NodeDatapath, 'trunk' | 'branches' | 'nodeLocal'> {
   const branches = pool.held().flatMap(({ owner, ips, branch }) =>
     branch
       ? {
@@ -184,11 +189,13 @@ function branchesOf(pool: AddressPool): Pick<NodeDatapath, 'trunk' | 'branches'>
           subnetCidr: parseCidr(branch.subnetCidr),
           hostIfname: linkOf(owner),
           ips,
+          mode: branch.mode ?? 'strict',
         }
       : [],
   );
   const { trunk } = pool;
-  return branches.length === 0 && trunk === null ? {} : { branches, ...(trunk ? { trunk } : {}) };
+  if (branches.length === 0 && trunk === null) return {};
+  return { branches, nodeLocal: nodeLocal.map(parseIp), ...(trunk ? { trunk } : {}) };
 }
 
 const isHost = (cidr: Cidr): boolean => cidr.length === (typeof cidr.ip === 'number' ? 32 : 128);

@@ -282,6 +282,14 @@ export const agentOptions: readonly AgentOption[] = [
     read: text,
   },
   {
+    key: 'settings.podSecurityGroupEnforcingMode',
+    flag: '--pod-security-group-enforcing-mode',
+    env: ['PODWAY_POD_SECURITY_GROUP_ENFORCING_MODE'],
+    value: 'MODE',
+    help: 'pods with branch ENIs: strict (the VPC judges all that they begin), or standard (only what leaves the node; default strict)',
+    read: text,
+  },
+  {
     key: 'settings.existingConnections',
     flag: '--existing-connections',
     env: ['PODWAY_EXISTING_CONNECTIONS'],

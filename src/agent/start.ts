@@ -147,6 +147,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     file: join(config.runDir, 'configuration.json'),
     log,
     onEgress: () => repair.now(),
+    onNodeLocal: () => repair.now(),
     onEnforcement: () => policies.configure(),
     events: parts.events,
   });
@@ -177,6 +178,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     log,
     tell: parts.tell,
     judged: () => policies.judged,
+    nodeLocal: () => configuration.current.nodeLocalAddresses,
   });
   if (!node.knowsVpc) await node.learnVpc(signal);
   pool.onEniChange(async () => {
@@ -188,7 +190,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       if (eni !== null || branch || `${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
       if (lease.ips.some((ip) => ips.includes(ip))) pool.nameBranch(lease, ref);
     }
-  });
+  }, settings.podSecurityGroupEnforcingMode);
   const attachments = new Attachments({
     pool,
     datapath,

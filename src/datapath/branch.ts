@@ -8,6 +8,7 @@
 //
 // A flow between two pods of a node crosses the node twice, so each branch has a conntrack zone, its VLAN id, for what
 // comes in by the pod's link or by the stand-in. Two bits of the packet mark say which way a packet goes (BRANCH_MASK).
+import type { BranchMode } from '../base/branch-words.ts';
 import {
   addToIp,
   type Cidr,
@@ -57,6 +58,8 @@ export type Branch = {
   /** The pod's. */
   readonly hostIfname: string;
   readonly ips: readonly Ip[];
+  /** Absent: strict. */
+  readonly mode?: BranchMode | undefined;
 };
 
 type RuleValues = Omit<RuleOp, 'op'>;

@@ -1,5 +1,6 @@
 // The datapath's inputs and answers as plain values. Addresses of both families have one type (base/ip). IPv6 is on where
 // an ENI has an IPv6 prefix: the node's tables, rules and chains have an IPv6 half then, and no object of it otherwise.
+import type { BranchMode } from '../base/branch-words.ts';
 import type { Cidr, Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Netns } from '../kernel/netns.ts';
@@ -33,6 +34,8 @@ export type HeldPod = {
   readonly eni: EniSlot | null;
   /** VLAN id of its branch ENI; absent for a pod without one. */
   readonly vlan?: number | undefined;
+  /** Of a pod with a branch; absent: strict. */
+  readonly mode?: BranchMode | undefined;
 };
 
 /** All that should be true on the node. */
@@ -53,6 +56,8 @@ export type NodeDatapath = {
   readonly trunk?: { readonly mac: Mac } | undefined;
   /** Pods with branch ENIs, whose links are in `pods` too. */
   readonly branches?: readonly Branch[] | undefined;
+  /** Addresses that they reach on the node while they are on a link of it; 169.254.0.0/16 always is. */
+  readonly nodeLocal?: readonly Ip[] | undefined;
   /**
    * With policy enforced: the mark that the policy table sets on packets it has judged. Only marked packets reach pods,
    * so deleting the policy table blocks the node's pods instead of opening them.
@@ -90,6 +95,8 @@ export type PodWiring = {
   readonly alias?: string | undefined;
   /** VLAN id of its branch ENI, whose stand-in a sync has made. `eni` is the primary one then: what the VPC's services see. */
   readonly vlan?: number | undefined;
+  /** Of a pod with a branch; absent: strict. */
+  readonly mode?: BranchMode | undefined;
 };
 
 export type WiredPod = {

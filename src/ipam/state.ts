@@ -3,6 +3,7 @@
 // present or last state (held, cooling, quarantined). Invariant: an address has one use, so it has at most one holder;
 // only its release ends a held use, never the cloud. An address without a use, or one that has cooled and is clean, is
 // free.
+import type { BranchMode } from '../base/branch-words.ts';
 import { type Cidr, cidrContains, formatIp, type Ip, type Ipv4 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import type { EniId } from '../cloud/port.ts';
@@ -38,6 +39,8 @@ export type BranchRef = {
   vlan: number;
   subnetCidr: string;
   associationId?: string;
+  /** Kept for the pod's life, whatever the settings say meanwhile; absent: strict. */
+  mode?: BranchMode;
 };
 export type Lease = {
   owner: Owner;

@@ -32,6 +32,8 @@ export type NodeNetworkSpec = {
   policy?: 'enforce' | 'audit' | 'off';
   policyTimeout?: 'fail' | 'isolate';
   flowLog?: 'off' | 'denied' | 'all';
+  /** Of both families; those that are on the node's own links. */
+  nodeLocalAddresses?: string[];
 };
 
 export type NodeNetwork = KubeObject & {

@@ -5,6 +5,15 @@ import fc from 'fast-check';
 import { formatCidr } from '../../base/ip.ts';
 import { readEnvironment } from './incumbent-env.ts';
 
+test('the mode of pods with branches is one of two words', () => {
+  const read = (text: string) => readEnvironment({ POD_SECURITY_GROUP_ENFORCING_MODE: text });
+  assert.equal(read('standard').network.podSecurityGroupEnforcingMode, 'standard');
+  assert.deepEqual(read('standard').warnings, []);
+  assert.equal(read('Strict').network.podSecurityGroupEnforcingMode, undefined);
+  assert.match(read('Strict').warnings.join(), /ENFORCING_MODE is "Strict", not strict or standard/);
+  assert.deepEqual(read('standard').pool.variables, []);
+});
+
 test('no variable of the AWS VPC CNI: no source and no warning', () => {
   const { pool, network, warnings } = readEnvironment({ PATH: '/bin', HOME: '/root', CLUSTER_NAME: 'a' });
   assert.deepEqual([pool.variables, network, warnings], [[], {}, []]);

@@ -1,5 +1,6 @@
 // The environment variables of the AWS VPC CNI's `aws-node`, read as it reads them (amazon-vpc-cni-k8s v1.23.1): which
 // have their effect here, and one warning that names the others. Pure.
+import { BRANCH_MODES, type BranchMode } from '../../base/branch-words.ts';
 import { type Cidr, parseCidr } from '../../base/ip.ts';
 import type { Families } from '../policy.ts';
 import { type IncumbentTargets, incumbentDefaults } from './incumbent.ts';
@@ -36,6 +37,7 @@ export type NetworkEnvironment = {
   readonly eniMtu?: number;
   /** Bytes. */
   readonly podMtu?: number;
+  readonly podSecurityGroupEnforcingMode?: BranchMode;
 };
 
 export type EnvironmentReading = {
@@ -69,6 +71,7 @@ const SNAT = [
   'AWS_VPC_K8S_CNI_EXTERNALSNAT',
   'AWS_VPC_K8S_CNI_RANDOMIZESNAT',
 ] as const;
+const MODE = 'POD_SECURITY_GROUP_ENFORCING_MODE';
 const MTU = ['AWS_VPC_ENI_MTU', 'POD_MTU'] as const;
 /** Its manifests say ENABLE_IPv6=false everywhere, so that alone is no configuration of a pool. */
 const FAMILIES = ['ENABLE_IPv4', 'ENABLE_IPv6'] as const;
@@ -107,7 +110,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
   INTROSPECTION_BIND_ADDRESS: '',
   MANAGE_UNTAGGED_ENI: 'ENIs that others attach are never taken over',
   NETWORK_POLICY_ENFORCING_MODE: '',
-  POD_SECURITY_GROUP_ENFORCING_MODE: '',
 };
 /** Variables of its add-on and of its start that say nothing about the node's network. */
 const SILENT = new Set(['CLUSTER_ENDPOINT', 'VPC_CNI_VERSION', 'AWS_VPC_K8S_CNI_VERSION']);
@@ -135,6 +137,7 @@ export function readEnvironment(env: Environment): EnvironmentReading {
     ...BESIDE,
     ...SNAT,
     ...MTU,
+    MODE,
     ...FAMILIES,
     ...Object.keys(WITHOUT_EFFECT),
   ]);
@@ -221,7 +224,17 @@ function readNetwork(read: Variables): NetworkEnvironment {
     ...(SNAT.some((name) => read.has(name)) ? readSnat(read) : {}),
     ...(eniMtu === undefined ? {} : { eniMtu }),
     ...(podMtu === undefined ? {} : { podMtu }),
+    ...readMode(read),
   };
+}
+
+function readMode(read: Variables): Pick<NetworkEnvironment, 'podSecurityGroupEnforcingMode'> {
+  const text = read.text(MODE);
+  if (text === undefined) return {};
+  const found = BRANCH_MODES.find((word) => word === text);
+  if (found === undefined)
+    read.warn(`${MODE} is "${text}", not ${BRANCH_MODES.join(' or ')}, and is ignored`);
+  return found === undefined ? {} : { podSecurityGroupEnforcingMode: found };
 }
 
 function readSnat(read: Variables): Pick<NetworkEnvironment, 'snat' | 'excludeSnatCidrs'> {

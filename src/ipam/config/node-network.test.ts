@@ -39,6 +39,7 @@ test('an empty spec selects every node and has the defaults', () => {
     policy: null,
     policyTimeout: null,
     flowLog: null,
+    nodeLocalAddresses: [],
   });
 });
 
@@ -55,7 +56,9 @@ test('every field is read', () => {
     policy: 'audit',
     policyTimeout: 'isolate',
     flowLog: 'all',
+    nodeLocalAddresses: ['FD00::A', '10.100.0.10', '10.100.0.10'],
   });
+  assert.deepEqual(read.nodeLocalAddresses, ['10.100.0.10', 'fd00::a']);
   assert.deepEqual([read.policy, read.policyTimeout, read.flowLog], ['audit', 'isolate', 'all']);
   assert.deepEqual(
     [read.addressing, read.subnets, read.securityGroups, read.changesExistingEnis, read.usesPrimaryEni],
@@ -90,6 +93,9 @@ const refused: [spec: unknown, says: RegExp][] = [
   [{ capacity: { minIdle: 1.5 } }, /minIdle is 1\.5/],
   [{ capacity: { minIdle: 9, maxPods: 8 } }, /minIdle is 9, greater than maxPods 8/],
   [{ bounds: { maxSubnetPercent: 101 } }, /maxSubnetPercent is 101/],
+  [{ nodeLocalAddresses: '10.0.0.1' }, /nodeLocalAddresses is "10\.0\.0\.1", not a list of at most 32/],
+  [{ nodeLocalAddresses: ['10.0.0.0/8'] }, /nodeLocalAddresses is "10\.0\.0\.0\/8", not an IPv4 or IPv6/],
+  [{ nodeLocalAddresses: [7] }, /nodeLocalAddresses is 7, not/],
   [{ cooldown: '30' }, /cooldown is "30", not a duration/],
   [{ cooldown: '25h' }, /cooldown is "25h"/],
   [{ usePrimaryENI: 'no' }, /usePrimaryENI is "no", not true or false/],
@@ -115,6 +121,7 @@ test('any value anywhere is read or refused, never an error', () => {
     'capacity',
     'bounds',
     'cooldown',
+    'nodeLocalAddresses',
   ];
   const anything = fc.oneof(
     fc.jsonValue(),

@@ -1,5 +1,7 @@
 // Reads NodeNetworks and chooses the one of a node. The CRD's schema has refused most mistakes already; an API that runs
 // no CEL rules, or an older schema, has not, so every field is checked here again. Pure.
+
+import { formatIp, parseIp } from '../../base/ip.ts';
 import {
   FLOW_LOGS,
   type FlowLog,
@@ -42,6 +44,8 @@ export type ValidNetwork = {
   readonly policy: PolicyMode | null;
   readonly policyTimeout: PolicyTimeout | null;
   readonly flowLog: FlowLog | null;
+  /** Addresses, in canonical text, that pods with branches reach on the node itself while they are on it. */
+  readonly nodeLocalAddresses: readonly string[];
 };
 
 /** A NodeNetwork that is not followed, and every reason. */
@@ -60,6 +64,7 @@ const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.
 const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
 const LONGEST_KEY = 317;
 const LONGEST_VALUE = 63;
+const MOST_ADDRESSES = 32;
 const DAY_MS = 86_400_000;
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
@@ -83,6 +88,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     'policy',
     'policyTimeout',
     'flowLog',
+    'nodeLocalAddresses',
   ]);
   const groups = at.fields(spec, 'spec.securityGroups', ['ids', 'tags', 'existingENIs']);
   const capacity = at.fields(spec, 'spec.capacity', [
@@ -126,6 +132,7 @@ export function readNodeNetwork(object: NodeNetwork): ValidNetwork | RefusedNetw
     policy: at.word(spec, 'spec.policy', POLICY_MODES),
     policyTimeout: at.word(spec, 'spec.policyTimeout', POLICY_TIMEOUTS),
     flowLog: at.word(spec, 'spec.flowLog', FLOW_LOGS),
+    nodeLocalAddresses: at.addresses(spec, 'spec.nodeLocalAddresses'),
   };
   return problems.length > 0 ? { name, generation, selector, problems } : network;
 }
@@ -206,6 +213,24 @@ class FieldReader {
     const ms = match ? Number(match[1]) * UNITS[match[2]!]! : Number.NaN;
     if (ms <= DAY_MS) return ms;
     return this.#wrong(path, value, 'not a duration up to 24h, as 30s or 500ms');
+  }
+
+  addresses(parent: Fields, path: string): string[] {
+    const value = parent[lastOf(path)];
+    if (value === undefined) return [];
+    if (!Array.isArray(value) || value.length > MOST_ADDRESSES) {
+      this.#wrong(path, value, `not a list of at most ${MOST_ADDRESSES} addresses`);
+      return [];
+    }
+    const ips = value.flatMap((one) => {
+      try {
+        return [formatIp(parseIp(one as string))];
+      } catch {
+        this.#wrong(path, one, 'not an IPv4 or IPv6 address');
+        return [];
+      }
+    });
+    return [...new Set(ips)].sort();
   }
 
   choice(fields: Fields, path: string, pattern: RegExp, what: string): Chosen | null {

@@ -69,6 +69,8 @@ export type ResolvedPolicy = {
   readonly changesExistingEnis: boolean;
   /** What the NodeNetwork says of network policies; null where it says nothing. */
   readonly enforcement: { readonly [K in keyof PolicySettings]: PolicySettings[K] | null };
+  /** Addresses, in canonical text, that pods with branches reach on the node itself. */
+  readonly nodeLocalAddresses: readonly string[];
   /** Each a sentence: what of the source has another effect than it says. */
   readonly notes: readonly string[];
 };
@@ -122,6 +124,7 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
       policyTimeout: known.network?.policyTimeout ?? null,
       flowLog: known.network?.flowLog ?? null,
     },
+    nodeLocalAddresses: known.network?.nodeLocalAddresses ?? [],
     notes,
   };
 }

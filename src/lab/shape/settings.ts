@@ -1,6 +1,8 @@
 // The settings of a lab: one table is the source for `--set`, for lab.yaml and for the help text. Values are kept as the
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
+
 import { existsSync } from 'node:fs';
+import { BRANCH_MODES, type BranchMode } from '../../base/branch-words.ts';
 import { parseCidr } from '../../base/ip.ts';
 import {
   FLOW_LOGS,
@@ -33,6 +35,7 @@ export type SettingKey =
   | 'policy'
   | 'policyTimeout'
   | 'flowLog'
+  | 'podSecurityGroupEnforcingMode'
   | 'cniChain'
   | 'env'
   | 'controller'
@@ -70,6 +73,8 @@ export type Settings = {
   policy: PolicyMode;
   policyTimeout: PolicyTimeout;
   flowLog: FlowLog;
+  /** Of pods with branch ENIs that do not say theirs. */
+  podSecurityGroupEnforcingMode: BranchMode;
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents and of the controller. */
@@ -255,6 +260,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'connections that podway observe tells',
     read: oneOf(...FLOW_LOGS),
   },
+  podSecurityGroupEnforcingMode: {
+    example: BRANCH_MODES.join('|'),
+    fallback: 'strict',
+    meaning: 'pods with branch ENIs: the VPC judges all that they begin, or only what leaves the node',
+    read: oneOf(...BRANCH_MODES),
+  },
   cniChain: {
     example: 'portmap,bandwidth|[…]',
     fallback: '',
@@ -378,6 +389,7 @@ export function readSettings(texts: SettingTexts): Settings {
     policy: read('policy'),
     policyTimeout: read('policyTimeout'),
     flowLog: read('flowLog'),
+    podSecurityGroupEnforcingMode: read('podSecurityGroupEnforcingMode'),
     cniChain: read('cniChain'),
     env: read('env'),
     // Who installs the agents installs the controller.

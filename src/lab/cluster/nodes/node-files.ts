@@ -111,6 +111,7 @@ export function writeAgentConfig(file: string, input: AgentConfigInput): void {
       policy: settings.policy,
       policyTimeout: settings.policyTimeout,
       flowLog: settings.flowLog,
+      podSecurityGroupEnforcingMode: settings.podSecurityGroupEnforcingMode,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),
     },
