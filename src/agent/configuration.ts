@@ -44,7 +44,10 @@ const LOOK_MS = 5_000;
 export type ConfigurationOptions = {
   own: Omit<OwnFacts, 'limits'>;
   identity: NodeIdentity;
-  pool: Pick<AddressPool, 'setPolicy' | 'counts' | 'enis' | 'cloud' | 'state' | 'limits' | 'isReachable'>;
+  pool: Pick<
+    AddressPool,
+    'setPolicy' | 'counts' | 'enis' | 'cloud' | 'state' | 'limits' | 'isReachable' | 'trunk'
+  >;
   /** Keeps what is known. */
   file: string;
   /** Called after a change of what the pool gives that the node's network is made for. */
@@ -64,6 +67,7 @@ export class Configuration {
   #trouble: KnownFacts['trouble'] = null;
   /** What the policy was computed from. */
   #limits: InstanceLimits;
+  #hasTrunk = false;
   #resolved: ResolvedPolicy;
   #notes = '';
   #refused: readonly RefusedNetwork[] = [];
@@ -156,6 +160,11 @@ export class Configuration {
     if (this.#hasNetworks) this.#noteKnown();
   }
 
+  /** Whether pods with security groups of their own are wanted here: an ENI slot is kept for their trunk. */
+  noteWantsTrunk(wantsTrunk: boolean): void {
+    this.#learn({ wantsTrunk });
+  }
+
   noteNode(node: NodeMarks): void {
     this.#learn({ node });
   }
@@ -173,7 +182,7 @@ export class Configuration {
   async keep(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const { pool } = this.#o;
-      if (pool.limits !== this.#limits) this.#update();
+      if (pool.limits !== this.#limits || (pool.trunk !== null) !== this.#hasTrunk) this.#update();
       // While EC2 is away the pool's probe is all that is asked of it.
       if (pool.isReachable === false) {
         await this.#nap(signal);
@@ -212,10 +221,12 @@ export class Configuration {
 
   #resolve(): ResolvedPolicy {
     const { node, eniConfigs, subnets, groups, networks, serviceFamily } = this.#facts;
+    this.#hasTrunk = this.#o.pool.trunk !== null;
+    const wantsTrunk = this.#facts.wantsTrunk || this.#hasTrunk;
     // A NodeNetwork may select by labels: without the node's none can be chosen.
     const choice = node ? chooseNetwork(networks, node.labels) : { chosen: null, others: [] };
     if (node) this.#tellNetworks(choice.chosen, choice.others);
-    const about = { node, eniConfigs, subnets, groups, serviceFamily };
+    const about = { node, eniConfigs, subnets, groups, serviceFamily, wantsTrunk };
     const known = { ...about, trouble: this.#trouble, network: choice.chosen };
     this.#limits = this.#o.pool.limits;
     return resolvePolicy({ ...this.#o.own, limits: this.#limits }, known);

@@ -6,7 +6,10 @@ import type { Log } from '../base/log.ts';
 import type { ValidNetwork } from '../ipam/config/node-network.ts';
 import type { KnownFacts } from '../ipam/config/sources.ts';
 
-export type KeptFacts = Pick<KnownFacts, 'node' | 'eniConfigs' | 'subnets' | 'groups' | 'serviceFamily'> & {
+export type KeptFacts = Pick<
+  KnownFacts,
+  'node' | 'eniConfigs' | 'subnets' | 'groups' | 'serviceFamily' | 'wantsTrunk'
+> & {
   /** Of each NodeNetwork the last version that was accepted. */
   readonly networks: readonly ValidNetwork[];
   /** When EC2 last told subnets and groups (ms); 0: never. */
@@ -22,6 +25,7 @@ const nothing: KeptFacts = {
   subnets: null,
   groups: null,
   serviceFamily: null,
+  wantsTrunk: false,
   describedAt: 0,
 };
 
@@ -47,7 +51,12 @@ export function readFacts(file: string, log: Log): KeptFacts {
       egress4: one.egress4 ?? 'none',
       nodeLocalAddresses: one.nodeLocalAddresses ?? [],
     }));
-    return { ...facts, networks, serviceFamily: facts.serviceFamily ?? null };
+    return {
+      ...facts,
+      networks,
+      serviceFamily: facts.serviceFamily ?? null,
+      wantsTrunk: facts.wantsTrunk ?? false,
+    };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
       log.warn({ error: (error as Error).message }, 'the kept configuration is unreadable');

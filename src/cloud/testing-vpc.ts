@@ -31,6 +31,7 @@ export class FakeVpc {
     subnetId?: string;
     description?: string;
     instanceId?: string;
+    interfaceType?: 'trunk';
   }): EniDescription {
     const subnetId = options.subnetId ?? [...this.subnets.keys()][0]!;
     const eni = this.make({
@@ -42,6 +43,7 @@ export class FakeVpc {
       clientToken: '',
     });
     eni.status = 'in-use';
+    if (options.interfaceType) eni.interfaceType = options.interfaceType;
     eni.attachment = {
       id: `eni-attach-${eni.id.slice(4)}`,
       instanceId: options.instanceId ?? this.instanceId,

@@ -70,6 +70,8 @@ export type PoolPolicy = {
   readonly primaryGives: boolean;
   /** ENIs that the pool may have on the default card, the primary one included; null: what the type allows. */
   readonly maxEnis: number | null;
+  /** True: an ENI slot of the default card is kept for a trunk, until one is attached. Only of types that take one. */
+  readonly keepsTrunkSlot?: boolean;
   /** Addresses that the node may take of the VPC, cooling ones included; null: no bound. */
   readonly maxAddresses: number | null;
   /** Percent of a subnet's usable addresses that the node may take; null: no bound. */

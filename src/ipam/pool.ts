@@ -5,7 +5,6 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Ip } from '../base/ip.ts';
 import type { JournalError } from '../base/journal.ts';
-import type { Mac } from '../base/mac.ts';
 import type { Budget } from '../cloud/budget.ts';
 import type { NodeIdentity } from '../cloud/imds.ts';
 import type { InstanceLimits } from '../cloud/limits.ts';
@@ -16,6 +15,7 @@ import { MetadataHint } from './ec2/hint.ts';
 import { Learner } from './ec2/learner.ts';
 import { Reconciler } from './ec2/reconcile.ts';
 import { returnIdle } from './ec2/return-idle.ts';
+import { TrunkSeeker } from './ec2/trunk-seeker.ts';
 import type { Adoption } from './journal/adopt.ts';
 import { JournalKeeper } from './journal/journal-keeper.ts';
 import { Leases } from './leases.ts';
@@ -25,6 +25,7 @@ import { type OpenOptions, openCore } from './open.ts';
 import { type Census, censusOf, givingNow, type Totals } from './plan/census.ts';
 import { Expectation } from './plan/expectation.ts';
 import { Gatherer } from './plan/gather.ts';
+import { awaitsTrunk, trunkLack } from './plan/trunk-slot.ts';
 import type { PoolPolicy } from './policy.ts';
 import { type PoolSettings, policyOf } from './settings.ts';
 import {
@@ -37,6 +38,8 @@ import {
   ownerKey,
   type PoolState,
   shortenCooling,
+  type Trunk,
+  trunkOf,
 } from './state.ts';
 import { countNow, demandNow, diagnoseNow, nextTurn, type PoolParts, takeTurn } from './turn.ts';
 import type { ExplainContext, Explanation } from './views/explain.ts';
@@ -66,6 +69,7 @@ export class AddressPool {
   readonly #leases: Leases;
   readonly #line: WaitingLine;
   readonly #reconciler: Reconciler;
+  readonly #trunks: TrunkSeeker;
   readonly #expectation: Expectation;
   readonly #loop: Loop;
   readonly #stop = new AbortController();
@@ -95,6 +99,7 @@ export class AddressPool {
     this.adoption = adoption;
     this.#line = new WaitingLine(clock);
     this.#reconciler = new Reconciler(core, options.settings.reconcileMs);
+    this.#trunks = new TrunkSeeker(core, this.#reconciler);
     this.#expectation = new Expectation(core);
     this.#leases = new Leases(core, options.settings);
     this.#parts = {
@@ -140,6 +145,7 @@ export class AddressPool {
   /** Resolves when the loop and every call in flight have ended, after an abort. */
   async stopped(): Promise<void> {
     await this.#ran;
+    await this.#trunks.running;
     await this.#loop.ended();
   }
 
@@ -225,11 +231,29 @@ export class AddressPool {
   }
 
   /** The ENI of this instance that carries branches; null when there is none that the pool knows of. */
-  get trunk(): { id: EniId; mac: Mac } | null {
-    for (const { id, trunk } of this.#core.state.foreign) if (trunk) return { id, mac: trunk.mac };
-    for (const { id, mac, interfaceType } of this.#core.state.enis.values())
-      if (interfaceType === 'trunk') return { id, mac };
-    return null;
+  get trunk(): Trunk | null {
+    return trunkOf(this.#core.state);
+  }
+
+  /** True while an ENI slot is kept for a trunk that has not come. */
+  get awaitsTrunk(): boolean {
+    return awaitsTrunk(this.#core.state, this.#core.policy);
+  }
+
+  /** Something says that the trunk may have come: EC2 is asked, at a bounded rate. */
+  seekTrunk(): void {
+    this.#trunks.seek();
+  }
+
+  /** The trunk as soon as EC2 tells of it, which is asked at once; null after `ms`. */
+  trunkWithin(ms: number, signal: AbortSignal): Promise<Trunk | null> {
+    return this.#trunks.within(ms, signal);
+  }
+
+  /** ENI_LIMIT while the trunk that is awaited finds no slot. */
+  trunkLack(): PodwayError | null {
+    const { limits, policy, state, identity } = this.#core;
+    return trunkLack(state, { instanceId: identity.instanceId, limits, policy });
   }
 
   /** Waits in line for an address; rejects with the typed cause when waiting longer is of no use. */

@@ -136,6 +136,15 @@ export type ForeignEni = {
   trunk?: { mac: Mac; subnetId: string; primaryIp: string };
 };
 
+export type Trunk = { readonly id: EniId; readonly mac: Mac };
+
+/** The ENI of this instance that carries branches; null when none is known. */
+export function trunkOf({ foreign, enis }: Pick<PoolState, 'foreign' | 'enis'>): Trunk | null {
+  for (const { id, trunk } of foreign) if (trunk) return { id, mac: trunk.mac };
+  for (const { id, mac, interfaceType } of enis.values()) if (interfaceType === 'trunk') return { id, mac };
+  return null;
+}
+
 /** The pause of something that failed lately. */
 export type Pause = {
   readonly cause: import('../base/causes.ts').Cause;

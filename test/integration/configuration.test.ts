@@ -71,6 +71,7 @@ function start(
       get limits() {
         return limits;
       },
+      trunk: null,
       isReachable: true,
     },
     file: join(dir, 'configuration.json'),

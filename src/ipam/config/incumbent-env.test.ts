@@ -52,6 +52,7 @@ test('its variables are read as it reads them', () => {
     usesPrefixes: true,
     targets: { kind: 'incumbent', warmEnis: 2, warmPrefixes: 0, warmIps: 5, minimumIps: 10 },
     maxEnis: 4,
+    podEni: false,
     cooldownMs: 0,
     customNetworking: {
       annotationKey: 'k8s.amazonaws.com/eniConfig',
@@ -94,13 +95,14 @@ const cases: [
     { c: 'd' },
     /tags node\.k8s\.amazonaws\.com\/x, aws:a, b/,
   ],
+  [{ ENABLE_POD_ENI: 'true' }, (pool) => [pool.podEni, pool.variables], [true, []], null],
   [{ WARM_IPS: '3' }, (pool) => pool.variables, [], /^unknown: WARM_IPS$/],
   [{ AWS_VPC_K8S_CNI_FOO: '3' }, (pool) => pool.variables, [], /^unknown: AWS_VPC_K8S_CNI_FOO$/],
   [
-    { ENABLE_POD_ENI: 'true', MANAGE_UNTAGGED_ENI: 'true' },
+    { ENABLE_MULTI_NIC: 'true', MANAGE_UNTAGGED_ENI: 'true' },
     (pool) => pool.variables,
     [],
-    /^without effect: ENABLE_POD_ENI, MANAGE_UNTAGGED_ENI \(/,
+    /^without effect: ENABLE_MULTI_NIC \(.*MANAGE_UNTAGGED_ENI \(/,
   ],
 ];
 for (const [env, field, value, warned] of cases) {

@@ -19,6 +19,8 @@ export type PoolEnvironment = {
   readonly usesPrefixes: boolean;
   readonly targets: IncumbentTargets;
   readonly maxEnis: number | null;
+  /** ENABLE_POD_ENI: a slot is kept for a trunk, whatever else chooses the policy. */
+  readonly podEni: boolean;
   readonly cooldownMs: number;
   /** Null: off. */
   readonly customNetworking: CustomNetworking | null;
@@ -63,6 +65,7 @@ const POOL = [
 const BESIDE = [
   'ADDITIONAL_ENI_TAGS',
   'CLUSTER_NAME',
+  'ENABLE_POD_ENI',
   'ENI_CONFIG_ANNOTATION_DEF',
   'ENI_CONFIG_LABEL_DEF',
 ] as const;
@@ -103,7 +106,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
   ENABLE_IMDS_ONLY_MODE: 'EC2 is asked what the node has',
   ENABLE_MULTI_NIC: 'ENIs stand on the default network card',
   ENABLE_NFTABLES: '',
-  ENABLE_POD_ENI: '',
   ENABLE_V4_EGRESS: '',
   ENABLE_V6_EGRESS: '',
   HTTP_TIMEOUT: '',
@@ -177,6 +179,7 @@ function readPool(read: Variables): PoolEnvironment {
     usesPrefixes,
     targets: isAimless ? { ...targets, warmPrefixes: 1 } : targets,
     maxEnis: maxEnis >= 1 ? maxEnis : null,
+    podEni: read.bool('ENABLE_POD_ENI', false),
     cooldownMs: read.int('IP_COOLDOWN_PERIOD', 30, 0) * 1000,
     customNetworking: isCustom
       ? { annotationKey: keyOf('ENI_CONFIG_ANNOTATION_DEF'), labelKey: keyOf('ENI_CONFIG_LABEL_DEF') }

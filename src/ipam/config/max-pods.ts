@@ -22,11 +22,13 @@ export const roomOf = ({
   addressing,
   primaryGives,
   maxEnis,
+  keepsTrunkSlot,
 }: Omit<PoolPolicy, 'podLimit'>): PodRoom => ({
   families,
   prefixes: addressing !== 'secondary',
   customNetworking: !primaryGives,
   maxEnis,
+  ...(keepsTrunkSlot ? { reservedEnis: 1 } : {}),
 });
 
 /** Pods on the host network that every node runs: they take no address. */

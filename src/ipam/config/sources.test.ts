@@ -31,6 +31,7 @@ const nothing: KnownFacts = {
   subnets: null,
   groups: null,
   serviceFamily: null,
+  wantsTrunk: false,
   trouble: null,
 };
 const known = (over: Partial<KnownFacts> = {}): KnownFacts => ({

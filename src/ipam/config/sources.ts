@@ -35,6 +35,8 @@ export type KnownFacts = {
   readonly groups: readonly SecurityGroupDescription[] | null;
   /** The first of the cluster's Services. */
   readonly serviceFamily: PrimaryFamily | null;
+  /** Pods with security groups of their own are wanted on this node, or its trunk is there. */
+  readonly wantsTrunk: boolean;
   /** Why EC2 does not tell the subnets or groups, or null. */
   readonly trouble: PoolPolicy['noNewEni'];
 };
@@ -103,13 +105,21 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
     addressing = 'secondary';
   }
   const families = familiesOn(own, draft.policy.families, notes);
-  const room = roomOf({ ...draft.policy, families, addressing });
+  const wantsTrunk = own.environment.podEni || known.wantsTrunk;
+  // Nothing is kept for what the type cannot have.
+  const trunk = wantsTrunk && limits.branchEnis > 0 ? { keepsTrunkSlot: true } : {};
+  if (wantsTrunk && limits.branchEnis === 0)
+    notes.push(
+      `${limits.instanceType} takes no trunk: no ENI slot is kept for pods with security groups of their own`,
+    );
+  const room = roomOf({ ...draft.policy, ...trunk, families, addressing });
   const allowed = own.settings.podLimit ?? maxPods(limits, room);
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;
   return {
     policy: {
       ...draft.policy,
+      ...trunk,
       families,
       ...primaryOf(own, known, families),
       ...egressOf(known.network ?? own.settings),

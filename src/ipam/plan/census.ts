@@ -8,7 +8,7 @@ import type { InstanceLimits } from '../../cloud/limits.ts';
 import type { EniId } from '../../cloud/port.ts';
 import { PREFIX_SIZE } from '../config/incumbent.ts';
 import type { Families, PoolPolicy } from '../policy.ts';
-import { type Block, type Eni, isFree, isUsable, type PoolState } from '../state.ts';
+import { type Block, type Eni, isFree, isUsable, type PoolState, trunkOf } from '../state.ts';
 
 /** Which of the node's blocks new pods get addresses from. */
 export type Giving = {
@@ -23,6 +23,8 @@ export type Giving = {
   readonly closedSubnets: ReadonlySet<string>;
   /** ENIs beyond this number, the emptiest, give none. */
   readonly maxEnis: number;
+  /** ENIs that this card takes, while one of them is to be a trunk; null: none is. */
+  readonly besideTrunk: { readonly enis: number; readonly card: number } | null;
   /** Of a subnet's usable addresses. */
   readonly maxPercent: number;
 };
@@ -35,6 +37,7 @@ export const givesAll: Giving = {
   primary: true,
   closedSubnets: new Set(),
   maxEnis: Number.POSITIVE_INFINITY,
+  besideTrunk: null,
   maxPercent: 100,
 };
 
@@ -50,12 +53,15 @@ export const usesPrefixes = (
   limits.prefixes &&
   (maxAddresses === null || maxAddresses >= LEAST_FOR_PREFIXES);
 
-const givings = new WeakMap<PoolPolicy, { readonly prefixes: boolean; readonly giving: Giving }>();
+const givings = new WeakMap<
+  PoolPolicy,
+  { readonly prefixes: boolean; readonly enis: number; readonly giving: Giving }
+>();
 
 export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
   const prefixes = usesPrefixes(policy, limits);
   const known = givings.get(policy);
-  if (known?.prefixes === prefixes) return known.giving;
+  if (known?.prefixes === prefixes && known.enis === limits.enis) return known.giving;
   const giving: Giving = {
     families: policy.families,
     sixFirst: policy.primaryFamily === 'ipv6',
@@ -64,9 +70,10 @@ export function givingOf(policy: PoolPolicy, limits: InstanceLimits): Giving {
     primary: policy.primaryGives,
     closedSubnets: new Set(policy.excludedSubnetIds),
     maxEnis: policy.maxEnis ?? Number.POSITIVE_INFINITY,
+    besideTrunk: policy.keepsTrunkSlot ? { enis: limits.enis, card: limits.defaultCard } : null,
     maxPercent: policy.maxSubnetPercent ?? 100,
   };
-  givings.set(policy, { prefixes, giving });
+  givings.set(policy, { prefixes, enis: limits.enis, giving });
   return giving;
 }
 
@@ -198,7 +205,7 @@ function count(state: PoolState, now: number, giving: Giving): Census {
     const found = prefixes.get(prefixBase(ip));
     if (found) found[1].used++;
   }
-  closeSurplus(counts, giving);
+  closeSurplus(counts, mostOwn(state, giving));
   let counted = 0;
   for (const one of counts.values())
     counted += counted6 ? sumUp6(one, totals) : sumUp(one, totals, giving.families === 'dual');
@@ -271,11 +278,20 @@ function noteHeld(counts: ReadonlyMap<EniId, EniCount>, ip: Ip, id: EniId | unde
   if (!block || !cidrContains(block.cidr, ip) || block.missingSince !== null) one.lost.push(ip);
 }
 
-/** The emptiest ENIs beyond the policy's number give no address. */
-function closeSurplus(counts: ReadonlyMap<EniId, EniCount>, giving: Giving): void {
-  if (counts.size <= giving.maxEnis) return;
+/** How many ENIs of the pool give addresses at most. */
+function mostOwn(state: PoolState, { maxEnis, besideTrunk }: Giving): number {
+  if (besideTrunk === null || trunkOf(state) !== null) return maxEnis;
+  const others = state.foreign.filter(
+    ({ networkCard, deviceIndex }) => networkCard === besideTrunk.card && deviceIndex >= 0,
+  );
+  return Math.min(maxEnis, Math.max(1, besideTrunk.enis - 1 - others.length));
+}
+
+/** The emptiest ENIs beyond the policy's number, and one where a trunk has no slot, give no address. */
+function closeSurplus(counts: ReadonlyMap<EniId, EniCount>, most: number): void {
+  if (counts.size <= most) return;
   const all = [...counts.values()].filter(({ eni }) => eni.phase !== 'leaving');
-  const surplus = all.length - giving.maxEnis;
+  const surplus = all.length - most;
   const emptiest = all
     .filter(({ eni }) => !eni.primary)
     .sort((a, b) => a.held - b.held || b.eni.deviceIndex - a.eni.deviceIndex);

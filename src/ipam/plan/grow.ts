@@ -9,6 +9,7 @@ import { type Aim, slotsPerEni } from './aim.ts';
 import { type EniCount, lacksPrefixes, usesPrefixes } from './census.ts';
 import { isPaused, isProbe } from './pauses.ts';
 import type { Action, PlanContext } from './plan.ts';
+import { awaitsTrunk } from './trunk-slot.ts';
 
 type Growable = { one: EniCount; room: number };
 
@@ -33,11 +34,7 @@ export function growableEnis(enis: readonly EniCount[], limits: InstanceLimits):
 }
 
 /** Device indexes on the default card that nobody uses; none when the card or the policy's number is full. */
-export function freeDeviceIndexes(
-  state: PoolState,
-  limits: InstanceLimits,
-  policy: Pick<PoolPolicy, 'maxEnis'>,
-): number[] {
+export function freeDeviceIndexes(state: PoolState, limits: InstanceLimits, policy: PoolPolicy): number[] {
   const taken = new Set<number>();
   let attached = 0;
   const note = (one: { networkCard: number; deviceIndex: number }) => {
@@ -50,7 +47,8 @@ export function freeDeviceIndexes(
   for (const eni of state.foreign) note(eni);
   for (const creation of state.creations.values()) note(creation);
   const own = attached - state.foreign.filter((one) => one.networkCard === limits.defaultCard).length;
-  const more = Math.min(limits.enis - attached, (policy.maxEnis ?? Number.POSITIVE_INFINITY) - own);
+  const kept = awaitsTrunk(state, policy) ? 1 : 0;
+  const more = Math.min(limits.enis - attached - kept, (policy.maxEnis ?? Number.POSITIVE_INFINITY) - own);
   const free: number[] = [];
   for (let index = 1; free.length < more; index++) if (!taken.has(index)) free.push(index);
   return free;

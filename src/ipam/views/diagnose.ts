@@ -9,6 +9,7 @@ import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from '../p
 import { freeDeviceIndexes, growableEnis, subnetsForNew } from '../plan/grow.ts';
 import { activePause, explainingPause } from '../plan/pauses.ts';
 import { sixKey } from '../plan/six.ts';
+import { awaitsTrunk } from '../plan/trunk-slot.ts';
 import type { PoolPolicy } from '../policy.ts';
 import { isFree, type Pause, type PoolState, QUARANTINE_LOOK_MS, type Use } from '../state.ts';
 
@@ -325,15 +326,20 @@ function limitCause(
     ...[...state.uses.values()].map((use) => (use.kind === 'held' ? use.lease.at : 0)),
   );
   const foreign = state.foreign.filter((eni) => eni.networkCard === limits.defaultCard);
-  if (foreign.length > 0 && state.enis.size + foreign.length >= limits.enis) {
+  const kept = awaitsTrunk(state, policy) ? 1 : 0;
+  if (foreign.length + kept > 0 && state.enis.size + foreign.length + kept >= limits.enis) {
     const names = foreign
       .map((eni) => `${eni.id} (device ${eni.deviceIndex}, ${eni.description})`)
       .join(', ');
+    const others = [
+      ...(foreign.length > 0 ? [`${foreign.length} are of others: ${names}`] : []),
+      ...(kept > 0 ? ['1 is kept for the trunk of pods with security groups of their own'] : []),
+    ];
     const message =
       `${limits.instanceType} takes ${limits.enis} ENIs: ${state.enis.size} are the node's own (${perEni.join(', ')}), ` +
-      `${foreign.length} are of others: ${names}`;
+      others.join(', ');
     return new PodwayError('ENI_LIMIT', message, {
-      object: foreign[0]!.id,
+      object: foreign[0]?.id ?? instanceId,
       has: state.enis.size + foreign.length,
       limit: limits.enis,
       since,

@@ -10,6 +10,7 @@ import { censusOf, givingOf, prefixKey } from '../plan/census.ts';
 import { nextWake } from '../plan/due.ts';
 import { activePause } from '../plan/pauses.ts';
 import { type Action, plan } from '../plan/plan.ts';
+import { awaitsTrunk, trunkLack } from '../plan/trunk-slot.ts';
 import type { Demand, PoolPolicy } from '../policy.ts';
 import { type Owner, ownerName, type PoolState } from '../state.ts';
 
@@ -109,7 +110,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
     node: context.nodeName,
     decision: decisionOf(context, actions, { ...totals, counted }, goal),
     source: context.source,
-    notes: context.notes,
+    notes: [...context.notes, ...trunkNotes(context)],
     inputs: {
       held: totals.held,
       free: totals.free,
@@ -138,6 +139,17 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
   const isShort = goal > counted || context.cloud.reachable === null;
   const cause = context.waiting[0]?.cause ?? (isShort ? context.trouble : null);
   return cause ? { ...base, cause: viewOf(cause) } : base;
+}
+
+/** What is said of the ENI slot that is kept for a trunk. */
+function trunkNotes({ state, policy, limits, nodeName }: ExplainContext): string[] {
+  if (!awaitsTrunk(state, policy)) return [];
+  const lack = trunkLack(state, { instanceId: nodeName, limits, policy });
+  return [
+    lack
+      ? `${lack.code}: ${lack.message}`
+      : `1 of ${limits.enis} ENI slots is kept for the trunk of pods with security groups of their own`,
+  ];
 }
 
 function explainPod(context: ExplainContext, base: Explanation, pod: string): Explanation {
