@@ -55,6 +55,8 @@ test('it has the agent, the plugin and the command line, and nothing of the lab 
     'build/podway-cni',
     'dist/src/agent/main.js',
     'dist/src/cli/main.js',
+    // `--cluster` from a job in the cluster.
+    'node_modules/ws/package.json',
   ];
   for (const path of own) assert.ok(has(`opt/podway/${path}`), path);
   const left = entries.filter((entry) =>

@@ -41,7 +41,7 @@ function program(name: string, what: string, debianPackage: string): Row {
 }
 
 /** What npm installs for the lab alone, and leaves out with --omit=peer: an agent needs none of it. */
-const LAB_PACKAGES = ['@aws-sdk/client-ec2', '@peculiar/x509', 'rfc6902', 'ws'];
+const LAB_PACKAGES = ['@aws-sdk/client-ec2', '@peculiar/x509', 'rfc6902'];
 
 function labPackages(): Row {
   const lacking = LAB_PACKAGES.filter((name) => {
