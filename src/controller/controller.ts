@@ -40,6 +40,7 @@ export async function runController(config: ControllerConfig, signal: AbortSigna
           ready: () => (leader.isLeading && !view?.isWhole ? 'the cluster is not read yet' : null),
           metrics: async () => {
             metrics.nodes.set(view?.podwayNodes.size ?? 0);
+            metrics.outOfAddresses.set(view?.withoutAddress ?? 0);
             return metrics.registry.metrics();
           },
         });

@@ -5,6 +5,7 @@ import {
   followEach,
   type KubeClient,
   type KubeObject,
+  NO_ADDRESS_TAINT,
   type Node,
   nodes,
   POD_ENI,
@@ -25,6 +26,12 @@ export class ClusterView {
   readonly podwayNodes = new Map<string, PodwayNode>();
   readonly #listed = new Set<string>();
   readonly #listeners: ((names: readonly string[]) => void)[] = [];
+
+  /** Nodes that are kept from pods for want of addresses. */
+  get withoutAddress(): number {
+    const isOut = ({ spec }: NodeView) => spec?.taints?.some(({ key }) => key === NO_ADDRESS_TAINT) === true;
+    return [...this.nodes.values()].filter(isOut).length;
+  }
 
   get isWhole(): boolean {
     return this.#listed.size === 2;

@@ -35,7 +35,7 @@ export type TaintKeeperOptions = {
   isLeading: () => boolean;
   /** True while EC2 has said that the node's subnet has an address again, and the agent has not tried yet. */
   hasChance: (name: string) => boolean;
-  metrics: Pick<ControllerMetrics, 'outOfAddresses' | 'taints'>;
+  metrics: Pick<ControllerMetrics, 'taints'>;
   log: Log;
   clock?: Clock;
 };
@@ -95,7 +95,7 @@ export class TaintKeeper {
   }
 
   async #settle(name: string, signal: AbortSignal): Promise<void> {
-    const { view, isLeading, hasChance, metrics } = this.#o;
+    const { view, isLeading, hasChance } = this.#o;
     const node = view.nodes.get(name);
     if (!node) {
       this.#kept.delete(name);
@@ -109,7 +109,6 @@ export class TaintKeeper {
     const { taints, condition, isOut } = decide(node, own, context);
     if (isOut && kept.outSince === null) this.look(name, now + LASTING_MS);
     kept.outSince = isOut ? (kept.outSince ?? now) : null;
-    metrics.outOfAddresses.set([...view.nodes.values()].filter(isTainted).length);
     if (taints === null && condition === null) return;
     kept.tokens = Math.min(BURST, kept.tokens + (now - kept.filledAt) / REFILL_MS);
     kept.filledAt = now;
@@ -165,6 +164,3 @@ export class TaintKeeper {
     );
   }
 }
-
-const isTainted = ({ spec }: NodeView): boolean =>
-  spec?.taints?.some(({ key }) => key === NO_ADDRESS_TAINT) === true;
