@@ -1,6 +1,6 @@
 // The IAM policies of agent and controller against the calls that a lab saw: a node grows, shrinks, changes its groups and
-// gives back; a subnet is full, and a node goes and leaves an ENI. Nothing is called that is not allowed, and nothing is
-// allowed that was not called.
+// gives back; a subnet is full, a pod gets a branch, and a node goes and leaves an ENI. Nothing is called that is not allowed,
+// and nothing is allowed that was not called.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,10 +11,18 @@ import {
   CreateSecurityGroupCommand,
   DescribeNetworkInterfacesCommand,
   type EC2Client,
-  ModifyNetworkInterfaceAttributeCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import { CustomObjectsApi } from '@kubernetes/client-node';
+import { TAG_INSTANCE } from '../../src/ipam/ec2/tags.ts';
+import {
+  KubeClient,
+  nodes,
+  POD_ENI,
+  pods,
+  readKubeConfig,
+  securityGroupPolicies,
+} from '../../src/kube/index.ts';
 import type { CallsView, IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
 import { ROOT, skip } from './command.ts';
@@ -98,7 +106,7 @@ test('what an agent calls is what its policy allows', { skip }, async () => {
 
 /** A lab's controller has the lab's own key, as the test has. */
 const CONTROLLER = 'admin';
-/** A subnet of 11 addresses for node-1, and room for node-2. */
+/** A subnet of 11 addresses for node-1, and room for node-2, which takes branches. */
 const TWO_SUBNETS = {
   region: 'us-west-2',
   vpcs: [
@@ -113,11 +121,11 @@ const TWO_SUBNETS = {
   ],
   instances: [
     { name: 'node-1', type: 'm5.large', subnet: 'small', securityGroups: ['nodes'] },
-    { name: 'node-2', type: 't3.micro', subnet: 'large', securityGroups: ['nodes'] },
+    { name: 'node-2', type: 'm5.large', subnet: 'large', securityGroups: ['nodes'] },
   ],
 };
 
-test('what the controller calls is what its policy allows', { skip, timeout: 90_000 }, async () => {
+test('what the controller calls is what its two policies allow', { skip, timeout: 90_000 }, async () => {
   const dir = mkdtempSync(join(tmpdir(), 'podway-iam-'));
   const file = join(dir, 'lab.yaml');
   writeFileSync(file, JSON.stringify(TWO_SUBNETS));
@@ -125,38 +133,74 @@ test('what the controller calls is what its policy allows', { skip, timeout: 90_
     ...['-f', file, '--set', 'cooldown=0s', '--set', 'idleRelease=1h', '--set', 'warm=1'],
     ...['--set', 'controller=process', '--set', 'env=PODWAY_SWEEP_GAP=1s'],
   ]);
+  const own: string[] = [];
   let ec2: EC2Client | undefined;
+  let api: KubeClient | undefined;
   try {
     await lab.up();
     ec2 = await lab.ec2();
-    const { subnets } = (await lab.status()).vpcs[0]!;
-    const SubnetId = subnets.find(({ name }) => name === 'small')!.id;
+    ec2.middlewareStack.add(
+      (next, { commandName }) => {
+        own.push(commandName!.replace(/Command$/, ''));
+        return next;
+      },
+      { step: 'initialize' },
+    );
+    api = new KubeClient(await readKubeConfig(await lab.kubeconfig()));
+    const { id: VpcId, subnets } = (await lab.status()).vpcs[0]!;
+    const [small, large] = ['small', 'large'].map((one) => subnets.find(({ name }) => name === one)!.id);
+    const asked = { GroupName: 'web', Description: 'web', VpcId };
+    const group = (await ec2.send(new CreateSecurityGroupCommand(asked))).GroupId!;
+    await api.create(securityGroupPolicies, {
+      metadata: { name: 'web', namespace: 'default' },
+      spec: { podSelector: { matchLabels: { app: 'web' } }, securityGroups: { groupIds: [group] } },
+    });
     // Of the eleven, one is the node's and one its first free address.
-    await ec2.send(new CreateNetworkInterfaceCommand({ SubnetId, SecondaryPrivateIpAddressCount: 8 }));
-    for (const pod of ['a', 'b']) await lab.ok('pod', 'run', pod, '--node', 'node-1', '--no-wait');
-    await lab.run('c', '--node', 'node-2');
-    const { id } = await eventually('node-2 has a second ENI', async () =>
-      (await lab.ipam('node-2')).enis.find(({ deviceIndex }) => deviceIndex > 0),
+    await ec2.send(
+      new CreateNetworkInterfaceCommand({ SubnetId: small!, SecondaryPrivateIpAddressCount: 8 }),
     );
-    await eventually('the full subnet was looked at', async () =>
-      (await called(lab, CONTROLLER)).has('ec2:DescribeSubnets'),
+    const run = (name: string, node: string, app = name) =>
+      api!.create(pods, {
+        metadata: { name, namespace: 'default', labels: { app } },
+        spec: { nodeName: node, containers: [{ name: 'c', image: 'pod-server' }] },
+      });
+    await eventually('node-2 takes branches', async () => {
+      const { capacity } = (await api!.get(nodes, 'node-2')).status!;
+      return capacity?.[POD_ENI] === '9';
+    });
+    await Promise.all([run('a', 'node-1'), run('b', 'node-1'), run('web', 'node-2')]);
+    await eventually('the pod has a branch', async () => {
+      const { metadata } = await api!.get(pods, 'web', 'default');
+      return metadata.annotations?.[POD_ENI];
+    });
+    await api.delete(pods, 'web', 'default', { gracePeriodSeconds: 0 });
+    const seen = (action: string) =>
+      eventually(`it calls ${action}`, async () => (await called(lab, CONTROLLER, own)).has(`ec2:${action}`));
+    await seen('DisassociateTrunkInterface');
+    await seen('DescribeSubnets');
+
+    const instance = (await api.get(nodes, 'node-2')).spec!.providerID!.split('/').at(-1)!;
+    await ec2.send(new TerminateInstancesCommand({ InstanceIds: [instance] }));
+    const { NetworkInterface } = await ec2.send(
+      new CreateNetworkInterfaceCommand({
+        SubnetId: large!,
+        TagSpecifications: [
+          { ResourceType: 'network-interface', Tags: [{ Key: TAG_INSTANCE, Value: instance }] },
+        ],
+      }),
     );
-    const described = await ec2.send(new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: [id] }));
-    const { AttachmentId, InstanceId } = described.NetworkInterfaces![0]!.Attachment!;
-    const Attachment = { AttachmentId: AttachmentId!, DeleteOnTermination: false };
-    await ec2.send(new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId: id, Attachment }));
-    await ec2.send(new TerminateInstancesCommand({ InstanceIds: [InstanceId!] }));
-    await eventually('the ENI is swept', async () =>
-      (await called(lab, CONTROLLER)).has('ec2:DeleteNetworkInterface'),
-    );
-    const own = [
-      'CreateNetworkInterface',
-      'DescribeNetworkInterfaces',
-      'ModifyNetworkInterfaceAttribute',
-      'TerminateInstances',
-    ];
-    assert.deepEqual([...(await called(lab, CONTROLLER, own))].sort(), allowed('controller'));
+    const left = NetworkInterface!.NetworkInterfaceId!;
+    await eventually('what the gone node left is swept', async () => {
+      const { NetworkInterfaces = [] } = await ec2!.send(new DescribeNetworkInterfacesCommand({}));
+      return NetworkInterfaces.every(({ NetworkInterfaceId }) => NetworkInterfaceId !== left);
+    });
+    const both = new Set([...allowed('controller'), ...allowed('pod-security-groups')]);
+    const calls = await called(lab, CONTROLLER, own);
+    // EC2 asks for it where CreateNetworkInterface carries tags.
+    calls.add('ec2:CreateTags');
+    assert.deepEqual([...calls].sort(), [...both].sort());
   } finally {
+    api?.close();
     ec2?.destroy();
     await lab.down();
     rmSync(dir, { recursive: true });
