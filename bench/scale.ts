@@ -30,7 +30,10 @@ const PODS_EACH = 10;
 const PROCESSES = Math.min(4, NODES);
 const NAMESPACE = 'scale';
 const REST_S = Number(process.env['PODWAY_SCALE_REST'] || 150);
+/** Until watches and conditions of the last change are told. */
 const SETTLE_S = 15;
+/** Until each agent has compared its pool with EC2 after its last change (src/ipam/ec2/reconcile.ts), and has written its PodwayNode. */
+const AFTER_CHANGE_S = 95;
 /** Of all nodes, at once (maxUnavailable of the chart). */
 const TENTH = 0.1;
 /** A DaemonSet's pod takes so long until the next may go, beside its own start. */
@@ -42,13 +45,17 @@ const RESTART_S = 40;
 const AT_ONCE = 50;
 
 type Api = {
-  /** By verb, watches begun included. */
+  /** By verb, resource and, of those that were refused, status. */
   requests: Record<string, number>;
   watchEvents: number;
   watchBytes: number;
   watches: number;
   serverMb: number;
+  /** Of CPU. */
+  serverSeconds: number;
   etcdMb: number;
+  controllerMb: number;
+  controllerSeconds: number;
 };
 type Phase = { seconds: number; api: Api; ec2: CloudCount };
 
@@ -58,7 +65,7 @@ export async function bench(): Promise<BenchResult[]> {
   const dir = mkdtempSync(join(tmpdir(), 'podway-scale-'));
   const ended: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
   try {
-    return [await run(dir, ended)];
+    return await run(dir, ended);
   } finally {
     for (const end of ended.reverse()) await end();
   }
@@ -66,7 +73,7 @@ export async function bench(): Promise<BenchResult[]> {
 
 const say = (text: string): void => void process.stderr.write(`scale: ${text}\n`);
 
-async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult> {
+async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult[]> {
   ended.push(() => podway('lab', 'down', '--lab', LAB, '--quiet'));
   podway('lab', 'up', '--lab', LAB, '--kubernetes', '--nodes', '1', '--set', 'controller=none', '--quiet');
   const paths = labPaths(LAB);
@@ -86,7 +93,7 @@ async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult> 
   ended.push(() => controller.kill('SIGTERM'));
   await sleep(5_000);
 
-  const look = () => lookAt(api, controlPlanePaths(paths).pid('etcd'));
+  const look = () => lookAt(api, controlPlanePaths(paths).pid('etcd'), controller.pid!);
   const measure = async (work: () => Promise<unknown>): Promise<Phase> => {
     const before = await look();
     await cloud.ask({ kind: 'count' });
@@ -116,10 +123,14 @@ async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult> 
     all<number>({ kind: 'start', from: Math.floor(from * each), to: Math.floor(to * each), overMs });
   say(`${NODES} agents start for the first time`);
   const first = await measure(() => start(0, 1, FIRST_MS));
+  say('pods come, without limits of EC2: it would be minutes');
+  await cloud.ask({ kind: 'throttle', on: false });
   await all({ kind: 'pods', each: PODS_EACH });
   await runPods(api);
+  await cloud.ask({ kind: 'throttle', on: true });
   await sleep(SETTLE_S * 1000);
   await serving(all);
+  const after = await measure(() => sleep(AFTER_CHANGE_S * 1000));
   say(`at rest for ${REST_S} s`);
   const rest = await measure(() => sleep(REST_S * 1000));
   say('a rolling update');
@@ -139,7 +150,7 @@ async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult> 
     await sleep(Math.max(0, RESTART_S - readyAfter) * 1000);
   });
   const looks = await serving(all);
-  return result({ first, rest, rolling, restart }, idle, readyAfter, looks);
+  return result({ first, after, rest, rolling, restart }, idle, readyAfter, looks);
 }
 
 async function serving(all: <T>(question: { kind: 'look' }) => Promise<T[]>): Promise<NodesLook[]> {
@@ -206,46 +217,70 @@ async function runPods(api: KubeClient): Promise<void> {
   });
 }
 
-/** The API server's own metrics. */
-async function lookAt(api: KubeClient, etcdPid: string): Promise<Api> {
+/** The API server's own metrics, and what its neighbours have. */
+async function lookAt(api: KubeClient, etcdPid: string, controllerPid: number): Promise<Api> {
   const page = await api.getPath<string>('/metrics');
+  const series = (name: string) =>
+    [...page.matchAll(new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'))].map(
+      ([, labels = '', value]) => [labels, Number(value)] as const,
+    );
   const sum = (name: string, having = '') =>
-    [...page.matchAll(new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'))]
-      .filter(([, labels = '']) => labels.includes(having))
-      .reduce((total, [, , value]) => total + Number(value), 0);
+    series(name).reduce((total, [labels, value]) => total + (labels.includes(having) ? value : 0), 0);
   const requests: Record<string, number> = {};
-  for (const verb of ['GET', 'LIST', 'WATCH', 'POST', 'PUT', 'PATCH', 'APPLY', 'DELETE'])
-    requests[verb] = sum('apiserver_request_total', `verb="${verb}"`);
-  // A watch is counted among the requests when it ends.
-  requests['WATCH'] = 0;
+  for (const [labels, count] of series('apiserver_request_total')) {
+    const of = (label: string) => new RegExp(`[{,]${label}="([^"]*)"`).exec(labels)?.[1] ?? '';
+    // A watch is counted among the requests when it ends.
+    if (of('verb') === 'WATCH') continue;
+    const resource = [of('resource'), of('subresource')].filter((one) => one !== '').join('/');
+    const code = of('code').startsWith('2') ? '' : ` ${of('code')}`;
+    const key = `${of('verb')} ${resource || 'others'}${code}`;
+    requests[key] = (requests[key] ?? 0) + count;
+  }
   const { pid } = JSON.parse(readFileSync(etcdPid, 'utf8')) as { pid: number };
-  const rss = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return {
     requests,
     watchEvents: sum('apiserver_watch_events_total'),
     watchBytes: sum('apiserver_watch_events_sizes_sum'),
     watches: sum('apiserver_longrunning_requests', 'verb="WATCH"'),
     serverMb: sum('process_resident_memory_bytes') / 1e6,
-    etcdMb: (Number(rss) * 1024) / 1e6,
+    serverSeconds: sum('process_cpu_seconds_total'),
+    etcdMb: rssMb(pid),
+    controllerMb: rssMb(controllerPid),
+    controllerSeconds: cpuSeconds(controllerPid),
   };
+}
+
+function rssMb(pid: number): number {
+  const kb = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return (Number(kb) * 1024) / 1e6;
+}
+
+/** Of CPU, in hundredths as the kernel counts them. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 const since = (before: Api, after: Api): Api => ({
   ...after,
   requests: Object.fromEntries(
-    Object.entries(after.requests).map(([verb, count]) => [verb, count - before.requests[verb]!]),
+    Object.entries(after.requests)
+      .map(([key, count]) => [key, count - (before.requests[key] ?? 0)] as const)
+      .filter(([, count]) => count > 0),
   ),
   watchEvents: after.watchEvents - before.watchEvents,
   watchBytes: after.watchBytes - before.watchBytes,
+  serverSeconds: after.serverSeconds - before.serverSeconds,
+  controllerSeconds: after.controllerSeconds - before.controllerSeconds,
 });
 
-function result(
-  phases: Record<'first' | 'rest' | 'rolling' | 'restart', Phase>,
-  idle: Phase,
-  readyAfter: number,
-  looks: NodesLook[],
-): BenchResult {
-  const total = (counts: Record<string, number>) => Object.values(counts).reduce((sum, one) => sum + one, 0);
+type Phases = Record<'first' | 'after' | 'rest' | 'rolling' | 'restart', Phase>;
+
+const total = (counts: Record<string, number>) => Object.values(counts).reduce((sum, one) => sum + one, 0);
+
+function result(phases: Phases, idle: Phase, readyAfter: number, looks: NodesLook[]): BenchResult[] {
   const own = (phase: Phase, of: (api: Api) => number) =>
     Math.max(0, of(phase.api) / phase.seconds - of(idle.api) / idle.seconds);
   const row = (what: string, phase: Phase) => [
@@ -260,25 +295,58 @@ function result(
       1,
     ),
     round(own(phase, (api) => api.watchBytes) / 1000, 1),
-    phase.api.watches,
+    phase.api.watches - idle.api.watches,
     round(phase.api.serverMb, 0),
+    round(phase.api.serverSeconds / phase.seconds),
     round(phase.api.etcdMb, 0),
-    round(total(phase.ec2.byAction) / phase.seconds, 2),
+    round(phase.api.controllerMb, 0),
+    round(phase.api.controllerSeconds / phase.seconds),
+    round(total(phase.ec2.byAction) / phase.seconds),
     round(phase.ec2.peak, 1),
     phase.ec2.throttled,
   ];
+  const named = [
+    [`first start, over ${FIRST_MS / 1000} s`, phases.first],
+    [`${AFTER_CHANGE_S} s after pods came`, phases.after],
+    ['at rest', phases.rest],
+    ['agents updated, a tenth at a time', phases.rolling],
+    ['all restarted together', phases.restart],
+  ] as const;
+  const title = `scale: ${NODES} nodes with ${PODS_EACH} pods each; all serve ${round(readyAfter, 0)} s after they were restarted together; ${round(looks.reduce((sum, one) => sum + one.rssMb, 0) / NODES, 1)} MB of the benchmark a node; before the agents the API server had ${round(idle.api.serverMb, 0)} MB`;
+  return [
+    {
+      title,
+      head: [
+        ...['phase', 'seconds', 'API requests/s', 'watch events/s', 'watch kB/s', 'watches'],
+        ...['API server, MB', 'its CPUs', 'etcd, MB', 'controller, MB', 'its CPUs'],
+        ...['EC2 calls/s', 'busiest 10 s', 'throttled'],
+      ],
+      rows: named.map(([what, phase]) => row(what, phase)),
+      numbers: { phases, idle, readyAfter },
+    },
+    asked(
+      named,
+      (phase) => phase.api.requests,
+      'requests to the API by node, with the status of what was refused',
+    ),
+    asked(named, (phase) => phase.ec2.byAction, 'calls to EC2 by node'),
+  ];
+}
+
+/** What counts for each node, by kind; what is under one in twenty nodes in each phase is left out. */
+function asked(
+  named: readonly (readonly [string, Phase])[],
+  of: (phase: Phase) => Record<string, number>,
+  title: string,
+): BenchResult {
+  const least = NODES / 20;
+  const kinds = [...new Set(named.flatMap(([, phase]) => Object.keys(of(phase))))]
+    .filter((kind) => named.some(([, phase]) => (of(phase)[kind] ?? 0) >= least))
+    .sort();
   return {
-    title: `scale: ${NODES} nodes with ${PODS_EACH} pods each; all serve ${round(readyAfter, 0)} s after they were restarted together; ${round(looks.reduce((sum, one) => sum + one.rssMb, 0) / NODES, 1)} MB of the benchmark a node; before the agents the API server had ${round(idle.api.serverMb, 0)} MB`,
-    head: [
-      ...['phase', 'seconds', 'API requests/s', 'watch events/s', 'watch kB/s', 'watches'],
-      ...['API server, MB', 'etcd, MB', 'EC2 calls/s', 'busiest 10 s', 'throttled'],
-    ],
-    rows: [
-      row(`first start, over ${FIRST_MS / 1000} s`, phases.first),
-      row('at rest', phases.rest),
-      row('agents updated, a tenth at a time', phases.rolling),
-      row('all restarted together', phases.restart),
-    ],
-    numbers: { phases, idle, readyAfter },
+    title: `scale: ${title}`,
+    head: ['', ...named.map(([what]) => what)],
+    rows: kinds.map((kind) => [kind, ...named.map(([, phase]) => round((of(phase)[kind] ?? 0) / NODES))]),
+    numbers: {},
   };
 }

@@ -89,6 +89,9 @@ answering(async (question: CloudQuestion) => {
       return open(question.nodes);
     case 'count':
       return count();
+    case 'throttle':
+      vpc!.faults.setSize('*', question.on ? undefined : { burst: 1_000_000, perSecond: 1_000_000 });
+      return null;
     case 'close':
       vpc?.close();
       rmSync(dir, { recursive: true, force: true });

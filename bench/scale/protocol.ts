@@ -3,7 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 
 export type Instance = { node: string; instanceId: string; imds: string };
-export type CloudQuestion = { kind: 'open'; nodes: number } | { kind: 'count' } | { kind: 'close' };
+export type CloudQuestion =
+  | { kind: 'open'; nodes: number }
+  | { kind: 'count' }
+  /** AWS's request limits, or none. */
+  | { kind: 'throttle'; on: boolean }
+  | { kind: 'close' };
 export type CloudOpened = {
   endpoint: string;
   instances: Instance[];
