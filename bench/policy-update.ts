@@ -16,7 +16,7 @@ import {
 import { type BenchResult, round, summarise } from './stats.ts';
 
 const FOREIGN_CHAINS = 10_000;
-const CHANGES = 60;
+const CHANGES = 200;
 const BOUND_MS = 60_000;
 
 const log = { debug() {}, info() {}, warn() {}, error: console.error };

@@ -3,7 +3,7 @@ import { hasStructure } from './diff.ts';
 import { MOST_CHANGES, type PolicyKernel } from './kernel.ts';
 import type { Table } from './table.ts';
 
-/** `drop` removes what the change has left behind; until then nothing else may change the table. */
+/** `drop` removes what the change and those before it have left behind; the next change's takes its place. */
 export type Brought = { readonly isChanged: boolean; readonly drop: (() => Promise<void>) | null };
 
 /** A failure, of `drop` too, leaves the table in doubt: the next call rebuilds it. */

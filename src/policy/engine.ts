@@ -22,6 +22,8 @@ import { Renderer } from './render.ts';
 /** Ms after a failure; each next one doubles it. */
 const RETRY_MS = 50;
 const RETRY_MOST_MS = 2_000;
+/** Ms that chains and maps which nothing refers to stay in the kernel, at most: one transaction removes those of many changes. */
+const SWEEP_MS = 200;
 
 export type EngineOptions = {
   /** Name of this node. */
@@ -86,6 +88,10 @@ export class PolicyEngine {
   #since = 0;
   #broken: string | null = null;
   #failures = 0;
+  /** Removes what changes have left behind. */
+  #left: (() => Promise<void>) | null = null;
+  #sweepTimer: NodeJS.Timeout | null = null;
+  #isSweepDue = false;
   #changed = Promise.withResolvers<void>();
 
   /** `wasEnforced`: an earlier process left the node with policies in force. */
@@ -297,6 +303,7 @@ export class PolicyEngine {
 
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#sweepTimer) clearTimeout(this.#sweepTimer);
     this.#cutter.close();
     while (this.#isRunning || this.#cutter.isRunning) await this.#changed.promise;
     await this.#o.kernel.close();
@@ -375,22 +382,15 @@ export class PolicyEngine {
   #ask(): void {
     this.#asked++;
     this.#note();
-    if (this.#isRunning || this.#closed) return;
-    this.#isRunning = true;
-    setImmediate(() => void this.#run());
+    this.#start();
   }
 
   /** Never rejects. */
   async #run(): Promise<void> {
-    while (this.#done < this.#asked && !this.#closed && this.isReady) {
-      const asked = this.#asked;
+    while (!this.#closed && this.isReady && (this.#done < this.#asked || this.#isSweepDue)) {
       try {
-        const drop = await this.#bring();
-        this.#done = asked;
-        this.#failures = 0;
-        this.#broken = null;
-        this.#note();
-        await drop?.();
+        if (this.#done < this.#asked) await this.#catchUp();
+        else await this.#sweep();
       } catch (error) {
         this.#o.kernel.doubt();
         if (this.#done === this.#asked) this.#asked++;
@@ -402,13 +402,40 @@ export class PolicyEngine {
     }
     this.#isRunning = false;
     this.#note();
-    if (this.#done < this.#asked && this.isReady && !this.#closed) {
-      this.#isRunning = true;
-      setImmediate(() => void this.#run());
-    }
+    if (this.isReady && !this.#closed && (this.#done < this.#asked || this.#isSweepDue)) this.#start();
   }
 
-  /** Answers what is left to do once it is in force. */
+  #start(): void {
+    if (this.#isRunning || this.#closed) return;
+    this.#isRunning = true;
+    setImmediate(() => void this.#run());
+  }
+
+  async #catchUp(): Promise<void> {
+    const asked = this.#asked;
+    this.#left = await this.#bring();
+    this.#done = asked;
+    this.#failures = 0;
+    this.#broken = null;
+    this.#note();
+    if (!this.#left) return;
+    // Apart from the change, so that the next one need not wait for it.
+    this.#sweepTimer ??= setTimeout(() => {
+      this.#sweepTimer = null;
+      this.#isSweepDue = true;
+      this.#start();
+    }, SWEEP_MS).unref();
+  }
+
+  /** Removes what no class needs any more. */
+  async #sweep(): Promise<void> {
+    const left = this.#left;
+    this.#left = null;
+    this.#isSweepDue = false;
+    await left?.();
+  }
+
+  /** Answers what removes what the change has left behind, all earlier changes' too. */
   async #bring(): Promise<(() => Promise<void>) | null> {
     const { kernel, node, onEnforce } = this.#o;
     const mode = this.#mode;

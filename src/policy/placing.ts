@@ -48,7 +48,8 @@ export function placingsOf(
       const classes = compiler.classesOf(after);
       for (const direction of ['egress', 'ingress'] satisfies Direction[]) {
         const one = classes[direction];
-        if (one && !applied.chains.has(one.name)) return null;
+        // Chains that a change left behind are still there; their class has no number.
+        if (one && !(applied.chains.has(one.name) && numbers.has('class', one.name))) return null;
         if (one) for (const ip of ips) wanted[direction === 'egress' ? 'from' : 'to'].set(ip, one.name);
       }
     }
