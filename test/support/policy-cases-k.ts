@@ -1,8 +1,9 @@
-// The cases K01 to K28 of the ClusterNetworkPolicy conformance tests, of x (the subject) with y, z and w, on ports 80 and 81:
+// The cases K01 to K30 of the ClusterNetworkPolicy conformance tests, of x (the subject) with y, z and w, on ports 80 and 81:
 // for both directions and each protocol. What `allow` says is the case's; all else is as the objects say.
 import type { V1NetworkPolicy } from '@kubernetes/client-node';
 import { type Addresses, IN, OUT, policy } from './policy-case.ts';
 import type { Allow, PolicyGround, Protocol, Who } from './policy-ground.ts';
+import { NODE_PORTS } from './policy-nodes.ts';
 import type { ClusterPeer, ClusterPolicy, ClusterProtocol, ClusterRule } from './policy-oracle.ts';
 
 export type ClusterStep = {
@@ -10,6 +11,8 @@ export type ClusterStep = {
   policies?: V1NetworkPolicy[];
   before?: (ground: PolicyGround) => Promise<void>;
   allow: Allow;
+  /** Whether the pods of x reach nodes that are not their own. */
+  toNodes?: (port: number, protocol: Protocol) => boolean;
 };
 export type ClusterCase = {
   id: string;
@@ -349,4 +352,42 @@ const named: ClusterCase[] = TIERS.flatMap((tier, index) =>
   }),
 );
 
-export const clusterCases: readonly ClusterCase[] = [...ordered, ...combined, ...tiers, ...cidrs, ...named];
+const NODES: ClusterPeer = { nodes: {} };
+const [P0, P1, P2] = NODE_PORTS;
+const range = { tcp: { destinationPort: { range: { start: P0, end: P1 } } } };
+const toNodes = (
+  tier: Tier,
+  rules: ClusterRule[],
+  may: NonNullable<ClusterStep['toNodes']>,
+): ClusterCase => ({
+  id: tier === 'Admin' ? 'K29' : 'K30',
+  title: `nodes, ${tier}`,
+  steps: [
+    {
+      cluster: () => [
+        made('nodes', tier, 50, {
+          egress: [...rules, rule('egress', 'Deny', [NODES, namespace('y'), WORLD])],
+        }),
+      ],
+      allow: (from) => (from.ns === 'x' ? false : undefined),
+      toNodes: may,
+    },
+  ],
+});
+const nodes: ClusterCase[] = [
+  toNodes(
+    'Admin',
+    [rule('egress', 'Accept', [NODES], [at('TCP', P0)]), rule('egress', 'Pass', [NODES], [at('UDP', P2)])],
+    (port, protocol) => (protocol === 'TCP' ? port === P0 : protocol === 'UDP' && port === P2),
+  ),
+  toNodes(
+    'Baseline',
+    [rule('egress', 'Accept', [NODES], [range])],
+    (port, protocol) => protocol === 'TCP' && port <= P1,
+  ),
+];
+
+export const clusterCases: readonly ClusterCase[] = [
+  ...[...ordered, ...combined, ...tiers],
+  ...[...cidrs, ...named, ...nodes],
+];

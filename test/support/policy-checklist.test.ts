@@ -10,8 +10,6 @@ const MOST = { E: 51, C: 30, K: 30, X: 35 } as const;
 
 /** Told under another name, or not shown. */
 const ELSEWHERE: Record<string, string> = {
-  K29: 'nodes as peers: src/policy, by the evaluator; hosts of a lab have no server of a pod on the host network',
-  K30: 'as K29, in Baseline',
   X14: 'test/e2e/policy-life.test.ts: agents that are killed; test/soak/policy-faults.test.ts',
   X16: 'bench/policy-update.ts: 1,000 policies, 10,000 pods',
   X25: 'not shown: the bound of connection tracking is one of the whole machine',

@@ -4,6 +4,7 @@ import { customResourceDefinitions } from '../../src/kube/index.ts';
 import { clusterNetworkPolicies } from '../../src/kube/resources.ts';
 import type { ClusterCase } from './policy-cases-k.ts';
 import { PORTS, type PolicyGround } from './policy-ground.ts';
+import { expectToNodes } from './policy-nodes.ts';
 import type { ClusterPolicy } from './policy-oracle.ts';
 import { PROTOCOLS } from './policy-probes.ts';
 import { eventually } from './wait.ts';
@@ -81,12 +82,13 @@ export class ClusterPolicies {
   /** Brings the ground through the steps; throws with the pairs that do otherwise. */
   async run({ id, steps, after }: ClusterCase): Promise<void> {
     const ground = this.#ground;
-    for (const { cluster, policies = [], before, allow } of steps) {
+    for (const { cluster, policies = [], before, allow, toNodes } of steps) {
       await ground.policies(policies);
       await this.policies(cluster(ground));
       await before?.(ground);
       await sleep(SETTLES_MS);
       await ground.expect(id, PROTOCOLS, PORTS, allow);
+      if (toNodes) await expectToNodes(ground, { what: id, ns: 'x', may: toNodes });
     }
     await after?.(ground);
   }

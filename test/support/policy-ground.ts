@@ -7,7 +7,7 @@ import { KubeClient, namespaces, pods, readKubeConfig } from '../../src/kube/ind
 import { BUILT_IN_IMAGE } from '../../src/lab/cluster/command.ts';
 import { ControlClient } from '../../src/lab/daemon/client.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
-import type { PodView } from '../../src/lab/daemon/protocol.ts';
+import type { LabStatus, NodeView, PodView } from '../../src/lab/daemon/protocol.ts';
 import { type ClusterPolicy, type Objects, type OraclePod, reaches } from './policy-oracle.ts';
 import {
   type Ask,
@@ -41,7 +41,7 @@ const NODE_OF: Record<string, string> = {
   ...{ 'y/a': 'node-1', 'y/b': 'node-2', 'y/c': 'node-2' },
   ...{ 'z/a': 'node-2', 'z/b': 'node-1', 'z/c': 'node-2' },
 };
-const nodeOf = (key: string): string => NODE_OF[key] ?? (key.endsWith('b') ? 'node-2' : 'node-1');
+export const nodeOf = (key: string): string => NODE_OF[key] ?? (key.endsWith('b') ? 'node-2' : 'node-1');
 const CONVERGES_MS = 10_000;
 
 export const servedPorts = (of: readonly number[] = PORTS): OraclePod['ports'] =>
@@ -55,6 +55,8 @@ export const servedPorts = (of: readonly number[] = PORTS): OraclePod['ports'] =
 
 export type GroundOptions = {
   readonly namespaces?: readonly string[];
+  /** Ms in which the packets do as the objects say. */
+  readonly convergesMs?: number;
 };
 export type AddOptions = {
   readonly labels?: Record<string, string>;
@@ -186,6 +188,7 @@ export class PolicyGround {
   }
 
   pods = (): Promise<PodView[]> => this.#control.call('GET', '/v1/pods');
+  nodes = async (): Promise<NodeView[]> => (await this.#control.call<LabStatus>('GET', '/v1/status')).nodes;
   place = (key: string): Place => this.#places.get(key)!;
   get places(): readonly Place[] {
     return [...this.#places.values()];
@@ -304,7 +307,7 @@ export class PolicyGround {
     allow?: Allow,
   ): Promise<void> {
     let last: string[] = [];
-    const end = performance.now() + CONVERGES_MS;
+    const end = performance.now() + (this.#o.convergesMs ?? CONVERGES_MS);
     do {
       last = await this.differences(protocols, ports, allow);
       if (last.length === 0) return;

@@ -32,6 +32,8 @@ export type ClusterPeer = {
   namespaces?: V1LabelSelector;
   pods?: { namespaceSelector: V1LabelSelector; podSelector: V1LabelSelector };
   networks?: string[];
+  /** No pod is one, on its node's network or not. */
+  nodes?: V1LabelSelector;
 };
 type PortOrRange = { number: number } | { range: { start: number; end: number } };
 export type ClusterProtocol =
