@@ -22,11 +22,24 @@ const NODES = ['node-1', 'node-2'];
 const WITHIN_MS = 60;
 /** Ms that an agent is held still, at most. */
 const HELD_MS = 3_000;
+/** Ms from a fault to packets that do as the objects say: agents start again in it, on a busy machine. */
+const CONVERGES_MS = 60_000;
+/** Of each agent's log. */
+const LINES = 15;
 const FAULTS = ['kill', 'flush', 'api', 'hold', 'kill', 'delete'] as const;
+
+/** What the agents say of themselves, for who looks into a failure. */
+async function said(lab: Lab): Promise<string> {
+  const { stdout, stderr } = await lab.podway('policy', 'show');
+  const logs = await Promise.all(
+    NODES.map(async (node) => (await lab.podway('lab', 'logs', node)).stdout.split('\n').slice(-LINES)),
+  );
+  return [stdout, stderr, ...logs.flat()].join('\n');
+}
 
 describe(`faults while policies change, ${ROUNDS} rounds, seed ${seed}`, { skip, timeout: 1_200_000 }, () => {
   const lab = new Lab('pol-flt');
-  const ground = new PolicyGround(lab, { namespaces: ['x', 'y', 'z', 'guard'] });
+  const ground = new PolicyGround(lab, { namespaces: ['x', 'y', 'z', 'guard'], convergesMs: CONVERGES_MS });
   let talk: Talk | undefined;
   before(async () => {
     await lab.up();
@@ -97,7 +110,9 @@ describe(`faults while policies change, ${ROUNDS} rounds, seed ${seed}`, { skip,
         await agentsBack(lab.name, NODES);
         await ground
           .expect(`round ${round}, ${fault} of ${node}`, PROTOCOLS, PORTS)
-          .catch((error: Error) => assert.fail(`${error.message}\n${changes.text}`));
+          .catch(async (error: Error) =>
+            assert.fail([error.message, await said(lab), changes.text].join('\n')),
+          );
         await talk.says();
       }
     } finally {
