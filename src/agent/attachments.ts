@@ -38,7 +38,7 @@ export type AttachmentsOptions = {
 export type Branches = {
   /** Null for a pod without one; waits for the annotation, a bounded time. */
   of(pod: NonNullable<Owner['pod']>, signal: AbortSignal): Promise<Branch | null>;
-  /** Whether a pod may have one: the node has a trunk. */
+  /** Whether a pod may have one: the node has a trunk, or a pod of it asks for one. */
   readonly possible: boolean;
   /** Makes the kernel as the leases say: stand-in and routes before the pod's link, its zone after it, nothing after DEL. */
   sync(): Promise<unknown>;

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { formatIp } from '../base/ip.ts';
 import type { Pod } from '../kube/index.ts';
-import { BranchPods, type BranchWish, branchWish, POD_ENI, readBranch } from './branch-pods.ts';
+import { BranchPods, type BranchWish, branchWish, POD_ENI, readBranch, trunkKnown } from './branch-pods.ts';
 
 const written = {
   eniId: 'eni-07',
@@ -98,6 +98,28 @@ describe('branches of pods', () => {
     const why = /podway\.dev\/security-groups of d\/c is "loose", not strict or standard/;
     await assert.rejects(pods.of('d/c', signal), { code: 'INVALID_CONFIG', message: why });
     assert.deepEqual(told, ['standard', 'strict']);
+  });
+
+  test('a pod may ask for a branch before the trunk is known; ADD then asks EC2 until it is', async () => {
+    const pods = new BranchPods();
+    assert.equal(pods.wished, false);
+    pods.note(
+      new Map<string, BranchWish>([
+        ['d/b', 'plain'],
+        ['d/a', { annotation: null }],
+      ]),
+    );
+    assert.equal(pods.wished, true);
+    let asked = 0;
+    const pool = {
+      trunk: null as object | null,
+      async reconcileNow() {
+        asked += 1;
+        if (asked === 2) pool.trunk = {};
+      },
+    };
+    await trunkKnown(pool, 'd/a', new AbortController().signal);
+    assert.equal(asked, 2);
   });
 
   test('ADD fails in time when nobody gives a branch, when nobody knows the pod, and when its caller goes away', async (t) => {

@@ -1,6 +1,7 @@
 // Which pods of this node have branch ENIs, as the API tells: a pod asks for one by the resource vpc.amazonaws.com/pod-eni,
 // and whoever controls branches writes it into the pod's annotation of the same name (EKS's contract). ADD waits here,
 // without polling, for a bounded time. Only what a pod with a branch needs is kept; of all others one word.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
@@ -51,6 +52,12 @@ export class BranchPods {
     this.#wishes = wishes;
     for (const [pod, wish] of wishes) if (wish !== 'plain' && wish.annotation !== null) this.#tell(pod, wish);
     for (const { look } of this.#waiting) look();
+  }
+
+  /** Whether any pod of the node asks for one, or has one. */
+  get wished(): boolean {
+    for (const wish of this.#wishes?.values() ?? []) if (wish !== 'plain') return true;
+    return false;
   }
 
   /** The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, or INVALID_CONFIG for bad annotations. */
@@ -110,6 +117,29 @@ export class BranchPods {
       signal.addEventListener('abort', aborted, { once: true });
       if (signal.aborted) aborted();
     });
+  }
+}
+
+/** ADD of a pod whose branch is there before EC2 has shown the trunk asks EC2 again after this (ms). */
+const TRUNK_LOOK_MS = 500;
+
+/** Resolves when the node's trunk is known: the controller tells pods of branches as soon as it is attached. */
+export async function trunkKnown(
+  pool: { readonly trunk: unknown; reconcileNow(): Promise<void> },
+  pod: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const end = performance.now() + BRANCH_WAIT_MS;
+  while (pool.trunk === null) {
+    await pool.reconcileNow();
+    if (pool.trunk !== null) return;
+    if (performance.now() > end)
+      throw new PodwayError(
+        'BRANCH_PENDING',
+        `the pod has a branch ENI, and EC2 has shown no trunk of this node within ${BRANCH_WAIT_MS / 1000} s`,
+        { object: pod },
+      );
+    await sleep(TRUNK_LOOK_MS, undefined, { signal });
   }
 }
 

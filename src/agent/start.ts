@@ -16,7 +16,7 @@ import { replayRecords } from '../ipam/journal/records.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
-import { BranchPods } from './branch-pods.ts';
+import { BranchPods, trunkKnown } from './branch-pods.ts';
 import { tellReach } from './cloud-reach.ts';
 import { Configuration } from './configuration.ts';
 import { DelQueue } from './del-queue.ts';
@@ -199,10 +199,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ...(api.isConfigured
       ? {
           branches: {
-            of: (pod: { namespace: string; name: string }, signal: AbortSignal) =>
-              branches.of(`${pod.namespace}/${pod.name}`, signal),
+            async of({ namespace, name }: { namespace: string; name: string }, signal: AbortSignal) {
+              const pod = `${namespace}/${name}`;
+              const branch = await branches.of(pod, signal);
+              if (branch && pool.trunk === null) await trunkKnown(pool, pod, signal);
+              return branch;
+            },
             get possible() {
-              return pool.trunk !== null;
+              return pool.trunk !== null || branches.wished;
             },
             sync: () => node.sync(),
             forget: (ip: Ip) => datapath.forgetAddress(ip),
