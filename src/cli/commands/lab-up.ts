@@ -39,6 +39,7 @@ export function labUpCommand(): Command {
     'podway lab up --nodes 3 --instance-type m5.xlarge',
     'podway lab up -f examples/two-tiers.yaml',
     'podway lab up --kubernetes --demo',
+    'podway lab up -f examples/security-groups.yaml --demo',
     'podway lab up --lab other --set cooldown=0s --set ec2Latency=realistic',
   ])
     .option(
@@ -47,7 +48,10 @@ export function labUpCommand(): Command {
       wholeNumber('--nodes', 1, MAX_NODES),
     )
     .option('--instance-type <type>', 'instance type of the nodes (default m5.large)')
-    .option('--demo', 'a plain instance `db`, four pods, and the connectivity test')
+    .option(
+      '--demo',
+      'a plain instance `db`, four pods, and the connectivity test; or the demo that the file names',
+    )
     .option('-f, --file <lab.yaml>', 'the shape from a file')
     .option(
       '--kubernetes',
@@ -80,7 +84,7 @@ async function up(options: Options): Promise<number> {
       if (line.kind === 'progress') shown.say(`lab ${lab}: ${line.text}`);
     });
     if (options.demo) {
-      ({ checks } = await control.follow<{ checks: Check[] }>('POST', '/v1/connectivity', {}, (line) => {
+      ({ checks } = await control.follow<{ checks: Check[] }>('POST', '/v1/demo', {}, (line) => {
         if (line.kind === 'item') shown.say(`checked ${(line.item as Check).name}`);
       }));
     }

@@ -4,9 +4,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { parse } from 'yaml';
-import { type EniConfig, eniConfigs } from '../../kube/networks.ts';
-import { resource } from '../../kube/resources.ts';
+import { eniConfigs } from '../../kube/networks.ts';
+import { type Resource, resource } from '../../kube/resources.ts';
 import type { KubeObject } from '../../kube/types.ts';
+import { securityGroupPolicies } from '../../kube/vpc-resources.ts';
 import { packageRoot } from '../daemon/parts.ts';
 import type { Store } from './api/index.ts';
 
@@ -30,7 +31,10 @@ export function installDefinitions(store: Store): void {
 }
 
 /** Those that are there stay as they are. */
-export function putEniConfigs(store: Store, objects: readonly EniConfig[]): void {
-  for (const object of objects)
-    if (!store.find(eniConfigs, object.metadata.name!)) store.create(eniConfigs, object);
+export function putObjects(store: Store, objects: readonly KubeObject[]): void {
+  for (const object of objects) {
+    const kind: Resource = [eniConfigs, securityGroupPolicies].find((one) => one.kind === object.kind)!;
+    const { name = '', namespace } = object.metadata;
+    if (!store.find(kind, name, namespace)) store.create(kind, object);
+  }
 }

@@ -324,11 +324,15 @@ async function ask(
   };
 }
 
-function probe(program: string, question: Question): Promise<Answer> {
+/** One question, put in the namespace `netnsPath`. */
+export function probe(
+  program: string,
+  { netnsPath, args }: Pick<Question, 'netnsPath' | 'args'>,
+): Promise<Answer> {
   return new Promise((resolve) => {
     execFile(
       'nsenter',
-      [`--net=${question.netnsPath}`, '--', program, ...question.args],
+      [`--net=${netnsPath}`, '--', program, ...args],
       { timeout: PROBE_TIMEOUT_MS },
       (error, stdout) => {
         try {

@@ -130,6 +130,12 @@ export class Control {
         stream: true,
         answer: async (call, emit) => this.#connectivity(call, emit),
       },
+      {
+        method: 'POST',
+        pattern: '/v1/demo',
+        stream: true,
+        answer: async (call, emit) => this.#demo(call, emit),
+      },
       ...faultRoutes(() => this.#ready()),
     ];
   }
@@ -243,7 +249,7 @@ export class Control {
       lab.record.whole = true;
       writeRecord(this.#paths.record, lab.record);
     }
-    if (request.demo) await runDemoPods(lab, say);
+    if (request.demo && lab.record.shape.demo === undefined) await runDemoPods(lab, say);
     return { already, ms: Math.round(performance.now() - began), status: this.#status(lab) };
   }
 
@@ -328,5 +334,13 @@ export class Control {
   async #connectivity(call: Call, emit: Emit) {
     const lab = await this.#ready();
     return testConnectivity(lab, this.#status(lab), this.#paths, call.signal, emit);
+  }
+
+  /** What `lab up --demo` proves. */
+  async #demo(call: Call, emit: Emit) {
+    const lab = await this.#ready();
+    if (lab.record.shape.demo === undefined) return this.#connectivity(call, emit);
+    const { showSecurityGroups } = await import('./groups-demo.ts');
+    return showSecurityGroups(lab, () => this.#pods(lab), call.signal, emit);
   }
 }

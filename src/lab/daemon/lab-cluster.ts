@@ -1,8 +1,7 @@
 // The seam between the lab and its cluster, which is the embedded one or a real Kubernetes: what the daemon asks of
 // either. What the API holds is behind ClusterStore (cluster/nodes/store.ts).
 import type { Server } from 'node:net';
-import type { EniConfig } from '../../kube/networks.ts';
-import type { Pod } from '../../kube/types.ts';
+import type { KubeObject, Pod } from '../../kube/types.ts';
 import type { PodFailure } from '../cluster/nodes/pod-status.ts';
 import type { SandboxRecord } from '../cluster/nodes/sandbox-journal.ts';
 import type { ClusterStore } from '../cluster/nodes/store.ts';
@@ -54,8 +53,8 @@ export type ClusterSide = {
   settled(say: (text: string) => void): Promise<void>;
   /** Objects put as they are, whatever their kind; `name` is for the file that holds them. */
   apply(name: string, objects: readonly object[]): Promise<void>;
-  /** Those that are there stay as they are. */
-  putEniConfigs(objects: readonly EniConfig[]): Promise<void>;
+  /** Of a lab.yaml: ENIConfigs, SecurityGroupPolicies. The embedded cluster leaves those that are there as they are. */
+  putObjects(objects: readonly KubeObject[]): Promise<void>;
   /** The daemon ends and the nodes go on. */
   detach(): void;
   /** After detach, once nobody is served any more. */

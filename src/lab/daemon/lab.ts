@@ -9,6 +9,7 @@ import { createFabric, type Fabric } from '../fabric/index.ts';
 import { resolvConf } from '../resolver/names.ts';
 import { type Act, buildShape } from '../shape/build.ts';
 import { eniConfigObjects } from '../shape/eni-configs.ts';
+import { groupPolicyObjects } from '../shape/group-policies.ts';
 import { settingsOf } from '../shape/shape.ts';
 import { openVpc, type VpcService } from '../vpc/index.ts';
 import { coalesced } from './coalesce.ts';
@@ -105,7 +106,9 @@ export async function openLab(paths: LabPaths, record: LabRecord, log: Logger): 
     programs: { shim, podServer, probe },
     build: async (progress) => {
       await buildShape(record.shape, { act, state: () => vpc.state(), progress });
-      await side.putEniConfigs(eniConfigObjects(record.shape, vpc.state()));
+      const { shape } = record;
+      const state = vpc.state();
+      await side.putObjects([...eniConfigObjects(shape, state), ...groupPolicyObjects(shape, state)]);
     },
     followed: follow,
     settled: side.settled,

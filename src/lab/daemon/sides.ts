@@ -7,7 +7,7 @@ import type { Pod } from '../../kube/types.ts';
 import { openKubeApi, serviceCidrsOf } from '../cluster/api/index.ts';
 import { superviseController } from '../cluster/controller.ts';
 import { Controllers } from '../cluster/controllers/run.ts';
-import { installDefinitions, putEniConfigs } from '../cluster/definitions.ts';
+import { installDefinitions, putObjects } from '../cluster/definitions.ts';
 import { Cluster } from '../cluster/nodes/cluster.ts';
 import { type CredentialParts, giveCredentials, keepCredentials } from '../cluster/nodes/credentials.ts';
 import { podAccess } from '../cluster/nodes/pod-access.ts';
@@ -138,7 +138,7 @@ async function openEmbedded({
     inLabServer: () => kube.createServer(),
     kubeconfig: (server) => kube.kubeconfig({ server, user: 'podway-admin' }),
     begin() {
-      cluster.serve('internet');
+      cluster.serveInternet();
       cluster.start();
       cluster.sweepFolders();
       controllers = new Controllers({ store: kube.store, log });
@@ -147,7 +147,7 @@ async function openEmbedded({
     },
     settled: async () => {},
     apply: () => Promise.reject(new Error('the embedded cluster takes objects by its store')),
-    putEniConfigs: async (objects) => putEniConfigs(kube.store, objects),
+    putObjects: async (objects) => putObjects(kube.store, objects),
     detach() {
       controllers?.close();
       kept?.close();

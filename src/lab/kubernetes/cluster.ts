@@ -87,10 +87,10 @@ export async function openKubernetes(deps: KubernetesDeps): Promise<ClusterSide>
     begin: () => cluster.begin(client),
     settled: (say) => cluster.settled(say),
     apply: (name, objects) => cluster.apply(name, objects),
-    putEniConfigs: async (objects) => {
+    putObjects: async (objects) => {
       if (objects.length === 0) return;
       await cluster.settled(() => {});
-      await cluster.apply('eniconfigs', objects);
+      await cluster.apply('objects', objects);
     },
     detach: () => cluster.detach(),
     async close() {
@@ -243,7 +243,8 @@ class RealCluster implements LabCluster {
       if (instance.state !== 'running') continue;
       const address = primaryAddress(newest, instance);
       if (name === CONTROL_PLANE && !this.#control) await this.#startControlPlane(instance, address);
-      if (instance.tags[SERVE_TAG] === 'true') this.#servers.serve(name, lifeOf(instance));
+      const serves = instance.tags[SERVE_TAG];
+      if (serves) this.#servers.serve(name, lifeOf(instance), serves);
     }
     // Nodes name the API server's address in what they write.
     if (!this.#control) return;

@@ -19,7 +19,7 @@ import {
 /** Calls an EC2 action in process, as the lab's administrator. */
 export type Act = (action: string, input: Record<string, unknown>) => Promise<Record<string, unknown>>;
 
-/** Tag of an instance that runs the pods' built-in server; EC2 has no field for it. */
+/** Tag of an instance that runs the pods' built-in server: `true`, or its port. EC2 has no field for it. */
 export const SERVE_TAG = 'podway:serve';
 
 type Deps = { act: Act; state: () => VpcState; progress: (text: string) => void };
@@ -351,7 +351,11 @@ async function buildInstance(
         ...(groups.length === 0 ? {} : { Groups: groups }),
       },
     ],
-    TagSpecifications: tagged('instance', instance.name, instance.serve ? { [SERVE_TAG]: 'true' } : {}),
+    TagSpecifications: tagged(
+      'instance',
+      instance.name,
+      instance.serve ? { [SERVE_TAG]: String(instance.serve) } : {},
+    ),
     // Not EC2's: whether the lab runs an agent there. Only callers in this process can say it.
     LabAgent: instance.agent,
   });

@@ -39,6 +39,13 @@ export function eniConfigObjects(shape: Shape, state: VpcState): EniConfig[] {
     const ids = Object.values(state.securityGroups)
       .filter(({ vpcId, tags }) => vpcId === subnet.vpcId && securityGroups.includes(tags['Name'] ?? ''))
       .map(({ id }) => id);
-    return [{ metadata: { name }, spec: { subnet: subnet.id, securityGroups: ids } }];
+    return [
+      {
+        apiVersion: 'crd.k8s.amazonaws.com/v1alpha1',
+        kind: 'ENIConfig',
+        metadata: { name },
+        spec: { subnet: subnet.id, securityGroups: ids },
+      },
+    ];
   });
 }

@@ -51,13 +51,15 @@ export type InstanceShape = {
   agent: 'podway' | 'none';
   publicAddress: boolean;
   securityGroups: string[];
-  /** True: the pods' built-in server runs on it. */
-  serve: boolean;
+  /** The pods' built-in server runs on it: true on its own port, or on this one. */
+  serve: boolean | number;
 };
 /** What the lab's EC2 says of a type instead of the table. */
 export type InstanceTypeShape = { enis?: number; ipv4PerEni?: number };
 /** An object of the lab's Kubernetes API, with names for ids. */
 export type EniConfigShape = { name: string; subnet: string; securityGroups: string[] };
+/** The same, of namespace `default`; all of the labels must match. */
+export type GroupPolicyShape = { name: string; podLabels: Record<string, string>; securityGroups: string[] };
 export type KubernetesShape = {
   /** As v1.36.3. */
   version: string;
@@ -75,6 +77,9 @@ export type Shape = {
   kubernetes?: KubernetesShape;
   /** Made when the lab is. Not compared: their objects may change later. */
   eniConfigs?: EniConfigShape[];
+  securityGroupPolicies?: GroupPolicyShape[];
+  /** What `lab up --demo` runs instead of the demo pods. */
+  demo?: 'security-groups';
   /** What `lab fault add` and `lab throttle` do, done once when the lab is made. Not compared: both change them later. */
   faults?: FaultRequest[];
   throttle?: (Rate & { action: string })[];
@@ -168,7 +173,7 @@ const demoInstance = (): InstanceShape => ({
 
 /** `db` joins the first subnet and the first node's groups of any shape that lacks an instance of its name. */
 export function withDemo(shape: Shape): Shape {
-  if (shape.instances.some((instance) => instance.name === 'db')) return shape;
+  if (shape.demo !== undefined || shape.instances.some((instance) => instance.name === 'db')) return shape;
   const first = shape.instances.find((instance) => instance.agent === 'podway') ?? shape.instances[0];
   const subnet = first?.subnet ?? shape.vpcs[0]!.subnets[0]!.name;
   const db = { ...demoInstance(), subnet, securityGroups: first?.securityGroups ?? [] };

@@ -5,6 +5,7 @@ import { type Cidr, cidrCovers, cidrsOverlap, formatCidr, parseCidr } from '../.
 import { NAT64 } from '../vpc/ipv6.ts';
 import { whyNoRoute, whyNotBeside, whyNoVpc } from '../vpc/reserved.ts';
 import { readEniConfigs } from './eni-configs.ts';
+import { readDemo, readGroupPolicies } from './group-policies.ts';
 import { checkSetting, type SettingTexts } from './settings.ts';
 import {
   DEFAULT_TYPE,
@@ -32,6 +33,7 @@ const MAX_VPCS = 5;
 const MAX_SUBNETS = 40;
 const MAX_ENIS = 100;
 const MAX_ADDRESSES = 250;
+const MAX_PORT = 65_535;
 const REGION = { pattern: /^[a-z]{2}(-[a-z]+)+-\d$/, says: 'not a region, as us-west-2' };
 const TYPE = { pattern: /^[a-z0-9-]+\.[a-z0-9-]+$/, says: 'not an instance type, as m5.large' };
 const VPC_KEYS = ['name', 'cidrs', 'subnets', 'routeTables', 'natGateways', 'securityGroups'] as const;
@@ -48,6 +50,8 @@ export function parseLabYaml(text: string, file: string): Shape {
     'instanceTypes',
     'settings',
     'eniConfigs',
+    'securityGroupPolicies',
+    'demo',
     'faults',
     'throttle',
   ]);
@@ -88,6 +92,8 @@ export function parseLabYaml(text: string, file: string): Shape {
     instances,
     settings,
     ...readEniConfigs(top.eniConfigs, vpcs),
+    ...readGroupPolicies(top.securityGroupPolicies, vpcs),
+    ...readDemo(top.demo, vpcs, instances),
     ...readFaults(top.faults, top.throttle, names),
   };
 }
@@ -316,8 +322,15 @@ function readInstance(reader: Reader, vpcs: VpcShape[]): InstanceShape {
     agent,
     publicAddress: keys.publicAddress.flag(agent === 'podway'),
     securityGroups,
-    serve: keys.serve.flag(false),
+    serve: readServe(keys.serve),
   };
+}
+
+/** True, or the port. */
+function readServe(reader: Reader): boolean | number {
+  return reader.absent || /^(true|false)$/.test(reader.text())
+    ? reader.flag(false)
+    : readCount(reader, 1, MAX_PORT);
 }
 
 function readSettingTexts(reader: Reader): SettingTexts {

@@ -121,15 +121,16 @@ export class Cluster {
         this.#nodes.set(instance.name, node);
         starts.push(node.start(this.#deps.store.pods().filter((pod) => pod.spec.nodeName === instance.name)));
       }
-      if (instance.tags[SERVE_TAG] === 'true') this.serve(instance.name, lifeOf(instance));
+      const serves = instance.tags[SERVE_TAG];
+      if (serves) this.#servers.serve(instance.name, lifeOf(instance), serves);
     }
     await Promise.all(starts);
     if (starts.length > 0) this.#schedule();
   }
 
-  /** The built-in server in the namespace of an instance, or of the internet host. */
-  serve(name: string, life = ''): void {
-    this.#servers.serve(name, life);
+  /** The built-in server of the internet host. */
+  serveInternet(): void {
+    this.#servers.serve('internet', '');
   }
 
   /** Drops folders, left by a kill, of pods without an API object and without a sandbox record. */

@@ -18,13 +18,14 @@ export class Servers {
     this.#podServer = podServer;
   }
 
-  serve(name: string, life: string): void {
+  /** `port`: what SERVE_TAG says; a number, or the server's own. */
+  serve(name: string, life: string, port = ''): void {
     if (this.#servers.has(name)) return;
     const dir = this.#paths.instance(name);
     privateDir(dir);
     const supervisor = new Supervisor({
       netnsPath: netnsPath(this.#paths.netns(name)),
-      command: [this.#podServer, '--name', name],
+      command: [this.#podServer, '--name', name, ...(Number(port) > 0 ? ['--port', port] : [])],
       pidFile: join(dir, 'server.pid'),
       logFile: join(dir, 'log'),
     });
