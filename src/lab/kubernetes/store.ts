@@ -111,7 +111,11 @@ function keptPod({ metadata, spec, status }: Pod): Pod {
   return {
     metadata: keptMeta(metadata),
     spec: {
-      containers: spec.containers.map(({ name, image }) => ({ name, ...set('image', image) })),
+      containers: spec.containers.map(({ name, image, resources }) => ({
+        name,
+        ...set('image', image),
+        ...set('resources', resources),
+      })),
       ...set('nodeName', nodeName),
       ...set('hostNetwork', hostNetwork),
       ...set('schedulerName', schedulerName),
