@@ -136,6 +136,17 @@ async function compareWithRuntime(
   void vanished.keep(signal);
 }
 
+/** Security groups of pods. Never rejects. */
+async function followGroups(parts: Parts, serving: Serving, signal: AbortSignal): Promise<void> {
+  try {
+    const { keepBranchLife } = await import('./branch-life.ts');
+    await keepBranchLife(parts, serving, signal);
+  } catch (error) {
+    if (!signal.aborted)
+      parts.log.error({ error: String(error) }, 'security groups of pods are not followed');
+  }
+}
+
 /** What the cluster's controller hears of this node. Never rejects. */
 async function sayOwnNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
   try {
@@ -164,6 +175,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
   if (api.isConfigured) void sayOwnNode(parts, gate, serving, signal);
+  if (api.isConfigured) void followGroups(parts, serving, signal);
   await pool.start(signal);
   gate.hasStarted = true;
   await repair.now();

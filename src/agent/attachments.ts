@@ -38,8 +38,10 @@ export type AttachmentsOptions = {
 export type Branches = {
   /** Null for a pod without one; waits for the annotation, a bounded time. */
   of(pod: NonNullable<Owner['pod']>, signal: AbortSignal): Promise<Branch | null>;
-  /** Whether a pod may have one: the node has a trunk, or a pod of it asks for one. */
-  readonly possible: boolean;
+  /** False for a pod that surely has none and needs none. */
+  concerns(pod: NonNullable<Owner['pod']>): boolean;
+  /** The node's trunk is known and has its link. Throws BRANCH_PENDING after a bounded time. */
+  trunk(signal: AbortSignal): Promise<void>;
   /** Makes the kernel as the leases say: stand-in and routes before the pod's link, its zone after it, nothing after DEL. */
   sync(): Promise<unknown>;
   /** No connection of the last pod that had the address is left. */
@@ -79,7 +81,9 @@ export class Attachments {
       this.#refuseHeld(owner);
       const wished = wishedRoutes(wishes.routes);
       const lease =
-        (this.#o.branches?.possible ? await this.#branchLease(owner, signal) : null) ??
+        (owner.pod && this.#o.branches?.concerns(owner.pod)
+          ? await this.#branchLease(owner, signal)
+          : null) ??
         this.#o.pool.tryAcquire(owner) ??
         (await this.#o.pool.acquire(owner, signal));
       const routes = podRoutes(wishes.defaultRoute, wished, lease.ips);
@@ -121,6 +125,7 @@ export class Attachments {
     const { branches, pool } = this.#o;
     const branch = owner.pod && (await branches?.of(owner.pod, signal));
     if (!branch) return null;
+    await branches?.trunk(signal);
     const lease = pool.holdBranch(owner, branch.ref, branch.ips);
     for (const ip of branch.ips) await branches?.forget(ip);
     return lease;

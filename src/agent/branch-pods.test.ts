@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { formatIp } from '../base/ip.ts';
 import type { Pod } from '../kube/index.ts';
-import { BranchPods, type BranchWish, branchWish, POD_ENI, readBranch, trunkKnown } from './branch-pods.ts';
+import { BranchPods, type BranchWish, branchWish, type Guard, POD_ENI, readBranch } from './branch-pods.ts';
 
 const written = {
   eniId: 'eni-07',
@@ -14,6 +14,8 @@ const written = {
   subnetCidr: '10.0.9.0/24',
   associationID: 'trunk-assoc-07',
 };
+/** No namespace has policies. */
+const noPolicies: Guard = { isWhole: true, concerns: () => false, check: async () => {} };
 const text = (more: object = {}) => JSON.stringify([{ ...written, ...more }]);
 const pod = (annotations?: Record<string, string>, requests?: Record<string, string>) =>
   ({
@@ -68,7 +70,8 @@ describe('branches of pods', () => {
 
   test('ADD waits for the annotation, without asking; a plain pod does not wait', async () => {
     const told: string[] = [];
-    const pods = new BranchPods((name) => told.push(name));
+    const pods = new BranchPods({ onTold: (name) => told.push(name) });
+    pods.noteGuard(noPolicies);
     const { signal } = new AbortController();
     const first = pods.of('d/a', signal);
     await turn();
@@ -85,7 +88,8 @@ describe('branches of pods', () => {
 
   test('a pod has the mode of its annotation, else that of the settings; another word is refused by name', async () => {
     const told: unknown[] = [];
-    const pods = new BranchPods((_name, { ref }) => told.push(ref.mode), 'standard');
+    const onTold = (_name: string, { ref }: { ref: { mode?: string } }) => void told.push(ref.mode);
+    const pods = new BranchPods({ onTold, mode: 'standard' });
     const { signal } = new AbortController();
     const wishes: [string, BranchWish][] = [
       ['d/a', { annotation: text() }],
@@ -98,28 +102,6 @@ describe('branches of pods', () => {
     const why = /podway\.dev\/security-groups of d\/c is "loose", not strict or standard/;
     await assert.rejects(pods.of('d/c', signal), { code: 'INVALID_CONFIG', message: why });
     assert.deepEqual(told, ['standard', 'strict']);
-  });
-
-  test('a pod may ask for a branch before the trunk is known; ADD then asks EC2 until it is', async () => {
-    const pods = new BranchPods();
-    assert.equal(pods.wished, false);
-    pods.note(
-      new Map<string, BranchWish>([
-        ['d/b', 'plain'],
-        ['d/a', { annotation: null }],
-      ]),
-    );
-    assert.equal(pods.wished, true);
-    let asked = 0;
-    const pool = {
-      trunk: null as object | null,
-      async reconcileNow() {
-        asked += 1;
-        if (asked === 2) pool.trunk = {};
-      },
-    };
-    await trunkKnown(pool, 'd/a', new AbortController().signal);
-    assert.equal(asked, 2);
   });
 
   test('ADD fails in time when nobody gives a branch, when nobody knows the pod, and when its caller goes away', async (t) => {
@@ -140,5 +122,73 @@ describe('branches of pods', () => {
     await turn();
     stop.abort(new Error('gone'));
     await assert.rejects(gone, /gone/);
+  });
+
+  test('what the controller says ends the wait sooner, in its words; a branch that comes meanwhile counts', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const pods = new BranchPods();
+    const { signal } = new AbortController();
+    const cause = 'BRANCH_LIMIT: the trunk of n has 9 of 9 branches';
+    pods.note(new Map([['d/a', { annotation: null, cause }]]));
+    const refused = pods.of('d/a', signal);
+    const came = pods.of('d/a', signal);
+    const refusal = assert.rejects(refused, {
+      code: 'BRANCH_LIMIT',
+      message: 'the trunk of n has 9 of 9 branches',
+    });
+    await turn();
+    t.mock.timers.tick(5_000);
+    await refusal;
+    await assert.rejects(came, { code: 'BRANCH_LIMIT' });
+    const later = pods.of('d/a', signal);
+    await turn();
+    pods.note(new Map([['d/a', { annotation: text() }]]));
+    assert.equal((await later)?.ref.vlan, 7);
+    // A word that is no cause of ours says nothing.
+    pods.note(new Map([['d/a', { annotation: null, cause: 'WHAT: ever' }]]));
+    const odd = pods.of('d/a', signal);
+    await turn();
+    t.mock.timers.tick(5_000);
+    await assert.rejects(odd, { code: 'BRANCH_PENDING' });
+  });
+
+  test('ADD asks only where a pod may have a branch or miss its groups', () => {
+    let isLikely = false;
+    const pods = new BranchPods({ isLikely: () => isLikely });
+    const wishes: [string, BranchWish][] = [
+      ['d/a', { annotation: null }],
+      ['d/b', 'plain'],
+      ['g/b', 'plain'],
+    ];
+    assert.equal(pods.concerns('d', 'a'), false, 'nobody has said anything, and nothing speaks for branches');
+    pods.note(new Map(wishes));
+    assert.equal(pods.concerns('d', 'a'), true, 'it asks for one, whether or not a trunk is known');
+    assert.equal(pods.concerns('d', 'b'), false);
+    isLikely = true;
+    assert.equal(pods.concerns('d', 'b'), true, 'the policies are not known');
+    assert.equal(pods.concerns('d', 'x'), true, 'the pod is not known');
+    pods.noteGuard({ ...noPolicies, concerns: (namespace) => namespace === 'g' });
+    assert.deepEqual([pods.concerns('d', 'b'), pods.concerns('g', 'b')], [false, true]);
+  });
+
+  test('without the policies a plain pod waits a moment where branches are likely, and is refused', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const pods = new BranchPods();
+    const { signal } = new AbortController();
+    pods.note(new Map([['d/b', 'plain' as const]]));
+    const refused = assert.rejects(pods.of('d/b', signal), {
+      code: 'BRANCH_PENDING',
+      message: /SecurityGroupPolicies/,
+    });
+    const served = pods.of('d/b', signal);
+    await turn();
+    t.mock.timers.tick(1_000);
+    t.mock.timers.tick(1_000);
+    await refused;
+    await assert.rejects(served);
+    const again = pods.of('d/b', signal);
+    await turn();
+    pods.noteGuard(noPolicies);
+    assert.equal(await again, null);
   });
 });

@@ -1,8 +1,8 @@
 // Which pods of this node have branch ENIs, as the API tells: a pod asks for one by the resource vpc.amazonaws.com/pod-eni,
 // and whoever controls branches writes it into the pod's annotation of the same name (EKS's contract). ADD waits here,
 // without polling, for a bounded time. Only what a pod with a branch needs is kept; of all others one word.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
+import { type Cause, causes } from '../base/causes.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
@@ -13,14 +13,19 @@ export const POD_ENI = 'vpc.amazonaws.com/pod-eni';
 /** Annotation: the pod's mode, whatever the settings say. It counts when the pod starts. */
 const POD_MODE = 'podway.dev/security-groups';
 
+/** Of the controller, as `CODE: text`: why a pod has no branch yet. */
+const POD_ENI_CAUSE = 'podway.dev/pod-eni-cause';
+
 /** ADD of a pod whose branch has not come fails after this (ms): the plugin waits a minute. */
 const BRANCH_WAIT_MS = 30_000;
+/** The same once the controller has said why (ms). */
+const CAUSE_WAIT_MS = 5_000;
 /** A pod that the API's watch has not told of yet comes within this (ms); after it nobody knows whether it has groups. */
 const UNTOLD_WAIT_MS = 2_000;
 const MAX_VLAN = 4094;
 
-/** `plain`: asks for no branch. Else the annotation, null while it is not there, and the one of the mode. */
-export type BranchWish = 'plain' | { annotation: string | null; mode?: string };
+/** `plain`: asks for no branch. Else the annotation, null while it is not there, that of the mode, and what keeps it from its branch. */
+export type BranchWish = 'plain' | { annotation: string | null; mode?: string; cause?: string };
 
 export function branchWish(pod: Pod): BranchWish {
   const annotation = pod.metadata.annotations?.[POD_ENI] ?? null;
@@ -29,69 +34,129 @@ export function branchWish(pod: Pod): BranchWish {
   );
   if (!asks && annotation === null) return 'plain';
   const mode = pod.metadata.annotations?.[POD_MODE];
-  return { annotation, ...(mode === undefined ? {} : { mode }) };
+  const cause = annotation === null ? pod.metadata.annotations?.[POD_ENI_CAUSE] : undefined;
+  return {
+    annotation,
+    ...(mode === undefined ? {} : { mode }),
+    ...(cause === undefined ? {} : { cause }),
+  };
 }
 
 type Wait = { look: () => void };
 
-export class BranchPods {
+/** Judges pods that ask for no branch: pod-groups.ts. */
+export type Guard = {
+  /** False until the API has told the policies. */
+  readonly isWhole: boolean;
+  /** The namespace has policies. */
+  concerns(namespace: string): boolean;
+  /** Throws GROUPS_NOT_INJECTED for a pod (NAMESPACE/NAME) that was to have a branch; BRANCH_PENDING while nobody knows. */
+  check(pod: string, signal: AbortSignal): Promise<void>;
+};
+
+export type BranchPodsOptions = {
   /** Hears of each branch that the API tells, as leases may lack theirs after a lost journal. */
-  readonly #onTold: (pod: string, branch: Branch) => void;
-  readonly #mode: BranchMode;
+  onTold?: (pod: string, branch: Branch) => void;
+  /** Of pods that do not say theirs. */
+  mode?: BranchMode;
+  /** True where pods may have branches: a pod that nobody has told of waits for the API's word. */
+  isLikely?: () => boolean;
+};
+
+export class BranchPods {
+  readonly #o: BranchPodsOptions;
   #wishes: ReadonlyMap<string, BranchWish> | null = null;
+  #guard: Guard | null = null;
   readonly #waiting = new Set<Wait>();
 
-  /** `mode`: of pods that do not say theirs. */
-  constructor(onTold: (pod: string, branch: Branch) => void = () => {}, mode: BranchMode = 'strict') {
-    this.#onTold = onTold;
-    this.#mode = mode;
+  constructor(options: BranchPodsOptions = {}) {
+    this.#o = options;
   }
 
   /** By NAMESPACE/NAME: all pods of the node. */
   note(wishes: ReadonlyMap<string, BranchWish>): void {
     this.#wishes = wishes;
     for (const [pod, wish] of wishes) if (wish !== 'plain' && wish.annotation !== null) this.#tell(pod, wish);
-    for (const { look } of this.#waiting) look();
+    this.#look();
   }
 
-  /** Whether any pod of the node asks for one, or has one. */
-  get wished(): boolean {
-    for (const wish of this.#wishes?.values() ?? []) if (wish !== 'plain') return true;
-    return false;
+  /** Call again when its answers change. */
+  noteGuard(guard: Guard): void {
+    this.#guard = guard;
+    this.#look();
   }
 
-  /** The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, or INVALID_CONFIG for bad annotations. */
+  /** False for a pod that surely has no branch and needs none: its ADD does not ask. */
+  concerns(namespace: string, name: string): boolean {
+    const wish = this.#wishes?.get(`${namespace}/${name}`);
+    if (wish === undefined || wish === 'plain') {
+      const isLikely = this.#o.isLikely?.() ?? true;
+      const isGuarded = this.#guard?.isWhole ? this.#guard.concerns(namespace) : isLikely;
+      return isGuarded || (wish === undefined && isLikely);
+    }
+    return true;
+  }
+
+  /**
+   * The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, GROUPS_NOT_INJECTED, the controller's
+   * cause, or INVALID_CONFIG for bad annotations.
+   */
   async of(pod: string, signal: AbortSignal): Promise<Branch | null> {
     const wish = await this.#until(signal, UNTOLD_WAIT_MS, () => this.#wishes?.get(pod));
-    if (wish === 'plain') return null;
+    if (wish === 'plain') return this.#ofPlain(pod, signal);
     if (wish === undefined)
       throw new PodwayError(
         'BRANCH_PENDING',
         'the Kubernetes API has not told whether the pod has a branch ENI: without that it could run without its groups',
         { object: pod },
       );
-    const mode = readMode(pod, wish.mode) ?? this.#mode;
-    const text = await this.#until(signal, BRANCH_WAIT_MS, () => {
-      const now = this.#wishes?.get(pod);
-      return now === undefined || now === 'plain' ? undefined : (now.annotation ?? undefined);
+    const mode = readMode(pod, wish.mode) ?? this.#o.mode ?? 'strict';
+    const now = () => {
+      const one = this.#wishes?.get(pod);
+      return one === undefined || one === 'plain' ? undefined : one;
+    };
+    let known = await this.#until(signal, BRANCH_WAIT_MS, () => {
+      const one = now();
+      return one?.annotation != null || one?.cause !== undefined ? one : undefined;
     });
-    if (text !== undefined) return withMode(readBranch(pod, text), mode);
-    throw new PodwayError(
-      'BRANCH_PENDING',
-      `the pod asks for a branch ENI (${POD_ENI}), and nobody has given it one within ${BRANCH_WAIT_MS / 1000} s`,
-      { object: pod },
+    // It is tried again meanwhile.
+    if (known?.annotation === null)
+      known =
+        (await this.#until(signal, CAUSE_WAIT_MS, () => (now()?.annotation ? now() : undefined))) ?? now();
+    if (known?.annotation != null) return withMode(readBranch(pod, known.annotation), mode);
+    throw causeOf(pod, known?.cause);
+  }
+
+  async #ofPlain(pod: string, signal: AbortSignal): Promise<null> {
+    const guard = await this.#until(signal, UNTOLD_WAIT_MS, () =>
+      this.#guard?.isWhole ? this.#guard : undefined,
     );
+    if (guard === undefined)
+      throw new PodwayError(
+        'BRANCH_PENDING',
+        'the Kubernetes API has not told the SecurityGroupPolicies: without them the pod could run without its groups',
+        { object: pod },
+      );
+    await guard.check(pod, signal);
+    return null;
+  }
+
+  #look(): void {
+    for (const { look } of this.#waiting) look();
   }
 
   #tell(pod: string, wish: Exclude<BranchWish, 'plain'>): void {
     let branch: Branch;
     try {
-      branch = withMode(readBranch(pod, wish.annotation ?? ''), readMode(pod, wish.mode) ?? this.#mode);
+      branch = withMode(
+        readBranch(pod, wish.annotation ?? ''),
+        readMode(pod, wish.mode) ?? this.#o.mode ?? 'strict',
+      );
     } catch {
       // Its ADD says what is wrong with it.
       return;
     }
-    this.#onTold(pod, branch);
+    this.#o.onTold?.(pod, branch);
   }
 
   /** The first value that is there; undefined after `ms`. */
@@ -120,30 +185,18 @@ export class BranchPods {
   }
 }
 
-/** ADD of a pod whose branch is there before EC2 has shown the trunk asks EC2 again after this (ms). */
-const TRUNK_LOOK_MS = 500;
-
-/** Resolves when the node's trunk is known: the controller tells pods of branches as soon as it is attached. */
-export async function trunkKnown(
-  pool: { readonly trunk: unknown; reconcileNow(): Promise<void> },
-  pod: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const end = performance.now() + BRANCH_WAIT_MS;
-  while (pool.trunk === null) {
-    await pool.reconcileNow();
-    if (pool.trunk !== null) return;
-    if (performance.now() > end)
-      throw new PodwayError(
-        'BRANCH_PENDING',
-        `the pod has a branch ENI, and EC2 has shown no trunk of this node within ${BRANCH_WAIT_MS / 1000} s`,
-        { object: pod },
-      );
-    await sleep(TRUNK_LOOK_MS, undefined, { signal });
-  }
-}
-
 export type Branch = { ref: BranchRef; ips: Ip[] };
+
+/** What keeps a pod from its branch: the controller's words, where it has said them. */
+function causeOf(pod: string, told: string | undefined): PodwayError {
+  const [, code = '', text = ''] = /^([A-Z_]+): (.*)$/s.exec(told ?? '') ?? [];
+  if (Object.hasOwn(causes, code)) return new PodwayError(code as Cause, text, { object: pod });
+  return new PodwayError(
+    'BRANCH_PENDING',
+    `the pod asks for a branch ENI (${POD_ENI}), and nobody has given it one within ${BRANCH_WAIT_MS / 1000} s`,
+    { object: pod },
+  );
+}
 
 const withMode = ({ ref, ips }: Branch, mode: BranchMode): Branch => ({ ips, ref: { ...ref, mode } });
 

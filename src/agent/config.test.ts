@@ -20,6 +20,7 @@ test('defaults', () => {
     flowLog: 'denied',
     existingConnections: 'cut',
     podSecurityGroupEnforcingMode: 'strict',
+    missingGroups: 'refuse',
     addressing: 'secondary',
     excludeSnatCidrs: [],
   });
@@ -35,6 +36,11 @@ const refused: [string, unknown, RegExp][] = [
   ['negative warm', { ...least, settings: { warm: -1 } }, /warm is -1/],
   ['fraction', { ...least, settings: { cooldownMs: 1.5 } }, /cooldownMs is 1.5/],
   ['snat', { ...least, settings: { snat: 'maybe' } }, /snat is "maybe", not node, none or random/],
+  [
+    'missing groups',
+    { ...least, settings: { missingGroups: 'ignore' } },
+    /missingGroups is "ignore", not refuse or allow/,
+  ],
   [
     'mode',
     { ...least, settings: { podSecurityGroupEnforcingMode: 'Standard' } },

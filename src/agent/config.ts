@@ -1,6 +1,6 @@
 // The agent's configuration as checked values; options.ts reads flags, environment and file. An error names the wrong
 // value. This file holds all defaults.
-import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
+import { BRANCH_MODES, type BranchMode, MISSING_GROUPS, type MissingGroups } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type Cidr, parseCidr } from '../base/ip.ts';
 import { FLOW_LOGS, POLICY_MODES, POLICY_TIMEOUTS, type PolicySettings } from '../base/policy-words.ts';
@@ -30,6 +30,8 @@ export type AgentSettings = PolicySettings & {
   existingConnections: 'cut' | 'keep';
   /** Of new pods with branch ENIs whose annotation does not say it. */
   podSecurityGroupEnforcingMode: BranchMode;
+  /** What becomes of a pod that was made while the webhook was away. */
+  missingGroups: MissingGroups;
   addressing: Addressing;
   /** Destinations outside the VPC that keep the pod's own source address. */
   excludeSnatCidrs: Cidr[];
@@ -204,6 +206,7 @@ export function parseAgentConfig(source: unknown): AgentConfig {
       flowLog,
       existingConnections,
       podSecurityGroupEnforcingMode,
+      missingGroups: oneOf(settings, 'missingGroups', MISSING_GROUPS) ?? 'refuse',
       addressing,
       excludeSnatCidrs: cidrs.map((cidr) => parseCidr(String(cidr))),
       // RFC 8200, section 5: the least of every link that carries IPv6.

@@ -104,6 +104,11 @@ export class Configuration {
     return this.#resolved;
   }
 
+  /** Pods of this node may have branch ENIs. */
+  get wantsTrunk(): boolean {
+    return this.#facts.wantsTrunk || this.#o.own.environment.podEni || this.#o.pool.trunk !== null;
+  }
+
   /** Where the node's ENIConfig is named; null: custom networking is off. */
   get customNetworking(): CustomNetworking | null {
     return this.#o.own.environment.customNetworking;

@@ -80,6 +80,12 @@ export function createMetrics() {
       help: '1 while EC2 answers, 0 while it cannot be reached.',
       registers,
     }),
+    groupsNotInjected: new Counter({
+      name: 'podway_groups_not_injected_total',
+      help: 'ADDs of pods that a SecurityGroupPolicy selects and that ask for no branch, by answer: refused or allowed.',
+      labelNames: ['answer'] as const,
+      registers,
+    }),
     queue: new Gauge({
       name: 'podway_del_queue_entries',
       help: 'DELs queued on disk by the plugin.',

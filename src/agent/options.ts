@@ -290,6 +290,14 @@ export const agentOptions: readonly AgentOption[] = [
     read: text,
   },
   {
+    key: 'settings.missingGroups',
+    flag: '--missing-groups',
+    env: ['PODWAY_MISSING_GROUPS'],
+    value: 'ANSWER',
+    help: 'a pod that a SecurityGroupPolicy selects and that was made while its webhook was away: refuse or allow (default refuse)',
+    read: text,
+  },
+  {
     key: 'settings.existingConnections',
     flag: '--existing-connections',
     env: ['PODWAY_EXISTING_CONNECTIONS'],

@@ -43,6 +43,8 @@ const REASONS: Record<Telling['kind'], string> = {
   policy: 'PolicyRefused',
   isolated: 'PodIsolated',
   stale: 'PolicyStale',
+  groups: 'GroupsNotInjected',
+  trunk: 'EniLimit',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

@@ -56,6 +56,7 @@ beforeEach(() => {
         learn: async () => {},
       } as unknown as LostLinks,
       log: quiet,
+      onStrangeLink: () => {},
       tell: () => {},
     },
     stop.signal,

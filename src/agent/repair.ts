@@ -25,6 +25,8 @@ export type RepairOptions = {
   lostLinks: LostLinks;
   log: Log;
   tell: Tell;
+  /** A link has come that is neither a pod's nor a known ENI's. */
+  onStrangeLink: () => void;
 };
 
 export class Repair {
@@ -42,7 +44,7 @@ export class Repair {
   constructor(options: RepairOptions, signal: AbortSignal) {
     this.#o = options;
     this.#stop = signal;
-    const watch = options.datapath.watch((parts) => this.soon(parts));
+    const watch = options.datapath.watch((parts) => this.soon(parts), options.onStrangeLink);
     signal.addEventListener('abort', () => watch.close(), { once: true });
   }
 

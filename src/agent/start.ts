@@ -16,7 +16,7 @@ import { replayRecords } from '../ipam/journal/records.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
-import { BranchPods, trunkKnown } from './branch-pods.ts';
+import { BranchPods } from './branch-pods.ts';
 import { tellReach } from './cloud-reach.ts';
 import { Configuration } from './configuration.ts';
 import { DelQueue } from './del-queue.ts';
@@ -29,6 +29,7 @@ import { Policies } from './policies.ts';
 import { Quarantine } from './quarantine.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { Repair } from './repair.ts';
+import { trunkReady } from './trunk-ready.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
 /** Rounds of the rehearsal that run while the kernel is compared with the desired state. */
@@ -184,13 +185,17 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
   pool.onEniChange(async () => {
     await node.sync();
   });
-  const branches = new BranchPods((pod, { ref, ips }) => {
-    for (const lease of pool.held()) {
-      const { owner, eni, branch } = lease;
-      if (eni !== null || branch || `${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
-      if (lease.ips.some((ip) => ips.includes(ip))) pool.nameBranch(lease, ref);
-    }
-  }, settings.podSecurityGroupEnforcingMode);
+  const branches = new BranchPods({
+    onTold: (pod, { ref, ips }) => {
+      for (const lease of pool.held()) {
+        const { owner, eni, branch } = lease;
+        if (eni !== null || branch || `${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
+        if (lease.ips.some((ip) => ips.includes(ip))) pool.nameBranch(lease, ref);
+      }
+    },
+    mode: settings.podSecurityGroupEnforcingMode,
+    isLikely: () => configuration.wantsTrunk,
+  });
   const attachments = new Attachments({
     pool,
     datapath,
@@ -199,15 +204,12 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     ...(api.isConfigured
       ? {
           branches: {
-            async of({ namespace, name }: { namespace: string; name: string }, signal: AbortSignal) {
-              const pod = `${namespace}/${name}`;
-              const branch = await branches.of(pod, signal);
-              if (branch && pool.trunk === null) await trunkKnown(pool, pod, signal);
-              return branch;
-            },
-            get possible() {
-              return pool.trunk !== null || branches.wished;
-            },
+            of: (pod: { namespace: string; name: string }, signal: AbortSignal) =>
+              branches.of(`${pod.namespace}/${pod.name}`, signal),
+            concerns: ({ namespace, name }: { namespace: string; name: string }) =>
+              branches.concerns(namespace, name),
+            trunk: (signal: AbortSignal) =>
+              trunkReady(pool, (mac) => node.ifnameOf(mac) !== undefined, signal),
             sync: () => node.sync(),
             forget: (ip: Ip) => datapath.forgetAddress(ip),
           },
@@ -222,7 +224,10 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     tell: parts.tell,
     now: () => systemClock.now(),
   });
-  const repair = new Repair({ node, datapath, lostLinks, log, tell: parts.tell }, signal);
+  const onStrangeLink = () => {
+    if (pool.awaitsTrunk) pool.seekTrunk();
+  };
+  const repair = new Repair({ node, datapath, lostLinks, log, tell: parts.tell, onStrangeLink }, signal);
   const quarantine = new Quarantine({
     pool,
     datapath,

@@ -20,7 +20,9 @@ export type Telling = {
     | 'sandbox'
     | 'policy'
     | 'isolated'
-    | 'stale';
+    | 'stale'
+    | 'groups'
+    | 'trunk';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;

@@ -162,6 +162,12 @@ export const causes = {
     does: 'Tells it with the pod’s name: another interface would have another address.',
     next: 'Delete the pod, so that it is made anew; find who deletes interfaces.',
   }),
+  GROUPS_NOT_INJECTED: lasting(137, {
+    meaning:
+      'A SecurityGroupPolicy older than the pod selects it, and the pod asks for no branch: the webhook was away when it was made.',
+    does: 'Refuses the pod, which would run with the node’s groups; with missingGroups: allow it starts so, and an Event and podway_groups_not_injected_total tell it.',
+    next: 'Delete the pod, so that it is made anew with the webhook there; see that the controller of security groups runs (podway sg show POD).',
+  }),
   BRANCH_PENDING: passing({
     meaning: 'The pod asks for a branch ENI of its own (security groups per pod) and has not got one yet.',
     does: 'Waits 30 s for the annotation vpc.amazonaws.com/pod-eni and for the trunk; the runtime asks again.',

@@ -65,8 +65,8 @@ export type Datapath = {
   standing(): Standing;
   /** Compares these parts of the last state and repairs them. `urgent`: a pod waits, so back-off does not apply. */
   repair(parts: Iterable<Part>, options?: { urgent?: boolean }): Promise<SyncReport>;
-  /** Calls back from now on with the parts that others changed. */
-  watch(onConcern: (parts: Part[]) => void): { close(): void };
+  /** Calls back from now on with the parts that others changed, and when a link comes that is neither a pod's nor a known ENI's. */
+  watch(onConcern: (parts: Part[]) => void, onStrangeLink?: () => void): { close(): void };
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
   reapLinks(): Promise<void>;
@@ -248,7 +248,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     },
     standing: () => observeStanding(kernel),
     repair: (parts, { urgent = false } = {}) => request(parts, urgent),
-    watch: (onConcern) => watchDatapath(kernel, memory, onConcern),
+    watch: (onConcern, onStrangeLink) => watchDatapath(kernel, memory, onConcern, onStrangeLink),
     wirePod(wiring) {
       const wired = wirePod(kernel, memory, wiring);
       wiredHere.add(wiring.hostIfname);

@@ -57,6 +57,8 @@ const UPPER_KINDS = new Set([
   'ifb',
 ]);
 
+export const isUpper = (kind: string | null | undefined): boolean => UPPER_KINDS.has(kind ?? '');
+
 /** The link of an ENI. Drivers name links as they like: the MAC is what EC2 and the kernel agree on. */
 export const findEniLink = <L extends LinkFace>(links: readonly L[], mac: Mac): L | undefined =>
-  links.find((link) => link.mac === mac && !UPPER_KINDS.has(link.kind ?? ''));
+  links.find((link) => link.mac === mac && !isUpper(link.kind));

@@ -3,8 +3,10 @@
 // Notifications are hints: when the kernel has dropped some, everything is compared.
 import { existsSync } from 'node:fs';
 import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
+import type { Link } from '../kernel/rtnetlink.ts';
 import { concernOf } from './concern.ts';
-import { BRANCH_TABLE, GROUP_PODS, linkMacs, NFT_TABLE } from './marks.ts';
+import { isUpper } from './enis.ts';
+import { BRANCH_TABLE, GROUP_BRANCHES, GROUP_PODS, isPodLinkName, linkMacs, NFT_TABLE } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 
@@ -17,6 +19,7 @@ export function watchDatapath(
   kernel: Kernel,
   memory: Memory,
   onConcern: (parts: Part[]) => void,
+  onStrangeLink: () => void = () => {},
 ): { close(): void } {
   /** Parts of the nft table that the current transaction touches; its end message names the thread that made it. */
   const touched = new Set<Part>();
@@ -30,7 +33,10 @@ export function watchDatapath(
       return parts;
     }
     const part = concernOf(event, memory);
-    if (event.kind === 'link' && event.change === 'new') noteUp(memory, event);
+    if (event.kind === 'link' && event.change === 'new') {
+      noteUp(memory, event);
+      if (isStrange(event.link, memory)) onStrangeLink();
+    }
     if (part === null) return [];
     if (event.kind !== 'nftables') return [part];
     touched.add(part);
@@ -53,6 +59,15 @@ export function watchDatapath(
     },
   );
 }
+
+/** May be an ENI's that the state does not have yet. */
+const isStrange = ({ name, mac, group, kind, index }: Link, { node, eniLinks }: Memory): boolean =>
+  mac !== null &&
+  !isPodLinkName(name) &&
+  group !== GROUP_BRANCHES &&
+  !eniLinks.has(index) &&
+  node?.trunk?.mac !== mac &&
+  !isUpper(kind);
 
 /** After this, the link going down counts as a foreign change. */
 function noteUp(memory: Memory, { link }: KernelEvent & { kind: 'link' }): void {

@@ -23,9 +23,12 @@ export class PolicyView {
   readonly #accounts = new Map<string, { labels: Labels | null; at: number }>();
   #isWhole = false;
 
-  constructor(client: Pick<KubeClient, 'get'>, clock: Clock = systemClock) {
+  readonly #onChange: () => void;
+
+  constructor(client: Pick<KubeClient, 'get'>, clock: Clock = systemClock, onChange: () => void = () => {}) {
     this.#client = client;
     this.#clock = clock;
+    this.#onChange = onChange;
   }
 
   /** True once all were listed. */
@@ -48,11 +51,15 @@ export class PolicyView {
     await followEach(client, securityGroupPolicies, { sink: this.#sink(log), onAway }, signal);
   }
 
+  /** `before`: only policies that are older than this (ms since 1970). */
   async groupsOf(
     { namespace, labels, serviceAccountName }: NewPod,
     signal?: AbortSignal,
+    before = Number.POSITIVE_INFINITY,
   ): Promise<Selection> {
-    const policies = [...this.#policies.values()].filter((one) => one.namespace === namespace);
+    const policies = [...this.#policies.values()].filter(
+      (one) => one.namespace === namespace && one.since < before,
+    );
     const isAsked = policies.some((one) => one.serviceAccounts !== null);
     const serviceAccount = isAsked ? await this.#labelsOf(namespace, serviceAccountName, signal) : null;
     return selectGroups(policies, { namespace, labels, serviceAccount });
@@ -86,9 +93,16 @@ export class PolicyView {
         this.#policies.clear();
         for (const object of objects) put(object);
         this.#isWhole = true;
+        this.#onChange();
       },
-      put,
-      remove: (object) => void this.#policies.delete(keyOf(object)),
+      put: (object) => {
+        put(object);
+        this.#onChange();
+      },
+      remove: (object) => {
+        this.#policies.delete(keyOf(object));
+        this.#onChange();
+      },
     };
   }
 }

@@ -50,7 +50,7 @@ export const cniNodes = resource<CniNode>('vpcresources.k8s.aws/v1alpha1', 'cnin
 /** The feature of a CNINode by which a node asks for a trunk; its value is empty. */
 export const SECURITY_GROUPS_FOR_PODS = 'SecurityGroupsForPods';
 
-export const asksForTrunk = ({ spec }: CniNode): boolean =>
+export const asksForTrunk = ({ spec }: Pick<CniNode, 'spec'>): boolean =>
   spec?.features?.some(({ name }) => name === SECURITY_GROUPS_FOR_PODS) ?? false;
 
 /** A branch interface as a pod's annotation tells it. */

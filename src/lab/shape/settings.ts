@@ -2,7 +2,7 @@
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
 
 import { existsSync } from 'node:fs';
-import { BRANCH_MODES, type BranchMode } from '../../base/branch-words.ts';
+import { BRANCH_MODES, type BranchMode, MISSING_GROUPS, type MissingGroups } from '../../base/branch-words.ts';
 import { parseCidr } from '../../base/ip.ts';
 import {
   FLOW_LOGS,
@@ -36,6 +36,7 @@ export type SettingKey =
   | 'policyTimeout'
   | 'flowLog'
   | 'podSecurityGroupEnforcingMode'
+  | 'missingGroups'
   | 'cniChain'
   | 'env'
   | 'controller'
@@ -75,6 +76,8 @@ export type Settings = {
   flowLog: FlowLog;
   /** Of pods with branch ENIs that do not say theirs. */
   podSecurityGroupEnforcingMode: BranchMode;
+  /** Of pods that a SecurityGroupPolicy selects and that ask for no branch. */
+  missingGroups: MissingGroups;
   /** Standard plugins that the nodes' runtime runs after Podway's. */
   cniChain: PluginEntry[];
   /** Environment of the nodes' agents and of the controller. */
@@ -266,6 +269,12 @@ export const settingRows: Record<SettingKey, Row> = {
     meaning: 'pods with branch ENIs: the VPC judges all that they begin, or only what leaves the node',
     read: oneOf(...BRANCH_MODES),
   },
+  missingGroups: {
+    example: MISSING_GROUPS.join('|'),
+    fallback: 'refuse',
+    meaning: 'a pod that a SecurityGroupPolicy selects, made while the webhook was away: does not start, or has the node’s groups',
+    read: oneOf(...MISSING_GROUPS),
+  },
   cniChain: {
     example: 'portmap,bandwidth|[…]',
     fallback: '',
@@ -390,6 +399,7 @@ export function readSettings(texts: SettingTexts): Settings {
     policyTimeout: read('policyTimeout'),
     flowLog: read('flowLog'),
     podSecurityGroupEnforcingMode: read('podSecurityGroupEnforcingMode'),
+    missingGroups: read('missingGroups'),
     cniChain: read('cniChain'),
     env: read('env'),
     // Who installs the agents installs the controller.

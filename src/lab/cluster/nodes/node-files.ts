@@ -112,6 +112,7 @@ export function writeAgentConfig(file: string, input: AgentConfigInput): void {
       policyTimeout: settings.policyTimeout,
       flowLog: settings.flowLog,
       podSecurityGroupEnforcingMode: settings.podSecurityGroupEnforcingMode,
+      missingGroups: settings.missingGroups,
       excludeSnatCidrs: settings.excludeSnatCidrs,
       ...(settings.podMtu === undefined ? {} : { podMtu: settings.podMtu }),
     },
