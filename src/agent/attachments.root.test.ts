@@ -73,7 +73,14 @@ test('a comparison lists the node once and gives way between pods', async () => 
   const datapath = standIn({
     observeNode: () => {
       listed++;
-      return { podLinks: [], routes: [], elements: [], addresses: [] };
+      return {
+        podLinks: [],
+        standIns: [],
+        linkMacs: new Set<string>(),
+        routes: [],
+        elements: [],
+        addresses: [],
+      };
     },
     checkPod: () => {
       turns.push(turn);

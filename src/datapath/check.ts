@@ -5,7 +5,7 @@ import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Address, type Link, type Route, RtNetlink } from '../kernel/rtnetlink.ts';
 import { isV6, POD_GATEWAY, POD_GATEWAY6, podGateway } from './desired.ts';
 import type { PodElement } from './diff.ts';
-import { BRANCH_PODS_TABLE, isPodLinkName, PODS_TABLE, PROTOCOL } from './marks.ts';
+import { BRANCH_PODS_TABLE, isPodLinkName, isStandIn, PODS_TABLE, PROTOCOL } from './marks.ts';
 import type { Kernel } from './memory.ts';
 import { sourceChain } from './nft.ts';
 import { observeElements } from './observe.ts';
@@ -15,6 +15,9 @@ import { familiesIn, podRoutes } from './wire.ts';
 /** The node's side of all pods, listed once for a comparison of many. */
 export type NodeView = {
   readonly podLinks: readonly Link[];
+  /** Stand-ins of branches. */
+  readonly standIns: readonly Link[];
+  readonly linkMacs: ReadonlySet<string>;
   readonly routes: readonly Route[];
   readonly elements: readonly PodElement[];
   /** On the node's own links. */
@@ -22,9 +25,12 @@ export type NodeView = {
 };
 
 export function observeNode(kernel: Kernel): NodeView {
-  const podLinks = kernel.rt.links().filter((link) => isPodLinkName(link.name));
+  const links = kernel.rt.links();
+  const podLinks = links.filter((link) => isPodLinkName(link.name));
   return {
     podLinks,
+    standIns: links.filter(isStandIn),
+    linkMacs: new Set(links.flatMap(({ mac }) => (mac === null ? [] : [mac]))),
     routes: [PODS_TABLE, BRANCH_PODS_TABLE].flatMap((table) =>
       kernel.rt.routes({ table, protocol: PROTOCOL }),
     ),

@@ -7,7 +7,20 @@ import type { ApiServer } from '../api-server.ts';
 import type { AgentConfig } from '../config.ts';
 
 export type Difference = {
-  kind: 'address' | 'attachment' | 'link' | 'eni' | 'pod';
+  kind:
+    | 'address'
+    | 'attachment'
+    | 'link'
+    | 'eni'
+    | 'pod'
+    | 'trunk'
+    /** A pod's branch: as one of the other three views has it, or has it not. */
+    | 'branch-kernel'
+    | 'branch-cloud'
+    | 'branch-api'
+    /** Of no pod: on the trunk, or a link of the node. */
+    | 'branch-loose'
+    | 'branch-stray';
   object: string;
   journal: string | null;
   kernel: string | null;

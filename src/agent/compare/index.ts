@@ -1,8 +1,9 @@
-// `ipam check`: compares the journal with the kernel, the cloud and the Kubernetes API, one file for each. Changes
+// `ipam check`: compares the journal with the kernel, the cloud and the Kubernetes API, one file for each; branches in all four at once. Changes
 // nothing. A difference names the object and says as text what each side has. The comparison with the kernel yields
 // between pods, so that no ADD waits for it.
 import { systemClock } from '../../base/clock.ts';
 import { journalAndApi } from './api.ts';
+import { branchViews } from './branches.ts';
 import { journalAndCloud } from './cloud.ts';
 import type { CompareOptions, Comparison } from './difference.ts';
 import { journalAndKernel } from './kernel.ts';
@@ -27,6 +28,7 @@ async function compareViews(options: CompareOptions): Promise<Comparison> {
     ...(await journalAndKernel(options)),
     ...(await journalAndCloud(options)),
     ...(await journalAndApi(options)),
+    ...(await branchViews(options)),
   ];
   return { ok: differences.length === 0, differences };
 }

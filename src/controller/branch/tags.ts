@@ -1,13 +1,11 @@
 // The tags of trunks and branches, set in the call that makes them: with them EC2 alone says whose each is. Pure.
 import type { EniDescription, EniId, Tags } from '../../cloud/port.ts';
-import { TAG_CLUSTER, TAG_INSTANCE, TAG_NODE, TAG_PURPOSE } from '../../ipam/ec2/tags.ts';
+import { TAG_CLUSTER, TAG_INSTANCE, TAG_NODE, TAG_PURPOSE, TAG_TRUNK, TAG_VLAN } from '../../ipam/ec2/tags.ts';
 import { MAX_VLAN } from '../../kube/index.ts';
 import type { Branch } from './plan.ts';
 
 export const TRUNK: Tags = { [TAG_PURPOSE]: 'trunk' };
 export const BRANCH: Tags = { [TAG_PURPOSE]: 'branch' };
-const TAG_TRUNK = 'podway.io/trunk';
-const TAG_VLAN = 'podway.io/vlan';
 const TAG_POD = 'podway.io/pod';
 const TAG_POD_UID = 'podway.io/pod-uid';
 

@@ -8,6 +8,9 @@ export const TAG_CLUSTER = 'podway.io/cluster';
 export const TAG_NODE = 'podway.io/node';
 export const TAG_INSTANCE = 'podway.io/instance';
 export const TAG_PURPOSE = 'podway.io/purpose';
+/** Of a branch: its trunk's id, and its VLAN id on it. */
+export const TAG_TRUNK = 'podway.io/trunk';
+export const TAG_VLAN = 'podway.io/vlan';
 /** When its creation was intended (RFC 3339), by this node's clock. */
 const TAG_CREATED = 'podway.io/created';
 /** The purpose of ENIs whose addresses pods get. */
