@@ -15,7 +15,12 @@ const written = {
   associationID: 'trunk-assoc-07',
 };
 /** No namespace has policies. */
-const noPolicies: Guard = { isWhole: true, concerns: () => false, check: async () => {} };
+const noPolicies: Guard = {
+  isWhole: true,
+  concerns: () => false,
+  check: async () => {},
+  trouble: async () => null,
+};
 const text = (more: object = {}) => JSON.stringify([{ ...written, ...more }]);
 const pod = (annotations?: Record<string, string>, requests?: Record<string, string>) =>
   ({

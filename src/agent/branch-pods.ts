@@ -3,7 +3,7 @@
 // without polling, for a bounded time. Only what a pod with a branch needs is kept; of all others one word.
 import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
 import { type Cause, causes } from '../base/causes.ts';
-import { PodwayError } from '../base/errors.ts';
+import { asPodwayError, PodwayError } from '../base/errors.ts';
 import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import type { BranchRef } from '../ipam/state.ts';
@@ -52,6 +52,8 @@ export type Guard = {
   concerns(namespace: string): boolean;
   /** Throws GROUPS_NOT_INJECTED for a pod (NAMESPACE/NAME) that was to have a branch; BRANCH_PENDING while nobody knows. */
   check(pod: string, signal: AbortSignal): Promise<void>;
+  /** The same, told to nobody. */
+  trouble(pod: string, signal: AbortSignal): Promise<PodwayError | null>;
 };
 
 export type BranchPodsOptions = {
@@ -125,6 +127,21 @@ export class BranchPods {
         (await this.#until(signal, CAUSE_WAIT_MS, () => (now()?.annotation ? now() : undefined))) ?? now();
     if (known?.annotation != null) return withMode(readBranch(pod, known.annotation), mode);
     throw causeOf(pod, known?.cause);
+  }
+
+  /** What an ADD of the pod would fail with now, as far as is known; null: nothing that is of branches. */
+  async trouble(pod: string, signal: AbortSignal): Promise<PodwayError | null> {
+    const wish = this.#wishes?.get(pod);
+    if (wish === undefined) return null;
+    if (wish === 'plain') return (await this.#guard?.trouble(pod, signal)) ?? null;
+    if (wish.annotation === null) return causeOf(pod, wish.cause);
+    try {
+      readMode(pod, wish.mode);
+      readBranch(pod, wish.annotation);
+      return null;
+    } catch (error) {
+      return asPodwayError(error);
+    }
   }
 
   async #ofPlain(pod: string, signal: AbortSignal): Promise<null> {

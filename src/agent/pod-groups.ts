@@ -35,9 +35,23 @@ export class PodGroups implements Guard {
   }
 
   async check(name: string, signal: AbortSignal): Promise<void> {
+    const missing = await this.#missing(name, signal);
+    if (missing === null) return;
     const [namespace = '', pod = ''] = name.split('/');
-    if (!this.concerns(namespace)) return;
     const { missingGroups, onMissing } = this.#o;
+    const answer = missingGroups === 'allow' ? 'allowed' : 'refused';
+    onMissing({ namespace, name: pod, uid: missing.uid }, answer, missing.error.message);
+    if (answer === 'refused') throw missing.error;
+  }
+
+  async trouble(name: string, signal: AbortSignal): Promise<PodwayError | null> {
+    if (this.#o.missingGroups === 'allow') return null;
+    return (await this.#missing(name, signal))?.error ?? null;
+  }
+
+  async #missing(name: string, signal: AbortSignal): Promise<{ uid: string; error: PodwayError } | null> {
+    const [namespace = '', pod = ''] = name.split('/');
+    if (!this.concerns(namespace)) return null;
     let found: Found | null;
     try {
       found = await this.#select(namespace, pod, signal);
@@ -50,17 +64,12 @@ export class PodGroups implements Guard {
         { cause: error },
       );
     }
-    if (found === null || found.policies.length === 0) return;
+    if (found === null || found.policies.length === 0) return null;
     const many = found.policies.length > 1;
     const text =
       `the SecurityGroupPolic${many ? 'ies' : 'y'} ${found.policies.join(', ')} ${many ? 'give' : 'gives'} ${name} the groups ` +
       `${found.groupIds.join(', ')}, and the pod was made without asking for them: the webhook was away`;
-    onMissing(
-      { namespace, name: pod, uid: found.uid },
-      missingGroups === 'allow' ? 'allowed' : 'refused',
-      text,
-    );
-    if (missingGroups === 'refuse') throw new PodwayError('GROUPS_NOT_INJECTED', text, { object: name });
+    return { uid: found.uid, error: new PodwayError('GROUPS_NOT_INJECTED', text, { object: name }) };
   }
 
   /** Null for a pod that is gone, asks for a branch, or has had its network before. */

@@ -1,7 +1,7 @@
 // The agent's HTTP routes: health, readiness and metrics for everybody, introspection for the node's owner. What only a
 // route needs is imported when it is asked for the first time: most agents are never asked.
 
-import { PodwayError } from '../base/errors.ts';
+import { asPodwayError, PodwayError } from '../base/errors.ts';
 import { type Cidr, formatCidr, type Ip, parseIp } from '../base/ip.ts';
 import { sourceText } from '../ipam/config/sources.ts';
 import type { Gate } from './gate.ts';
@@ -13,6 +13,8 @@ import { nodeStatus } from './status.ts';
 
 /** Ms that a reader of connections waits for the next one, at most. */
 const FLOWS_WAIT_MS = 20_000;
+/** Ms that an explanation waits for the Kubernetes API. */
+const EXPLAIN_WAIT_MS = 5_000;
 
 export function publicRoutes(parts: Parts, gate: Gate): Routes {
   return {
@@ -48,13 +50,16 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       return json({ addresses, returning: true });
     },
     '/v1/explain': async (query) => {
-      const { pool, configuration } = gate.now();
+      const { pool, configuration, branches } = gate.now();
+      const pod = query.get('pod') ?? undefined;
+      const patience = AbortSignal.timeout(EXPLAIN_WAIT_MS);
       const about = {
         source: sourceText(configuration.current.source),
         notes: configuration.notes,
         secondsOf: (action: string) => ec2Calls.secondsOf(action),
+        branchTrouble: pod === undefined ? null : await branches.trouble(pod, patience).catch(asPodwayError),
       };
-      return json(await pool.explain(about, query.get('pod') ?? undefined));
+      return json(await pool.explain(about, pod));
     },
     '/v1/policy': async (query) => {
       const view = await gate.now().policies.view(query.get('pod') ?? undefined);

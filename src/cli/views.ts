@@ -111,7 +111,7 @@ export function ipamText(nodes: IpamNode[]): string {
         .join('');
       const has6 = node.families !== undefined && node.families !== 'ipv4';
       const six = has6 ? `; ${node.totals6?.held} held, ${node.totals6?.cooling} cooling of IPv6` : '';
-      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}${six}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}`;
+      const head = `${bold(node.node)} (${node.instanceType}): ${totals.held} held, ${totals.free} free, ${totals.cooling} cooling${others}${six}; keeps ${warm.target} free, rests ${warm.cooldownSeconds} s${node.source ? `, by ${sourceText(node.source)}` : ''}; ${limitsText(limits)}${trunkText(node.trunk)}`;
       const rows = node.enis.flatMap((eni) => [
         [
           eni.ifname ?? red('no link'),
@@ -160,6 +160,14 @@ export function ipamText(nodes: IpamNode[]): string {
 }
 
 /** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
+/** Of the trunk where one is wanted, else nothing. */
+function trunkText(trunk: IpamNode['trunk']): string {
+  if (!trunk) return '';
+  const { id, branches, limit, lack } = trunk;
+  if (id !== null) return `; ${branches} of ${limit} branches`;
+  return lack ? `; ${red(lack)}` : '; an ENI slot is kept for a trunk';
+}
+
 export function limitsText({
   enis,
   ipv4PerEni,

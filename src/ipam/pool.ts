@@ -389,7 +389,7 @@ export class AddressPool {
 
   /** What the pool decides now and why; `pod` (namespace/name) asks for one pod. */
   async explain(
-    about: Pick<ExplainContext, 'source' | 'notes' | 'secondsOf'>,
+    about: Pick<ExplainContext, 'source' | 'notes' | 'secondsOf' | 'branchTrouble'>,
     pod?: string,
   ): Promise<Explanation> {
     // Loaded when somebody asks: most agents are never asked.

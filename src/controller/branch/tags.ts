@@ -1,6 +1,13 @@
 // The tags of trunks and branches, set in the call that makes them: with them EC2 alone says whose each is. Pure.
 import type { EniDescription, EniId, Tags } from '../../cloud/port.ts';
-import { TAG_CLUSTER, TAG_INSTANCE, TAG_NODE, TAG_PURPOSE, TAG_TRUNK, TAG_VLAN } from '../../ipam/ec2/tags.ts';
+import {
+  TAG_CLUSTER,
+  TAG_INSTANCE,
+  TAG_NODE,
+  TAG_PURPOSE,
+  TAG_TRUNK,
+  TAG_VLAN,
+} from '../../ipam/ec2/tags.ts';
 import { MAX_VLAN } from '../../kube/index.ts';
 import type { Branch } from './plan.ts';
 

@@ -8,6 +8,32 @@ import { type PoolState, trunkOf } from '../state.ts';
 export const awaitsTrunk = (state: PoolState, { keepsTrunkSlot = false }: PoolPolicy): boolean =>
   keepsTrunkSlot && trunkOf(state) === null;
 
+/** The trunk of the node, or its slot; undefined where neither is wanted. */
+export type TrunkView = {
+  /** Null while it is awaited. */
+  id: string | null;
+  branches: number;
+  /** Branches that the type takes. */
+  limit: number;
+  /** Why it finds no slot: ENI_LIMIT with the numbers. */
+  lack?: string;
+};
+
+export function viewTrunkSlot(
+  state: PoolState,
+  { limits, policy }: { limits: InstanceLimits; policy: PoolPolicy },
+): TrunkView | undefined {
+  const trunk = trunkOf(state);
+  if (trunk === null && !policy.keepsTrunkSlot) return undefined;
+  const held = new Set([...state.uses.values()].flatMap((use) => (use.kind === 'held' ? use.lease : [])));
+  const branches = [...held].filter(({ branch }) => branch !== undefined).length;
+  const lack = trunkLack(state, { instanceId: limits.instanceType, limits, policy });
+  return {
+    ...{ id: trunk?.id ?? null, branches, limit: limits.branchEnis },
+    ...(lack ? { lack: `${lack.code}: ${lack.message}` } : {}),
+  };
+}
+
 /** Why the trunk that the node keeps a slot for has none: ENI_LIMIT with the numbers; null: it has one, or none is awaited. */
 export function trunkLack(
   state: PoolState,

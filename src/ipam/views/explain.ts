@@ -10,7 +10,7 @@ import { censusOf, givingOf, prefixKey } from '../plan/census.ts';
 import { nextWake } from '../plan/due.ts';
 import { activePause } from '../plan/pauses.ts';
 import { type Action, plan } from '../plan/plan.ts';
-import { awaitsTrunk, trunkLack } from '../plan/trunk-slot.ts';
+import { type TrunkView, viewTrunkSlot } from '../plan/trunk-slot.ts';
 import type { Demand, PoolPolicy } from '../policy.ts';
 import { type Owner, ownerName, type PoolState } from '../state.ts';
 
@@ -42,6 +42,8 @@ export type Explanation = {
     subnets: SubnetInput[];
     /** EC2 calls that the node's own budget allows now, before it fills again. */
     callsLeft: { reads: number; changes: number };
+    /** Where pods with security groups of their own are wanted. */
+    trunk?: TrunkView;
   };
   policy: PoolPolicy & { cooldownMs: number };
   /** What the pool does next, in words; empty at rest. */
@@ -88,6 +90,8 @@ export type ExplainContext = {
   callsLeft: { reads: number; changes: number };
   waiting: { owner: Owner; cause: PodwayError }[];
   trouble: PodwayError | null;
+  /** What keeps the pod that is asked for from its branch; absent: nothing, or it has none. */
+  branchTrouble?: PodwayError | null;
   /** Mean seconds that an EC2 action has taken; undefined when it was not called yet. */
   secondsOf: (action: string) => number | undefined;
 };
@@ -104,13 +108,14 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
       ? counted + totals.incoming + short
       : freeGoal(totals.held, demand, policy);
   const actions = context.cloud.reachable === null ? [] : plan(state, demand, limits, policy, now);
+  const trunk = viewTrunkSlot(state, { limits, policy });
   const due = Math.min(nextWake(state, demand, limits, policy, now), context.otherwiseDue);
   const base: Explanation = {
     subject: context.nodeName,
     node: context.nodeName,
     decision: decisionOf(context, actions, { ...totals, counted }, goal),
     source: context.source,
-    notes: [...context.notes, ...trunkNotes(context)],
+    notes: [...context.notes, ...trunkNotes(trunk, context)],
     inputs: {
       held: totals.held,
       free: totals.free,
@@ -129,6 +134,7 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
       },
       subnets: subnetInputs(state, policy, now),
       callsLeft: context.callsLeft,
+      ...(trunk ? { trunk } : {}),
     },
     policy: { ...policy, cooldownMs },
     actions: actions.map(inWords),
@@ -141,14 +147,13 @@ export function explainPool(context: ExplainContext, pod?: string): Explanation 
   return cause ? { ...base, cause: viewOf(cause) } : base;
 }
 
-/** What is said of the ENI slot that is kept for a trunk. */
-function trunkNotes({ state, policy, limits, nodeName }: ExplainContext): string[] {
-  if (!awaitsTrunk(state, policy)) return [];
-  const lack = trunkLack(state, { instanceId: nodeName, limits, policy });
+/** What is said of the trunk, or of the ENI slot that is kept for it. */
+function trunkNotes(trunk: TrunkView | undefined, { limits }: ExplainContext): string[] {
+  if (!trunk) return [];
+  const { id, branches, limit, lack } = trunk;
+  if (id !== null) return [`the trunk ${id} has ${branches} of ${limit} branches`];
   return [
-    lack
-      ? `${lack.code}: ${lack.message}`
-      : `1 of ${limits.enis} ENI slots is kept for the trunk of pods with security groups of their own`,
+    lack ?? `1 of ${limits.enis} ENI slots is kept for the trunk of pods with security groups of their own`,
   ];
 }
 
@@ -160,12 +165,17 @@ function explainPod(context: ExplainContext, base: Explanation, pod: string): Ex
       const lease = use.kind === 'held' ? use.lease : null;
       return {
         ip: formatIp(ip),
-        eni: lease?.eni?.id ?? null,
+        eni: lease?.branch?.id ?? lease?.eni?.id ?? null,
         since: new Date(lease?.at ?? 0).toISOString(),
       };
     });
     const decision = `${pod} has ${addresses.map((one) => one.ip).join(', ')}`;
     return { ...base, subject: pod, decision, addresses };
+  }
+  const { branchTrouble } = context;
+  if (branchTrouble) {
+    const decision = `${pod} has no branch, and is tried again: ${branchTrouble.code}`;
+    return { ...base, subject: pod, decision, cause: viewOf(branchTrouble) };
   }
   const place = context.waiting.findIndex(({ owner }) => ownerName(owner) === pod);
   const inLine = place >= 0;

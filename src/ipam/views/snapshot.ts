@@ -16,6 +16,7 @@ import type { InstanceLimits } from '../../cloud/limits.ts';
 import { podAddresses, roomOf } from '../config/max-pods.ts';
 import type { AttachedEni } from '../core.ts';
 import type { CloudStatus } from '../ec2/reconcile.ts';
+import { type TrunkView, viewTrunkSlot } from '../plan/trunk-slot.ts';
 import type { PoolPolicy } from '../policy.ts';
 import {
   type Block,
@@ -86,6 +87,8 @@ export type PoolSnapshot = {
   astray: AddressView[];
   foreignEnis: { id: string; deviceIndex: number; description: string }[];
   creating: number;
+  /** Where pods with security groups of their own are wanted. */
+  trunk?: TrunkView;
   /** The waiting pods, each with the error that it would get now. */
   waiting: { containerId: string; pod?: string; since: string; cause: CauseView }[];
   trouble: CauseView | null;
@@ -108,6 +111,7 @@ export type SnapshotContext = {
 
 export function snapshotPool(context: SnapshotContext): PoolSnapshot {
   const { state, now, limits, cooldownMs, policy, trouble } = context;
+  const trunk = viewTrunkSlot(state, { limits, policy });
   const totals = { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 };
   const totals6 = { held: 0, free: 0, cooling: 0 };
   const shown = new Set<Ip>();
@@ -147,6 +151,7 @@ export function snapshotPool(context: SnapshotContext): PoolSnapshot {
     astray,
     foreignEnis: state.foreign.map(({ id, deviceIndex, description }) => ({ id, deviceIndex, description })),
     creating: state.creations.size,
+    ...(trunk ? { trunk } : {}),
     waiting: context.waiting.map(({ owner, since, cause }) => ({
       containerId: owner.containerId,
       ...(owner.pod ? { pod: `${owner.pod.namespace}/${owner.pod.name}` } : {}),

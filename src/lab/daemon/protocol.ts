@@ -142,6 +142,8 @@ export type IpamNode = {
   /** What of the source has another effect than it says, each a sentence. */
   notes?: string[];
   enis: IpamEni[];
+  /** Where pods with security groups of their own are wanted: the trunk, null while it is awaited, and its branches. */
+  trunk?: { id: string | null; branches: number; limit: number; lack?: string };
   /** Addresses in use that no ENI of the node has. */
   astray?: IpamAddress[];
   /** Of IPv4. */

@@ -2,7 +2,12 @@
 // user wrote them once they are checked; the typed form is computed from them, so that a comparison shows the user's words.
 
 import { existsSync } from 'node:fs';
-import { BRANCH_MODES, type BranchMode, MISSING_GROUPS, type MissingGroups } from '../../base/branch-words.ts';
+import {
+  BRANCH_MODES,
+  type BranchMode,
+  MISSING_GROUPS,
+  type MissingGroups,
+} from '../../base/branch-words.ts';
 import { parseCidr } from '../../base/ip.ts';
 import {
   FLOW_LOGS,
@@ -272,7 +277,8 @@ export const settingRows: Record<SettingKey, Row> = {
   missingGroups: {
     example: MISSING_GROUPS.join('|'),
     fallback: 'refuse',
-    meaning: 'a pod that a SecurityGroupPolicy selects, made while the webhook was away: does not start, or has the node’s groups',
+    meaning:
+      'a pod that a SecurityGroupPolicy selects, made while the webhook was away: does not start, or has the node’s groups',
     read: oneOf(...MISSING_GROUPS),
   },
   cniChain: {
