@@ -158,9 +158,10 @@ export const causes = {
     next: 'Read EC2’s words in the message.',
   }),
   BRANCH_LOST: lasting(136, {
-    meaning: 'The branch interface of a pod is gone, deleted by somebody else.',
-    does: 'Tells it with the pod’s name: another interface would have another address.',
-    next: 'Delete the pod, so that it is made anew; find who deletes interfaces.',
+    meaning:
+      'Somebody else took the branch interface of a running pod away: off its trunk, deleted, or its trunk with it.',
+    does: 'Tells it with the pod’s name, and puts it back: on the trunk under the same VLAN id, or a new one with the same addresses.',
+    next: 'Find who takes interfaces away. Where the address is another’s by now delete the pod, so that it is made anew.',
   }),
   GROUPS_NOT_INJECTED: lasting(137, {
     meaning:

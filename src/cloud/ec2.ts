@@ -18,6 +18,7 @@ import { serviceEndpoint } from './endpoint.ts';
 import {
   type Cloud,
   CloudError,
+  type CreateEni,
   type EniAttachment,
   type EniDescription,
   type EniFilter,
@@ -65,7 +66,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud & TrunkCloud {
         'networkInterfaceSet',
         readEni,
       );
-      if (filter.kind === 'ids') allOf(filter.ids, found);
+      if (filter.kind === 'ids' && filter.absent !== 'skip') allOf(filter.ids, found);
       return found;
     },
     async createNetworkInterface(request, signal) {
@@ -83,6 +84,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud & TrunkCloud {
           })),
           Ipv4PrefixCount: request.prefixCount ? request.prefixCount : undefined,
           Ipv6PrefixCount: request.ipv6PrefixCount ? request.ipv6PrefixCount : undefined,
+          ...ipv6Params(request.ipv6s),
           InterfaceType: request.interfaceType,
           ClientToken: request.clientToken,
           TagSpecification: [{ ResourceType: 'network-interface', Tag: tagParams(request.tags) }],
@@ -275,9 +277,19 @@ function filtersOf(filter: EniFilter): QueryValue[] {
     case 'subnet':
       return [named('subnet-id', [filter.subnetId])];
     case 'tags':
-      return Object.entries(filter.tags).map(([key, value]) => named(`tag:${key}`, [value]));
+      return [
+        ...Object.entries(filter.tags).map(([key, value]) => named(`tag:${key}`, [value].flat())),
+        ...(filter.loose ? [named('status', ['available'])] : []),
+      ];
   }
 }
+
+const ipv6Params = (ipv6s: CreateEni['ipv6s'] = 0): Record<string, QueryValue> =>
+  typeof ipv6s === 'number'
+    ? ipv6s > 0
+      ? { Ipv6AddressCount: ipv6s }
+      : {}
+    : { Ipv6Addresses: ipv6s.map((ip) => ({ Ipv6Address: formatIp(ip) })) };
 
 const tagParams = (tags: Tags): QueryValue[] => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
 

@@ -39,10 +39,11 @@ export type EniDescription = {
 };
 
 export type EniFilter =
-  /** `once`: tried once, for who only wants to know whether EC2 answers. */
-  | { kind: 'ids'; ids: readonly EniId[]; once?: true }
+  /** `once`: tried once, for who only wants to know whether EC2 answers. `absent: 'skip'`: those that are there. */
+  | { kind: 'ids'; ids: readonly EniId[]; once?: true; absent?: 'skip' }
   | { kind: 'instance'; instanceId: string }
-  | { kind: 'tags'; tags: Tags }
+  /** Of a list of values any. `loose`: what hangs on no instance and no trunk alone. */
+  | { kind: 'tags'; tags: Readonly<Record<string, string | readonly string[]>>; loose?: true }
   | { kind: 'addresses'; subnetId: string; ips: readonly Ipv4[] }
   | { kind: 'subnet'; subnetId: string };
 
@@ -57,6 +58,8 @@ export type CreateEni = {
   ipv6PrefixCount?: number;
   /** These addresses, the primary one first, instead of `secondaryCount`; absent: EC2 chooses. */
   ips?: readonly Ipv4[];
+  /** Single IPv6 addresses, of EC2's choice or these; absent: none. */
+  ipv6s?: number | readonly Ipv6[];
   tags: Tags;
   /** Makes a repeated create answer with the interface of the first. */
   clientToken: string;

@@ -1,7 +1,17 @@
 // A subnet in memory for tests: which addresses are taken, and what EC2 would give out of the rest.
 // Strict as EC2: an address is taken once, a prefix needs sixteen free addresses in one aligned block, and the subnet's
 // first four addresses and its last are EC2's. Throws CloudError with EC2's code, and has then changed nothing.
-import { addToIp, type Cidr, cidrSize, formatCidr, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
+import {
+  addToIp,
+  type Cidr,
+  cidrSize,
+  formatCidr,
+  formatIp,
+  type Ip,
+  type Ipv4,
+  type Ipv6,
+  parseCidr,
+} from '../base/ip.ts';
 import { CloudError } from './port.ts';
 
 export class FakeSubnet {
@@ -110,6 +120,25 @@ export function takeSix(subnet: FakeSubnet, count: number, action: string): Cidr
     subnet.used6.add(formatCidr(cidr));
     taken.push(cidr);
   }
+  return taken;
+}
+
+/** Single addresses, out of the subnet's first /80. */
+export function takeSixes(subnet: FakeSubnet, ipv6s: number | readonly Ipv6[] = 0): Ipv6[] {
+  const action = 'CreateNetworkInterface';
+  const refuse = (code: string, text: string): never => {
+    throw new CloudError(action, code, text);
+  };
+  if (ipv6s === 0) return [];
+  if (!subnet.cidr6) return refuse('InvalidParameterValue', `${subnet.id} has no IPv6 CIDR`);
+  if (typeof ipv6s !== 'number' && ipv6s.some((ip) => subnet.used6.has(formatIp(ip))))
+    return refuse('InvalidIPAddress.InUse', 'an address is in use');
+  const taken = typeof ipv6s === 'number' ? [] : [...ipv6s];
+  for (let number = 4n; typeof ipv6s === 'number' && taken.length < ipv6s; number++) {
+    const ip = ((subnet.cidr6.ip as bigint) + number) as Ipv6;
+    if (!subnet.used6.has(formatIp(ip))) taken.push(ip);
+  }
+  for (const ip of taken) subnet.used6.add(formatIp(ip));
   return taken;
 }
 

@@ -1,6 +1,6 @@
 // A VPC in memory for tests: subnets, one instance and its interfaces, and what others do to them behind the node's back.
 // `testing.ts` is EC2's calls on it. It is as strict as EC2: an address is held once, and what is in use stays.
-import { addToIp, formatCidr, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
+import { addToIp, formatCidr, formatIp, type Ip, type Ipv4, parseCidr } from '../base/ip.ts';
 import { localMac } from '../base/mac.ts';
 import {
   CloudError,
@@ -9,7 +9,7 @@ import {
   type EniId,
   type TrunkAssociation,
 } from './port.ts';
-import { FakeSubnet, inPrefix, takeSix } from './testing-subnet.ts';
+import { FakeSubnet, inPrefix, takeSix, takeSixes } from './testing-subnet.ts';
 
 export class FakeVpc {
   readonly instanceId = 'i-0fake';
@@ -219,7 +219,7 @@ export class FakeVpc {
       status: 'available',
       groupIds: [...request.groupIds],
       addresses: ips.map((ip, i) => ({ ip, primary: i === 0, public: false })),
-      ipv6Addresses: [],
+      ipv6Addresses: takeSixes(subnet, request.ipv6s),
       ipv4Prefixes,
       ipv6Prefixes: takeSix(subnet, request.ipv6PrefixCount ?? 0, 'CreateNetworkInterface'),
       attachment: null,
@@ -237,6 +237,7 @@ export class FakeVpc {
     const subnet = this.subnet(eni.subnetId);
     subnet.release(addressesOf(eni));
     for (const cidr of eni.ipv6Prefixes) subnet.used6.delete(formatCidr(cidr));
+    for (const ip of eni.ipv6Addresses) subnet.used6.delete(formatIp(ip));
   }
 }
 

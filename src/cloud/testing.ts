@@ -51,7 +51,9 @@ export class FakeCloud extends FakeVpc implements Cloud, TrunkCloud {
   async describeNetworkInterfaces(filter: Parameters<Cloud['describeNetworkInterfaces']>[0]) {
     return this.#call('DescribeNetworkInterfaces', () => {
       if (filter.kind === 'ids')
-        return filter.ids.map((id) => structuredClone(this.eni(id, 'DescribeNetworkInterfaces')));
+        return filter.ids
+          .filter((id) => filter.absent !== 'skip' || this.enis.has(id))
+          .map((id) => structuredClone(this.eni(id, 'DescribeNetworkInterfaces')));
       const all = structuredClone([...this.enis.values()]);
       if (filter.kind === 'instance') {
         const ours = all.filter((eni) => eni.attachment?.instanceId === filter.instanceId);
@@ -64,8 +66,11 @@ export class FakeCloud extends FakeVpc implements Cloud, TrunkCloud {
         );
       }
       if (filter.kind === 'subnet') return all.filter((eni) => eni.subnetId === filter.subnetId);
-      return all.filter((eni) =>
-        Object.entries(filter.tags).every(([key, value]) => eni.tags[key] === value),
+      const isLoose = (eni: EniDescription) => eni.status === 'available';
+      return all.filter(
+        (eni) =>
+          (!filter.loose || isLoose(eni)) &&
+          Object.entries(filter.tags).every(([key, value]) => [value].flat().includes(eni.tags[key] ?? '')),
       );
     });
   }

@@ -11,6 +11,8 @@ export type PodwayNodeSpec = FormerInstance & {
   zone?: string;
   enis?: PodwayNodeEni[];
   subnets?: string[];
+  /** What new ENIs of its pods are to be, branches too. Without groups they have the primary ENI's. */
+  newEnis?: { families: 'ipv4' | 'ipv6' | 'dual'; subnets: string[]; groups?: string[] };
   /** Instances of this name before, until the controller has seen their ENIs gone. */
   former?: FormerInstance[];
 };

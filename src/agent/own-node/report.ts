@@ -96,6 +96,11 @@ export function reportOf(facts: ReportFacts): Report {
         subnetId,
       })),
       subnets: [...subnets].sort(),
+      newEnis: {
+        families: policy.families,
+        subnets: subnetsForNew(state, policy),
+        ...(policy.groupIds ? { groups: [...policy.groupIds] } : {}),
+      },
     },
     nodeUID: facts.nodeUID,
     addresses: {

@@ -2,7 +2,17 @@
 // may have done is found by describes. Fails with CloudError or KubeError; the keeper tells it and tries again.
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
-import { type Cloud, CloudError, type EniId, isNotFound, type TrunkCloud } from '../../cloud/port.ts';
+import { PodwayError } from '../../base/errors.ts';
+import { formatIp } from '../../base/ip.ts';
+import {
+  type Cloud,
+  CloudError,
+  type CreateEni,
+  type EniDescription,
+  type EniId,
+  isNotFound,
+  type TrunkCloud,
+} from '../../cloud/port.ts';
 import {
   type EventRecorder,
   encodePodEnis,
@@ -11,11 +21,14 @@ import {
   type KubeClient,
   POD_ENI,
   POD_ENI_CAUSE,
+  type PodEni,
+  type PodwayNodeSpec,
   pods,
 } from '../../kube/index.ts';
 import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { Branch, BranchPod, Step } from './plan.ts';
 import type { BranchRecord } from './record.ts';
+import { type Subnets, sixesOf } from './subnets.ts';
 import { branchTags, type NodeName, readBranch } from './tags.ts';
 import type { Trunk } from './trunks.ts';
 
@@ -23,6 +36,7 @@ import type { Trunk } from './trunks.ts';
 const DESCRIPTION = 'aws-k8s-branch-eni';
 
 export type ActorParts = {
+  subnets: Subnets;
   cloud: Pick<Cloud, 'createNetworkInterface' | 'deleteNetworkInterface'> &
     Pick<TrunkCloud, 'associateTrunk' | 'disassociateTrunk' | 'describeTrunkAssociations'>;
   client: Pick<KubeClient, 'patch' | 'get'>;
@@ -32,7 +46,8 @@ export type ActorParts = {
   clock: Clock;
 };
 
-type At = { node: NodeName; trunk: Trunk };
+/** `newEnis`: as the node's agent has it; absent where there is none. */
+export type At = { node: NodeName; trunk: Trunk; newEnis: PodwayNodeSpec['newEnis'] };
 
 export class Actor {
   readonly #p: ActorParts;
@@ -45,51 +60,103 @@ export class Actor {
     this.#p = parts;
   }
 
-  async create({ node, trunk }: At, pod: BranchPod, signal: AbortSignal): Promise<void> {
-    const { cloud, record, policies, clock, events } = this.#p;
+  async create(
+    { node, trunk, newEnis }: At,
+    { pod, lost }: Step & { kind: 'create' },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { record, policies, clock, events } = this.#p;
     const { namespace, labels, serviceAccount, name, uid } = pod;
     const found = await policies.groupsOf({ namespace, labels, serviceAccountName: serviceAccount }, signal);
-    const groupIds = found.groupIds.length > 0 ? found.groupIds : [...trunk.groupIds];
-    const from =
-      found.policies.length > 0 ? `of ${found.policies.join(', ')}` : 'of the node: no policy selects it';
+    const isSelected = found.policies.length > 0;
+    const groupIds = isSelected ? found.groupIds : [...(newEnis?.groups ?? trunk.groupIds)];
     const vlans = record.vlansOf(trunk.eniId);
-    const vlanId = vlans.take(uid, clock.now());
+    const held = lost && vlans.hold(lost.vlanId, uid, clock.now());
+    const vlanId = held ? lost.vlanId : vlans.take(uid, clock.now());
     if (vlanId === null)
       throw new CloudError('AssociateTrunkInterface', 'AttachmentLimitExceeded', 'no VLAN id is free');
     const turn = this.#turns.get(uid) ?? 0;
+    const request = {
+      groupIds,
+      description: DESCRIPTION,
+      secondaryCount: 0,
+      tags: branchTags(node, { pod: `${namespace}/${name}`, podUid: uid, trunkId: trunk.eniId, vlanId }),
+      clientToken: lost ? `podway-for-${lost.eniId}-${turn}` : `podway-${uid}-${turn}`,
+    };
     try {
-      const eni = await cloud.createNetworkInterface(
-        {
-          subnetId: trunk.subnet.id,
-          groupIds,
-          description: DESCRIPTION,
-          secondaryCount: 0,
-          tags: branchTags(node, {
-            pod: `${namespace}/${name}`,
-            podUid: uid,
-            trunkId: trunk.eniId,
-            vlanId,
-          }),
-          clientToken: `podway-${uid}-${turn}`,
-        },
-        signal,
-      );
+      const eni = await (lost
+        ? this.#createAs(lost, request, trunk, signal)
+        : this.#createWhere(request, { trunk, newEnis }, signal));
       const now = clock.now();
       record.made({ ...readBranch(eni)!, looseSince: now }, now);
       this.#turns.delete(uid);
-      const type = found.policies.length > 0 ? 'Normal' : 'Warning';
       events.record(
         podRef(pod),
-        type,
+        isSelected ? 'Normal' : 'Warning',
         'SecurityGroupRequested',
-        `security groups ${groupIds.join(', ')} ${from}`,
+        `security groups ${groupIds.join(', ')} ${isSelected ? `of ${found.policies.join(', ')}` : 'of the node: no policy selects it'}`,
       );
     } catch (error) {
       // The groups were others when it was asked first: what was made then is found by describes, and goes.
       if (error instanceof CloudError && error.ec2Code === 'IdempotentParameterMismatch')
         this.#turns.set(uid, turn + 1);
-      else if (error instanceof CloudError && !error.uncertain) vlans.end(uid, clock.now());
+      else if (error instanceof CloudError && !error.uncertain && !lost) vlans.end(uid, clock.now());
       throw error;
+    }
+  }
+
+  /** In the first subnet that is not full. */
+  async #createWhere(
+    request: Omit<CreateEni, 'subnetId'>,
+    { trunk, newEnis }: Pick<At, 'trunk' | 'newEnis'>,
+    signal: AbortSignal,
+  ): Promise<EniDescription> {
+    const { cloud, subnets } = this.#p;
+    const choices = await subnets.choices(trunk, newEnis, signal);
+    for (const { id: subnetId } of choices.slice(0, -1))
+      try {
+        return await cloud.createNetworkInterface({ ...request, subnetId, ipv6s: sixesOf(newEnis) }, signal);
+      } catch (error) {
+        if (!(error instanceof CloudError) || error.code !== 'SUBNET_EXHAUSTED') throw error;
+        subnets.noteFull(subnetId);
+      }
+    const { id: subnetId } = choices.at(-1)!;
+    return cloud.createNetworkInterface({ ...request, subnetId, ipv6s: sixesOf(newEnis) }, signal);
+  }
+
+  /** With the addresses of the one that is gone: the pod has them. */
+  async #createAs(
+    { eniId, ip, ip6 }: PodEni,
+    request: Omit<CreateEni, 'subnetId'>,
+    trunk: Trunk,
+    signal: AbortSignal,
+  ): Promise<EniDescription> {
+    const { cloud, subnets } = this.#p;
+    const lost = (why: string, cause?: unknown) =>
+      new PodwayError(
+        'BRANCH_LOST',
+        `${eniId} was deleted by somebody else, and its place cannot be taken: ${why}`,
+        { object: eniId },
+        { cause },
+      );
+    const subnet = await subnets.around((ip ?? ip6)!, trunk, signal);
+    if (!subnet) throw lost(`no subnet of zone ${trunk.zone} has ${formatIp((ip ?? ip6)!)}`);
+    try {
+      return await cloud.createNetworkInterface(
+        {
+          ...{ ...request, subnetId: subnet.id },
+          ...(ip === null ? {} : { ips: [ip] }),
+          ...(ip6 === null ? {} : { ipv6s: [ip6] }),
+        },
+        signal,
+      );
+    } catch (error) {
+      if (
+        !(error instanceof CloudError) ||
+        !/InUse|AlreadyAssigned|InvalidParameterValue/.test(error.ec2Code)
+      )
+        throw error;
+      throw lost(error.message, error);
     }
   }
 
@@ -135,18 +202,22 @@ export class Actor {
     return found && { id: found.id, trunkId: found.trunkId, vlanId: found.vlanId };
   }
 
-  async annotate({ trunk }: At, pod: BranchPod, branch: Branch, signal: AbortSignal): Promise<void> {
-    const { client, events } = this.#p;
-    const { eniId, mac, ip } = branch;
+  async annotate(pod: BranchPod, branch: Branch, signal: AbortSignal): Promise<void> {
+    const { client, events, subnets } = this.#p;
+    const { eniId, mac, ip, ip6 } = branch;
     const { id, vlanId } = branch.association!;
-    const text = encodePodEnis([
-      { eniId, mac, vlanId, ip, ip6: null, subnet: trunk.subnet.cidr, subnet6: null, associationId: id },
-    ]);
+    const { cidr, ipv6Cidr } = await subnets.find(branch.subnetId, signal);
+    const told: PodEni = {
+      ...{ eniId, mac, vlanId, ip, ip6, associationId: id },
+      subnet: ip === null ? null : cidr,
+      subnet6: ip6 === null ? null : ipv6Cidr,
+    };
+    const text = encodePodEnis([told]);
     const { uid, name, namespace } = pod;
     const patch = { metadata: { uid, annotations: { [POD_ENI]: text, [POD_ENI_CAUSE]: null } } };
     try {
       await client.patch(pods, name, namespace, patch, {}, signal);
-      pod.annotated = [eniId];
+      pod.annotated = [told];
       events.record(podRef(pod), 'Normal', 'ResourceAllocated', `${text} is allocated`);
     } catch (error) {
       if (isConflict(error) && !(await this.#isAnother(pod, signal))) throw error;

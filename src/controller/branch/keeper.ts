@@ -1,26 +1,26 @@
-// The leader's loop of security groups per pod: looks at EC2 in turn, plans each node that something changed of, and takes the steps,
+// The leader's loop of security groups per pod: plans each node that something changed of, and takes the steps,
 // a bounded number at once. Nothing is done before nodes, pods, policies and EC2 were read once. It sleeps, and asks EC2 for
 // nothing, until it is needed (`mode.ts`). What fails is told on the pod or Node with its cause, and tried again. Never throws.
 import { type Clock, systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
-import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
+import type { Cloud, EniDescription, TrunkCloud } from '../../cloud/port.ts';
 import { type EventRecorder, isNotFound, type KubeClient, nodes, POD_ENI } from '../../kube/index.ts';
 import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { ControllerMetrics } from '../metrics.ts';
 import { instanceOf } from '../node-view.ts';
 import type { ClusterView, NodeView } from '../view.ts';
-import { Actor, podRef } from './acts.ts';
+import { Actor, type At, podRef } from './acts.ts';
 import { failureOf } from './failures.ts';
+import { Looks, type Losses, type Sight } from './looks.ts';
 import { looseTrunks, type Seen } from './loose-trunks.ts';
 import { type Branch, type BranchPod, endsOf, planNode, type Step, subjectOf } from './plan.ts';
 import { PodView } from './pods.ts';
 import { BranchRecord } from './record.ts';
-import { BRANCH, type NodeName, TRUNK } from './tags.ts';
+import { Subnets } from './subnets.ts';
+import type { NodeName } from './tags.ts';
 import { ensureTrunk, type Trunk } from './trunks.ts';
 
-/** Between two looks at EC2 (ms): two that agree tell within 30 s what vanished behind our back. */
-const LOOK_MS = 10_000;
 const AT_ONCE = 16;
 /** Between two tries (ms): doubled up to the last. */
 const FIRST_AGAIN = 1_000;
@@ -51,6 +51,7 @@ export class BranchKeeper {
   readonly #record = new BranchRecord();
   readonly #pods: PodView;
   readonly #actor: Actor;
+  readonly #looks: Looks;
   readonly #trunks = new Map<string, Trunk>();
   readonly #due = new Map<string, number>();
   /** Subjects of steps that are under way. */
@@ -59,15 +60,24 @@ export class BranchKeeper {
   readonly #acts = new Set<Promise<void>>();
   #looseTrunks: Seen = new Map();
   #podsAtWork = 0;
-  #hasLooked = false;
   #wake: () => void = () => {};
 
   constructor(parts: KeeperParts) {
     this.#p = parts;
     this.#clock = parts.clock ?? systemClock;
     this.#pods = new PodView((node) => this.look(node));
-    this.#actor = new Actor({ ...parts, record: this.#record, clock: this.#clock });
-    parts.view.onChange((names) => {
+    const { cloud, log, view } = parts;
+    const subnets = new Subnets(cloud, this.#clock);
+    this.#actor = new Actor({ ...parts, subnets, record: this.#record, clock: this.#clock });
+    this.#looks = new Looks({
+      ...{ cloud, log, record: this.#record, clock: this.#clock },
+      isReady: () => view.isWhole && this.#pods.isWhole,
+      isHeld: ({ podUid }) => this.#pods.find(podUid) !== undefined,
+      trunks: () => [...this.#trunks.values()].map(({ eniId }) => eniId),
+      onLook: (seen, signal) => this.#afterLook(seen, signal),
+      onLoss: (lost) => this.#tellLosses(lost),
+    });
+    view.onChange((names) => {
       for (const name of names) this.look(name);
     });
   }
@@ -96,7 +106,7 @@ export class BranchKeeper {
   /** Ends when `signal` aborts, and all that was under way has. */
   async keep(signal: AbortSignal): Promise<void> {
     const followed = this.#pods.follow(this.#p.client, this.#p.log, signal);
-    const looked = this.#lookOn(signal);
+    const looked = this.#looks.keep(signal);
     while (!signal.aborted) {
       if (this.#isReady) this.#planDue(signal);
       await this.#rest(signal);
@@ -106,7 +116,7 @@ export class BranchKeeper {
 
   get #isReady(): boolean {
     const { view, policies } = this.#p;
-    return this.#hasLooked && view.isWhole && policies.isWhole && this.#pods.isWhole;
+    return this.#looks.hasLooked && view.isWhole && policies.isWhole && this.#pods.isWhole;
   }
 
   async #rest(signal: AbortSignal): Promise<void> {
@@ -120,54 +130,40 @@ export class BranchKeeper {
     this.#wake = () => {};
   }
 
-  async #lookOn(signal: AbortSignal): Promise<void> {
-    let isTold = false;
-    while (!signal.aborted) {
-      try {
-        // An orphan is one while all pods are known.
-        if (this.#p.view.isWhole && this.#pods.isWhole) {
-          await this.#lookAtEc2(signal);
-          isTold = false;
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        if (!isTold)
-          this.#p.log.warn({ error: (error as Error).message }, 'branches are not to be had from EC2');
-        isTold = true;
-      }
-      const ms = this.#hasLooked ? LOOK_MS : IDLE_MS / 4;
-      await this.#clock.sleep(ms, signal).catch(() => undefined);
-    }
-  }
-
-  async #lookAtEc2(signal: AbortSignal): Promise<void> {
-    const { cloud, metrics } = this.#p;
-    const began = this.#clock.now();
-    const [enis, associations] = await Promise.all([
-      cloud.describeNetworkInterfaces({ kind: 'tags', tags: BRANCH }, signal),
-      cloud.describeTrunkAssociations(signal),
-    ]);
-    const now = this.#clock.now();
-    const isHeld = ({ podUid }: Branch) => this.#pods.find(podUid) !== undefined;
-    const { vanished, gone } = this.#record.observe(enis, associations, began, now, isHeld);
-    for (const branch of vanished)
-      this.#tellLoss(branch, `${branch.eniId} was taken off its trunk by somebody else`);
-    for (const branch of gone) this.#tellLoss(branch, `${branch.eniId} was deleted by somebody else`);
-    this.#hasLooked = true;
+  async #afterLook({ trunks, isWhole }: Sight, signal: AbortSignal): Promise<void> {
+    const { metrics, view } = this.#p;
     const all = this.#record.branches;
     const on = all.filter(({ association }) => association).length;
     metrics.branches.set({ state: 'associated' }, on);
     metrics.branches.set({ state: 'cooling' }, all.length - on);
-    for (const name of this.#p.view.nodes.keys()) this.look(name);
+    for (const name of view.nodes.keys()) this.look(name);
     this.#endStrays(signal);
     this.#forget(all);
-    await this.#endLooseTrunks(signal);
+    if (isWhole) await this.#endLooseTrunks(trunks, signal);
+  }
+
+  #tellLosses({ vanished, gone, detached, deleted }: Losses): void {
+    for (const branch of vanished)
+      this.#tellLoss(branch, `${branch.eniId} was taken off its trunk by somebody else`);
+    for (const branch of gone) this.#tellLoss(branch, `${branch.eniId} was deleted by somebody else`);
+    for (const [name, { eniId }] of [...this.#trunks]) {
+      const was = detached.includes(eniId) ? 'detached' : deleted.includes(eniId) ? 'deleted' : null;
+      if (was === null) continue;
+      const text = `the trunk ${eniId} of ${name} was ${was} by somebody else`;
+      this.#trunks.delete(name);
+      this.#p.events.record(nodeRef(name), 'Warning', 'TrunkLost', text);
+      for (const branch of this.#record.branches)
+        if (branch.association?.trunkId === eniId) this.#tellLoss(branch, text);
+    }
   }
 
   #tellLoss(branch: Branch, text: string): void {
     const pod = this.#pods.find(branch.podUid);
     this.#p.log.warn({ pod: branch.pod, branch: branch.eniId }, text);
-    if (pod && !pod.isOver) this.#p.events.record(podRef(pod), 'Warning', 'BranchLost', text);
+    this.#p.metrics.branchFailures.inc({ cause: 'BRANCH_LOST' });
+    if (!pod || pod.isOver) return;
+    this.#p.events.record(podRef(pod), 'Warning', 'BranchLost', `BRANCH_LOST: ${text}`);
+    this.look(pod.node);
   }
 
   get #clusters(): Set<string> {
@@ -176,10 +172,9 @@ export class BranchKeeper {
   }
 
   /** Of nodes that went while their trunk was being made. */
-  async #endLooseTrunks(signal: AbortSignal): Promise<void> {
+  async #endLooseTrunks(enis: readonly EniDescription[], signal: AbortSignal): Promise<void> {
     const { cloud, view, isLeading, log } = this.#p;
     if (this.#clusters.size === 0) return;
-    const enis = await cloud.describeNetworkInterfaces({ kind: 'tags', tags: TRUNK }, signal);
     const instances = [...view.nodes.values()].map(instanceOf);
     const known = instances.includes(null) ? null : new Set(instances as string[]);
     const { seen, over } = looseTrunks(this.#looseTrunks, enis, known, this.#clusters);
@@ -240,7 +235,7 @@ export class BranchKeeper {
       return;
     }
     const trunk = this.#trunks.get(name);
-    const cluster = view.podwayNodes.get(name)?.spec?.cluster;
+    const { cluster, newEnis } = view.podwayNodes.get(name)?.spec ?? {};
     const who: NodeName = { name, instanceId, cluster };
     if (trunk?.instanceId !== instanceId) {
       this.#findTrunk(who, node, signal);
@@ -255,7 +250,7 @@ export class BranchKeeper {
     const now = this.#clock.now();
     const { eniId: trunkId, limit } = trunk;
     for (const step of planNode({ trunkId, limit, pods, branches, now, cooldown }))
-      this.#begin(step, { node: who, trunk }, signal);
+      this.#begin(step, { node: who, trunk, newEnis }, signal);
     for (const { looseSince } of branches)
       if (looseSince !== null) this.#lookAfter(name, looseSince + cooldown);
   }
@@ -314,10 +309,10 @@ export class BranchKeeper {
     return true;
   }
 
-  #begin(step: Step, at: { node: NodeName; trunk: Trunk } | null, signal: AbortSignal): void {
+  #begin(step: Step, at: At | null, signal: AbortSignal): void {
     const subject = subjectOf(step);
     const node = at?.node.name ?? null;
-    if (step.kind === 'lost' || step.kind === 'refuse') {
+    if (step.kind === 'refuse') {
       this.#refuse(step, signal);
       return;
     }
@@ -339,24 +334,20 @@ export class BranchKeeper {
     });
   }
 
-  async #do(step: Step, at: { node: NodeName; trunk: Trunk } | null, signal: AbortSignal): Promise<void> {
-    if (step.kind === 'create') await this.#actor.create(at!, step.pod, signal);
+  async #do(step: Step, at: At | null, signal: AbortSignal): Promise<void> {
+    if (step.kind === 'create') await this.#actor.create(at!, step, signal);
     else if (step.kind === 'associate') await this.#actor.associate(at!, step, signal);
-    else if (step.kind === 'annotate') await this.#actor.annotate(at!, step.pod, step.branch, signal);
+    else if (step.kind === 'annotate') await this.#actor.annotate(step.pod, step.branch, signal);
     else if (step.kind === 'disassociate') await this.#actor.disassociate(step.branch, signal);
     else if (step.kind === 'delete') await this.#actor.delete(step.branch, signal);
   }
 
-  #refuse(step: Step & { kind: 'lost' | 'refuse' }, signal: AbortSignal): void {
-    const { pod } = step;
-    const text =
-      step.kind === 'lost'
-        ? `BRANCH_LOST: ${step.eniId} of ${pod.namespace}/${pod.name} is gone`
-        : `BRANCH_LIMIT: the trunk of ${pod.node} has ${step.used} of ${step.limit} branches`;
+  #refuse({ pod, used, limit }: Step & { kind: 'refuse' }, signal: AbortSignal): void {
+    const text = `BRANCH_LIMIT: the trunk of ${pod.node} has ${used} of ${limit} branches`;
     const trouble = this.#troubles.get(pod.uid) ?? { tries: 0, notBefore: 0, told: '' };
     if (trouble.told === text) return;
     this.#troubles.set(pod.uid, { ...trouble, told: text });
-    this.#p.metrics.branchFailures.inc({ cause: text.slice(0, text.indexOf(':')) });
+    this.#p.metrics.branchFailures.inc({ cause: 'BRANCH_LIMIT' });
     this.#tellPod(pod, text, signal);
   }
 

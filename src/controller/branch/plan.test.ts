@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { parseIpv4 } from '../../base/ip.ts';
 import { parseMac } from '../../base/mac.ts';
 import type { EniId } from '../../cloud/port.ts';
+import type { PodEni } from '../../kube/index.ts';
 import { type Branch, type BranchPod, type NodeWorld, ORPHAN_LOOKS, planNode, type Step } from './plan.ts';
 
 const TRUNK = 'eni-trunk' as EniId;
@@ -23,6 +24,7 @@ const branch = (eniId: string, podUid: string, more: Partial<Branch> = {}): Bran
   eniId: eniId as EniId,
   mac: parseMac('02:00:00:00:00:01'),
   ip: parseIpv4('10.0.0.9'),
+  ip6: null,
   subnetId: 'subnet',
   groupIds: ['sg-1'],
   podUid,
@@ -34,6 +36,10 @@ const branch = (eniId: string, podUid: string, more: Partial<Branch> = {}): Bran
   looseSince: null,
   orphaned: 0,
   ...more,
+});
+const annotation = (eniId: string): PodEni => ({
+  ...{ eniId, mac: parseMac('02:00:00:00:00:01'), vlanId: 1, ip: parseIpv4('10.0.0.9'), ip6: null },
+  ...{ subnet: null, subnet6: null, associationId: 'a-1' },
 });
 const on = (vlanId = 1, trunkId = TRUNK) => ({ association: { id: `a-${vlanId}`, trunkId, vlanId } });
 const world = (more: Partial<NodeWorld>): NodeWorld => ({
@@ -53,13 +59,27 @@ test('the next step of each pod and each branch', () => {
     ['a new pod', { pods: [pod('a')] }, ['create a']],
     ['made, on no trunk', { pods: [pod('a')], branches: [branch('e', 'a')] }, ['associate a']],
     ['on its trunk', { pods: [pod('a')], branches: [branch('e', 'a', on())] }, ['annotate a']],
-    ['whole', { pods: [pod('a', { annotated: ['e'] })], branches: [branch('e', 'a', on())] }, []],
+    ['whole', { pods: [pod('a', { annotated: [annotation('e')] })], branches: [branch('e', 'a', on())] }, []],
     [
       'off the trunk behind our back',
-      { pods: [pod('a', { annotated: ['e'] })], branches: [branch('e', 'a')] },
+      { pods: [pod('a', { annotated: [annotation('e')] })], branches: [branch('e', 'a')] },
       ['associate a'],
     ],
-    ['gone behind our back', { pods: [pod('a', { annotated: ['e'] })] }, ['lost a']],
+    [
+      'gone behind our back: before a new pod',
+      { limit: 1, pods: [pod('b'), pod('a', { annotated: [annotation('e')] })] },
+      ['create a', 'refuse b'],
+    ],
+    [
+      'made anew with its address',
+      { pods: [pod('a', { annotated: [annotation('e')] })], branches: [branch('f', 'a')] },
+      ['associate a'],
+    ],
+    [
+      'on the trunk again',
+      { pods: [pod('a', { annotated: [annotation('e')] })], branches: [branch('f', 'a', on())] },
+      ['annotate a'],
+    ],
     [
       'on another trunk',
       { pods: [pod('a')], branches: [branch('e', 'a', on(1, 'eni-old' as EniId))] },
@@ -127,7 +147,7 @@ test('a pod that runs keeps its branch, whatever else there is', () => {
       const branches = list.map(({ eni, of, isOn, loose, orphaned }) =>
         branch(eni, of, { ...(isOn ? on() : {}), looseSince: loose, orphaned }),
       );
-      const pods = [pod('a', { annotated: ['e'] }), pod('b', { isOver: true })];
+      const pods = [pod('a', { annotated: [annotation('e')] }), pod('b', { isOver: true })];
       for (const step of planNode(world({ pods, branches, now })))
         if (step.kind === 'delete' || step.kind === 'disassociate')
           assert.ok(step.branch.eniId !== 'e' || step.branch.podUid !== 'a');

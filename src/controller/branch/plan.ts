@@ -3,9 +3,10 @@
 // frees its place on the trunk at once while nobody gets its address yet. Invariant: nothing of a pod that runs is taken away, and what no
 // pod of the cluster holds goes only when ORPHAN_LOOKS describes in a row have shown it so.
 
-import type { Ipv4 } from '../../base/ip.ts';
+import type { Ipv4, Ipv6 } from '../../base/ip.ts';
 import type { Mac } from '../../base/mac.ts';
 import type { EniId } from '../../cloud/port.ts';
+import type { PodEni } from '../../kube/index.ts';
 
 export const ORPHAN_LOOKS = 2;
 
@@ -13,6 +14,7 @@ export type Branch = {
   readonly eniId: EniId;
   readonly mac: Mac;
   readonly ip: Ipv4 | null;
+  readonly ip6: Ipv6 | null;
   readonly subnetId: string;
   readonly groupIds: readonly string[];
   /** Of its tags. */
@@ -35,8 +37,8 @@ export type BranchPod = {
   readonly node: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly serviceAccount: string;
-  /** ENIs that the annotation names; null: there is none. */
-  annotated: readonly string[] | null;
+  /** What the annotation says; null: there is none. */
+  annotated: readonly PodEni[] | null;
   /** It runs no more: ended, or gone from the API. */
   isOver: boolean;
 };
@@ -52,11 +54,11 @@ export type NodeWorld = {
 };
 
 export type Step =
-  | { kind: 'create'; pod: BranchPod }
+  /** `lost`: the branch that somebody deleted and whose place it takes. */
+  | { kind: 'create'; pod: BranchPod; lost: PodEni | null }
   | { kind: 'associate'; pod: BranchPod; branch: Branch; heals: boolean }
   | { kind: 'annotate'; pod: BranchPod; branch: Branch }
   | { kind: 'refuse'; pod: BranchPod; used: number; limit: number }
-  | { kind: 'lost'; pod: BranchPod; eniId: string }
   | { kind: 'disassociate'; branch: Branch }
   | { kind: 'delete'; branch: Branch };
 
@@ -72,13 +74,15 @@ export function planNode(world: NodeWorld): Step[] {
   for (const pod of live) {
     const mine = branchOf(pod, branches);
     if (mine) kept.add(mine);
-    if (pod.annotated !== null && !mine) steps.push({ kind: 'lost', pod, eniId: pod.annotated.join() });
+    // One that runs comes first.
+    if (pod.annotated !== null && !mine) waiting.unshift(pod);
     else if (!mine) waiting.push(pod);
     else if (mine.association && mine.association.trunkId !== trunkId)
       steps.push({ kind: 'disassociate', branch: mine });
     else if (!mine.association)
       steps.push({ kind: 'associate', pod, branch: mine, heals: pod.annotated !== null });
-    else if (pod.annotated === null) steps.push({ kind: 'annotate', pod, branch: mine });
+    else if (!pod.annotated?.some(({ eniId }) => eniId === mine.eniId))
+      steps.push({ kind: 'annotate', pod, branch: mine });
   }
   const ends = endsOf(
     branches.filter((branch) => !kept.has(branch)),
@@ -88,20 +92,26 @@ export function planNode(world: NodeWorld): Step[] {
   // A branch that leaves has its place until it has left.
   let used = kept.size + branches.filter((branch) => !kept.has(branch) && branch.association).length;
   for (const pod of waiting) {
-    if (used < limit) steps.push({ kind: 'create', pod });
+    if (used < limit) steps.push({ kind: 'create', pod, lost: pod.annotated?.[0] ?? null });
     else steps.push({ kind: 'refuse', pod, used, limit });
     used++;
   }
   return [...ends, ...steps];
 }
 
-/** Of several the one that the pod was told, then one on a trunk, then the first. */
+/** Of several the one that the pod was told, or one with its address; then one on a trunk, then the first. */
 function branchOf(pod: BranchPod, branches: readonly Branch[]): Branch | undefined {
   const mine = branches
     .filter(({ podUid }) => podUid === pod.uid)
     .sort((a, b) => (a.eniId < b.eniId ? -1 : 1));
   const { annotated } = pod;
-  if (annotated !== null) return mine.find(({ eniId }) => annotated.includes(eniId));
+  if (annotated !== null) {
+    const told = new Set<string>(annotated.map(({ eniId }) => eniId));
+    return (
+      mine.find(({ eniId }) => told.has(eniId)) ??
+      mine.find(({ ip, ip6 }) => annotated.some((one) => one.ip === ip && one.ip6 === ip6))
+    );
+  }
   return mine.find(({ association }) => association) ?? mine[0];
 }
 

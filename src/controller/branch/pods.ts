@@ -9,6 +9,7 @@ import {
   type KubeObject,
   POD_ENI,
   type Pod,
+  type PodEni,
   pods,
   type Sink,
 } from '../../kube/index.ts';
@@ -100,11 +101,11 @@ export class PodView {
 }
 
 /** An annotation that cannot be read names nothing: the pod gets a new one. */
-function annotatedIn({ annotations }: KubeObject['metadata']): string[] | null {
+function annotatedIn({ annotations }: KubeObject['metadata']): PodEni[] | null {
   const text = annotations?.[POD_ENI];
   if (text === undefined) return null;
   try {
-    return decodePodEnis(text).map(({ eniId }) => eniId);
+    return decodePodEnis(text);
   } catch {
     return null;
   }

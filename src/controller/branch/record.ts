@@ -1,23 +1,38 @@
 // What is known of the cluster's branches: what EC2 described, and what it answered since. A describe counts for an interface
-// only when it was begun after the last answer about it, since EC2's describes may be late; what it knows to be there is gone,
-// and what is on a trunk is off it, only when LOOKS such describes in a row have said so. No effects; the caller brings the time.
+// only when it was begun after the last answer about it, since EC2's describes may be late. What it knows to be there is gone, and
+// what is on a trunk is off it, when a second describe, of that interface alone, says so too. No effects; the caller brings the time.
 import type { EniDescription, EniId, TrunkAssociation } from '../../cloud/port.ts';
 import type { Branch } from './plan.ts';
 import { readBranch } from './tags.ts';
 import { VlanIds } from './vlans.ts';
 
-const LOOKS = 2;
 /** How long a deleted interface may still turn up in describes (ms). */
 const REMEMBERED = 120_000;
+/** What contradicts an answer of so short ago (ms) may be late. */
+const SETTLED = 10_000;
 
-type Kept = { branch: Branch; answeredAt: number; missing: number; off: number };
+type Kept = { branch: Branch; answeredAt: number };
 
 export type News = { vanished: Branch[]; gone: Branch[] };
+
+/** A describe: of all branches, or of those that hang on no trunk. */
+export type Look = {
+  scope: 'all' | 'loose';
+  enis: readonly EniDescription[];
+  /** Null: not asked for this time. Only beside all branches. */
+  associations: readonly TrunkAssociation[] | null;
+  began: number;
+};
+
+const isLoose = ({ status }: EniDescription): boolean => status === 'available';
+const isOn = ({ status }: EniDescription): boolean => status === 'in-use' || status === 'associated';
 
 export class BranchRecord {
   readonly #kept = new Map<EniId, Kept>();
   readonly #deleted = new Map<EniId, number>();
   readonly #vlans = new Map<EniId, VlanIds>();
+  /** EC2 shows what only its associations explain. */
+  wantsAssociations = true;
 
   get branches(): Branch[] {
     return [...this.#kept.values()].map(({ branch }) => branch);
@@ -38,8 +53,10 @@ export class BranchRecord {
 
   /** EC2 has answered a create, or a describe of this one alone. */
   made(branch: Branch, now: number): void {
-    this.#kept.set(branch.eniId, { branch, answeredAt: now, missing: 0, off: 0 });
-    this.vlansOf(branch.trunkId).hold(branch.vlanId, branch.podUid, now);
+    this.#kept.set(branch.eniId, { branch, answeredAt: now });
+    // On another trunk than it was made for where that one went.
+    const { trunkId, vlanId } = branch.association ?? branch;
+    this.vlansOf(trunkId).hold(vlanId, branch.podUid, now);
   }
 
   associated(branch: Branch, association: NonNullable<Branch['association']>, now: number): void {
@@ -60,73 +77,81 @@ export class BranchRecord {
 
   #answered({ eniId }: Branch, now: number): void {
     const kept = this.#kept.get(eniId);
-    if (kept) Object.assign(kept, { answeredAt: now, missing: 0, off: 0 });
+    if (kept) kept.answeredAt = now;
   }
 
-  /** The id's owner is the pod: another branch of it keeps it. */
-  #end({ trunkId, podUid }: Branch, now: number): void {
-    if (!this.branches.some((other) => other.trunkId === trunkId && other.podUid === podUid))
-      this.vlansOf(trunkId).end(podUid, now);
+  /** The id's owner is the pod: another branch of it keeps it. On each trunk that the pod had one. */
+  #end({ podUid }: Branch, now: number): void {
+    if (this.branches.some((other) => other.podUid === podUid)) return;
+    for (const ids of this.#vlans.values()) ids.end(podUid, now);
   }
 
   /**
-   * `enis` and `associations` as described by calls that were begun at `began` (ms). `isHeld`: a pod of the cluster, or
-   * one that has just ended, has the branch.
+   * `isHeld`: a pod of the cluster, or one that has just ended, has the branch. Answers with those that are gone or off their
+   * trunk as it seems, for `confirm`.
    */
   observe(
-    enis: readonly EniDescription[],
-    associations: readonly TrunkAssociation[],
-    began: number,
+    { scope, enis, associations, began }: Look,
     now: number,
     isHeld: (branch: Branch) => boolean,
-  ): News {
-    const news: News = { vanished: [], gone: [] };
-    const ofBranch = new Map(associations.map((one) => [one.branchId, one]));
+  ): EniId[] {
+    if (associations) this.wantsAssociations = false;
+    const ofBranch = associations && new Map(associations.map((one) => [one.branchId, one]));
     const seen = new Map(enis.map((eni) => [eni.id, eni]));
-    for (const eni of enis) this.#see(eni, ofBranch.get(eni.id), began, now, news);
-    for (const [eniId, kept] of this.#kept) {
+    for (const eni of enis) this.#see(eni, ofBranch && (ofBranch.get(eni.id) ?? null), began, now);
+    const suspects: EniId[] = [];
+    for (const [eniId, { branch, answeredAt }] of this.#kept) {
+      if (answeredAt >= began) continue;
+      const eni = seen.get(eniId);
+      const isOdd = eni ? isLoose(eni) && branch.association !== null : scope === 'all';
+      if (isOdd && answeredAt + SETTLED < began) suspects.push(eniId);
+      if (scope === 'all') branch.orphaned = isHeld(branch) ? 0 : branch.orphaned + 1;
+    }
+    for (const [eniId, at] of this.#deleted) if (now - at > REMEMBERED) this.#deleted.delete(eniId);
+    if (associations) this.#seeVlans(seen, associations, began, now);
+    return suspects;
+  }
+
+  /** `enis`: those of `suspects` that a describe of `began` showed. */
+  confirm(suspects: readonly EniId[], enis: readonly EniDescription[], began: number, now: number): News {
+    const news: News = { vanished: [], gone: [] };
+    const seen = new Map(enis.map((eni) => [eni.id, eni]));
+    for (const eniId of suspects) {
+      const kept = this.#kept.get(eniId);
+      if (!kept || kept.answeredAt + SETTLED >= began) continue;
       const { branch } = kept;
-      if (kept.answeredAt >= began) continue;
-      if (seen.has(eniId)) kept.missing = 0;
-      else if (++kept.missing >= LOOKS) {
+      const eni = seen.get(eniId);
+      if (!eni) {
         news.gone.push(branch);
         this.#kept.delete(eniId);
         this.#end(branch, began - 1);
-        continue;
+      } else if (isLoose(eni) && branch.association) {
+        Object.assign(branch, { association: null, looseSince: now });
+        news.vanished.push(branch);
       }
-      branch.orphaned = isHeld(branch) ? 0 : branch.orphaned + 1;
     }
-    for (const [eniId, at] of this.#deleted) if (now - at > REMEMBERED) this.#deleted.delete(eniId);
-    this.#seeVlans(seen, associations, began, now);
     return news;
   }
 
-  #see(
-    eni: EniDescription,
-    found: TrunkAssociation | undefined,
-    began: number,
-    now: number,
-    news: News,
-  ): void {
+  /** `found`: its association; null for none, undefined where associations were not asked for. */
+  #see(eni: EniDescription, found: TrunkAssociation | null | undefined, began: number, now: number): void {
     const association = found ? { id: found.id, trunkId: found.trunkId, vlanId: found.vlanId } : null;
     const kept = this.#kept.get(eni.id);
-    if (!kept) {
-      const branch = this.#deleted.has(eni.id) ? null : readBranch(eni);
-      if (!branch) return;
-      Object.assign(branch, { association, looseSince: association ? null : now });
-      this.made(branch, began - 1);
+    if (kept) {
+      if (kept.answeredAt >= began) return;
+      if (association) Object.assign(kept.branch, { association, looseSince: null });
+      else if (isOn(eni) && !kept.branch.association) this.wantsAssociations = true;
       return;
     }
-    const { branch } = kept;
-    if (kept.answeredAt >= began) return;
-    if (association || !branch.association) {
-      kept.off = 0;
-      if (association) Object.assign(branch, { association, looseSince: null });
-    } else if (++kept.off >= LOOKS) {
-      kept.off = 0;
-      Object.assign(branch, { association: null, looseSince: now });
-      news.vanished.push(branch);
+    const branch = this.#deleted.has(eni.id) ? null : readBranch(eni);
+    if (!branch) return;
+    if (isOn(eni) && !association) {
+      // Whose it is, and under which id, is known with its association.
+      this.wantsAssociations = true;
+      return;
     }
+    Object.assign(branch, { association, looseSince: association ? null : now });
+    this.made(branch, began - 1);
   }
 
   /** An id is in use while an association has it, and while an interface that is tagged with it is there. */

@@ -12,7 +12,7 @@ import { MAX_VLAN } from '../../kube/index.ts';
 import type { Branch } from './plan.ts';
 
 export const TRUNK: Tags = { [TAG_PURPOSE]: 'trunk' };
-export const BRANCH: Tags = { [TAG_PURPOSE]: 'branch' };
+const BRANCH: Tags = { [TAG_PURPOSE]: 'branch' };
 const TAG_POD = 'podway.io/pod';
 const TAG_POD_UID = 'podway.io/pod-uid';
 
@@ -48,6 +48,7 @@ export function readBranch(eni: EniDescription): Branch | null {
     eniId: eni.id,
     mac: eni.mac,
     ip: eni.addresses[0]?.ip ?? null,
+    ip6: eni.ipv6Addresses[0] ?? null,
     subnetId: eni.subnetId,
     groupIds: eni.groupIds,
     podUid,

@@ -4,7 +4,7 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { PodwayError } from '../../base/errors.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
-import type { Cloud, EniDescription, EniId, SubnetDescription } from '../../cloud/port.ts';
+import type { Cloud, EniDescription, EniId } from '../../cloud/port.ts';
 import { TAG_INSTANCE } from '../../ipam/ec2/tags.ts';
 import { type NodeName, TRUNK, trunkTags } from './tags.ts';
 
@@ -13,8 +13,10 @@ export type Trunk = {
   instanceId: string;
   /** Branches that it takes. */
   limit: number;
-  subnet: SubnetDescription;
-  /** Of the primary ENI: what a pod gets that no policy selects. */
+  /** Of the primary ENI, as the groups: what a pod gets that no policy selects. */
+  subnetId: string;
+  vpcId: string;
+  zone: string;
   groupIds: readonly string[];
 };
 
@@ -28,7 +30,6 @@ export type TrunkParts = {
   cloud: Pick<
     Cloud,
     | 'describeNetworkInterfaces'
-    | 'describeSubnets'
     | 'createNetworkInterface'
     | 'attachNetworkInterface'
     | 'setDeleteOnTermination'
@@ -63,18 +64,19 @@ export async function ensureTrunk(
   const attached = await whenAttached(parts, trunk, instanceId, signal);
   const { id, deleteOnTermination } = attached.attachment!;
   if (!deleteOnTermination) await cloud.setDeleteOnTermination(attached.id, id, signal);
-  const [subnet] = await cloud.describeSubnets([primary.subnetId], signal);
   return {
     eniId: attached.id,
     instanceId,
     limit: limits.branchEnis,
-    subnet: subnet!,
+    subnetId: primary.subnetId,
+    vpcId: primary.vpcId,
+    zone: primary.zone,
     groupIds: primary.groupIds,
   };
 }
 
 async function makeTrunk(
-  { cloud, onMake }: TrunkParts,
+  { cloud, onMake, clock = systemClock }: TrunkParts,
   node: NodeName,
   limits: InstanceLimits,
   primary: EniDescription,
@@ -108,7 +110,8 @@ async function makeTrunk(
         secondaryCount: 0,
         interfaceType: 'trunk',
         tags: trunkTags(node),
-        clientToken: `podway-trunk-${instanceId}`,
+        // Of a minute, since somebody may delete it, and a token stays that one's.
+        clientToken: `podway-trunk-${instanceId}-${Math.floor(clock.now() / 60_000)}`,
       },
       signal,
     ));
