@@ -1,28 +1,40 @@
-// A lab as a user has one: started, asked and removed by the command line, its two endpoints by the stock clients. The
-// questions that pods ask each other are put by the built-in probe, started by `pod exec` and `lab exec`.
+// A lab as a user has one: started and removed by the command line, its two endpoints by the stock clients. What tests ask
+// again and again is asked over the control socket, as the commands ask it, and the built-in probe is started in the
+// namespace of a pod or a place, as `pod exec` and `lab exec` start it: a command costs a tenth of a second of a
+// processor, and there are thousands. The commands themselves have tests of their own (cli.test.ts).
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { EC2Client } from '@aws-sdk/client-ec2';
 import { KubeConfig } from '@kubernetes/client-node';
+import { ControlClient } from '../../src/lab/daemon/client.ts';
+import { type LabPaths, labPaths, netnsPath } from '../../src/lab/daemon/paths.ts';
 import type { IpamCheck, IpamNode, LabStatus, PodView } from '../../src/lab/daemon/protocol.ts';
 import { ec2ClientOf } from '../support/ec2.ts';
 import { FAMILIES } from '../support/lab.ts';
 import { eventually } from '../support/wait.ts';
-import { json, ok, PROBE, podway, type Ran } from './command.ts';
+import { execute, json, ok, PROBE, podway, type Ran, told } from './command.ts';
 
 /** `lab up` gives pods back at once and forgets idle addresses soon: for tests that do not look at rest. */
 export const QUICK = ['--set', 'cooldown=0s', '--set', 'idleRelease=1s'];
+
+/** As `pod run` and `pod delete` wait. */
+const POD_MS = 60_000;
 
 export type Answer = { answer?: string; error?: string; ttl?: number };
 
 export class Lab {
   readonly name: string;
   readonly #options: string[];
+  readonly #paths: LabPaths;
+  readonly #control: ControlClient;
+  #env: Promise<Record<string, string>> | undefined;
 
   /** At most 8 characters: a lab's name has 20, and a process id up to 7. */
   constructor(name: string, options: string[] = QUICK) {
     this.name = `e2e-${name}-${process.pid}`;
     this.#options = options;
+    this.#paths = labPaths(this.name);
+    this.#control = new ControlClient(this.name, this.#paths.control);
   }
 
   /** Starts it, or goes on with it. */
@@ -32,42 +44,84 @@ export class Lab {
     const families = FAMILIES && !isSet('families') ? ['--set', `families=${FAMILIES}`] : [];
     // What an agent does and says must not need the controller; tests of the controller ask for it.
     const controller = isSet('controller') ? [] : ['--set', 'controller=none'];
+    this.#env = undefined;
     return ok('lab', 'up', '--lab', this.name, ...all, ...families, ...controller);
   }
 
   async down(): Promise<void> {
+    this.#env = undefined;
     await ok('lab', 'down', '--lab', this.name);
   }
 
-  podway = (...args: string[]): Promise<Ran> => podway(...withLab(args, this.name));
-  ok = (...args: string[]): Promise<string> => ok(...withLab(args, this.name));
+  /** A command of podway's for this lab; `lab exec` without the command line around it. */
+  podway(...args: string[]): Promise<Ran> {
+    const [group, name, where, dashes, ...command] = args;
+    if (group === 'lab' && name === 'exec' && dashes === '--' && !this.#isReal)
+      return this.#exec(where!, command);
+    return podway(...withLab(args, this.name));
+  }
+
+  async ok(...args: string[]): Promise<string> {
+    const ran = await this.podway(...args);
+    if (ran.code !== 0) throw new Error(told(args, ran));
+    return ran.stdout;
+  }
+
+  #exec(where: string, command: string[]): Promise<Ran> {
+    const { netns, kubeconfig } = this.#paths;
+    return execute([...inside(netnsPath(netns(where))), ...command], { KUBECONFIG: kubeconfig });
+  }
+
   json = <T>(...args: string[]): Promise<T> => json<T>(...args, '--lab', this.name);
 
-  status = (): Promise<LabStatus> => this.json('lab', 'status');
+  status = (): Promise<LabStatus> => this.#control.call('GET', '/v1/status');
   kubeconfig = async (): Promise<string> => (await this.status()).kubeconfig;
-  pods = (): Promise<PodView[]> => this.json('pod', 'list');
-  run = (pod: string, ...more: string[]): Promise<PodView> => this.json('pod', 'run', pod, ...more);
-  delete = (...pods: string[]): Promise<string> => this.ok('pod', 'delete', ...pods);
+  pods = (): Promise<PodView[]> => this.#control.call('GET', '/v1/pods');
+
+  /** Runs a pod and waits until it is Running; `more` are flags of `pod run`. */
+  run(pod: string, ...more: string[]): Promise<PodView> {
+    const [flag, node] = more;
+    if (flag !== undefined && (flag !== '--node' || more.length > 2))
+      return this.json('pod', 'run', pod, ...more);
+    const request = {
+      namespace: 'default',
+      name: pod,
+      labels: {},
+      command: [],
+      timeoutMs: POD_MS,
+      wait: true,
+    };
+    const body = node === undefined ? request : { ...request, node };
+    return this.#control.follow('POST', '/v1/pods', body, () => {});
+  }
+
+  /** Returns when they are gone and their addresses released. */
+  async delete(...names: string[]): Promise<void> {
+    const request = { namespace: 'default', names, timeoutMs: POD_MS };
+    await this.#control.follow('POST', '/v1/pods/delete', request, () => {});
+  }
 
   async ipam(node: string): Promise<IpamNode> {
-    const [shown] = await this.json<IpamNode[]>('ipam', 'show', '--node', node);
+    const [shown] = await this.#control.call<IpamNode[]>('GET', `/v1/ipam?node=${node}`);
     if (!shown) throw new Error(`ipam show has no ${node}`);
     return shown;
   }
 
+  check = (): Promise<IpamCheck> => this.#control.call('GET', '/v1/ipam/check');
+
   /** Waits until journal, kernel, cloud and API agree. */
-  async agreed(boundMs = 30_000): Promise<void> {
-    let last = '';
+  async agreed(boundMs = 60_000): Promise<void> {
+    let last: IpamCheck | undefined;
     await eventually(
       'ipam check is clean',
       async () => {
-        const ran = await this.podway('ipam', 'check', '-o', 'json');
-        last = ran.stdout;
-        return ran.code === 0 && (JSON.parse(last) as IpamCheck).ok;
+        last = undefined;
+        last = await this.check();
+        return last.ok;
       },
       boundMs,
     ).catch((error: Error) => {
-      throw new Error(`${error.message}\n${last}`);
+      throw new Error(`${error.message}\n${JSON.stringify(last?.differences, null, 1)}`);
     });
   }
 
@@ -82,15 +136,32 @@ export class Lab {
   }
 
   async askFromIn(namespace: string, pod: string, ...question: string[]): Promise<Answer> {
-    return answerOf(await this.podway('pod', 'exec', '-n', namespace, pod, '--', PROBE, ...question));
+    // A name is asked of the lab's resolver, which `pod exec` brings.
+    const isNamed = question.some((each) => /[a-z]/i.test(each) && each.includes('.'));
+    if (this.#isReal || isNamed)
+      return answerOf(await this.podway('pod', 'exec', '-n', namespace, pod, '--', PROBE, ...question));
+    const found = await this.#control.call<PodView>('GET', `/v1/pods/${namespace}/${pod}`);
+    return answerOf(await execute([...inside(found.netnsPath), PROBE, ...question]));
   }
 
-  /** `lab env` as values. */
-  async env(): Promise<Record<string, string>> {
-    const text = await this.ok('lab', 'env');
-    return Object.fromEntries(
-      [...text.matchAll(/^export (\w+)='([^']*)'$/gm)].map((match) => [match[1]!, match[2]!]),
+  /** `lab env` as values, which stay the same until `lab down`. */
+  env(): Promise<Record<string, string>> {
+    this.#env ??= this.ok('lab', 'env').then(
+      (text) =>
+        Object.fromEntries(
+          [...text.matchAll(/^export (\w+)='([^']*)'$/gm)].map((match) => [match[1]!, match[2]!]),
+        ),
+      (error) => {
+        this.#env = undefined;
+        throw error;
+      },
     );
+    return this.#env;
+  }
+
+  /** Its nodes run kubelets, which have a file system of their own. */
+  get #isReal(): boolean {
+    return this.#options.includes('--kubernetes');
   }
 
   async ec2(secretAccessKey?: string): Promise<EC2Client> {
@@ -113,6 +184,8 @@ function withLab(args: string[], lab: string): string[] {
   const end = args.indexOf('--');
   return end < 0 ? [...args, '--lab', lab] : [...args.slice(0, end), '--lab', lab, ...args.slice(end)];
 }
+
+const inside = (path: string): string[] => ['nsenter', `--net=${path}`, '--'];
 
 function answerOf(ran: Ran): Answer {
   try {
