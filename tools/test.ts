@@ -1,15 +1,26 @@
 // Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
-// Tests run two files side by side; storms, real Kubernetes and what compares the whole machine run alone. Tests that
-// need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no test ran.
+// Lab tests run several files side by side, for they wait more than they compute; storms and real Kubernetes run alone.
+// Tests that need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no
+// test ran. A file of test/e2e that fails is shown whole, and run once more: one that passes then is told as flaky.
 import { spawn, spawnSync } from 'node:child_process';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { globSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Totals } from './totals.ts';
+import { type FileRun, longestFirst, type RunOptions, runAgain, runFiles } from './test-files.ts';
 
 const root = join(import.meta.dirname, '..');
 const named = process.argv.slice(2);
+const UNITS_AT_ONCE = 2;
+const LABS_AT_ONCE = 3;
+/** What takes more than half a minute of two processors, the longest first. */
+const LONGEST = [
+  'src/lab/vpc/invariants.test.ts',
+  'src/cli/main.test.ts',
+  'test/e2e/addressing.test.ts',
+  'test/e2e/causes.test.ts',
+  'test/e2e/names.test.ts',
+  'test/e2e/away.test.ts',
+];
 const isRoot = process.getuid?.() === 0;
 
 function stage(name: string, command: string, args: string[]): boolean {
@@ -30,43 +41,62 @@ if (isRoot) {
   atEnd.unref();
   (atEnd.stdin as Socket).unref();
 }
-const counts = { pass: 0, fail: 0, skipped: 0 };
+const counts = { passed: 0, failed: 0, skipped: 0 };
+const flaky: string[] = [];
 let ok = true;
 // A run repeats unless it is given another seed; new ones are tried by `npm run test:soak` and by PODWAY_SEED=random.
 const seed = process.env['PODWAY_SEED'] ?? '1';
 process.env['PODWAY_SEED'] = seed === 'random' ? `${Date.now() % 1_000_000}` : seed;
 
-/** One run of node:test; its totals are added to `counts`. */
-function tests(name: string, args: string[]): boolean {
-  const folder = mkdtempSync(join(tmpdir(), 'podway-test-'));
-  const file = join(folder, 'totals.json');
-  const passed = stage(name, node, [
-    '--test',
-    `--import=${join(root, 'tools/seed.ts')}`,
-    '--test-timeout=300000',
-    `--test-reporter=${named.length > 0 ? 'spec' : 'dot'}`,
-    '--test-reporter-destination=stdout',
-    `--test-reporter=${join(root, 'tools/totals.ts')}`,
-    `--test-reporter-destination=${file}`,
-    ...args,
-  ]);
-  const text = readFileSync(file, 'utf8');
-  rmSync(folder, { recursive: true });
-  if (text === '') return false;
-  const totals = JSON.parse(text) as Totals;
-  for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += totals[key];
-  const longest = totals.files.sort((a, b) => b.seconds - a.seconds).slice(0, 10);
+/** Runs the files; the counts of those that failed and run again are those of the second time. */
+async function tests(name: string, files: string[], atOnce: number, flags: string[] = []): Promise<boolean> {
+  const started = performance.now();
+  console.log(`== ${name}`);
+  const options = {
+    root,
+    full: named.length > 0,
+    flags: [`--import=${join(root, 'tools/seed.ts')}`, ...flags],
+  };
+  const runs = await runFiles(files, { ...options, atOnce });
+  show(runs);
+  const again = named.length > 0 ? [] : runAgain(runs);
+  const second = again.length > 0 ? await secondTime(again, options) : [];
+  const last = [...runs.filter(({ file }) => !again.includes(file)), ...second];
+  for (const run of last) for (const key of ['passed', 'failed', 'skipped'] as const) counts[key] += run[key];
+  flaky.push(...second.filter(({ ok }) => ok).map(({ file }) => file));
+  const longest = runs.sort((a, b) => b.seconds - a.seconds).slice(0, 10);
   for (const one of longest) console.log(`${one.seconds.toFixed(1).padStart(7)} s  ${one.file}`);
+  const passed = last.every(({ ok }) => ok);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.log(`== ${name}: ${passed ? 'ok' : 'FAILED'} (${seconds} s)`);
   return passed;
 }
 
-/** True for a storm, for what runs kubelets, and for a file that compares the whole machine before and after. */
-const runsAlone = (file: string): boolean =>
-  /^test\/(soak|kubernetes)\//.test(file) || /\/machine\.ts'/.test(readFileSync(join(root, file), 'utf8'));
+async function secondTime(files: string[], options: Omit<RunOptions, 'atOnce'>): Promise<FileRun[]> {
+  console.log(`== again, alone: ${files.join(', ')}`);
+  const runs = await runFiles(files, { ...options, atOnce: 1 });
+  show(runs);
+  for (const { file, ok } of runs)
+    console.log(ok ? `FLAKY: ${file} failed, and passed the second time` : `FAILED TWICE: ${file}`);
+  return runs;
+}
+
+/** All that files that failed wrote. */
+function show(runs: readonly FileRun[]): void {
+  for (const { file, ok, wrote } of runs) if (!ok && wrote !== '') console.log(`-- ${file} wrote:\n${wrote}`);
+}
+
+/** True for a storm, and for what runs kubelets. */
+const runsAlone = (file: string): boolean => /^test\/(soak|kubernetes)\//.test(file);
 
 console.log(`PODWAY_SEED=${process.env['PODWAY_SEED']}`);
 if (named.length > 0) {
-  ok = tests('tests', named);
+  const isFlag = (text: string) => text.startsWith('-');
+  const files = globSync(
+    named.filter((text) => !isFlag(text)),
+    { cwd: root },
+  ).sort();
+  ok = await tests('tests', files, 1, named.filter(isFlag));
 } else {
   ok = stage('types', node, ['node_modules/typescript/bin/tsc', '--noEmit']) && ok;
   ok =
@@ -83,19 +113,24 @@ if (named.length > 0) {
     ...all.filter((file) => file.endsWith('.root.test.ts')),
     ...globSync('test/**/*.test.ts', { cwd: root }).sort(),
   ];
-  ok = tests(`unit tests (${unit.length} files)`, ['--test-concurrency=2', ...unit]) && ok;
+  ok = (await tests(`unit tests (${unit.length} files)`, longestFirst(unit, LONGEST), UNITS_AT_ONCE)) && ok;
   if (isRoot) {
     const beside = rooted.filter((file) => !runsAlone(file));
     const alone = rooted.filter(runsAlone);
-    ok = tests(`lab tests (${beside.length} files)`, ['--test-concurrency=2', ...beside]) && ok;
-    ok = tests(`lab tests that run alone (${alone.length} files)`, ['--test-concurrency=1', ...alone]) && ok;
+    const labs = longestFirst(beside, LONGEST);
+    ok = (await tests(`lab tests (${beside.length} files)`, labs, LABS_AT_ONCE)) && ok;
+    ok = (await tests(`lab tests that run alone (${alone.length} files)`, alone, 1)) && ok;
   } else {
     for (const file of rooted) console.log(`skipped: ${file} (needs root for network namespaces)`);
   }
 }
-if (counts.pass + counts.fail === 0) {
+if (counts.passed + counts.failed === 0) {
   console.error('podway: NO_TESTS: no test ran, so nothing was shown');
   ok = false;
 }
-console.log(`${counts.pass} passed, ${counts.fail} failed, ${counts.skipped} skipped`);
+for (const file of flaky)
+  console.log(`FLAKY: ${file} failed once: its first failure is above, and is a finding`);
+console.log(
+  `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped${flaky.length > 0 ? `, ${flaky.length} flaky` : ''}`,
+);
 process.exitCode = ok ? 0 : 1;
