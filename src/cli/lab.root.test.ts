@@ -90,7 +90,7 @@ function machine(): string {
 
 const pidOf = (file: string): number => (JSON.parse(readFileSync(file, 'utf8')) as { pid: number }).pid;
 
-async function eventually(what: string, look: () => boolean, boundMs = 15_000): Promise<void> {
+async function eventually(what: string, look: () => boolean, boundMs = 60_000): Promise<void> {
   const end = performance.now() + boundMs;
   while (!look()) {
     assert.ok(performance.now() < end, `not within ${boundMs} ms: ${what}`);

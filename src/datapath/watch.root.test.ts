@@ -113,8 +113,8 @@ describe('watching', needsRoot, () => {
     it(`puts right: ${what}`, async () => {
       repairs.length = 0;
       damage();
-      await eventually('a repair', () => repairs.length > 0, 5_000);
-      await eventually('everybody reaches everybody', allReach, 5_000);
+      await eventually('a repair', () => repairs.length > 0);
+      await eventually('everybody reaches everybody', allReach);
       await eventually('nothing is left to do', async () => {
         return (await pods.datapath.repair(ALL_PARTS)).changes.length === 0;
       });

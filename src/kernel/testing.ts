@@ -16,7 +16,7 @@ export async function inFreshNetns(test: (ns: Netns) => void | Promise<void>): P
 }
 
 /** Resolves when the condition holds; rejects, naming it, after the bound (ms). */
-export async function eventually(what: string, holds: () => boolean, bound = 5000): Promise<void> {
+export async function eventually(what: string, holds: () => boolean, bound = 30_000): Promise<void> {
   const end = performance.now() + bound;
   while (!holds()) {
     if (performance.now() > end) throw new Error(`not within ${bound} ms: ${what}`);

@@ -39,7 +39,7 @@ async function endpoints(vpc: VpcService, instanceId: string) {
   };
 }
 
-async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 10_000): Promise<void> {
+async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const deadline = Date.now() + ms;
   while (!(await condition())) {
     assert.ok(Date.now() < deadline, `not within ${ms} ms: ${what}`);

@@ -74,7 +74,7 @@ export class TestLab {
   }
 
   /** Waits until all views agree, and answers what the nodes hold. Throws with the differences that stay. */
-  async agreed(boundMs = 30_000): Promise<IpamNode[]> {
+  async agreed(boundMs = 60_000): Promise<IpamNode[]> {
     let last: IpamCheck | undefined;
     try {
       // An agent may die between the two: then both are asked again.

@@ -292,7 +292,7 @@ export function bench(options: Partial<FabricOptions> = {}): Bench {
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  ms = 3000,
+  ms = 30_000,
 ): Promise<void> {
   const end = Date.now() + ms;
   while (!(await condition())) {

@@ -110,7 +110,7 @@ test('kubectl get pods -o wide -w shows each step of a pod', { skip }, async () 
     });
     // Nothing is printed for an empty list: create until the watch has begun.
     h.api.store.create(pods, aPod('a') as Pod);
-    await until('the pod', () => /a +0\/1 +Pending/.test(out), 15_000);
+    await until('the pod', () => /a +0\/1 +Pending/.test(out), 30_000);
     h.api.store.bindPod('a', 'default', 'node-1');
     const status = {
       phase: 'Running',

@@ -110,7 +110,7 @@ export async function startApi(options: Partial<KubeApiOptions> = {}): Promise<H
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  ms = 5000,
+  ms = 30_000,
 ): Promise<void> {
   const end = Date.now() + ms;
   while (!(await condition())) {
