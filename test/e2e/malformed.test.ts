@@ -14,7 +14,7 @@ import { encodeRequest } from '../../src/cni/wire.ts';
 import { createNetns, deleteNetns, NETNS_DIR, openNetns } from '../../src/kernel/netns.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { TestLab } from '../support/lab.ts';
-import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { cloudOf, difference, traces, tracesAtRest } from '../support/leaks.ts';
 import { type Call, goodCall, malformedCalls } from '../support/malformed-calls.ts';
 import { full, skip } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
@@ -67,7 +67,8 @@ before(async () => {
   agentPid = lab.agentOf(NODE)!.pid;
   labPid = daemon();
   cloud = await cloudOf(lab);
-  clean = await eventually('the pool rests', async () => {
+  await tracesAtRest(lab, cloud, BACK_MS);
+  clean = await eventually('the node rests', async () => {
     const first = await everything();
     const second = await everything();
     return difference(first, second).length === 0 && second;

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Churn, spread } from '../support/churn.ts';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, isAtGoal, traces } from '../support/leaks.ts';
+import { cloudOf, sameTraces, tracesAtRest } from '../support/leaks.ts';
 import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
 
@@ -16,39 +16,10 @@ const LOOK_EVERY_MS = 100;
 
 const { lab, streams } = storm(`storm-c${process.pid}`, '2s');
 
-/** The traces when nothing moves any more: twice the same, at the goal, and no address cooling. */
-async function resting(what: string): Promise<string[]> {
-  const cloud = await cloudOf(lab);
-  let last: string[] = [];
-  return eventually(
-    what,
-    async () => {
-      const now = await traces(lab, cloud);
-      const atGoal = (await lab.show()).every(isAtGoal);
-      const same =
-        atGoal && difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
-      last = now;
-      return same ? now : false;
-    },
-    BACK_WITHIN_MS,
-  );
-}
-
 /** Returns the seconds that it took and what was last to go. */
 async function nothingLeft(before: string[]): Promise<string> {
-  const cloud = await cloudOf(lab);
   const began = performance.now();
-  let left: string[] = [];
-  let last: string[] = [];
-  await eventually(
-    'everything is as before the churn',
-    async () => {
-      left = difference(before, await traces(lab, cloud));
-      if (left.length > 0) last = left;
-      return left.length === 0;
-    },
-    BACK_WITHIN_MS,
-  ).catch((error: Error) => assert.fail(`${error.message}\n${left.join('\n')}`));
+  const last = await sameTraces(lab, await cloudOf(lab), before, BACK_WITHIN_MS);
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   assert.deepEqual(heldTwice(await lab.agreed()), []);
   await streams.alive();
@@ -74,7 +45,7 @@ async function watchHeld(work: Promise<void>): Promise<number> {
 }
 
 test(`${PODS} pods by 8 workers leave nothing behind`, { skip, timeout: 1_800_000 }, async (t) => {
-  const before = await resting('the pool rests');
+  const before = await tracesAtRest(lab, await cloudOf(lab), BACK_WITHIN_MS);
   const began = performance.now();
   const churn = new Churn({ lab, nodes: NODES, workers: 8, each: 5, total: PODS, random: seeded(seed) });
   const looks = await watchHeld(churn.done);
@@ -91,7 +62,7 @@ test(`${PODS} pods by 8 workers leave nothing behind`, { skip, timeout: 1_800_00
 });
 
 test('with agents killed at random meanwhile', { skip, timeout: 1_800_000 }, async (t) => {
-  const before = await resting('the pool rests');
+  const before = await tracesAtRest(lab, await cloudOf(lab), BACK_WITHIN_MS);
   const random = seeded(seed + 1);
   const total = full ? 300 : 24;
   const churn = new Churn({ lab, nodes: NODES, workers: 8, each: 5, total, random, prefix: 'killed' });

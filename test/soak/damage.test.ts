@@ -12,7 +12,7 @@ import type { IpamNode, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Churn } from '../support/churn.ts';
 import { damageAtRandom, JOURNAL_DAMAGES } from '../support/damage.ts';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, isAtGoal, traces } from '../support/leaks.ts';
+import { cloudOf, sameTraces, tracesAtRest } from '../support/leaks.ts';
 import { Prober } from '../support/prober.ts';
 import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
@@ -91,24 +91,6 @@ async function intact(node: string, before: PodView[], what: string): Promise<vo
   assert.deepEqual(streams.broken(), [], what);
 }
 
-/** The traces when nothing moves any more and each node's pool is back at its warm target. */
-async function resting(): Promise<string[]> {
-  const cloud = await cloudOf(lab);
-  let last: string[] = [];
-  return eventually(
-    'the pool rests',
-    async () => {
-      const now = await traces(lab, cloud);
-      const atGoal = (await lab.show()).every(isAtGoal);
-      const same =
-        atGoal && difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
-      last = now;
-      return same && now;
-    },
-    BACK_WITHIN_MS,
-  );
-}
-
 const lossLines = (node: string): number =>
   readFileSync(lab.paths.node(node).agentLog, 'utf8').split('"loss":').length - 1;
 
@@ -168,7 +150,8 @@ test('a link of the version before holds its address, is told, and goes by its D
 });
 
 test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, async (t) => {
-  const before = await resting();
+  const cloud = await cloudOf(lab);
+  const before = await tracesAtRest(lab, cloud, BACK_WITHIN_MS);
   const random = seeded(seed + 1);
   let churn: Churn | undefined;
   let done = 0;
@@ -207,16 +190,7 @@ test(`${DAMAGES} random damages under churn`, { skip, timeout: 3_600_000 }, asyn
   } finally {
     churn?.abandon();
   }
-  let left: string[] = [];
-  const cloud = await cloudOf(lab);
-  await eventually(
-    'everything is as before the damages',
-    async () => {
-      left = difference(before, await traces(lab, cloud));
-      return left.length === 0;
-    },
-    BACK_WITHIN_MS,
-  ).catch((error: Error) => assert.fail(`${error.message}\n${left.join('\n')}`));
+  await sameTraces(lab, cloud, before, BACK_WITHIN_MS);
   await streams.alive();
   t.diagnostic(
     [...kinds]

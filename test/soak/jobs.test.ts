@@ -6,9 +6,8 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BatchV1Api, KubeConfig } from '@kubernetes/client-node';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { cloudOf, sameTraces, tracesAtRest } from '../support/leaks.ts';
 import { BACK_WITHIN_MS, full, skip, storm } from '../support/storm.ts';
-import { eventually } from '../support/wait.ts';
 
 const PODS = 500;
 const AT_ONCE = 24;
@@ -20,17 +19,7 @@ const { lab, streams } = lacks ? ({} as ReturnType<typeof storm>) : storm(`storm
 
 test(`a Job of ${PODS} short pods leaves nothing behind`, { skip: lacks, timeout: 1_800_000 }, async (t) => {
   const cloud = await cloudOf(lab);
-  const idle = () =>
-    eventually(
-      'the pool rests',
-      async () => {
-        const now = await traces(lab, cloud);
-        await sleep(1000);
-        return difference(now, await traces(lab, cloud)).length === 0 && now;
-      },
-      BACK_WITHIN_MS,
-    );
-  const before = await idle();
+  const before = await tracesAtRest(lab, cloud, BACK_WITHIN_MS);
   const config = new KubeConfig();
   config.loadFromFile((await lab.status()).kubeconfig);
   const batch = config.makeApiClient(BatchV1Api);
@@ -60,15 +49,7 @@ test(`a Job of ${PODS} short pods leaves nothing behind`, { skip: lacks, timeout
   }
   t.diagnostic(`${PODS} pods in ${((performance.now() - began) / 1000).toFixed(1)} s`);
   await batch.deleteNamespacedJob({ ...job, propagationPolicy: 'Background' });
-  let left: string[] = [];
-  await eventually(
-    'everything is as before the Job',
-    async () => {
-      left = difference(before, await traces(lab, cloud));
-      return left.length === 0;
-    },
-    BACK_WITHIN_MS,
-  ).catch((error: Error) => assert.fail(`${error.message}\n${left.slice(0, 20).join('\n')}`));
+  await sameTraces(lab, cloud, before, BACK_WITHIN_MS);
   await lab.agreed();
   await streams.alive();
 });

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Churn } from '../support/churn.ts';
 import { heldTwice } from '../support/lab.ts';
-import { cloudOf, difference, traces } from '../support/leaks.ts';
+import { cloudOf, sameTraces, tracesAtRest } from '../support/leaks.ts';
 import { BACK_WITHIN_MS, full, NODES, skip, storm } from '../support/storm.ts';
 import { eventually, seeded } from '../support/wait.ts';
 
@@ -55,26 +55,13 @@ test(`${ROUNDS} kills of the lab, its agents, or both during churn`, {
   timeout: 1_800_000,
 }, async (t) => {
   const cloud = await cloudOf(lab);
-  let before: string[] = [];
-  await eventually('the pool rests', async () => {
-    const last = before;
-    before = await traces(lab, cloud);
-    return difference(last, before).length === 0;
-  });
+  const before = await tracesAtRest(lab, cloud, BACK_WITHIN_MS);
   for (let number = 0; number < ROUNDS; number++) {
     const victim = VICTIMS[number % VICTIMS.length]!;
     await round(number, victim).catch((error: Error) => {
       throw new Error(`seed ${seed}, round ${number} (${victim}): ${error.message}`, { cause: error });
     });
   }
-  let left: string[] = [];
-  await eventually(
-    'everything is as before',
-    async () => {
-      left = difference(before, await traces(lab, cloud));
-      return left.length === 0;
-    },
-    BACK_WITHIN_MS,
-  ).catch((error: Error) => assert.fail(`${error.message}\n${left.join('\n')}`));
+  await sameTraces(lab, cloud, before, BACK_WITHIN_MS);
   t.diagnostic(`seed ${seed}: ${ROUNDS} rounds; slowest echo of the streams: ${streams.worstMs()} ms`);
 });

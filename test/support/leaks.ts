@@ -17,6 +17,7 @@ import { namespacesOf } from '../../src/lab/daemon/paths.ts';
 import { processesInNamespaces } from '../../src/lab/daemon/processes.ts';
 import type { IpamNode, NodeView } from '../../src/lab/daemon/protocol.ts';
 import { podwayCommand, type TestLab } from './lab.ts';
+import { eventually } from './wait.ts';
 
 /** The lab's EC2 endpoint, with the keys that `lab env` gives. */
 export async function cloudOf(lab: TestLab): Promise<Cloud> {
@@ -137,12 +138,51 @@ function namesIn(dir: string, recursive = false): string[] {
  * The pool has nothing to give back: no more free addresses than its goal, and no ENI beside the primary one that keeps
  * free ones alone. Such an ENI goes in its time (`idleRelease`, on the planner's grid of 5 s), and until then nothing moves.
  */
-export const isAtGoal = ({ totals, warm, enis }: IpamNode): boolean =>
+const isAtGoal = ({ totals, warm, enis }: IpamNode): boolean =>
   totals.free <= warm.target &&
   enis.every(
     ({ deviceIndex, networkCard, addresses }) =>
       (deviceIndex === 0 && networkCard === 0) || addresses.some(({ state }) => state === 'held'),
   );
+
+/** The traces once nothing moves any more: twice the same, each pool at its goal, and no address cooling. */
+export async function tracesAtRest(lab: TestLab, cloud: Cloud, boundMs: number): Promise<string[]> {
+  let last: string[] = [];
+  return eventually(
+    'the pool rests',
+    async () => {
+      const now = await traces(lab, cloud);
+      const atGoal = (await lab.show()).every(isAtGoal);
+      const same = difference(last, now).length === 0 && now.every((each) => !/ [1-9]\d* cooling/.test(each));
+      last = now;
+      return atGoal && same && now;
+    },
+    boundMs,
+  );
+}
+
+/** Waits until the traces are those of `before`. Throws with the differences that stay; answers what was last to go. */
+export async function sameTraces(
+  lab: TestLab,
+  cloud: Cloud,
+  before: readonly string[],
+  boundMs: number,
+): Promise<string[]> {
+  let left: string[] = [];
+  let last: string[] = [];
+  await eventually(
+    'everything is as before',
+    async () => {
+      left = difference(before, await traces(lab, cloud));
+      if (left.length > 0) last = left;
+      return left.length === 0;
+    },
+    boundMs,
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}\n${left.join('\n')}`);
+  });
+  return last;
+}
 
 /** What one list has more of than the other. */
 export function difference(before: readonly string[], after: readonly string[]): string[] {

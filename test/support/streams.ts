@@ -49,7 +49,6 @@ export class Streams {
       'every stream goes on',
       () =>
         this.broken().length > 0 || this.reports().every((each, index) => each.echoed > (before[index] ?? 0)),
-      10_000,
     );
     const broken = this.broken();
     if (broken.length > 0) throw new Error(`streams broke: ${broken.join('; ')}`);
