@@ -13,7 +13,7 @@ import { eventually } from '../support/wait.ts';
 const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
 const NODE = 'node-1';
 // A type whose first ENI has room for every pod of the test: an ENI more would be the first to miss the disk.
-const lab = new TestLab(`full-${process.pid}`, {
+const lab = new TestLab(`e2e-disk-${process.pid}`, {
   nodes: 1,
   instanceType: 'm5.4xlarge',
   set: ['cooldown=1s'],

@@ -156,7 +156,7 @@ test('kubectl get pods -o wide -w', { skip }, async (t) => {
       `^shown +1/1 +Running +0 +\\S+ +${pod.ips[0]!.replaceAll('.', '\\.')} +node-1 `,
       'm',
     );
-    await eventually('kubectl shows the pod', () => row.test(shown), 10_000).catch((error: Error) => {
+    await eventually('kubectl shows the pod', () => row.test(shown)).catch((error: Error) => {
       throw new Error(`${error.message}\n${shown}`);
     });
     assert.ok((await listed('node-1')).has(pod.ips[0]!));

@@ -5,7 +5,7 @@ import { TestLab } from '../support/lab.ts';
 import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
 
-const lab = new TestLab(`late-${process.pid}`, {
+const lab = new TestLab(`e2e-late-${process.pid}`, {
   nodes: 2,
   set: ['ec2Consistency=3s', 'ec2Latency=realistic'],
 });

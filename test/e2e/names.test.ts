@@ -116,11 +116,7 @@ async function down(lab: string): Promise<void> {
 
 async function goneIs(lab: string, marked: ProcessId[]): Promise<void> {
   assert.deepEqual(printOf(lab), { namespaces: [], processes: [], files: [] });
-  await eventually(
-    'its processes are gone',
-    () => marked.every(({ pid }) => !existsSync(`/proc/${pid}/ns`)),
-    3000,
-  );
+  await eventually('its processes are gone', () => marked.every(({ pid }) => !existsSync(`/proc/${pid}/ns`)));
 }
 
 test('up in every order and down in every order, nothing crosses', { skip }, async () => {

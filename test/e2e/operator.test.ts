@@ -73,20 +73,23 @@ test('a pod without an address is told its cause, its place and when it may come
   await tiny.delete('first');
   const cools = await eventually('third is in line', async () => {
     const told = await explain(tiny, 'third');
-    return told.inLine && told;
+    return told.inLine && told.cause?.code === 'COOLDOWN' && told;
   });
-  assert.deepEqual([cools.cause?.code, cools.position], ['COOLDOWN', 1]);
+  assert.equal(cools.position, 1);
   assert.ok(cools.expectedSeconds! > 0 && cools.expectedSeconds! <= 20, String(cools.expectedSeconds));
-  const { items } = await (await tiny.kube()).makeApiClient(CoreV1Api).listNamespacedEvent({
-    namespace: 'default',
-    fieldSelector: 'involvedObject.name=third',
+  const api = (await tiny.kube()).makeApiClient(CoreV1Api);
+  const event = await eventually('the Event of its first cause', async () => {
+    const { items } = await api.listNamespacedEvent({
+      namespace: 'default',
+      fieldSelector: 'involvedObject.name=third',
+    });
+    return items.find((one) => one.reason === 'AddressLimit');
   });
-  const event = items.find((one) => one.reason === 'AddressLimit');
   assert.match(
-    event?.message ?? '',
+    event.message ?? '',
     /^ADDRESS_LIMIT: t3\.nano takes 2 .* You: Delete pods .* docs\/causes\.md/,
   );
-  await eventually('third runs', async () => (await explain(tiny, 'third')).addresses?.length === 1, 40_000);
+  await eventually('third runs', async () => (await explain(tiny, 'third')).addresses?.length === 1);
 });
 
 test('what is no node and no pod is refused by name', { skip }, async () => {
@@ -99,6 +102,8 @@ test('subnets counts as EC2 does; a followed defrag plan frees the /28s that it 
   const pods = Array.from({ length: 6 }, (_, i) => `p${i}`);
   await Promise.all(pods.map((pod) => wide.run(pod)));
   await wide.delete(...pods.slice(1));
+  // What it was still asking for when the pods went has come.
+  await wide.agreed();
   const { vpcs } = await wide.status();
   const subnets = await wide.json<SubnetReport[]>('ipam', 'subnets');
   for (const { id, availableIpAddressCount } of vpcs.flatMap((vpc) => vpc.subnets))

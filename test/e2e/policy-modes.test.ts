@@ -203,7 +203,7 @@ describe('modes of NetworkPolicy, and what is told', { skip, timeout: 200_000 },
           spec: { schedulerName: 'nobody', containers: [{ name: 'c', image: 'podway/pod' }] },
         },
       });
-      await eventually('its policies are in force', () => reaches(ground.ipOf('z/b'), 80), 20_000);
+      await eventually('its policies are in force', () => reaches(ground.ipOf('z/b'), 80));
       const { stdout: tables } = await lab.podway('lab', 'exec', 'node-1', '--', 'nft', 'list', 'tables');
       assert.doesNotMatch(tables, /podway-isolated/);
     } finally {

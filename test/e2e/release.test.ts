@@ -12,7 +12,7 @@ import { podway, skip } from './command.ts';
 
 const NODE = 'node-1';
 // So long a cooldown ends no quarantine by itself; with `report` a route that somebody adds stays.
-const lab = new TestLab(`release-${process.pid}`, { nodes: 1, set: ['cooldown=10m', 'repair=report'] });
+const lab = new TestLab(`e2e-rel-${process.pid}`, { nodes: 1, set: ['cooldown=10m', 'repair=report'] });
 const release = (ip: string) => podway('ipam', 'release', ip, '--node', NODE, '--lab', lab.name);
 const shown = async (ip: string): Promise<IpamAddress | undefined> =>
   (await lab.show())[0]!.enis.flatMap((eni) => eni.addresses).find((one) => one.ip === ip);

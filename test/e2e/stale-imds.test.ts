@@ -9,7 +9,7 @@ import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
 
 const NODE = 'node-1';
-const lab = new TestLab(`imds-${process.pid}`, {
+const lab = new TestLab(`e2e-imds-${process.pid}`, {
   nodes: 2,
   set: ['cooldown=0s', 'idleRelease=1s', 'warm=1'],
 });

@@ -66,7 +66,7 @@ test("a peer's log has the pod's own address: pod on the same node, pod on anoth
       assertAnswer(await lab.askFrom(a.name, protocol, to.ips[0]!, '8080'), `${to.name} ${a.ips[0]}`);
       const log = to === db ? ['lab', 'logs', 'db'] : ['pod', 'logs', to.name];
       const line = new RegExp(` ${protocol} ${a.ips[0]!.replaceAll('.', '\\.')}:\\d+$`, 'm');
-      await eventually('the log tells', async () => line.test(await lab.ok(...log)), 5000);
+      await eventually('the log tells', async () => line.test(await lab.ok(...log)));
     }
   }
 });

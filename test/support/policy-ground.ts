@@ -42,7 +42,7 @@ const NODE_OF: Record<string, string> = {
   ...{ 'z/a': 'node-2', 'z/b': 'node-1', 'z/c': 'node-2' },
 };
 export const nodeOf = (key: string): string => NODE_OF[key] ?? (key.endsWith('b') ? 'node-2' : 'node-1');
-const CONVERGES_MS = 10_000;
+const CONVERGES_MS = 30_000;
 
 export const servedPorts = (of: readonly number[] = PORTS): OraclePod['ports'] =>
   of.flatMap((port) =>
