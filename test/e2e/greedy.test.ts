@@ -28,8 +28,8 @@ after(async () => {
 
 const asks: Record<string, string> = {
   '169.254.169.254':
-    'TOKEN=$(curl -sf -m 2 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token) && curl -sf -m 2 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/instance-id',
-  '169.254.169.10': 'curl -s -m 2 -o /dev/null -w "%{http_code}" http://169.254.169.10/',
+    'TOKEN=$(curl -sf -m 30 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token) && curl -sf -m 30 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/instance-id',
+  '169.254.169.10': 'curl -s -m 30 -o /dev/null -w "%{http_code}" http://169.254.169.10/',
 };
 
 for (const [host, ask] of Object.entries(asks)) {
