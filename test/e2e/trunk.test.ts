@@ -113,6 +113,9 @@ async function useBranches(branches: readonly Branch[]): Promise<void> {
 const reaches = async (ip: string, to: string): Promise<boolean> =>
   (await lab.podway('lab', 'exec', 'plain', '--', 'ping', '-nc1', '-W1', '-I', ip, to)).code === 0;
 
+/** One lost packet, or a machine that is busy for a second, is no verdict. */
+const reachesOnce = (ip: string, to: string, what: string) => eventually(what, () => reaches(ip, to));
+
 test('each tag reaches db as its branch, judged by the branch’s own groups', { skip }, async () => {
   const [allowed, denied] = [await group('allowed'), await group('denied')];
   await ask(
@@ -133,7 +136,7 @@ test('each tag reaches db as its branch, judged by the branch’s own groups', {
   );
   const [one, two] = [await branch(trunk, 11, allowed), await branch(trunk, 12, denied)];
   await useBranches([one, two, { ...one, vlan: 13, ip: '10.0.0.250', mac: '02:00:00:00:00:13' }]);
-  assert.equal(await reaches(one.ip, shape.dbIp), true, 'a member of the group that db lets in');
+  await reachesOnce(one.ip, shape.dbIp, 'a member of the group that db lets in');
   assert.equal(await reaches(two.ip, shape.dbIp), false, 'another group');
   assert.equal(await reaches('10.0.0.250', shape.dbIp), false, 'a tag that no branch has');
   const counted = await lab.ok(
@@ -151,16 +154,16 @@ test('each tag reaches db as its branch, judged by the branch’s own groups', {
   assert.match(counted, /packets [1-9]/);
   const { instances } = await lab.status();
   const [own] = instances.find((each) => each.name === 'plain')!.ips;
-  assert.equal(await reaches(own!, shape.dbIp), true, 'what bears no tag');
+  await reachesOnce(own!, shape.dbIp, 'what bears no tag');
 
   // Nobody of the lab need live for it, and the next daemon finds it as it is.
   const { pid } = JSON.parse(readFileSync(labPaths(lab.name).pid, 'utf8')) as { pid: number };
   process.kill(pid, 'SIGKILL');
   const netns = instances.find((each) => each.name === 'plain')!.netns;
   const ping = ['ip', 'netns', 'exec', netns, 'ping', '-nc1', '-W1', '-I', one.ip, shape.dbIp];
-  assert.equal((await execute(ping)).code, 0, 'while the lab’s daemon is dead');
+  await eventually('while the lab’s daemon is dead', async () => (await execute(ping)).code === 0);
   await lab.up('--nodes', '1', '--demo');
-  assert.equal(await reaches(one.ip, shape.dbIp), true);
+  await reachesOnce(one.ip, shape.dbIp, 'after the start');
   assert.equal(await reaches(two.ip, shape.dbIp), false);
 
   // Groups change live, and an association that ends takes the way away.
