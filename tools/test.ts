@@ -20,6 +20,7 @@ const LONGEST = [
   'test/e2e/causes.test.ts',
   'test/e2e/names.test.ts',
   'test/e2e/away.test.ts',
+  'test/e2e/full-subnets.test.ts',
 ];
 const isRoot = process.getuid?.() === 0;
 

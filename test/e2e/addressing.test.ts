@@ -1,44 +1,26 @@
 // Every kind of addressing on real packets: single addresses, prefixes, and both. A live node changes between them while a
-// connection of its pods goes on; what EC2, a kill or a lost journal does to a prefix costs no pod its address. A subnet
-// without whole /28s serves single addresses until it has some again, and a full one serves the next address that is freed.
+// connection of its pods goes on; what EC2, a kill or a lost journal does to a prefix costs no pod its address.
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import {
-  CreateNetworkInterfaceCommand,
-  DeleteNetworkInterfaceCommand,
   DescribeNetworkInterfacesCommand,
-  DescribeSubnetsCommand,
   type EC2Client,
   UnassignPrivateIpAddressesCommand,
 } from '@aws-sdk/client-ec2';
-import { CoreV1Api, CustomObjectsApi } from '@kubernetes/client-node';
-import { cidrContains, parseCidr, parseIp } from '../../src/base/ip.ts';
-import type { SubnetReport } from '../../src/cli/subnets.ts';
-import type { DefragPlan } from '../../src/ipam/views/defrag.ts';
+import { CustomObjectsApi } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { Check, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
-import { ROOT, skip } from './command.ts';
-import { assertAnswer, downAll, Lab } from './lab.ts';
-
-type DefragAnswer = { subnets: (DefragPlan & { id: string })[]; commands: string[] };
+import { blocksOf, instanceOf, isIn } from './blocks.ts';
+import { skip } from './command.ts';
+import { assertAnswer, Lab } from './lab.ts';
 
 const lab = new Lab('addr', ['--nodes', '2', '--set', 'cooldown=1s', '--set', 'idleRelease=2s']);
-const holes = new Lab('holes', [
-  ...['-f', join(ROOT, 'examples/fragmented.yaml')],
-  ...['--set', 'addressing=auto', '--set', 'cooldown=1s', '--set', 'idleRelease=2s', '--set', 'warm=2'],
-]);
-const small = new Lab('small', [
-  ...['-f', join(ROOT, 'examples/small-subnet.yaml'), '--set', 'warm=0', '--set', 'cooldown=1s'],
-]);
 const DRAINED_MS = 60_000;
-/** A subnet without whole /28s is left alone for at most a minute at first. */
-const WHOLE_MS = 150_000;
 const kind = { group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' };
-const clients: EC2Client[] = [];
 const streams = new Streams();
 let ec2: EC2Client;
 let client: PodView;
@@ -47,49 +29,25 @@ let server: PodView;
 before(async () => {
   if (skip) return;
   await lab.up();
-  ec2 = await clientOf(lab);
+  ec2 = await lab.ec2();
 });
 after(async () => {
   streams.close();
-  for (const one of clients) one.destroy();
-  if (!skip) await downAll([lab, holes, small]);
+  ec2?.destroy();
+  if (!skip) await lab.down();
 });
-
-async function clientOf(from: Lab): Promise<EC2Client> {
-  const made = await from.ec2();
-  clients.push(made);
-  return made;
-}
-
-const instanceOf = async (from: Lab, node: string): Promise<string> =>
-  (await from.status()).nodes.find(({ name }) => name === node)!.instanceId;
-
-/** What EC2 lists on the node's ENIs. */
-async function blocksOf(
-  from: Lab,
-  by: EC2Client,
-  node: string,
-): Promise<{ singles: string[]; prefixes: string[] }> {
-  const Filters = [{ Name: 'attachment.instance-id', Values: [await instanceOf(from, node)] }];
-  const { NetworkInterfaces } = await by.send(new DescribeNetworkInterfacesCommand({ Filters }));
-  return {
-    singles: NetworkInterfaces!.flatMap((eni) =>
-      eni.PrivateIpAddresses!.filter(({ Primary }) => !Primary).map((one) => one.PrivateIpAddress!),
-    ),
-    prefixes: NetworkInterfaces!.flatMap((eni) => (eni.Ipv4Prefixes ?? []).map((one) => one.Ipv4Prefix!)),
-  };
-}
-
-const isIn = (ip: string, prefixes: readonly string[]): boolean =>
-  prefixes.some((prefix) => cidrContains(parseCidr(prefix), parseIp(ip)));
 
 async function follow(addressing: string): Promise<void> {
   const objects = (await lab.kube()).makeApiClient(CustomObjectsApi);
   const spec = { addressing, cooldown: '1s' };
-  const known = await objects.getClusterCustomObject({ ...kind, name: 'mode' }).catch(() => null);
   const made = { apiVersion: 'podway.dev/v1alpha1', kind: 'NodeNetwork', metadata: { name: 'mode' } };
-  if (known) await objects.replaceClusterCustomObject({ ...kind, name: 'mode', body: { ...known, spec } });
-  else await objects.createClusterCustomObject({ ...kind, body: { ...made, spec } });
+  // Again when an agent has written its status between the two.
+  await eventually('the NodeNetwork is written', async () => {
+    const known = await objects.getClusterCustomObject({ ...kind, name: 'mode' }).catch(() => null);
+    if (known) await objects.replaceClusterCustomObject({ ...kind, name: 'mode', body: { ...known, spec } });
+    else await objects.createClusterCustomObject({ ...kind, body: { ...made, spec } });
+    return true;
+  });
 }
 
 async function connects(): Promise<void> {
@@ -215,90 +173,4 @@ test('back to single addresses: the prefixes drain as their pods go', { skip }, 
   assert.deepEqual(await addresses(), [ipOf(client), ipOf(server)]);
   await streams.alive();
   assert.deepEqual(streams.broken(), []);
-});
-
-test('a fragmented subnet: single addresses, and prefixes once it has whole /28s again', {
-  skip,
-}, async () => {
-  await holes.up();
-  const by = await clientOf(holes);
-  const first = await holes.run('first', '--node', 'node-1');
-  const before = await blocksOf(holes, by, 'node-1');
-  assert.deepEqual(before.prefixes, []);
-  assert.ok(before.singles.includes(ipOf(first)));
-  const elsewhere = await holes.run('elsewhere', '--node', 'node-2');
-  const reserved = await blocksOf(holes, by, 'node-2');
-  assert.ok(isIn(ipOf(elsewhere), reserved.prefixes), 'the subnet with a reservation for prefixes has them');
-  const SubnetId = (await holes.status()).vpcs[0]!.subnets.find(({ name }) => name === 'holes-a')!.id;
-  const inTheWay = ['defrag', 'plan', '--subnet', SubnetId];
-  const { subnets, commands } = await holes.json<DefragAnswer>('ipam', ...inTheWay);
-  const [plan] = subnets;
-  assert.deepEqual(
-    [plan!.id, plan!.freePrefixes, plan!.freePrefixesAfter],
-    [SubnetId, 0, plan!.steps.length],
-  );
-  // All are of one interface that is attached to nothing, and its own address is one of them.
-  const [NetworkInterfaceId] = new Set(
-    plan!.steps.flatMap((step) =>
-      step.addresses.map((one) => ('interface' in one ? one.interface : one.node)),
-    ),
-  );
-  assert.deepEqual(commands, [
-    `aws ec2 delete-network-interface --network-interface-id ${NetworkInterfaceId}`,
-  ]);
-  await by.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId }));
-  const room = await holes.json<SubnetReport[]>('ipam', 'subnets', '--subnet', SubnetId);
-  assert.equal(room[0]!.freePrefixes, plan!.freePrefixesAfter);
-  await eventually(
-    'node-1 has a prefix again, and singles for running pods alone',
-    async () => {
-      const { singles, prefixes } = await blocksOf(holes, by, 'node-1');
-      return prefixes.length > 0 && singles.join() === ipOf(first);
-    },
-    WHOLE_MS,
-  );
-  const second = await holes.run('second', '--node', 'node-1');
-  assert.ok(isIn(ipOf(second), (await blocksOf(holes, by, 'node-1')).prefixes));
-  assertAnswer(await holes.askFrom('second', 'tcp', ipOf(first), '8080'), `first ${ipOf(second)}`);
-  await holes.agreed();
-});
-
-test('a full /26: the waiting pod is told, others go on, and a freed address reaches it', {
-  skip,
-}, async (t) => {
-  await small.up();
-  const by = await clientOf(small);
-  const SubnetId = (await small.status()).vpcs[0]!.subnets.find(({ name }) => name === 'full-a')!.id;
-  const left = async () => {
-    const { Subnets } = await by.send(new DescribeSubnetsCommand({ SubnetIds: [SubnetId] }));
-    return Subnets![0]!.AvailableIpAddressCount!;
-  };
-  await eventually('the nodes rest', async () => (await left()) === 57);
-  const count = (await left()) - 1;
-  const { NetworkInterface } = await by.send(
-    new CreateNetworkInterfaceCommand({ SubnetId, SecondaryPrivateIpAddressCount: count }),
-  );
-  assert.equal(await left(), 0);
-  await small.ok('pod', 'run', 'waits', '--node', 'node-1', '--no-wait');
-  const api = (await small.kube()).makeApiClient(CoreV1Api);
-  const told = await eventually('an Event names the full subnet', async () => {
-    const { items } = await api.listNamespacedEvent({ namespace: 'default' });
-    return items.find(({ involvedObject, message }) =>
-      involvedObject.name === 'waits' ? message?.includes('SUBNET_EXHAUSTED') : false,
-    );
-  });
-  for (const part of [SubnetId, '10.70.0.0/26', '59 addresses', '0 free'])
-    assert.ok(told.message!.includes(part), told.message!);
-  assert.equal((await small.run('goes-on', '--node', 'node-3')).phase, 'Running');
-  const PrivateIpAddresses = [NetworkInterface!.PrivateIpAddresses![1]!.PrivateIpAddress!];
-  const NetworkInterfaceId = NetworkInterface!.NetworkInterfaceId!;
-  await by.send(new UnassignPrivateIpAddressesCommand({ NetworkInterfaceId, PrivateIpAddresses }));
-  const freedAt = Date.now();
-  const pod = await eventually('the pod has the freed address', async () => {
-    const found = (await small.pods()).find(({ name }) => name === 'waits');
-    return found?.phase === 'Running' ? found : undefined;
-  });
-  t.diagnostic(`Running ${Date.now() - freedAt} ms after the address was freed`);
-  assert.equal(ipOf(pod), PrivateIpAddresses[0]);
-  await small.agreed();
 });

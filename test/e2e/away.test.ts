@@ -89,9 +89,11 @@ for (const [round, how] of (['drop', 'reject with tcp reset'] as const).entries(
     } finally {
       await beginEc2().catch(() => {});
     }
-    const { items } = await api.listNamespacedEvent({ namespace: 'default' });
-    const reasons = items.filter((one) => one.involvedObject.name === NODE).map((one) => one.reason);
-    for (const reason of ['CloudUnreachable', 'CloudReachable']) assert.ok(reasons.includes(reason), reason);
+    await eventually('Events tell of both', async () => {
+      const { items } = await api.listNamespacedEvent({ namespace: 'default' });
+      const reasons = items.filter((one) => one.involvedObject.name === NODE).map((one) => one.reason);
+      return ['CloudUnreachable', 'CloudReachable'].every((reason) => reasons.includes(reason));
+    });
     await lab.delete(...Array.from({ length: free + 2 }, (_, n) => name(n)));
     await lab.agreed();
   });

@@ -102,21 +102,18 @@ test('the 28th fails with the limit and the holders in its cause; explain says w
   assert.match(ran.stderr, /^podway: ADDRESS_LIMIT: [^\n]+ \([^\n]+\)\n$/);
   const left = await find('too-many');
   assert.deepEqual([left?.phase, left?.message?.code], ['Pending', 'ADDRESS_LIMIT']);
-  const events = await (await full.kube()).makeApiClient(CoreV1Api).listNamespacedEvent({
-    namespace: 'default',
-    fieldSelector: 'involvedObject.name=too-many',
-  });
-  assert.ok(
-    events.items.some((event) => event.type === 'Warning' && event.message?.includes('ADDRESS_LIMIT')),
+  const api = (await full.kube()).makeApiClient(CoreV1Api);
+  const eventsOf = async () => {
+    const fieldSelector = 'involvedObject.name=too-many';
+    return (await api.listNamespacedEvent({ namespace: 'default', fieldSelector })).items;
+  };
+  await eventually('an Event tells it', async () =>
+    (await eventsOf()).some((event) => event.type === 'Warning' && event.message?.includes('ADDRESS_LIMIT')),
   );
   // The agent's own Event: the cause is its reason, and it says what to do.
-  const own = await eventually('the agent tells the pod', async () => {
-    const { items } = await (await full.kube()).makeApiClient(CoreV1Api).listNamespacedEvent({
-      namespace: 'default',
-      fieldSelector: 'involvedObject.name=too-many',
-    });
-    return items.find((event) => event.reason === 'AddressLimit');
-  });
+  const own = await eventually('the agent tells the pod', async () =>
+    (await eventsOf()).find((event) => event.reason === 'AddressLimit'),
+  );
   assert.equal(own.type, 'Warning');
   assert.match(
     own.message!,

@@ -102,14 +102,13 @@ test('an address that another interface has is quarantined, told on the pod, and
       (one) => one.type === 'podway.io/AddressAssigned',
     );
   await eventually('the pod says so', async () => (await condition())?.status === 'False');
-  const { items } = await api.listNamespacedEvent({
-    namespace: 'default',
-    fieldSelector: `involvedObject.name=${pod.name},type=Warning`,
+  await eventually('an Event tells it', async () => {
+    const { items } = await api.listNamespacedEvent({
+      namespace: 'default',
+      fieldSelector: `involvedObject.name=${pod.name},type=Warning`,
+    });
+    return items.some((event) => event.message?.includes(other!.NetworkInterfaceId!));
   });
-  assert.ok(
-    items.some((event) => event.message?.includes(other!.NetworkInterfaceId!)),
-    'no Event tells it',
-  );
   const check = await lab.podway('ipam', 'check');
   assert.match(
     check.stdout,
