@@ -9,6 +9,8 @@ test('a sweep knows what tests made by the process id in its name, and nothing e
       'pwt-kernel-4711',
       'pwt-kernel-ct-4711',
       'pwt-datapath-4711-3-node',
+      'pwt-repl-4711-old1',
+      'e2e-why-4711-by-hand',
       'podway_pwtfabric4711x14_a',
     ],
   } as const;

@@ -13,7 +13,7 @@ const root = join(import.meta.dirname, '..');
 const NAMES = {
   lab: /^(?:e2e-[a-z0-9]+-|pwt-[a-d]-|storm-[a-z]|fuzz-)(?<pid>\d+)$/,
   namespace:
-    /^(?:pwt-(?:kernel|kernel-ct|fuzz|datapath)-(?<pid>\d+)(?:-.*)?|podway_pwtfabric(?<pid>\d+)x.*)$/,
+    /^(?:(?:pwt-(?:kernel|kernel-ct|fuzz|datapath|repl)|e2e-why)-(?<pid>\d+)(?:-.*)?|podway_pwtfabric(?<pid>\d+)x.*)$/,
 };
 /** Folders have no process's id in their names: an hour is longer than any run. */
 const FOLDER = /^(?:podway|pwt)-[a-z-]+-[A-Za-z0-9]{6}$/;
