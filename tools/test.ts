@@ -1,17 +1,21 @@
 // Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
-// Lab tests run several files side by side, for they wait more than they compute; storms and real Kubernetes run alone.
+// Lab tests run several files side by side, for they wait more than they compute; storms and real Kubernetes after them.
 // Tests that need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no
 // test ran. A file of test/e2e that fails is shown whole, and run once more: one that passes then is told as flaky.
 import { spawn, spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type FileRun, longestFirst, type RunOptions, runAgain, runFiles } from './test-files.ts';
 
 const root = join(import.meta.dirname, '..');
 const named = process.argv.slice(2);
-const UNITS_AT_ONCE = 2;
-const LABS_AT_ONCE = 3;
+/** Files at once. A lab's test waits for more than half of its time; a storm keeps a processor busy. */
+const cores = availableParallelism();
+const UNITS_AT_ONCE = cores;
+const LABS_AT_ONCE = Math.min(2 * cores, 8);
+const STORMS_AT_ONCE = Math.min(cores, 2);
 /** What takes more than half a minute of two processors, the longest first. */
 const LONGEST = [
   'src/lab/vpc/invariants.test.ts',
@@ -21,6 +25,8 @@ const LONGEST = [
   'test/e2e/names.test.ts',
   'test/e2e/away.test.ts',
   'test/e2e/full-subnets.test.ts',
+  'test/e2e/cli.test.ts',
+  'test/soak/damage.test.ts',
 ];
 const isRoot = process.getuid?.() === 0;
 
@@ -47,6 +53,8 @@ const flaky: string[] = [];
 let ok = true;
 // A run repeats unless it is given another seed; new ones are tried by `npm run test:soak` and by PODWAY_SEED=random.
 const seed = process.env['PODWAY_SEED'] ?? '1';
+// Each file is a process, which would compile the two clients' libraries again.
+process.env['NODE_COMPILE_CACHE'] ??= join(root, 'build/compiled');
 process.env['PODWAY_SEED'] = seed === 'random' ? `${Date.now() % 1_000_000}` : seed;
 
 /** Runs the files; the counts of those that failed and run again are those of the second time. */
@@ -87,8 +95,8 @@ function show(runs: readonly FileRun[]): void {
   for (const { file, ok, wrote } of runs) if (!ok && wrote !== '') console.log(`-- ${file} wrote:\n${wrote}`);
 }
 
-/** True for a storm, and for what runs kubelets. */
-const runsAlone = (file: string): boolean => /^test\/(soak|kubernetes)\//.test(file);
+/** True for a storm, and for what runs kubelets: they disturb others more than a lab does. */
+const isStorm = (file: string): boolean => /^test\/(soak|kubernetes)\//.test(file);
 
 console.log(`PODWAY_SEED=${process.env['PODWAY_SEED']}`);
 if (named.length > 0) {
@@ -116,11 +124,11 @@ if (named.length > 0) {
   ];
   ok = (await tests(`unit tests (${unit.length} files)`, longestFirst(unit, LONGEST), UNITS_AT_ONCE)) && ok;
   if (isRoot) {
-    const beside = rooted.filter((file) => !runsAlone(file));
-    const alone = rooted.filter(runsAlone);
+    const beside = rooted.filter((file) => !isStorm(file));
+    const alone = rooted.filter(isStorm);
     const labs = longestFirst(beside, LONGEST);
     ok = (await tests(`lab tests (${beside.length} files)`, labs, LABS_AT_ONCE)) && ok;
-    ok = (await tests(`lab tests that run alone (${alone.length} files)`, alone, 1)) && ok;
+    ok = (await tests(`storms (${alone.length} files)`, longestFirst(alone, LONGEST), STORMS_AT_ONCE)) && ok;
   } else {
     for (const file of rooted) console.log(`skipped: ${file} (needs root for network namespaces)`);
   }
