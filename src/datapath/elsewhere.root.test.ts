@@ -54,7 +54,7 @@ test(
       const concerned: string[] = [];
       const watch = pods.datapath.watch((parts) => concerned.push(...parts));
       vpc.ip('node', `route add ${THEIRS}/32 dev eni123 scope link`);
-      for (let i = 0; i < 200 && concerned.length === 0; i++)
+      for (let i = 0; i < 3_000 && concerned.length === 0; i++)
         await new Promise((resolve) => setTimeout(resolve, 10));
       watch.close();
       assert.deepEqual(concerned, ['addresses']);

@@ -205,7 +205,7 @@ test('the directory is watched: a deleted conflist is back at once', async () =>
   const kept = one.keep(stop.signal);
   assert.ok(existsSync(paths().conflist));
   rmSync(paths().conflist);
-  for (let i = 0; i < 100 && !existsSync(paths().conflist); i++)
+  for (let i = 0; i < 600 && !existsSync(paths().conflist); i++)
     await new Promise((resolve) => setTimeout(resolve, 50));
   assert.ok(existsSync(paths().conflist));
   stop.abort();

@@ -205,13 +205,13 @@ test('deleting a definition deletes its objects, ends their watches and stops se
   });
   let ended = false;
   const watching = (async () => {
-    for await (const _ of client.watch(widgets, {}, AbortSignal.timeout(5000)));
+    for await (const _ of client.watch(widgets, {}, AbortSignal.timeout(30_000)));
     ended = true;
   })();
   await h.restart().then(() => watching.catch(() => {}));
   const again = (async () => {
     ended = false;
-    for await (const _ of client.watch(widgets, {}, AbortSignal.timeout(5000)));
+    for await (const _ of client.watch(widgets, {}, AbortSignal.timeout(30_000)));
     ended = true;
   })();
   await client.delete(definitions, 'widgets.example.com');

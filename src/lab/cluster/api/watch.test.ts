@@ -37,7 +37,7 @@ test('sendInitialEvents: the state, the marked bookmark, then changes', async ()
   await using h = await startApi();
   for (const name of ['b', 'a']) h.api.store.create(pods, aPod(name) as Pod);
   const version = Number(h.api.store.resourceVersion);
-  const watch = h.client.watch(pods, { sendInitialEvents: true }, AbortSignal.timeout(5000));
+  const watch = h.client.watch(pods, { sendInitialEvents: true }, AbortSignal.timeout(30_000));
   const seen = await collect(watch, (all) => {
     if (all.length === 3) h.api.store.create(pods, aPod('c') as Pod);
     return all.length === 4;
@@ -62,7 +62,7 @@ test('a watch from a version gets what came after it, each change once and in or
   store.create(pods, aPod('a') as Pod);
   store.patch(pods, 'a', 'default', { metadata: { labels: { x: '1' } } });
   store.delete(pods, 'a', 'default');
-  const watch = h.client.watch(pods, { resourceVersion: from }, AbortSignal.timeout(5000));
+  const watch = h.client.watch(pods, { resourceVersion: from }, AbortSignal.timeout(30_000));
   const seen = await collect(watch, (all) => all.length === 3);
   assert.deepEqual(
     seen.map((s) => s.type),
@@ -86,7 +86,7 @@ test('an object that leaves the selection is DELETED, one that enters it ADDED',
   const watch = h.client.watch(
     pods,
     { resourceVersion: from, labelSelector: 'app=web' },
-    AbortSignal.timeout(5000),
+    AbortSignal.timeout(30_000),
   );
   const seen = await collect(watch, (all) => all.length === 3);
   assert.deepEqual(
@@ -121,7 +121,7 @@ test('a version before the window is 410, one from the future 504', async () => 
   for (let i = 0; i < WATCH_WINDOW + 1; i++)
     store.patch(nodes, 'n', '', { metadata: { labels: { i: String(i) } } });
   const first = async (resourceVersion: string, kind: Resource = nodes) => {
-    for await (const event of h.client.watch(kind, { resourceVersion }, AbortSignal.timeout(5000)))
+    for await (const event of h.client.watch(kind, { resourceVersion }, AbortSignal.timeout(30_000)))
       return event.type;
     return null;
   };
@@ -134,14 +134,14 @@ test('a version before the window is 410, one from the future 504', async () => 
 
 test('bookmarks tell the newest version, and a watch ends after its time', async () => {
   await using h = await startApi();
-  const started = Date.now();
+  const started = performance.now();
   const watch = h.client.watch(
     pods,
     { resourceVersion: h.api.store.resourceVersion, timeoutSeconds: 1 },
-    AbortSignal.timeout(8000),
+    AbortSignal.timeout(30_000),
   );
   const seen = await collect(watch, () => false);
-  assert.ok(Date.now() - started >= 900);
+  assert.ok(performance.now() - started >= 900);
   assert.deepEqual(
     seen.map((s) => s.type),
     ['BOOKMARK'],
