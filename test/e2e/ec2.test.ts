@@ -33,6 +33,8 @@ let subnetId: string;
 before(async () => {
   if (skip) return;
   await lab.up('--demo', '--nodes', '1');
+  // The node is in the subnet that is counted.
+  await lab.rested();
   ec2 = await lab.ec2();
   const status = await lab.status();
   db = status.instances.find((each) => each.name === 'db')!.instanceId;

@@ -11,6 +11,7 @@ import { type LabPaths, labPaths, netnsPath } from '../../src/lab/daemon/paths.t
 import type { IpamCheck, IpamNode, LabStatus, PodView } from '../../src/lab/daemon/protocol.ts';
 import { ec2ClientOf } from '../support/ec2.ts';
 import { FAMILIES } from '../support/lab.ts';
+import { isAtGoal } from '../support/leaks.ts';
 import { eventually } from '../support/wait.ts';
 import { execute, json, ok, PROBE, podway, type Ran, told } from './command.ts';
 
@@ -123,6 +124,15 @@ export class Lab {
     ).catch((error: Error) => {
       throw new Error(`${error.message}\n${JSON.stringify(last?.differences, null, 1)}`);
     });
+  }
+
+  /** Waits until the nodes' pools have nothing to ask for and nothing to give back, and all agree. */
+  async rested(): Promise<void> {
+    await eventually('every pool is at its goal', async () => {
+      const nodes = await this.#control.call<IpamNode[]>('GET', '/v1/ipam');
+      return nodes.every((node) => node.totals.free === node.warm.target && isAtGoal(node));
+    });
+    await this.agreed();
   }
 
   /** What the probe says when it asks from a place (`lab exec`). */

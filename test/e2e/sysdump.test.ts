@@ -47,7 +47,7 @@ const READING: string[][] = [
 /** Times, and counts of calls that asking itself makes. */
 const timeless = (text: string): string =>
   text
-    .replace(/: 1[67]\d{11}\b/g, ': "TIME"')
+    .replace(/: 1\d{12}\b/g, ': "TIME"')
     .replace(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g, '"TIME"')
     .replace(/"(callsLeft)": \{[^}]*\}/g, '"$1": {}')
     .replace(/"(nextLook|nextAt|since)": (?:null|"TIME"|\d+)/g, '"$1": "TIME"')
@@ -107,7 +107,7 @@ describe('sysdump', { skip }, () => {
       },
     });
     await lab.ok('policy', 'wait');
-    await lab.agreed();
+    await lab.rested();
     for (const command of READING)
       live.set(command.join(' '), shown(await lab.podway(...command, '-o', 'json')));
     await lab.ok('sysdump', '--out', dump);
@@ -134,7 +134,7 @@ describe('sysdump', { skip }, () => {
     process.kill(agent, 'SIGSTOP');
     let ran: Ran;
     try {
-      ran = await lab.podway('sysdump', '--out', file, '--timeout', '4', '-o', 'json');
+      ran = await lab.podway('sysdump', '--out', file, '--timeout', '12', '-o', 'json');
     } finally {
       process.kill(agent, 'SIGCONT');
     }

@@ -138,7 +138,7 @@ function namesIn(dir: string, recursive = false): string[] {
  * The pool has nothing to give back: no more free addresses than its goal, and no ENI beside the primary one that keeps
  * free ones alone. Such an ENI goes in its time (`idleRelease`, on the planner's grid of 5 s), and until then nothing moves.
  */
-const isAtGoal = ({ totals, warm, enis }: IpamNode): boolean =>
+export const isAtGoal = ({ totals, warm, enis }: IpamNode): boolean =>
   totals.free <= warm.target &&
   enis.every(
     ({ deviceIndex, networkCard, addresses }) =>
