@@ -441,11 +441,11 @@ const dial = (path) => new Promise((done) => {
   socket.on('error', (error) => done(error.code));
 });
 const credentials = [{}, { authorization: 'Bearer x' }, { authorization: 'AWS4-HMAC-SHA256 Credential=AKIAX/20260101/us-west-2/ec2/aws4_request, SignedHeaders=host, Signature=00' }];
-const fetched = (url, headers) => fetch(url, { headers, signal: AbortSignal.timeout(1500) }).then((answer) => String(answer.status), (error) => String(error.cause?.code ?? error.name));
+const fetched = (url, headers, ms = 30000) => fetch(url, { headers, signal: AbortSignal.timeout(ms) }).then((answer) => String(answer.status), (error) => String(error.cause?.code ?? error.name));
 (async () => {
   for (const path of sockets) got[path] = await dial(path);
   for (const url of urls) got[url] = [...new Set(await Promise.all(credentials.map((headers) => fetched(url, headers))))].join();
-  got[metrics] = await fetched(metrics, {});
+  got[metrics] = await fetched(metrics, {}, 1500);
   console.log(JSON.stringify(got));
 })();
 `;
