@@ -80,7 +80,9 @@ export class ControlClient {
           ? {}
           : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
       const ends = signal === undefined ? {} : { signal };
-      const request = http.request({ socketPath: this.#socketPath, method, path, headers, ...ends }, resolve);
+      // A connection of its own: one that was kept may be closed by the daemon in the moment that it is used again.
+      const to = { socketPath: this.#socketPath, method, path, headers, agent: false, ...ends };
+      const request = http.request(to, resolve);
       request.once('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'EACCES')
           reject(new LabError('NOT_ROOT', `lab ${this.lab} belongs to root`, 'run the command as root'));

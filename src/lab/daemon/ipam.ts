@@ -27,7 +27,7 @@ function askAgent<T>(node: ClusterNode, path: string, method: 'GET' | 'POST' = '
           { cause },
         ),
       );
-    const options = { socketPath: node.paths.apiSocket, path, method, timeout: TIMEOUT_MS };
+    const options = { socketPath: node.paths.apiSocket, path, method, timeout: TIMEOUT_MS, agent: false };
     const request = http.request(options, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
