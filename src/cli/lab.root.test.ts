@@ -18,7 +18,7 @@ import { LABS_ROOT, labPaths } from '../lab/daemon/paths.ts';
 import type { LabStatus, PodView } from '../lab/daemon/protocol.ts';
 
 const isRoot = process.getuid?.() === 0;
-const options = { skip: isRoot ? false : 'needs root: makes network namespaces', timeout: 120_000 };
+const options = { skip: isRoot ? false : 'needs root: makes network namespaces', timeout: 240_000 };
 const launcher = join(packageRoot, 'bin', 'podway');
 /** With the process's id: two checkouts test side by side, and a sweep knows whose they were. */
 const labs = ['a', 'b', 'c', 'd'].map((letter) => `pwt-${letter}-${process.pid}`);
@@ -28,7 +28,7 @@ function podway(lab: string, ...args: string[]): Ran {
   const env = { ...process.env, PODWAY_LAB: lab };
   const { status, stdout, stderr } = spawnSync(process.execPath, [launcher, ...args], {
     encoding: 'utf8',
-    timeout: 90_000,
+    timeout: 120_000,
     env,
   });
   return { status, stdout, stderr };

@@ -37,7 +37,7 @@ const said = async (): Promise<Ec2[]> => {
 
 test('nodes that fill together share what the account has, and all their pods start', {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   await lab.ok('lab', 'throttle', '--action', 'AssignPrivateIpAddresses', '--rate', '0.5', '--burst', '2');
   await lab.ok('lab', 'throttle', '--action', 'CreateNetworkInterface', '--rate', '0.5', '--burst', '2');

@@ -60,7 +60,7 @@ const phase = async (name: string) =>
 
 test('a full subnet closes its nodes, and one address that is freed in it lets a pod start', {
   skip,
-  timeout: 90_000,
+  timeout: 240_000,
 }, async () => {
   const { vpcs } = await lab.status();
   const SubnetId = vpcs[0]!.subnets[0]!.id;

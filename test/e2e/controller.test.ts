@@ -133,7 +133,7 @@ test('a taint that became wrong while no controller ran goes when it is back', {
   await lab.delete('alone');
 });
 
-test('the ENIs that a gone node has left are swept, and no other', { skip, timeout: 60_000 }, async () => {
+test('the ENIs that a gone node has left are swept, and no other', { skip, timeout: 240_000 }, async () => {
   const gone = await eventually('node-2 has two ENIs', async () => {
     const found = await own('node-2');
     return found && found.spec.enis.length === 2 && found;

@@ -64,7 +64,7 @@ after(async () => {
   if (!skip) await lab.down();
 });
 
-test('a full directory', { skip, timeout: 180_000 }, async () => {
+test('a full directory', { skip, timeout: 280_000 }, async () => {
   const kept = mkdtempSync(join(tmpdir(), 'podway-full-'));
   await restart(() => {
     for (const name of ['journal', 'sysctls.json', 'vpc.json', 'queue'])
@@ -117,7 +117,7 @@ test('a full directory', { skip, timeout: 180_000 }, async () => {
   await allAnswer();
 });
 
-test('a read-only directory', { skip, timeout: 180_000 }, async () => {
+test('a read-only directory', { skip, timeout: 280_000 }, async () => {
   const said = () =>
     lab.lastWords(200).split('agent.sock cannot be written: EROFS (read-only file system)').length;
   await restart(() => {

@@ -17,7 +17,7 @@ after(async () => {
   if (!skip) await lab.down();
 });
 
-test('new nodes get ready, serve pods, and agree with EC2', { skip, timeout: 120_000 }, async () => {
+test('new nodes get ready, serve pods, and agree with EC2', { skip, timeout: 240_000 }, async () => {
   for (const [index, { node }] of (await lab.show()).entries()) {
     const pod = await lab.run(`late-${index}`, node);
     assert.equal(pod.phase, 'Running', JSON.stringify(pod.message));

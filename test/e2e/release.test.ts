@@ -26,7 +26,7 @@ after(async () => {
 
 test('an address that the API alone names is released by hand; one whose link stands is not', {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const [lost, kept] = [(await lab.run('lost', NODE)).ips[0]!, (await lab.run('kept', NODE)).ips[0]!];
   assert.match((await release(kept)).stderr, /^podway: NOT_QUARANTINED: .* is held, not quarantined/);

@@ -210,7 +210,7 @@ export function bench(options: Partial<FabricOptions> = {}): Bench {
   const sh = (where: string, command: string) =>
     new Promise<string>((resolve, reject) => {
       const args = ['netns', 'exec', fabric.netnsOf(where), 'sh', '-c', command];
-      execFile('ip', args, { timeout: 20_000 }, (error, stdout, stderr) =>
+      execFile('ip', args, { timeout: 60_000 }, (error, stdout, stderr) =>
         error
           ? reject(new Error(`${where}: ${command}: ${stderr || stdout}`, { cause: error }))
           : resolve(stdout),

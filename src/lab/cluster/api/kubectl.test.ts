@@ -21,7 +21,7 @@ type Ran = { code: number; out: string; err: string };
 function run(h: Harness, args: string[], input?: string): Promise<Ran> {
   const env = { PATH: process.env['PATH'], HOME: h.dir, KUBECONFIG: h.kubeconfigPath };
   return new Promise((resolve) => {
-    const child = execFile(kubectl!, args, { env, timeout: 20_000 }, (error, out, err) =>
+    const child = execFile(kubectl!, args, { env, timeout: 60_000 }, (error, out, err) =>
       resolve({ code: error ? Number(error.code ?? 1) : 0, out, err }),
     );
     child.stdin?.end(input ?? '');
