@@ -19,13 +19,13 @@ import {
 } from '@aws-sdk/client-ec2';
 import { eventually } from '../support/wait.ts';
 import { execute, ROOT, skip, told } from './command.ts';
-import { Lab } from './lab.ts';
+import { Lab, QUICK } from './lab.ts';
 
 /** The plain instance is a t3.small: 3 interfaces of 4 addresses each. */
 const DB_ENIS = 3;
 const DB_ADDRESSES = 4;
 
-const lab = new Lab('ec2');
+const lab = new Lab('ec2', [...QUICK, '--set', 'warm=2']);
 let ec2: EC2Client;
 let db: string;
 let subnetId: string;

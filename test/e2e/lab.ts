@@ -126,7 +126,7 @@ export class Lab {
     });
   }
 
-  /** Waits until the nodes' pools have nothing to ask for and nothing to give back, and all agree. */
+  /** Waits until the nodes' pools have nothing to ask for and nothing to give back: of a lab with `warm=N`. */
   async rested(): Promise<void> {
     await eventually('every pool is at its goal', async () => {
       const nodes = await this.#control.call<IpamNode[]>('GET', '/v1/ipam');

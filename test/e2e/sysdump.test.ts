@@ -107,7 +107,7 @@ describe('sysdump', { skip }, () => {
       },
     });
     await lab.ok('policy', 'wait');
-    await lab.rested();
+    await lab.agreed();
     for (const command of READING)
       live.set(command.join(' '), shown(await lab.podway(...command, '-o', 'json')));
     await lab.ok('sysdump', '--out', dump);
