@@ -10,12 +10,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +39,8 @@ enum {
 	ANSWER_MS = 60000,
 	DEL_ANSWER_MS = 15000,  // then the DEL is queued, so that it is answered within 20 s in any case
 	STATUS_ANSWER_MS = 10000,
+	FIRST = -20,            // nice
+	SHORTEST_TURN_NS = 100000,
 };
 
 enum verb { VERB_NONE, ADD, DEL, CHECK, GC, STATUS, VERSION };
@@ -427,7 +432,24 @@ static int ask_agent(void) {
 	return write_all(STDOUT_FILENO, body, length) && ok ? 0 : 1;
 }
 
+// This program works for less than a millisecond, and waits for a CPU at each step between dozens that start containers: it
+// asks to be taken first. Of equals Linux takes whoever asks for the shortest turn (EEVDF, 6.12 on; before, no effect).
+static void hurry(void) {
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} turns = {0};
+	setpriority(PRIO_PROCESS, 0, FIRST);
+	if (syscall(SYS_sched_getattr, 0, &turns, sizeof turns, 0) != 0 || turns.policy != SCHED_OTHER) return;
+	turns.runtime = SHORTEST_TURN_NS;
+	syscall(SYS_sched_setattr, 0, &turns, 0);
+}
+
 int main(void) {
+	hurry();
 	// Descriptors 0 to 2 must exist, or the socket would become one of them.
 	for (int fd = open("/dev/null", O_RDWR); fd >= 0 && fd <= 2;) fd = dup(fd);
 	const char *command = variable("CNI_COMMAND");

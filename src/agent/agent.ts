@@ -54,6 +54,16 @@ async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise
   }
 }
 
+/** Short turns on the CPU, where the kernel grants them; loaded when calls are served. Never rejects. */
+async function hurry(log: Parts['log']): Promise<void> {
+  try {
+    const { askForShortTurns } = await import('../kernel/turns.ts');
+    askForShortTurns();
+  } catch (error) {
+    log.warn({ error: String(error) }, 'the kernel is not asked for short turns');
+  }
+}
+
 /** Runs until `signal` aborts, or until an agent that has taken over is gone. Rejects when something else ends it. */
 export async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
   shareArenas();
@@ -174,6 +184,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   gate.open(serving);
   // Calls that waited at the gate are served before the first call to EC2.
   await nextTurn();
+  void hurry(log);
   void rehearsal?.finish(parts.load, signal);
   // Repairs go on whether or not EC2 answers.
   const repairing = repair.keep(signal);
