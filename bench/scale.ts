@@ -176,11 +176,11 @@ function controllerOf(
 ): ChildProcess {
   const flags = ['--kubeconfig', kubeconfig, '--region', 'us-west-2'];
   const env = { AWS_ACCESS_KEY_ID: keys.accessKeyId, AWS_SECRET_ACCESS_KEY: keys.secretAccessKey };
-  return spawn(
-    'nsenter',
-    [`--net=${netns}`, join(root, 'bin/podway'), 'controller', ...flags, '--ec2-endpoint', endpoint],
-    { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit'] },
-  );
+  const main = join(root, 'src/controller/main.ts');
+  return spawn('nsenter', [`--net=${netns}`, process.execPath, main, ...flags, '--ec2-endpoint', endpoint], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
 }
 
 async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {

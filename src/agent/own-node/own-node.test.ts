@@ -191,3 +191,30 @@ test('the instance that had the name before is kept in mind', async () => {
     ['i-9', 'i-0'],
   );
 });
+
+test('an agent that restarts writes the status once, when the API has told which Node this is', async () => {
+  const fake = fakeApi();
+  const { spec } = report();
+  // As the API answers: fields in its own order.
+  const sorted = Object.fromEntries(Object.entries(spec).sort(([a], [b]) => (a < b ? -1 : 1)));
+  fake.api.object = {
+    metadata: { name: 'n' },
+    spec: { ...sorted, former: [{ instanceId: 'i-0', cluster: 'c' }] } as unknown as PodwayNode['spec'] & {},
+  };
+  let nodeUID: string | null = null;
+  const kept = await keep(fake, () => report({ nodeUID }));
+  await kept.pass(2);
+  assert.deepEqual(fake.api.calls, []);
+  nodeUID = 'u1';
+  await kept.pass(60);
+  kept.stop();
+  assert.deepEqual(fake.api.calls, ['get', 'status']);
+});
+
+test('an API that never tells which Node this is keeps no word back', async () => {
+  const fake = fakeApi();
+  const kept = await keep(fake, () => report({ nodeUID: null }));
+  await kept.pass(10);
+  kept.stop();
+  assert.deepEqual(fake.api.calls, ['get', 'create', 'status']);
+});

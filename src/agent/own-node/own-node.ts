@@ -1,9 +1,10 @@
 // Keeps the node's PodwayNode as its agent is. Lazily and at a bounded rate: what the scheduler must hear at once, counts
 // once a minute; nothing at rest. Never on the way of an ADD. A cluster without the CustomResourceDefinition hears nothing
 // and is asked again seldom. An object that somebody deleted comes again. Never throws.
+import { isDeepStrictEqual } from 'node:util';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import type { GrantedCalls, KubeClient, PodwayNode } from '../../kube/index.ts';
+import type { GrantedCalls, KubeClient, PodwayNode, PodwayNodeSpec } from '../../kube/index.ts';
 import { type Report, statusOf, type Urgency, urgencyOf } from './report.ts';
 
 type Kube = Pick<typeof import('../../kube/index.ts'), 'podwayNodes' | 'isNotFound' | 'follow' | 'KubeError'>;
@@ -20,6 +21,8 @@ const AFTER: Readonly<Record<Urgency, number>> = {
 /** Writes at once, and how long (ms) until one more: a node that flaps is heard later, not never. */
 const BURST = 6;
 const REFILL_MS = 3_000;
+/** How long a first word waits for the API to tell which Node this is (ms): without it a second one follows at once. */
+const NODE_MS = 5_000;
 /** Without the definition or the right to write (ms, up to half longer). */
 const ABSENT_MS = 600_000;
 /** After a failure (ms): the first pause, doubled up to the last; each up to half longer. */
@@ -48,6 +51,7 @@ export class OwnNode {
   #tokens = BURST;
   #filledAt = 0;
   #wroteAt = Number.NEGATIVE_INFINITY;
+  #beganAt = 0;
   #late = 1;
   #blockedUntil = Number.NEGATIVE_INFINITY;
   #wait = FIRST_WAIT;
@@ -59,6 +63,7 @@ export class OwnNode {
   }
 
   async keep(signal: AbortSignal): Promise<void> {
+    this.#beganAt = this.#clock.now();
     while (!signal.aborted) {
       const report = this.#o.report();
       if (report && this.#isDue(report)) await this.#write(report, signal);
@@ -69,6 +74,7 @@ export class OwnNode {
   #isDue(report: Report): boolean {
     const now = this.#clock.now();
     if (now < this.#blockedUntil) return false;
+    if (this.#said === null && report.nodeUID === null && now - this.#beganAt < NODE_MS) return false;
     this.#tokens = Math.min(BURST, this.#tokens + (now - this.#filledAt) / REFILL_MS);
     this.#filledAt = now;
     const urgency = urgencyOf(this.#known === null ? null : this.#said, report);
@@ -119,7 +125,7 @@ export class OwnNode {
         .slice(-MOST_FORMER);
       const next = { ...this.#known, spec: { ...report.spec, former } };
       this.#known = await client.update(podwayNodes, next, signal);
-    } else if (JSON.stringify({ ...before, former: undefined }) !== JSON.stringify(report.spec)) {
+    } else if (!isSame(before, report.spec)) {
       const patch = { spec: report.spec };
       this.#known = await client.patch(podwayNodes, nodeName, undefined, patch, {}, signal);
     }
@@ -149,4 +155,9 @@ export class OwnNode {
       signal,
     );
   }
+}
+
+/** Whether the object says what is to be said: the API answers fields in an order of its own. */
+function isSame({ former: _, ...before }: Partial<PodwayNodeSpec> = {}, spec: PodwayNodeSpec): boolean {
+  return isDeepStrictEqual(before, spec);
 }
