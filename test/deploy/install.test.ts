@@ -1,8 +1,12 @@
 // The chart in a lab with real kubelets whose nodes wait for somebody to install it: install, upgrade and rollback under
 // traffic, then off the drained nodes, which are as they were before. With each Helm. `npm run test:chart`, some minutes.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { DescribeNetworkInterfacesCommand } from '@aws-sdk/client-ec2';
+import type { V1Node } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { labImage } from '../../src/lab/kubernetes/images.ts';
@@ -10,6 +14,8 @@ import { controlPlanePaths } from '../../src/lab/kubernetes/layout.ts';
 import { helms } from '../../tools/chart.ts';
 import { told } from '../e2e/command.ts';
 import { ChartLab, missing, OWN_IMAGE, RELEASE_NAMESPACE, STEP_MS } from '../kubernetes/chart-lab.ts';
+import { ec2ClientOf } from '../support/ec2.ts';
+import { difference, timeless } from '../support/timeless.ts';
 import { eventually } from '../support/wait.ts';
 import { manifests, one, right, rights } from './manifest.ts';
 
@@ -108,6 +114,8 @@ for (const helm of skip ? [''] : helms()) {
     assert.ok(good! > 0);
     assert.deepEqual([lost, connections], [0, 1], `${lost} of ${good! + lost!} requests were lost`);
     await asPlugin();
+    await asDump();
+    await asJob();
     const calls = auditedCalls();
     assert.deepEqual(
       [...calls].filter((call) => !granted.includes(call)),
@@ -124,7 +132,11 @@ for (const helm of skip ? [''] : helms()) {
       );
     await run([helm, 'upgrade', ...lab.chartArgs(['uninstall.enabled=true']), '--reuse-values']);
     await kubectl(...RELEASE_NAMESPACE, 'rollout', 'status', 'daemonset/podway-uninstall', '--timeout=180s');
-    await run([helm, 'uninstall', 'podway', ...RELEASE_NAMESPACE, '--wait']);
+    const enis = await attached();
+    await run([helm, 'uninstall', 'podway', ...RELEASE_NAMESPACE, '--wait', '--timeout', '8m']);
+    // The release's last act, and nothing of it reaches EC2.
+    assert.deepEqual(await left(), []);
+    assert.deepEqual(await attached(), enis);
     assert.deepEqual(await Promise.all(nodes.map(traces)), before);
     // The pods of what Helm has deleted may take a moment more.
     const objects = ['get', 'all,sa,clusterroles,clusterrolebindings', '-A', '-o', 'name'];
@@ -134,6 +146,39 @@ for (const helm of skip ? [''] : helms()) {
     );
     for (const node of nodes) await kubectl('uncordon', node);
   });
+}
+
+/** What agents and controller keep in the API beside the release's own objects. */
+async function left(): Promise<string[]> {
+  const names = async (...what: string[]) =>
+    (await kubectl('get', ...what, '-o', 'name')).split('\n').filter((name) => name !== '');
+  const { items } = JSON.parse(await kubectl('get', 'nodes', '-o', 'json')) as { items: V1Node[] };
+  return [
+    ...(await names('podwaynodes,cninodes')),
+    ...(await names(...RELEASE_NAMESPACE, 'leases')).filter((name) => name.includes('podway')),
+    ...(await names('mutatingwebhookconfigurations,validatingwebhookconfigurations')),
+    ...(await names('jobs', '-A')),
+    ...items.flatMap(({ metadata, spec, status }) => [
+      ...(metadata?.finalizers ?? []),
+      ...(spec?.taints ?? []).map(({ key }) => key).filter((key) => key.startsWith('podway.dev/')),
+      ...(status?.conditions ?? [])
+        .map(({ type }) => type as string)
+        .filter((type) => type === 'PodwayAddressesAvailable'),
+    ]),
+  ];
+}
+
+/** The nodes' ENIs as EC2 has them. */
+async function attached(): Promise<string[]> {
+  const ec2 = ec2ClientOf(lab.env);
+  try {
+    const { NetworkInterfaces = [] } = await ec2.send(new DescribeNetworkInterfacesCommand({}));
+    return NetworkInterfaces.map(
+      ({ NetworkInterfaceId, Attachment }) => `${NetworkInterfaceId} ${Attachment?.InstanceId}`,
+    ).sort();
+  } finally {
+    ec2.destroy();
+  }
 }
 
 type Audited = { verb: string; objectRef?: { apiGroup?: string; resource: string; subresource?: string } };
@@ -186,5 +231,55 @@ async function asPlugin(): Promise<void> {
   ]) {
     const ran = await lab.kubectlPodway(...args);
     assert.equal(ran.code, 0, told(['kubectl', 'podway', ...args], ran));
+  }
+}
+
+/** A dump of the cluster shows what the cluster showed. */
+async function asDump(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'podway-chart-dump-'));
+  const file = join(folder, 'cluster.tgz');
+  const shown = async (...args: string[]) => {
+    const { code, stdout } = await lab.kubectlPodway(...args, '-o', 'json');
+    return `${timeless(stdout)}exit ${code}`;
+  };
+  try {
+    const made = await lab.kubectlPodway('sysdump', '--out', file, '-o', 'json');
+    assert.equal(made.code, 0, told(['kubectl', 'podway', 'sysdump'], made));
+    for (const args of [
+      ['status'],
+      ['doctor'],
+      ['ipam', 'show'],
+      ['ipam', 'show', '--node', nodes[1]!],
+      ['ipam', 'check'],
+      ['ipam', 'explain', nodes[0]!],
+      ['ipam', 'explain', 'asker'],
+      ['ipam', 'explain', 'nobody'],
+      ['policy', 'list'],
+      ['policy', 'lint'],
+      ['policy', 'show', 'default/asker'],
+      ['policy', 'trace', 'asker', 'server:8080'],
+    ]) {
+      const differs = difference(await shown(...args, '--from', file), await shown(...args));
+      assert.ok(differs === null, `${args.join(' ')}, ${differs}`);
+    }
+    const subnets = await lab.kubectlPodway('ipam', 'subnets', '--from', file);
+    assert.equal(subnets.code, 0, told(['ipam', 'subnets', '--from'], subnets));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** A command in a pod of the cluster asks all agents by its service account. */
+async function asJob(): Promise<void> {
+  await kubectl(
+    ...['create', 'clusterrolebinding', 'asker', '--clusterrole=cluster-admin'],
+    '--serviceaccount=default:default',
+  );
+  try {
+    const ask = ['podway', 'ipam', 'check', '--cluster', '-o', 'json'];
+    const { ok } = JSON.parse(await kubectl('exec', 'asker', '--', ...ask)) as { ok: boolean };
+    assert.ok(ok);
+  } finally {
+    await kubectl('delete', 'clusterrolebinding', 'asker');
   }
 }

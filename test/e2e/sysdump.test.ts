@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { CoreV1Api, NetworkingV1Api } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
+import { difference, timeless } from '../support/timeless.ts';
 import { execute, PODWAY, podway, type Ran, skip } from './command.ts';
 import { Lab } from './lab.ts';
 
@@ -44,14 +45,6 @@ const READING: string[][] = [
   ['policy', 'trace', 'other', 'db:5432'],
 ];
 
-/** Times, and counts of calls that asking itself makes. */
-const timeless = (text: string): string =>
-  text
-    .replace(/: 1\d{12}\b/g, ': "TIME"')
-    .replace(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g, '"TIME"')
-    .replace(/"(callsLeft)": \{[^}]*\}/g, '"$1": {}')
-    .replace(/"(nextLook|nextAt|since)": (?:null|"TIME"|\d+)/g, '"$1": "TIME"')
-    .replace(/"silentMs": \d+/g, '"silentMs": 0');
 const shown = ({ code, stdout }: Ran): string => `${timeless(stdout)}exit ${code}`;
 
 describe('sysdump', { skip }, () => {
@@ -161,10 +154,8 @@ describe('sysdump', { skip }, () => {
     await lab.down();
     for (const command of READING) {
       const ran = await execute([PODWAY, ...command, '--from', dump, '-o', 'json']);
-      const [now, then] = [shown(ran), live.get(command.join(' '))!].map((text) => text.split('\n'));
-      const at = then!.findIndex((line, index) => line !== now![index]);
-      const where = `${command.join(' ')}, line ${at}: ${now![at]} instead of ${then![at]}`;
-      assert.ok(now!.join('\n') === then!.join('\n'), where);
+      const differs = difference(shown(ran), live.get(command.join(' '))!);
+      assert.ok(differs === null, `${command.join(' ')}, ${differs}`);
     }
   });
 
