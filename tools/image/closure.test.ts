@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { closureOf } from './closure.ts';
 
@@ -16,5 +18,22 @@ test('what starts with a module comes along; what it loads later only when it is
   assert.deepEqual(
     closureOf(['src/cli/main.js'], (file) => files[file]!, ours),
     ['src/base/b.js', 'src/cli/later.js', 'src/cli/main.js', 'src/lab/deep.js', 'src/lab/errors.js'],
+  );
+});
+
+test('what an image has starts without the lab’s cluster and network', () => {
+  const root = join(import.meta.dirname, '../..');
+  const code = (file: string) =>
+    readFileSync(join(root, file), 'utf8').replace(/^(im|ex)port type [^;]*;/gm, '');
+  const isOfCluster = (file: string) => !/^src\/(lab|planner)\//.test(file);
+  const sources = globSync('src/**/*.ts', {
+    cwd: root,
+    exclude: ['**/*.test.ts', '**/testing*', '**/testkit.ts'],
+  });
+  const kept = closureOf(sources.filter(isOfCluster), code, isOfCluster);
+  const lab = /^src\/lab\/(daemon\/(main|lab)|kubernetes\/cluster|fabric\/apply|cluster)\b/;
+  assert.deepEqual(
+    kept.filter((file) => lab.test(file)),
+    [],
   );
 });

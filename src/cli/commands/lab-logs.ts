@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { controllerPaths } from '../../lab/cluster/controller.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { LabPaths } from '../../lab/daemon/paths.ts';
 import { CONTROL_PLANE, controlPlanePaths, realNodePaths } from '../../lab/kubernetes/layout.ts';
@@ -29,7 +28,7 @@ export function labLogsCommand(): Command {
         if (!existsSync(paths.root)) throw labNotUp(lab);
         if (![where, options.program ?? 'agent'].every((each) => /^[a-z0-9][a-z0-9._-]*$/i.test(each)))
           throw noLog(lab, where);
-        const candidates = logsOf(paths, where, options.program);
+        const candidates = await logsOf(paths, where, options.program);
         const file = candidates.find((each) => existsSync(each));
         if (file === undefined) throw noLog(lab, where);
         const { tail } = await import('../tail.ts');
@@ -38,12 +37,15 @@ export function labLogsCommand(): Command {
     );
 }
 
-function logsOf(paths: LabPaths, where: string, program: string | undefined): string[] {
+async function logsOf(paths: LabPaths, where: string, program: string | undefined): Promise<string[]> {
   if (where === CONTROL_PLANE) return [controlPlanePaths(paths).log(program ?? 'kube-apiserver')];
   if (program !== undefined && program !== 'agent') return [realNodePaths(paths, where).processLog(program)];
   if (where === 'vpc') return [paths.log];
-  const own = where === 'controller' ? [controllerPaths(paths.controller).log] : [];
-  return [paths.node(where).agentLog, join(paths.instance(where), 'log'), ...own];
+  const files = [paths.node(where).agentLog, join(paths.instance(where), 'log')];
+  if (where !== 'controller') return files;
+  // Loaded here: the command line of an image has no lab.
+  const { controllerPaths } = await import('../../lab/cluster/controller.ts');
+  return [...files, controllerPaths(paths.controller).log];
 }
 
 const noLog = (lab: string, where: string): LabError =>
