@@ -17,10 +17,14 @@ import { ChartLab, missing, OWN_IMAGE, RELEASE_NAMESPACE, STEP_MS } from '../kub
 import { ec2ClientOf } from '../support/ec2.ts';
 import { difference, timeless } from '../support/timeless.ts';
 import { eventually } from '../support/wait.ts';
-import { manifests, one, right, rights } from './manifest.ts';
+import { manifests, right, rights } from './manifest.ts';
 
 const skip = process.env['PODWAY_CHART'] ? missing() : 'takes minutes (npm run test:chart)';
-const granted = rights(one(manifests(), 'ClusterRole').rules!);
+/** Of the cluster and of the release's namespace. */
+const granted = (account: string): string[] =>
+  manifests()
+    .filter(({ kind, metadata }) => /^(Cluster)?Role$/.test(kind) && metadata.name.startsWith(account))
+    .flatMap(({ rules }) => rights(rules!));
 const lab = new ChartLab(`e2e-chart-${process.pid}`);
 const { nodes, run, kubectl, on } = lab;
 
@@ -116,13 +120,14 @@ for (const helm of skip ? [''] : helms()) {
     await asPlugin();
     await asDump();
     await asJob();
-    const calls = auditedCalls();
-    assert.deepEqual(
-      [...calls].filter((call) => !granted.includes(call)),
-      [],
-      'an agent called what its role does not grant',
-    );
+    for (const account of ['podway-agent', 'podway-controller'])
+      assert.deepEqual(
+        [...auditedCalls(account)].filter((call) => !granted(account).includes(call)),
+        [],
+        `${account} called what its roles do not grant`,
+      );
     // What every agent does; the rest of its rights is for pods without a network and for configuration that is there.
+    const calls = auditedCalls('podway-agent');
     for (const call of ['list nodes', 'watch nodes', 'list pods', 'watch pods', 'patch nodes/status'])
       assert.ok(calls.has(call), `no agent was seen to ${call}: ${[...calls].join(', ')}`);
 
@@ -181,16 +186,20 @@ async function attached(): Promise<string[]> {
   }
 }
 
-type Audited = { verb: string; objectRef?: { apiGroup?: string; resource: string; subresource?: string } };
+type Audited = {
+  user: { username: string };
+  verb: string;
+  objectRef?: { apiGroup?: string; resource: string; subresource?: string };
+};
 
-/** What agents asked the API server for, by its own audit log. */
-function auditedCalls(): Set<string> {
+/** What a service account asked the API server for, by its own audit log. */
+function auditedCalls(account: string): Set<string> {
   const { auditLog } = controlPlanePaths(labPaths(lab.name));
   const lines = readFileSync(auditLog, 'utf8').trim().split('\n');
   return new Set(
     lines.flatMap((line) => {
-      const { verb, objectRef } = JSON.parse(line) as Audited;
-      if (!objectRef) return [];
+      const { user, verb, objectRef } = JSON.parse(line) as Audited;
+      if (!objectRef || !user.username.endsWith(`:${account}`)) return [];
       const { apiGroup = '', resource, subresource } = objectRef;
       return [right(verb, apiGroup, subresource ? `${resource}/${subresource}` : resource)];
     }),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { test } from 'node:test';
 import type { CreateEni, EniDescription, EniId, Tags } from '../../cloud/port.ts';
 import { podOwner, TestNode } from '../testkit.ts';
@@ -67,7 +68,10 @@ test('an unowned ENI is deleted once it was seen twice and its grace is over', a
   for (const [name, tags] of cases) {
     await using node = await started();
     const id = await leave(node, tags(node));
-    await node.restart();
+    await node.stop();
+    // With the journal went the record of what was about to be made.
+    rmSync(node.path, { recursive: true });
+    await node.start();
     await node.clock.advance(25_000);
     assert.ok(node.cloud.enis.has(id), `${name}: seen once`);
     if (name !== 'an hour old') {
@@ -77,6 +81,19 @@ test('an unowned ENI is deleted once it was seen twice and its grace is over', a
     await node.clock.advance(2 * MINUTE);
     assert.ok(!node.cloud.enis.has(id), name);
   }
+});
+
+test('an agent that restarts with its journal asks EC2 once, and looks for unowned ENIs at its first rest', async () => {
+  await using node = await started();
+  const id = await leave(node, own(node, node.clock.now() - 60 * MINUTE));
+  await node.stop();
+  const before = node.cloud.calls.length;
+  await node.start();
+  await node.clock.advance(MINUTE);
+  const asked = node.cloud.calls.slice(before).filter((call) => call === 'DescribeNetworkInterfaces');
+  assert.equal(asked.length, 1);
+  await node.clock.advance(10 * MINUTE);
+  assert.ok(!node.cloud.enis.has(id));
 });
 
 test('what is not this node’s to delete stays, however long it hangs there', async () => {

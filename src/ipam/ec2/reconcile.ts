@@ -47,6 +47,12 @@ const lacksSomething = (state: PoolState): boolean =>
       ),
   );
 
+/** True when the journal has told of ENIs, EC2 shows each of them, and no call for another is open. */
+function knowsAll({ enis, creations, unsure }: PoolState, described: readonly EniDescription[]): boolean {
+  const seen = new Set(described.map(({ id }) => id));
+  return enis.size > 0 && creations.size === 0 && !unsure && [...enis.keys()].every((id) => seen.has(id));
+}
+
 const isThrottled = (error: unknown): boolean =>
   error instanceof CloudError && error.code === 'CLOUD_THROTTLED';
 
@@ -57,6 +63,8 @@ export class Reconciler {
   #nextAt = 0;
   #rounds = 0;
   #lookForOrphans = false;
+  /** The first look for unattached ENIs waits for the first rest. */
+  #owesLook = false;
   /** The last describe needs no early follow-up, and no describe was requested since. */
   #isAtRest = false;
   /** When the describe that was requested since the last one began is due; infinity without a request. */
@@ -134,7 +142,8 @@ export class Reconciler {
     const beganAt = clock.now();
     this.#askedAt = Number.POSITIVE_INFINITY;
     try {
-      const isOrphansTurn = atRest && this.#rounds % ORPHAN_EVERY === 0 && !lacksSomething(this.#core.state);
+      const isTurn = this.#owesLook || this.#rounds % ORPHAN_EVERY === 0;
+      const isOrphansTurn = atRest && isTurn && !lacksSomething(this.#core.state);
       const wait = await (isOrphansTurn ? this.#lookAtRest() : this.#describe(beganAt));
       this.#isAtRest = wait === this.#interval;
       this.#nextAt = Math.min(clock.now() + this.#jittered(wait), this.#askedAt);
@@ -174,9 +183,12 @@ export class Reconciler {
       core,
       ours.filter((eni) => !core.state.enis.has(eni.id)).map((eni) => eni.subnetId),
     );
-    const lookForOrphans = this.#lookForOrphans || this.#rounds === 0;
-    const orphans = lookForOrphans ? await this.#orphans.look() : null;
-    if (lookForOrphans) this.#lookForOrphans = false;
+    if (this.#rounds === 0) {
+      // The journal names what its agent was about to make; all nodes of a cluster may have restarted together.
+      if (knowsAll(core.state, described)) this.#owesLook = true;
+      else this.#lookForOrphans = true;
+    }
+    const orphans = this.#lookForOrphans ? await this.#look() : null;
     this.#rounds++;
     const skipped = ours.some((eni) => {
       const known = core.state.enis.get(eni.id);
@@ -196,10 +208,17 @@ export class Reconciler {
   }
 
   async #lookAtRest(): Promise<number> {
-    const orphans = await this.#orphans.look();
+    const orphans = await this.#look();
     this.#rounds++;
     const again = this.#takeOrphans(orphans);
     return Math.min(this.#interval, again ?? this.#interval);
+  }
+
+  async #look(): Promise<EniDescription[]> {
+    const found = await this.#orphans.look();
+    this.#lookForOrphans = false;
+    this.#owesLook = false;
+    return found;
   }
 
   /** Answers in how many ms they are looked for again, or null. */
