@@ -100,7 +100,12 @@ async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult[]
     const began = performance.now();
     await work();
     const seconds = (performance.now() - began) / 1000;
-    return { seconds, ec2: await cloud.ask<CloudCount>({ kind: 'count' }), api: since(before, await look()) };
+    const ec2 = await cloud.ask<CloudCount>({ kind: 'count' });
+    const asked = since(before, await look());
+    say(
+      `${round(seconds, 0)} s: ${total(asked.requests)} requests, ${total(ec2.byAction)} calls, ${ec2.throttled} throttled`,
+    );
+    return { seconds, ec2, api: asked };
   };
   say('what the cluster asks without agents');
   const idle = await measure(() => sleep(10_000));
@@ -121,12 +126,10 @@ async function run(dir: string, ended: (() => unknown)[]): Promise<BenchResult[]
     Promise.all(workers.map((worker) => worker.ask<T>(question)));
   const start = (from: number, to: number, overMs: number) =>
     all<number>({ kind: 'start', from: Math.floor(from * each), to: Math.floor(to * each), overMs });
-  say(`${NODES} agents start for the first time`);
-  const first = await measure(() => start(0, 1, FIRST_MS));
-  say('pods come, without limits of EC2: it would be minutes');
+  say(`${NODES} agents start for the first time, and pods come, without limits of EC2: it would be minutes`);
   await cloud.ask({ kind: 'throttle', on: false });
-  await all({ kind: 'pods', each: PODS_EACH });
-  await runPods(api);
+  const first = await measure(() => start(0, 1, FIRST_MS));
+  await Promise.all([all({ kind: 'pods', each: PODS_EACH }), runPods(api)]);
   await cloud.ask({ kind: 'throttle', on: true });
   await sleep(SETTLE_S * 1000);
   await serving(all);
@@ -306,13 +309,13 @@ function result(phases: Phases, idle: Phase, readyAfter: number, looks: NodesLoo
     phase.ec2.throttled,
   ];
   const named = [
-    [`first start, over ${FIRST_MS / 1000} s`, phases.first],
+    [`first start, over ${FIRST_MS / 1000} s, EC2 without limits`, phases.first],
     [`${AFTER_CHANGE_S} s after pods came`, phases.after],
     ['at rest', phases.rest],
     ['agents updated, a tenth at a time', phases.rolling],
     ['all restarted together', phases.restart],
   ] as const;
-  const title = `scale: ${NODES} nodes with ${PODS_EACH} pods each; all serve ${round(readyAfter, 0)} s after they were restarted together; ${round(looks.reduce((sum, one) => sum + one.rssMb, 0) / NODES, 1)} MB of the benchmark a node; before the agents the API server had ${round(idle.api.serverMb, 0)} MB`;
+  const title = `scale: ${NODES} nodes with ${PODS_EACH} pods each; all have compared their addresses with EC2 ${round(readyAfter, 0)} s after they were restarted together; ${round(looks.reduce((sum, one) => sum + one.rssMb, 0) / NODES, 1)} MB of the benchmark a node; before the agents the API server had ${round(idle.api.serverMb, 0)} MB`;
   return [
     {
       title,
