@@ -2,16 +2,19 @@
 // cluster; the answer is computed as the nodes' agents compute theirs.
 import type { Command } from 'commander';
 import type { StageCount } from '../../agent/policy-keeper.ts';
+import { formatIp } from '../../base/ip.ts';
 import type { PolicyMode } from '../../base/policy-words.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { Trace } from '../../policy/explain.ts';
 import type { LintRow } from '../../policy/lint.ts';
 import type { Direction, PodView } from '../../policy/model.ts';
-import { type PlaceOptions, withPlace } from '../cluster/place.ts';
+import type { NamedEnd } from '../../policy/question.ts';
+import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
 import { agentViews, openWorld } from '../cluster/policies.ts';
 import { act, command } from '../command.ts';
 import { usageError } from '../errors.ts';
 import { bold, dim, green, print, printJson, red, table, yellow } from '../output.ts';
+import { type Way, type WayEnd, waysOf, wayText } from '../trace-ways.ts';
 import { applyCommand, diffCommand } from './policy-apply.ts';
 import { showCommand, waitCommand } from './policy-force.ts';
 
@@ -92,7 +95,8 @@ function traceCommand(): Command {
             const counted = await countsOf(options, ends);
             const modes = Object.fromEntries(counted.map(({ direction, mode }) => [direction, mode]));
             const told = traceIn(world, question.from, question.to, modes);
-            return { ...told, kernel: counted.filter(({ chain }) => chain !== null) };
+            const ways = await waysBetween(options, question, ends);
+            return { ...told, ways, kernel: counted.filter(({ chain }) => chain !== null) };
           },
           QuestionError,
         );
@@ -135,6 +139,30 @@ async function countsOf(
   return (await Promise.all(asked)).flat();
 }
 
+/** Left out where an agent cannot be asked. */
+async function waysBetween(
+  options: PlaceOptions,
+  { from, to }: { from: NamedEnd; to: { end: NamedEnd } },
+  pods: Record<Direction, PodView | undefined>,
+): Promise<Way[]> {
+  const endOf = (end: NamedEnd, pod: PodView | undefined): WayEnd => {
+    if (end.kind === 'node') return { node: end.name };
+    return pod ? { node: pod.node, pod: `${pod.namespace}/${pod.name}`, ips: pod.ips.map(formatIp) } : {};
+  };
+  const ends = [endOf(from, pods.egress), endOf(to.end, pods.ingress)] as const;
+  const names = new Set(ends.flatMap(({ node, pod }) => (node && pod !== undefined ? node : [])));
+  const place = await openPlace(options);
+  try {
+    const shown = await Promise.all([...names].map((name) => place.ipam(name).catch(() => ({ values: [] }))));
+    return waysOf(
+      shown.flatMap(({ values }) => values),
+      ...ends,
+    );
+  } finally {
+    place.close();
+  }
+}
+
 /** A question that cannot be read is wrong usage; one whose ends are not there has failed. */
 async function answer<Q, A>(
   read: () => Q,
@@ -160,8 +188,9 @@ async function answer<Q, A>(
 function traceText(
   from: string,
   to: string,
-  { verdict, egress, ingress, nearMisses, notes, kernel }: Trace & { notes: string[]; kernel: Counted[] },
+  told: Trace & { notes: string[]; kernel: Counted[]; ways: Way[] },
 ): string {
+  const { verdict, egress, ingress, nearMisses, notes, kernel, ways } = told;
   const shown = (one: 'allow' | 'deny') => (one === 'allow' ? green('allow') : red('deny'));
   const row = (name: string, side: Trace['egress']) =>
     `  ${dim(name.padEnd(8))} ${shown(side.verdict)}  ${side.because}`;
@@ -172,6 +201,7 @@ function traceText(
     ...nearMisses.map(
       ({ object, rule, because }) => `  ${dim('near'.padEnd(8))} rule ${rule} of ${object} ${because}`,
     ),
+    ...ways.map((one) => `  ${dim('way'.padEnd(8))} ${wayText(one)}`),
     ...kernel.map(({ direction, node, chain, stages }) => {
       const texts = stages.map(
         ({ tier, asked, undecided }) => `${tier} was asked of ${asked} packets, no rule decided ${undecided}`,

@@ -1,5 +1,6 @@
 // The pool as `podway ipam show` prints it (docs: the command line's contract; fields are added, never renamed).
 
+import type { BranchMode } from '../../base/branch-words.ts';
 import { isEgress } from '../../base/egress.ts';
 import type { PodwayError } from '../../base/errors.ts';
 import {
@@ -68,6 +69,7 @@ export type BranchView = {
   ips: string[];
   containerId: string;
   pod?: string;
+  mode: BranchMode;
 };
 export type PoolSnapshot = {
   node: string;
@@ -252,6 +254,7 @@ function viewBranches(state: PoolState): BranchView[] {
             ips: ips.map(formatIp),
             containerId: owner.containerId,
             ...(owner.pod ? { pod: `${owner.pod.namespace}/${owner.pod.name}` } : {}),
+            mode: branch.mode ?? 'strict',
           },
     )
     .sort((a, b) => a.vlanId - b.vlanId);

@@ -126,7 +126,16 @@ export type IpamEni = {
   /** /80s; absent from an agent of an older version. */
   ipv6Prefixes?: { cidr: string; held: number; cooling: number; free: number; leaving?: true }[];
   /** Of a trunk: the pods' branch ENIs; absent from an agent of an older version. */
-  branches?: { id: string; vlanId: number; mac: string; ips: string[]; containerId: string; pod?: string }[];
+  branches?: {
+    id: string;
+    vlanId: number;
+    mac: string;
+    ips: string[];
+    containerId: string;
+    pod?: string;
+    /** Absent from an agent of an older version. */
+    mode?: 'strict' | 'standard';
+  }[];
 };
 export type IpamNode = {
   node: string;
