@@ -21,8 +21,9 @@ export function strayJudge(node: NodeDatapath, pods: ReadonlySet<Ip>): (entry: C
     if (cidrContains(family === 4 ? LINK_LOCAL : VPC_SERVICES6, ip)) return true;
     return snatOf(node, family) !== 'none' && !exempt[family].some((cidr) => cidrContains(cidr, ip));
   };
-  return ({ status, mark, orig, reply }) => {
-    if (status & IPS_ASSURED) return false;
+  return ({ status, mark, orig, reply, zone }) => {
+    // In a zone: of a branch, whose connections the VPC judges and translates.
+    if (status & IPS_ASSURED || zone !== 0) return false;
     const by = mark & ENI_MASK;
     // Came in to the node: its answers, or those of the pod behind a host port, would leave by the main table.
     if (by === 0 && own.has(orig.dst)) return true;
