@@ -127,7 +127,7 @@ describe('sysdump', { skip }, () => {
     process.kill(agent, 'SIGSTOP');
     let ran: Ran;
     try {
-      ran = await lab.podway('sysdump', '--out', file, '--timeout', '12', '-o', 'json');
+      ran = await lab.podway('sysdump', '--out', file, '--timeout', '30', '-o', 'json');
     } finally {
       process.kill(agent, 'SIGCONT');
     }
