@@ -189,12 +189,14 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     onTold: (pod, { ref, ips }) => {
       for (const lease of pool.held()) {
         const { owner, eni, branch } = lease;
-        if (eni !== null || branch?.id === ref.id) continue;
+        if (eni !== null || (branch?.id === ref.id && branch.associationId === ref.associationId)) continue;
         if (`${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
         if (!lease.ips.some((ip) => ips.includes(ip))) continue;
         pool.nameBranch(lease, branch?.mode ? { ...ref, mode: branch.mode } : ref);
-        // Another interface in place of one that somebody deleted. What fails here the next look at the kernel mends.
-        if (branch) node.sync().catch((error: Error) => log.warn({ error: error.message, pod }, 'no sync'));
+        if (!branch) continue;
+        // Somebody took it away, and it is back: as another interface, or on another trunk. The kernel's own looks come later.
+        pool.seekTrunk(true);
+        node.sync().catch((error: Error) => log.warn({ error: error.message, pod }, 'no sync'));
       }
     },
     mode: settings.podSecurityGroupEnforcingMode,

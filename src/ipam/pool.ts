@@ -240,9 +240,9 @@ export class AddressPool {
     return awaitsTrunk(this.#core.state, this.#core.policy);
   }
 
-  /** Something says that the trunk may have come: EC2 is asked, at a bounded rate. */
-  seekTrunk(): void {
-    this.#trunks.seek();
+  /** Something says that the trunk may have come, or that it is an `other` than is known: EC2 is asked, at a bounded rate. */
+  seekTrunk(other = false): void {
+    this.#trunks.seek(other);
   }
 
   /** The trunk as soon as EC2 tells of it, which is asked at once; null after `ms`. */

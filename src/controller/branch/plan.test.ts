@@ -76,6 +76,14 @@ test('the next step of each pod and each branch', () => {
       ['associate a'],
     ],
     [
+      'back on its trunk, by another association',
+      {
+        pods: [pod('a', { annotated: [annotation('e')] })],
+        branches: [branch('e', 'a', { association: { id: 'a-9', trunkId: TRUNK, vlanId: 1 } })],
+      },
+      ['annotate a'],
+    ],
+    [
       'on the trunk again',
       { pods: [pod('a', { annotated: [annotation('e')] })], branches: [branch('f', 'a', on())] },
       ['annotate a'],

@@ -81,8 +81,7 @@ export function planNode(world: NodeWorld): Step[] {
       steps.push({ kind: 'disassociate', branch: mine });
     else if (!mine.association)
       steps.push({ kind: 'associate', pod, branch: mine, heals: pod.annotated !== null });
-    else if (!pod.annotated?.some(({ eniId }) => eniId === mine.eniId))
-      steps.push({ kind: 'annotate', pod, branch: mine });
+    else if (!isTold(pod, mine)) steps.push({ kind: 'annotate', pod, branch: mine });
   }
   const ends = endsOf(
     branches.filter((branch) => !kept.has(branch)),
@@ -98,6 +97,13 @@ export function planNode(world: NodeWorld): Step[] {
   }
   return [...ends, ...steps];
 }
+
+/** The annotation says how it hangs on the trunk now: who put it back tells the node's agent so. */
+const isTold = ({ annotated }: BranchPod, { eniId, association }: Branch): boolean =>
+  annotated?.some(
+    (one) =>
+      one.eniId === eniId && one.associationId === association?.id && one.vlanId === association.vlanId,
+  ) ?? false;
 
 /** Of several the one that the pod was told, or one with its address; then one on a trunk, then the first. */
 function branchOf(pod: BranchPod, branches: readonly Branch[]): Branch | undefined {

@@ -30,9 +30,10 @@ export class TrunkSeeker {
     return this.#running;
   }
 
-  seek(): void {
+  /** `other`: the one that is known may be another by now. */
+  seek(other = false): void {
     const { clock, state, signal } = this.#core;
-    if (trunkOf(state) !== null || signal.aborted) return;
+    if ((trunkOf(state) !== null && !other) || signal.aborted) return;
     this.#until = clock.now() + GOES_ON;
     this.#running ??= this.#look().finally(() => {
       this.#running = null;
