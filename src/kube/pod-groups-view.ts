@@ -6,12 +6,10 @@ import type { KubeClient } from './client.ts';
 import { isNotFound } from './errors.ts';
 import { followEach, keyOf, type Sink } from './follow.ts';
 import { decodePolicy, type NewPod, type Policy, type Selection, selectGroups } from './pod-groups.ts';
-import { resource } from './resources.ts';
+import { serviceAccounts } from './resources.ts';
 import type { Labels } from './selectors.ts';
-import type { KubeObject } from './types.ts';
 import { type SecurityGroupPolicy, securityGroupPolicies } from './vpc-resources.ts';
 
-const serviceAccounts = resource<KubeObject>('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
 /** How long an account's labels hold (ms), and how many are kept. */
 const HOLDS_MS = 5_000;
 const MOST_ACCOUNTS = 1_000;

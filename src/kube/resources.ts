@@ -52,6 +52,7 @@ export const customResourceDefinitions = resource<KubeObject>(
   'CustomResourceDefinition',
   'Cluster',
 );
+export const serviceAccounts = resource<KubeObject>('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
 export const services = resource<Service>('v1', 'services', 'Service', 'Namespaced');
 
 /** Path of a collection, or of one object in it, or of a subresource. */

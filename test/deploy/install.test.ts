@@ -263,6 +263,7 @@ async function asDump(): Promise<void> {
       ['ipam', 'explain', nodes[0]!],
       ['ipam', 'explain', 'asker'],
       ['ipam', 'explain', 'nobody'],
+      ['sg', 'show', 'asker'],
       ['policy', 'list'],
       ['policy', 'lint'],
       ['policy', 'show', 'default/asker'],

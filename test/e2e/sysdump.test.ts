@@ -37,6 +37,9 @@ const READING: string[][] = [
   ['node', 'list'],
   ['lab', 'status'],
   ['status'],
+  ['doctor'],
+  ['sg', 'show', 'web'],
+  ['sg', 'show', 'nobody'],
   ['policy', 'list'],
   ['policy', 'lint'],
   ['policy', 'show'],
@@ -142,6 +145,7 @@ describe('sysdump', { skip }, () => {
     );
     for (const command of [
       ['pod', 'list'],
+      ['lab', 'calls'],
       ['ipam', 'explain', 'node-1'],
       ['ipam', 'subnets', '--vpc', 'none'],
     ]) {

@@ -1,8 +1,9 @@
-// podway sg: security groups per pod. Reads the Kubernetes API of a lab or a cluster.
+// podway sg: security groups per pod. Reads the Kubernetes API of a lab or a cluster, or what a dump has of it.
 import type { Command } from 'commander';
+import type { KubeObject, Resource } from '../../kube/index.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
-import { openClient } from '../cluster/api.ts';
-import { type PlaceOptions, withLivePlace } from '../cluster/place.ts';
+import { openApi } from '../cluster/api.ts';
+import { type PlaceOptions, withPlace } from '../cluster/place.ts';
 import { act, command } from '../command.ts';
 import { bold, dim, green, print, printJson, red, table } from '../output.ts';
 import type { GroupsInput, GroupsView } from '../sg-view.ts';
@@ -17,11 +18,15 @@ export function sgCommand(): Command {
 }
 
 function showCommand(): Command {
-  return withLivePlace(
+  return withPlace(
     command(
       'show',
       'the groups of a pod, from which policies, its interface, and gate by gate what is in force',
-      ['podway sg show web', 'podway sg show shop/web -o json | jq .gates'],
+      [
+        'podway sg show web',
+        'podway sg show shop/web -o json | jq .gates',
+        'podway sg show shop/web --from podway-sysdump.tgz',
+      ],
     ),
   )
     .argument('<pod>', '[NAMESPACE/]POD')
@@ -39,26 +44,33 @@ function showCommand(): Command {
 
 async function read(options: PlaceOptions, namespace: string, name: string): Promise<GroupsInput> {
   const kube = await import('../../kube/index.ts');
-  const client = await openClient(options);
-  const unlessAbsent = <T>(asked: Promise<T>): Promise<T | null> =>
-    asked.catch((error: unknown) => {
-      if (kube.isNotFound(error)) return null;
-      throw error;
-    });
+  const api = await openApi(options);
+  // A dump has lists alone.
+  const find = async <T extends KubeObject>(kind: Resource<T>, of: string, within?: string) => {
+    const query = {
+      fieldSelector: `metadata.name=${of}`,
+      ...(within === undefined ? {} : { namespace: within }),
+    };
+    const { items } = await api.list(kind, query);
+    return items.find(({ metadata }) => metadata.name === of && metadata.namespace === within) ?? null;
+  };
   try {
-    const pod = await unlessAbsent(client.get(kube.pods, name, namespace));
+    const pod = await find(kube.pods, name, namespace);
     if (!pod) throw new LabError('NO_SUCH_POD', `there is no pod ${namespace}/${name}`, 'podway pod list');
-    const accounts = kube.resource('v1', 'serviceaccounts', 'ServiceAccount', 'Namespaced');
     const { nodeName, serviceAccountName = 'default' } = pod.spec;
     const [policies, node, account] = await Promise.all([
-      unlessAbsent(client.list(kube.securityGroupPolicies, { namespace })),
-      nodeName === undefined ? null : unlessAbsent(client.get(kube.nodes, nodeName)),
-      unlessAbsent(client.get(accounts, serviceAccountName, namespace)),
+      api.list(kube.securityGroupPolicies, { namespace }).catch((error: unknown) => {
+        if (kube.isNotFound(error)) return { items: [] };
+        throw error;
+      }),
+      nodeName === undefined ? null : find(kube.nodes, nodeName),
+      find(kube.serviceAccounts, serviceAccountName, namespace),
     ]);
+    const own = policies.items.filter(({ metadata }) => metadata.namespace === namespace);
     const serviceAccount = account ? (account.metadata.labels ?? {}) : null;
-    return { pod, node, policies: policies?.items ?? [], serviceAccount };
+    return { pod, node, policies: own, serviceAccount };
   } finally {
-    client.close();
+    api.close();
   }
 }
 

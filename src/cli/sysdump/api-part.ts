@@ -28,6 +28,9 @@ const KINDS: readonly Resource[] = [
   kube.nodeNetworks,
   kube.eniConfigs,
   kube.services,
+  kube.securityGroupPolicies,
+  kube.cniNodes,
+  kube.serviceAccounts,
   podwayNodes,
   daemonSets,
   kube.events,
@@ -59,6 +62,8 @@ async function all(client: KubeClient, kind: Resource): Promise<KubeObject[]> {
 }
 
 function wanted(kind: Resource, found: KubeObject[]): KubeObject[] {
+  // Of accounts the labels count; the names of their secrets are nobody's business.
+  if (kind === kube.serviceAccounts) return found.map(({ metadata }) => ({ metadata }));
   if (kind === daemonSets) return found.filter(({ metadata }) => metadata.name?.startsWith('podway'));
   if (kind !== kube.events) return found;
   return (found as KubeEvent[])
