@@ -1,4 +1,4 @@
-// What is cleared: PodwayNodes, our CNINodes, taints and condition, the Lease; nothing of others, and again while somebody writes.
+// What is cleared: PodwayNodes, our CNINodes, taints and conditions, the Lease; nothing of others, and again while somebody writes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cniNodes, type KubeClient, type Node, nodes, type PodwayNode, podwayNodes } from '../kube/index.ts';
@@ -12,6 +12,7 @@ test('ours goes, others’ stays, and what comes once more goes too', async () =
     status: {
       conditions: [
         { type: 'PodwayAddressesAvailable', status: 'False' },
+        { type: 'PodwayCloudReachable', status: 'True' },
         { type: 'Ready', status: 'True' },
       ],
     },
@@ -37,7 +38,8 @@ test('ours goes, others’ stays, and what comes once more goes too', async () =
     patch: async (of: unknown, _name: string, _ns: undefined, patch: Node) => {
       assert.equal(of, nodes);
       if (patch.spec) node.spec = patch.spec;
-      if (patch.status) node.status!.conditions = node.status!.conditions!.slice(1);
+      const gone = patch.status?.conditions?.map(({ type }) => type) ?? [];
+      node.status!.conditions = node.status!.conditions!.filter(({ type }) => !gone.includes(type));
     },
   } as unknown as KubeClient;
   const clock = {

@@ -1,9 +1,8 @@
-// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and condition on Nodes, the Lease. For the
+// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and conditions on Nodes, the Lease. For the
 // end of an installation: agents and controller may be ending still and write once more, so it looks until a pass finds
 // nothing. Idempotent. EC2 is not asked: ENIs go with their instances. Fails with KubeError.
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
-  ADDRESSES_AVAILABLE,
   cniNodes,
   isConflict,
   isNotFound,
@@ -20,6 +19,8 @@ import { leases } from './leader.ts';
 /** Between two passes (ms): longer than an agent takes to end. */
 const APART_MS = 20_000;
 const MOST_PASSES = 10;
+/** The agents' too: without an agent nobody says again what it said last. */
+const OUR_CONDITIONS = 'Podway';
 const OUR_TAINTS: readonly string[] = [NO_ADDRESS_TAINT, NOT_READY_TAINT];
 
 export type Cleared = {
@@ -86,9 +87,10 @@ async function clearOnce(
       const patch = { metadata: { resourceVersion }, spec: { taints: kept.length > 0 ? kept : null } };
       if (await orGone(client.patch<Node>(nodes, name, undefined, patch, {}, signal))) done.taints++;
     }
-    if (node.status?.conditions?.some(({ type }) => type === ADDRESSES_AVAILABLE)) {
+    const conditions = (node.status?.conditions ?? []).filter(({ type }) => type.startsWith(OUR_CONDITIONS));
+    if (conditions.length > 0) {
       found++;
-      const patch = { status: { conditions: [{ type: ADDRESSES_AVAILABLE, $patch: 'delete' }] } };
+      const patch = { status: { conditions: conditions.map(({ type }) => ({ type, $patch: 'delete' })) } };
       const options = { type: 'strategic', subresource: 'status' } as const;
       if (await orGone(client.patch<Node>(nodes, name, undefined, patch, options, signal))) done.conditions++;
     }

@@ -168,7 +168,7 @@ async function left(): Promise<string[]> {
       ...(spec?.taints ?? []).map(({ key }) => key).filter((key) => key.startsWith('podway.dev/')),
       ...(status?.conditions ?? [])
         .map(({ type }) => type as string)
-        .filter((type) => type === 'PodwayAddressesAvailable'),
+        .filter((type) => type.startsWith('Podway')),
     ]),
   ];
 }

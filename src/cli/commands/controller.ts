@@ -27,7 +27,7 @@ type Options = OutputOptions & { kubeconfig?: string; namespace: string; lease: 
 
 function clearCommand(): Command {
   return withOutput(
-    command('clear', 'remove PodwayNodes, CNINodes, the taints and the condition of Nodes, and the Lease', [
+    command('clear', 'remove PodwayNodes, CNINodes, our taints and conditions of Nodes, and the Lease', [
       'podway controller clear --kubeconfig ~/.kube/config',
       'podway controller clear -o json',
     ]),
