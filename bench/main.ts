@@ -27,6 +27,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   'policy-memory': () => import('./policy-memory.ts'),
   'policy-latency': () => import('./policy-latency.ts'),
   'policy-start': () => import('./policy-start.ts'),
+  'branch-first': () => import('./branch-first.ts'),
   'policy-cut': () => import('./policy-cut.ts'),
 };
 

@@ -29,6 +29,7 @@ import { Policies } from './policies.ts';
 import { Quarantine } from './quarantine.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { Repair } from './repair.ts';
+import { takeBranch } from './told-branches.ts';
 import { trunkReady } from './trunk-ready.ts';
 
 const MAX_IDENTITY_PAUSE_MS = 5_000;
@@ -186,17 +187,15 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     await node.sync();
   });
   const branches = new BranchPods({
-    onTold: (pod, { ref, ips }) => {
-      for (const lease of pool.held()) {
-        const { owner, eni, branch } = lease;
-        if (eni !== null || (branch?.id === ref.id && branch.associationId === ref.associationId)) continue;
-        if (`${owner.pod?.namespace}/${owner.pod?.name}` !== pod) continue;
-        if (!lease.ips.some((ip) => ips.includes(ip))) continue;
-        pool.nameBranch(lease, branch?.mode ? { ...ref, mode: branch.mode } : ref);
-        if (!branch) continue;
+    onTold: (pod, branch) => {
+      try {
+        if (!takeBranch(pool, pod, branch)) return;
+        log.info({ pod, branch: branch.ref.id, vlan: branch.ref.vlan }, 'the pod has this branch now');
         // Somebody took it away, and it is back: as another interface, or on another trunk. The kernel's own looks come later.
         pool.seekTrunk(true);
-        node.sync().catch((error: Error) => log.warn({ error: error.message, pod }, 'no sync'));
+        void repair.now();
+      } catch (error) {
+        log.warn({ pod, error: (error as Error).message }, 'the branch of a pod that runs was not written down');
       }
     },
     mode: settings.podSecurityGroupEnforcingMode,
