@@ -90,8 +90,10 @@ test('a type without trunks keeps no slot, and says so; ENABLE_POD_ENI asks as a
     return [found.keepsTrunkSlot ?? false, found.podLimit, notes.join()];
   };
   assert.deepEqual(of(own(9), false), [false, 29, '']);
-  assert.deepEqual(of(own(9), true), [true, 20, '']);
-  assert.deepEqual(of(own(9, { ENABLE_POD_ENI: 'true' }), false), [true, 20, '']);
+  // One ENI's addresses less, and nine branches more.
+  assert.deepEqual(of(own(9), true), [true, 29, '']);
+  assert.deepEqual(of(own(4), true), [true, 24, '']);
+  assert.deepEqual(of(own(9, { ENABLE_POD_ENI: 'true' }), false), [true, 29, '']);
   const [kept, pods, note] = of(own(0), true);
   assert.deepEqual([kept, pods], [false, 29]);
   assert.match(String(note), /m5\.large takes no trunk/);

@@ -113,7 +113,9 @@ export function resolvePolicy(own: OwnFacts, known: KnownFacts): ResolvedPolicy 
       `${limits.instanceType} takes no trunk: no ENI slot is kept for pods with security groups of their own`,
     );
   const room = roomOf({ ...draft.policy, ...trunk, families, addressing });
-  const allowed = own.settings.podLimit ?? maxPods(limits, room);
+  // A pod with a branch takes no address of the pool.
+  const branches = 'keepsTrunkSlot' in trunk ? limits.branchEnis : 0;
+  const allowed = own.settings.podLimit ?? maxPods(limits, room) + branches;
   const podLimit = draft.maxPods ?? Math.min(allowed, known.node?.pods ?? allowed);
   const { cooldownMs, source, changesExistingEnis } = draft;
   return {
