@@ -42,7 +42,7 @@ export async function keepBranchLife(
     slot.look();
   };
   await Promise.all([
-    policies.follow(connection.client, log, signal),
+    policies.follow(client, log, signal),
     kube.follow(
       client,
       kube.cniNodes,

@@ -195,7 +195,10 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
         pool.seekTrunk(true);
         void repair.now();
       } catch (error) {
-        log.warn({ pod, error: (error as Error).message }, 'the branch of a pod that runs was not written down');
+        log.warn(
+          { pod, error: (error as Error).message },
+          'the branch of a pod that runs was not written down',
+        );
       }
     },
     mode: settings.podSecurityGroupEnforcingMode,

@@ -23,9 +23,6 @@ const kinds: Record<string, [group: string, plural: string]> = {
   networkPolicies: ['networking.k8s.io', 'networkpolicies'],
   clusterNetworkPolicy: ['policy.networking.k8s.io', 'clusternetworkpolicies'],
   namespaces: ['', 'namespaces'],
-  serviceAccounts: ['', 'serviceaccounts'],
-  cniNodes: ['vpcresources.k8s.aws', 'cninodes'],
-  securityGroupPolicies: ['vpcresources.k8s.aws', 'securitygrouppolicies'],
   customResourceDefinitions: ['apiextensions.k8s.io', 'customresourcedefinitions'],
 };
 
