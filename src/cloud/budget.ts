@@ -69,8 +69,16 @@ export type Budget = {
 };
 
 /** `isPodWaiting` is asked while a call waits: what began for the warm pool becomes a pod's when one comes. */
-export function withBudget<C extends Cloud>(cloud: C, clock: Clock, isPodWaiting: () => boolean): C & Budget {
-  const buckets = { reads: new TokenBucket(READS, clock), changes: new TokenBucket(CHANGES, clock) };
+export function withBudget<C extends Cloud>(
+  cloud: C,
+  clock: Clock,
+  isPodWaiting: () => boolean,
+  /** Other than one node's. */
+  own: Partial<CallRates> = {},
+): C & Budget {
+  const bucket = (usual: Bucket, perSecond = usual.perSecond) =>
+    new TokenBucket({ ...usual, perSecond }, clock);
+  const buckets = { reads: bucket(READS, own.reads), changes: bucket(CHANGES, own.changes) };
   const urgencyOf = (action: Action): Urgency =>
     CLEAN_UP.has(action) ? 'clean' : isPodWaiting() ? 'pod' : 'warm';
   const wrapped: Record<string, unknown> = {};

@@ -1,7 +1,7 @@
 // The controller's EC2: opened when first asked, since a cluster without gone or full nodes never asks. Its calls have a
 // budget of their own, small, so that it takes nothing that nodes need. Fails with CloudError, ImdsError.
 import { type Clock, systemClock } from '../base/clock.ts';
-import { withBudget } from '../cloud/budget.ts';
+import { type Budget, withBudget } from '../cloud/budget.ts';
 import { defaultCredentials } from '../cloud/credentials.ts';
 import { createEc2Cloud } from '../cloud/ec2.ts';
 import { createFleetCloud, type FleetCloud } from '../cloud/fleet.ts';
@@ -15,6 +15,7 @@ const PER_SECOND = 2;
 const BURST = 10;
 
 type Where = Pick<ControllerConfig, 'region' | 'ec2Endpoint' | 'imdsEndpoint'>;
+type Own = Pick<ControllerConfig, 'ec2Reads' | 'ec2Changes'>;
 
 async function ec2Options(
   { region, ec2Endpoint, imdsEndpoint }: Where,
@@ -33,13 +34,19 @@ async function ec2Options(
   };
 }
 
-/** For trunks and branches: the budget and the priorities of one node's agent, for the whole cluster. */
+/**
+ * For trunks and branches: the priorities of a node's agent, and what the account has for all nodes, of which budget/keeper.ts
+ * grants a part while others ask too.
+ */
 export const openBranchCloud = async (
-  where: Where,
+  where: Where & Own,
   { ec2Calls }: Pick<ControllerMetrics, 'ec2Calls'>,
   isPodWaiting: () => boolean,
-): Promise<Cloud & TrunkCloud> =>
-  withBudget(createEc2Cloud(await ec2Options(where, ec2Calls)), systemClock, isPodWaiting);
+): Promise<Cloud & TrunkCloud & Budget> =>
+  withBudget(createEc2Cloud(await ec2Options(where, ec2Calls)), systemClock, isPodWaiting, {
+    reads: where.ec2Reads,
+    changes: where.ec2Changes,
+  });
 
 export function createControllerCloud(
   where: Where,

@@ -40,7 +40,7 @@ export async function serveTerm(
   const subnets = new SubnetWatch({ view, client, cloud, log, onChange: (name) => taints.look(name) });
   const sweeper = new Sweeper({ view, client, cloud, isLeading, metrics, log, gap: config.sweepGap });
   const budget = { reads: config.ec2Reads, changes: config.ec2Changes };
-  const budgets = new BudgetKeeper({ view, client, budget, isLeading, metrics, log });
+  const budgets = new BudgetKeeper({ view, client, budget, own: groups.calls, isLeading, metrics, log });
   const policies = new PolicyTeller({ client, events, isLeading, log });
   await Promise.all([
     view.follow(client, log, signal),

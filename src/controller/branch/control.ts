@@ -4,10 +4,12 @@
 import type { Clock } from '../../base/clock.ts';
 import { systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
+import type { Budget } from '../../cloud/budget.ts';
 import { limitsFromTable } from '../../cloud/limits.ts';
 import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
 import type { EventRecorder, KubeClient } from '../../kube/index.ts';
 import { PolicyView } from '../../kube/pod-groups-view.ts';
+import type { OwnCalls } from '../budget/keeper.ts';
 import type { ControllerMetrics } from '../metrics.ts';
 import type { ControllerConfig } from '../options.ts';
 import type { ClusterView } from '../view.ts';
@@ -18,7 +20,7 @@ import { BranchKeeper } from './keeper.ts';
 import { configureWebhooks, Webhooks } from './webhooks.ts';
 
 export type BranchMode = 'auto' | 'on' | 'off';
-type ClusterCloud = Cloud & TrunkCloud;
+type ClusterCloud = Cloud & TrunkCloud & Budget;
 
 /** Between two looks whether branches are needed, and two writes of the webhooks' configuration (ms). */
 const LOOK_MS = 500;
@@ -50,6 +52,7 @@ export class SecurityGroups {
   readonly #policies: PolicyView;
   readonly #webhooks: Webhooks | null;
   #isActive = false;
+  #made: { cloud: ClusterCloud; keeper: BranchKeeper } | null = null;
   #eks: { at: number; sign: string | null } | null = null;
 
   constructor(parts: SecurityGroupsParts) {
@@ -67,6 +70,16 @@ export class SecurityGroups {
     const { namespace, webhookUrl: url } = this.#p.config;
     return { namespace, url };
   }
+
+  /** What this process asks of the account's EC2 calls for branches, and takes. Nothing while it makes none. */
+  readonly calls: OwnCalls = {
+    asked: () => {
+      if (!this.#made) return null;
+      const { cloud, keeper } = this.#made;
+      return { ...cloud.rates(), nodesWaiting: keeper.nodesWaiting };
+    },
+    grant: (rates, ms) => this.#made?.cloud.grant(rates, ms),
+  };
 
   /** Of every replica. Ends when `signal` aborts. Throws LISTEN_FAILED. */
   async serve(signal: AbortSignal): Promise<void> {
@@ -160,7 +173,12 @@ export class SecurityGroups {
       ...{ client, view, isLeading, log, clock: this.#clock },
       onAsked: (name) => making.wantTrunk(name),
     });
-    await Promise.all([making.keep(signal), cniNodes.keep(signal), this.#configure(signal)]);
+    this.#made = { cloud, keeper };
+    try {
+      await Promise.all([making.keep(signal), cniNodes.keep(signal), this.#configure(signal)]);
+    } finally {
+      this.#made = null;
+    }
   }
 
   /** The API asks the webhooks once they have a certificate, and trusts the one of now. */

@@ -3,12 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatCidr, formatIp } from '../../base/ip.ts';
+import { withBudget } from '../../cloud/budget.ts';
 import type { EniId } from '../../cloud/port.ts';
 import { FakeCloud } from '../../cloud/testing.ts';
-import { podwayNodes, securityGroupPolicies } from '../../kube/index.ts';
+import { pods, podwayNodes, securityGroupPolicies } from '../../kube/index.ts';
 import { startApi } from '../../lab/cluster/api/testing.ts';
 import { installDefinitions } from '../../lab/cluster/definitions.ts';
-import { Bench } from './testing.ts';
+import { Bench, fastClock } from './testing.ts';
 
 async function until<T>(
   what: string,
@@ -191,4 +192,26 @@ test('branches of a subnet that is configured no more are found by their tags, a
   await api.client.create(podwayNodes, { metadata: { name: 'n-1' }, spec: spec as never });
   bench.start();
   await until('it is gone', () => !cloud.enis.has(left.id));
+});
+
+test('with few calls left a pod that waits goes before the ends of others', async () => {
+  const cloud = new FakeCloud();
+  let bench: Bench | null = null;
+  const bounded = withBudget(cloud, fastClock, () => bench?.isPodWaiting ?? false);
+  await using api = await startApi();
+  const { client } = api;
+  bench = new Bench(client, cloud, bounded);
+  await using _over = bench;
+  await bench.addNode('n-1', 'i-01');
+  const old = ['a', 'b', 'c', 'd', 'e', 'f'];
+  for (const name of old) await bench.addPod(name, 'n-1');
+  bench.start();
+  for (const name of old) await until(`${name} has its branch`, () => bench!.branchOf(name));
+  bounded.grant({ reads: 5, changes: 0.05 }, 3_600_000);
+  for (const name of old) await client.delete(pods, name, 'default', { gracePeriodSeconds: 0 });
+  await until('the ends have begun', () => cloud.trunkAssociations.size < old.length);
+  await bench.addPod('new', 'n-1');
+  const told = await until('the new one has its branch', () => bench!.branchOf('new'));
+  const left = [...cloud.trunkAssociations.values()].filter(({ branchId }) => branchId !== told.eniId);
+  assert.ok(left.length > 0, 'others still wait for their end');
 });

@@ -87,6 +87,12 @@ export class BranchKeeper {
     return this.#podsAtWork > 0;
   }
 
+  /** On how many a pod waits for its branch. */
+  get nodesWaiting(): number {
+    const waiting = [...this.#pods.all].filter(({ annotated, isOver }) => annotated === null && !isOver);
+    return new Set(waiting.map(({ node }) => node)).size;
+  }
+
   /** Plans this node again. */
   look(node: string, at = this.#clock.now()): void {
     const known = this.#due.get(node);

@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import { limitsFromTable } from '../../cloud/limits.ts';
+import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
 import type { FakeCloud } from '../../cloud/testing.ts';
 import { decodePodEnis, type KubeClient, nodes, POD_ENI, type PodEni, pods } from '../../kube/index.ts';
 import { PolicyView } from '../../kube/pod-groups-view.ts';
@@ -36,12 +37,20 @@ export class Bench {
   readonly told: Told[] = [];
   readonly #client: KubeClient;
   readonly #cloud: FakeCloud;
+  readonly #asked: Cloud & TrunkCloud;
+  #keeper: BranchKeeper | null = null;
   #end: AbortController | null = null;
   #kept: Promise<unknown> = Promise.resolve();
 
-  constructor(client: KubeClient, cloud: FakeCloud) {
+  /** `asked`: how the keeper asks the cloud. */
+  constructor(client: KubeClient, cloud: FakeCloud, asked: Cloud & TrunkCloud = cloud) {
     this.#client = client;
     this.#cloud = cloud;
+    this.#asked = asked;
+  }
+
+  get isPodWaiting(): boolean {
+    return this.#keeper?.isPodWaiting ?? false;
   }
 
   async addNode(name: string, instanceId: string): Promise<void> {
@@ -73,7 +82,7 @@ export class Bench {
     const view = new ClusterView();
     const policies = new PolicyView(client, fastClock);
     const keeper = new BranchKeeper({
-      ...{ view, policies, client, cloud: this.#cloud, log, cooldown: 30_000, clock: fastClock },
+      ...{ view, policies, client, cloud: this.#asked, log, cooldown: 30_000, clock: fastClock },
       metrics: createMetrics(),
       events: {
         record: (about, _type, reason, text) => {
@@ -84,6 +93,7 @@ export class Bench {
       isLeading: () => !signal.aborted,
       limitsOf: (type) => limitsFromTable(type),
     });
+    this.#keeper = keeper;
     this.#end = end;
     this.#kept = Promise.all([
       view.follow(client, log, signal),

@@ -26,11 +26,20 @@ const AT_ONCE = 8;
 
 export type Rates = { readonly reads: number; readonly changes: number };
 
+/** Calls that the controller itself makes for nodes, for which no PodwayNode asks. */
+export type OwnCalls = {
+  /** Calls a second, and on how many nodes pods wait for them; null: none. */
+  asked(): (Rates & { nodesWaiting: number }) | null;
+  /** At most this for `ms`; null: no bound. */
+  grant(rates: Rates | null, ms: number): void;
+};
+
 export type BudgetKeeperOptions = {
   view: Pick<ClusterView, 'isWhole' | 'podwayNodes'>;
   client: Pick<KubeClient, 'patch'>;
   /** Of the account, for all nodes together (calls per second). */
   budget: Rates;
+  own: OwnCalls;
   isLeading: () => boolean;
   metrics: Pick<ControllerMetrics, 'asked' | 'granted'>;
   log: Log;
@@ -60,13 +69,15 @@ export class BudgetKeeper {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const { view, budget, isLeading, metrics } = this.#o;
+    const { view, budget, own, isLeading, metrics } = this.#o;
     if (!view.isWhole || !isLeading()) return;
-    const wanted = grantsOf(view.podwayNodes, budget);
+    const asks = [...asksOf(view.podwayNodes), ...ownAsks(own.asked())];
+    const wanted = grantsOf(asks, budget);
+    own.grant(sumOf(wanted, isOwn), HOLDS_SECONDS * 1_000);
     const now = this.#clock.now();
     const due: [string, Rates | null][] = [];
-    for (const [name, own] of view.podwayNodes) {
-      const granted = own.status?.ec2?.granted ?? null;
+    for (const [name, { status }] of view.podwayNodes) {
+      const granted = status?.ec2?.granted ?? null;
       const next = wanted.get(name) ?? null;
       if (next === null) this.#wroteAt.delete(name);
       const isOld = now - (this.#wroteAt.get(name) ?? Number.NEGATIVE_INFINITY) >= AGAIN_MS;
@@ -74,7 +85,7 @@ export class BudgetKeeper {
     }
     for (const kind of ['reads', 'changes'] as const) {
       const sum = (of: Iterable<Rates>) => [...of].reduce((all, one) => all + one[kind], 0);
-      metrics.asked.set({ kind }, sum(asksOf(view.podwayNodes).values()));
+      metrics.asked.set({ kind }, sum(asks.map(([, ask]) => ask)));
       metrics.granted.set({ kind }, sum(wanted.values()));
     }
     if (due.length > 0) this.#round++;
@@ -104,9 +115,36 @@ function asksOf(owns: ReadonlyMap<string, PodwayNode>): Map<string, AskedCalls> 
   return asks;
 }
 
+/** Below this (calls a second) the controller asks for nothing, as a node. */
+const LEAST_ASKED = 0.5;
+const OWN = 'controller/';
+const isOwn = (name: string): boolean => name.startsWith(OWN);
+
+/** The controller works for as many nodes as have pods that wait: it asks as they would. */
+export function ownAsks(asked: ReturnType<OwnCalls['asked']>): [string, AskedCalls][] {
+  if (!asked || Math.max(asked.reads, asked.changes) < LEAST_ASKED) return [];
+  const count = Math.max(1, asked.nodesWaiting);
+  const part = {
+    reads: asked.reads / count,
+    changes: asked.changes / count,
+    waiting: Math.min(1, asked.nodesWaiting),
+  };
+  return Array.from({ length: count }, (_, index) => [`${OWN}${index}`, part]);
+}
+
+function sumOf(grants: ReadonlyMap<string, Rates>, isWanted: (name: string) => boolean): Rates | null {
+  const wanted = [...grants].filter(([name]) => isWanted(name)).map(([, rates]) => rates);
+  if (wanted.length === 0) return null;
+  const sum = (kind: keyof Rates) => wanted.reduce((all, one) => all + one[kind], 0);
+  return { reads: sum('reads'), changes: sum('changes') };
+}
+
 /** Empty while the asks fit. A kind that fits is bounded by what the node asks, so that it cannot grow unseen. */
-export function grantsOf(owns: ReadonlyMap<string, PodwayNode>, budget: Rates): Map<string, Rates> {
-  const asks = [...asksOf(owns)].map(([node, ask]) => ({ node, ...ask }));
+export function grantsOf(
+  given: readonly (readonly [string, AskedCalls])[],
+  budget: Rates,
+): Map<string, Rates> {
+  const asks = given.map(([node, ask]) => ({ node, ...ask }));
   const of = (kind: 'reads' | 'changes') =>
     share(
       asks.map(({ node, waiting, ...rates }) => ({ node, waiting, rate: rates[kind] })),
