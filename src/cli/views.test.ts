@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { IpamNode } from '../lab/daemon/protocol.ts';
 import { differenceTable, ipamText } from './views.ts';
 
 test('a side that has nothing to say of a difference shows a dash', () => {
@@ -45,4 +46,44 @@ test('an ENI without a link is shown as one', () => {
     },
   ]);
   assert.match(text, /no link\W.*eni-1/);
+});
+
+test('a node tells its trunk or the slot that is kept for it, and each branch with its pod', () => {
+  const of = (trunk: IpamNode['trunk']) =>
+    ipamText([
+      {
+        ...{ node: 'node-1', instanceType: 'm5.large', family: 'IPv4', addressing: 'secondary' },
+        ...{ limits: { enis: 3, ipv4PerEni: 10, pods: 29 }, warm: { target: 5, cooldownSeconds: 30 } },
+        ...(trunk ? { trunk } : {}),
+        enis: [
+          {
+            ...{ id: 'eni-t', deviceIndex: 2, networkCard: 0, mac: '02:00:00:00:00:12', ifname: 'eth1' },
+            ...{ subnetId: 'subnet-1', type: 'trunk', trunk: true, primaryIp: '10.0.0.41' },
+            ...{ addresses: [], prefixes: [] },
+            branches: [
+              {
+                id: 'eni-b',
+                vlanId: 7,
+                mac: '',
+                ips: ['10.0.0.9'],
+                containerId: 'c',
+                pod: 'd/web',
+                mode: 'strict',
+              },
+            ],
+          },
+        ],
+        totals: { held: 0, free: 0, cooling: 0, quarantined: 0, foreign: 0 },
+      },
+    ]);
+  assert.match(
+    of({ id: 'eni-t', branches: 1, limit: 9 }),
+    /; 1 of 9 branches[\s\S]*eni-b.*10\.0\.0\.9.*VLAN 7.*d\/web/,
+  );
+  assert.match(of({ id: null, branches: 0, limit: 9 }), /; an ENI slot is kept for a trunk/);
+  assert.match(
+    of({ id: null, branches: 0, limit: 9, lack: 'ENI_LIMIT: it is full' }),
+    /ENI_LIMIT: it is full/,
+  );
+  assert.doesNotMatch(of(undefined), /of 9|a trunk/);
 });
