@@ -62,7 +62,10 @@ export class SecurityGroups {
     const { webhookListen: listen, webhookUrl: url, namespace } = config;
     this.#policies = new PolicyView(client, this.#clock);
     this.#webhooks = listen
-      ? new Webhooks({ client, policies: this.#policies, listen, namespace, url, isLeading, log })
+      ? new Webhooks({
+          ...{ client, policies: this.#policies, listen, namespace, url, isLeading, log },
+          clock: this.#clock,
+        })
       : null;
   }
 

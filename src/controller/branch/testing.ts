@@ -12,9 +12,10 @@ import { BranchKeeper } from './keeper.ts';
 
 const SPEED = 100;
 const began = performance.now();
+const since = Date.now();
 
 export const fastClock: Clock = {
-  now: () => 1_000_000 + (performance.now() - began) * SPEED,
+  now: () => since + (performance.now() - began) * SPEED,
   sleep: (ms, signal) =>
     new Promise((resolve, reject) => {
       const onAbort = () => {
@@ -40,7 +41,7 @@ export class Bench {
   readonly #asked: Cloud & TrunkCloud;
   #keeper: BranchKeeper | null = null;
   #end: AbortController | null = null;
-  #kept: Promise<unknown> = Promise.resolve();
+  readonly #kept: Promise<unknown>[] = [];
 
   /** `asked`: how the keeper asks the cloud. */
   constructor(client: KubeClient, cloud: FakeCloud, asked: Cloud & TrunkCloud = cloud) {
@@ -95,16 +96,21 @@ export class Bench {
     });
     this.#keeper = keeper;
     this.#end = end;
-    this.#kept = Promise.all([
+    this.#kept.push(
       view.follow(client, log, signal),
       policies.follow(client, log, signal),
       keeper.keep(signal),
-    ]);
+    );
+  }
+
+  /** It leads no more, while what it has asked EC2 for goes on. */
+  abandon(): void {
+    this.#end?.abort(new Error('over'));
   }
 
   async stop(): Promise<void> {
-    this.#end?.abort(new Error('over'));
-    await this.#kept;
+    this.abandon();
+    await Promise.all(this.#kept);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
