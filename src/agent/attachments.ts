@@ -184,6 +184,7 @@ export class Attachments {
         netnsPath: request.netns,
         ips: lease.ips,
         eni: lease.branch ? PRIMARY_SLOT : lease.eni,
+        mode: lease.branch?.mode,
         ...(own?.mac === undefined ? {} : { mac: own.mac.toLowerCase() as never }),
         ...(own?.mtu === undefined ? {} : { mtu: own.mtu }),
         routes: podRoutes(

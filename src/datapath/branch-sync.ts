@@ -57,7 +57,8 @@ export function syncStandIns(kernel: Kernel, node: NodeDatapath, links: readonly
     standIn(kernel, node, branch, byName.get(name), pass);
     program(kernel, standInIndex(branch.vlan), name, 'egress', pushTo(branch.vlan, trunk.index), pass);
     const pod = byName.get(branch.hostIfname);
-    if (pod) program(kernel, pod.index, pod.name, 'ingress', keepOffSockets(), pass);
+    const isStandard = branch.mode === 'standard';
+    if (pod) program(kernel, pod.index, pod.name, 'ingress', isStandard ? null : keepOffSockets(), pass);
   }
   program(kernel, trunk.index, trunk.name, 'ingress', popByIndex(BRANCH_INDEX), pass);
 }

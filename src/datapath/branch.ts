@@ -1,13 +1,14 @@
 // Pods with a branch ENI of their own, as values: stand-in links, rules, routes, and the nft table `inet podway-branch`.
 // Pure. Strict mode: what such a pod begins leaves by its branch, and what begins elsewhere comes by it; what the node
-// begins stays on the node both ways. Nothing of this is there while no pod has a branch.
+// begins stays on the node both ways. Standard mode: the pod's branch is to it what an ENI is to other pods (nft.ts), so
+// what is on the node stays there. Nothing of this is there while no pod has a branch.
 //
 // A stand-in is a link with the branch's MAC and the index BRANCH_INDEX + VLAN id. The program on the trunk takes the tag
 // off and lets the frame come in by that index; the one on the stand-in puts the tag on and sends by the trunk. Between
 // the two nftables, conntrack and routing see every packet.
 //
-// A flow between two pods of a node crosses the node twice, so each branch has a conntrack zone, its VLAN id, for what
-// comes in by the pod's link or by the stand-in. Two bits of the packet mark say which way a packet goes (BRANCH_MASK).
+// A flow of a strict pod to a pod of its node crosses the node twice, so its branch has a conntrack zone, its VLAN id, for
+// what comes in by the pod's link or by the stand-in. No flow crosses twice between two pods in standard mode. Two bits of the packet mark say which way a packet goes (BRANCH_MASK).
 import type { BranchMode } from '../base/branch-words.ts';
 import {
   addToIp,
@@ -23,8 +24,9 @@ import type { Mac } from '../base/mac.ts';
 import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import { LOCAL_TABLE } from '../kernel/rtnetlink.ts';
-import { anyOf, gatewayOf } from './desired.ts';
+import { anyOf, gatewayOf, standardOf } from './desired.ts';
 import {
+  BRANCH_ENI,
   BRANCH_MASK,
   BRANCH_PODS_TABLE,
   BRANCH_TABLE,
@@ -42,6 +44,9 @@ import {
   RULE_BRANCH_PODS,
   RULE_BRANCH_PODS_ELSE,
   RULE_LOCAL,
+  RULE_STANDARD,
+  RULE_STANDARD_ELSE,
+  RULE_STANDARD_GUARD,
   standInIndex,
 } from './marks.ts';
 import { LINK_LOCAL, VPC_SERVICES6 } from './nft.ts';
@@ -67,6 +72,8 @@ type RouteValues = Omit<RouteOp, 'op'>;
 
 export const branchesOf = (node: Pick<NodeDatapath, 'branches'>): readonly Branch[] => node.branches ?? [];
 
+const isStrict = ({ mode }: Branch): boolean => mode !== 'standard';
+
 const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
   ([4, 6] as const).filter((family) => branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family)));
 
@@ -77,31 +84,40 @@ const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
  */
 export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): RuleValues[] {
   const branches = branchesOf(node);
+  const isIn = (family: Family) => (branch: Branch) => branch.ips.some((ip) => familyOf(ip) === family);
   return familiesOfBranches(branches).flatMap((family): RuleValues[] => {
     const common = { family, protocol: PROTOCOL };
+    const strict = branches.filter(isStrict).filter(isIn(family));
+    const standard = standardOf(node).filter(isIn(family));
     const leaves = { fwmark: BY_BRANCH, fwmask: BRANCH_MASK };
     const came = { fwmark: CAME_BY_BRANCH, fwmask: BRANCH_MASK };
     const { mark = 0, mask = 0 } = node.judged ?? {};
-    return [
-      {
+    const byLink =
+      (priority: number) =>
+      ({ hostIfname, vlan }: Branch) => ({
         ...common,
-        ...leaves,
-        priority: RULE_BRANCH_GUARD,
-        invert: true,
-        action: 'goto',
-        goto: RULE_LOCAL,
-        table: 0,
-      },
-      ...branches
-        .filter(({ ips }) => ips.some((ip) => familyOf(ip) === family))
-        .map(({ hostIfname, vlan }) => ({
-          ...common,
-          priority: RULE_BRANCH,
-          iifname: hostIfname,
-          table: branchTableOf(vlan),
-        })),
-      { ...common, ...leaves, priority: RULE_BRANCH_ELSE, action: 'blackhole', table: 0 },
-      { ...common, priority: RULE_LOCAL, table: LOCAL_TABLE },
+        priority,
+        iifname: hostIfname,
+        table: branchTableOf(vlan),
+      });
+    const past = (goto: number) => ({ invert: true, action: 'goto', goto, table: 0 }) as const;
+    const afterAll = { fwmark: BRANCH_ENI, fwmask: ENI_MASK };
+    return [
+      ...(strict.length === 0
+        ? []
+        : [
+            { ...common, ...leaves, ...past(RULE_LOCAL), priority: RULE_BRANCH_GUARD },
+            ...strict.map(byLink(RULE_BRANCH)),
+            { ...common, ...leaves, priority: RULE_BRANCH_ELSE, action: 'blackhole', table: 0 } as const,
+            { ...common, priority: RULE_LOCAL, table: LOCAL_TABLE },
+          ]),
+      ...(standard.length === 0
+        ? []
+        : [
+            { ...common, ...afterAll, ...past(RULE_STANDARD_ELSE), priority: RULE_STANDARD_GUARD },
+            ...standard.map(byLink(RULE_STANDARD)),
+            { ...common, ...afterAll, priority: RULE_STANDARD_ELSE, action: 'blackhole', table: 0 } as const,
+          ]),
       // What the node sends, its replies to pods (NODE_REPLY) aside.
       {
         ...common,
@@ -146,15 +162,20 @@ const mark = (value: number): string => `meta mark set meta mark & ${FREE} | ${h
 const elements = (list: readonly string[]): string =>
   list.length === 0 ? '' : ` elements = { ${list.join(', ')} };`;
 
-/** The whole table, elements included. `indexes`: of the pods' host links, by name; a branch without its link is left out. */
+/**
+ * The whole table, elements included, which are those of strict pods. `indexes`: of the pods' host links, by name; a branch
+ * without its link is left out.
+ */
 export function renderBranchTable(
   node: Pick<NodeDatapath, 'branches'>,
   indexes: ReadonlyMap<string, number>,
 ): string {
-  const wired = branchesOf(node).flatMap((branch) => {
-    const index = indexes.get(branch.hostIfname);
-    return index === undefined ? [] : [{ ...branch, index }];
-  });
+  const wired = branchesOf(node)
+    .filter(isStrict)
+    .flatMap((branch) => {
+      const index = indexes.get(branch.hostIfname);
+      return index === undefined ? [] : [{ ...branch, index }];
+    });
   const zones = wired
     .flatMap(({ index, vlan }) => [`${index} : ${vlan}`, `${standInIndex(vlan)} : ${vlan}`])
     .sort();

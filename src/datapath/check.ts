@@ -115,7 +115,7 @@ function checkNode(view: NodeView, target: CheckTarget, peerIndex: number | unde
     const chain = view.elements.find(
       (element) => element.ifindex === link?.index && element.ip === ip,
     )?.chain;
-    const wanted = target.eni && sourceChain(ip, target.eni);
+    const wanted = target.eni && sourceChain(ip, target.eni, target.mode);
     if (wanted !== null && chain !== wanted) {
       wrong.push(`the nft map leads ${formatIp(ip)} to ${chain ?? 'nothing'}, not ${wanted}`);
     }

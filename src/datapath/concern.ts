@@ -5,7 +5,15 @@ import { bitsOf, cidrContains, familyOf, type Ip } from '../base/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import { MAIN_TABLE, type Route } from '../kernel/rtnetlink.ts';
 import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
-import { GROUP_PODS, isOurTable, isPodLinkName, isStandIn, PODS_TABLE, PROTOCOL } from './marks.ts';
+import {
+  BRANCH_PODS_TABLE,
+  GROUP_PODS,
+  isOurTable,
+  isPodLinkName,
+  isStandIn,
+  PODS_TABLE,
+  PROTOCOL,
+} from './marks.ts';
 import type { Memory } from './memory.ts';
 import { PODS_MAPS } from './nft.ts';
 import type { Part } from './parts.ts';
@@ -61,7 +69,8 @@ function isOfCutPod(
   { change, route: { table, dst } }: KernelEvent & { kind: 'route' },
   known: Known,
 ): boolean {
-  if (change !== 'del' || table !== PODS_TABLE || !isV6(dst.ip)) return false;
+  if (change !== 'del' || (table !== PODS_TABLE && table !== BRANCH_PODS_TABLE) || !isV6(dst.ip))
+    return false;
   for (const { ips } of known.pods.values()) if (ips.includes(dst.ip)) return false;
   return true;
 }

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { formatCidr, formatIp, parseCidr, parseIp } from '../base/ip.ts';
 import type { Address, Route, Rule } from '../kernel/rtnetlink.ts';
-import { desiredRoutes, desiredRules, eniAddress, podRoute, unheldCidrs } from './desired.ts';
+import { desiredRoutes, desiredRules, eniAddress, podRoutes, unheldCidrs } from './desired.ts';
 import { diffAddresses, diffElements, diffRoutes, diffRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
 import { PROTOCOL } from './marks.ts';
@@ -134,7 +134,7 @@ describe('diff', () => {
         ['0/2', 8],
       ]),
     ),
-    podRoute(parseIp('10.0.0.77'), 20),
+    ...podRoutes({ ips: [parseIp('10.0.0.77')] }, 20),
   ];
 
   it('what is as desired needs nothing', () => {
@@ -173,7 +173,7 @@ describe('diff', () => {
           const routeKey = (route: { dst: Route['dst']; table: number }) =>
             `${formatCidr(route.dst)} ${route.table}`;
           const routeSet = new Set(someRoutes.map(routeKey));
-          const old = listedRoute(podRoute(parseIp('10.0.0.99'), 21));
+          const old = listedRoute(podRoutes({ ips: [parseIp('10.0.0.99')] }, 21)[0]!);
           if (extra) routeSet.add(routeKey(old));
           for (const { op } of diffRoutes(extra ? [...someRoutes, old] : someRoutes, routes)) {
             if (op.op === 'route-replace') routeSet.add(routeKey(op));

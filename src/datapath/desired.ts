@@ -20,6 +20,7 @@ import {
 } from '../base/ip.ts';
 import { type Mac, macToBytes } from '../base/mac.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
+import type { Branch } from './branch.ts';
 import {
   BRANCH_PODS_TABLE,
   ENI_MASK,
@@ -35,7 +36,7 @@ import {
   UNHELD_TABLE,
   UNREACHABLE_TABLE,
 } from './marks.ts';
-import type { Eni, NodeDatapath } from './types.ts';
+import type { Eni, HeldPod, NodeDatapath } from './types.ts';
 
 /** The pods' gateway: link-local, so it costs no address of the VPC and is the same in every pod. */
 export const POD_GATEWAY = 0xa9fe0101 as Ipv4; // 169.254.1.1
@@ -68,18 +69,28 @@ export const carries = (eni: Eni, family: Family): boolean =>
   eni.addresses.some((ip) => familyOf(ip) === family) ||
   eni.prefixes.some(({ ip }) => familyOf(ip) === family);
 
-/** The address families of the node's ENIs. */
-export function familiesOf(node: Pick<NodeDatapath, 'enis'>): Family[] {
-  const has = ([4, 6] as const).filter((family) => node.enis.some((eni) => carries(eni, family)));
+/** Branches of pods in standard mode. */
+export const standardOf = ({ branches = [] }: Pick<NodeDatapath, 'branches'>): readonly Branch[] =>
+  branches.filter(({ mode }) => mode === 'standard');
+
+const onBranch = ({ branches = [] }: Pick<NodeDatapath, 'branches'>, family: Family): boolean =>
+  branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family));
+
+/** The address families of the node's ENIs and branches. */
+export function familiesOf(node: Pick<NodeDatapath, 'enis' | 'branches'>): Family[] {
+  const has = ([4, 6] as const).filter(
+    (family) => node.enis.some((eni) => carries(eni, family)) || onBranch(node, family),
+  );
   return has.length > 0 ? has : [4];
 }
 
 /** True where the node has an IPv4 address and pods of IPv6 alone may use it. */
-export const hasEgress = (node: Pick<NodeDatapath, 'enis' | 'egress4'>): boolean =>
+export const hasEgress = (node: Pick<NodeDatapath, 'enis' | 'branches' | 'egress4'>): boolean =>
   node.egress4 === true && familiesOf(node).includes(4);
 
 /** True where pods can have IPv6 addresses. */
-export const has6 = (node: Pick<NodeDatapath, 'enis'>): boolean => node.enis.some((eni) => carries(eni, 6));
+export const has6 = (node: Pick<NodeDatapath, 'enis' | 'branches'>): boolean =>
+  node.enis.some((eni) => carries(eni, 6)) || onBranch(node, 6);
 
 export const isV6 = (ip: Ip): boolean => familyOf(ip) === 6;
 
@@ -122,7 +133,11 @@ export function desiredRules(node: NodeDatapath, marks: ReadonlyMap<string, numb
 /** Prefixes that contain all pod addresses and black holes: the ENIs' subnets, or everything if one lies outside. */
 function podPrefixes(node: NodeDatapath, family: Family): (Cidr | undefined)[] {
   const ofFamily = (cidr: Cidr) => familyOf(cidr.ip) === family;
-  const subnets = withoutCovered(node.enis.flatMap(subnetsOf).filter(ofFamily));
+  const ofBranches = standardOf(node).flatMap(({ subnetCidr, ips }) => [
+    subnetCidr,
+    ...ips.filter(isV6).map((ip) => cidrOf(ip, SUBNET6_LENGTH)),
+  ]);
+  const subnets = withoutCovered([...node.enis.flatMap(subnetsOf), ...ofBranches].filter(ofFamily));
   const plain = node.pods.filter((pod) => pod.vlan === undefined);
   const held = plain.flatMap((pod) => pod.ips.filter((ip) => !isEgress(ip)).map(hostCidr));
   const within = [...unheldCidrs(node), ...held].filter(ofFamily);
@@ -212,14 +227,32 @@ export function desiredRoutes(
   return routes;
 }
 
-/** The node's route to a pod, without a preferred source: with one the kernel deletes it when that address changes. */
-export const podRoute = (ip: Ip, oif: number, vlan?: number): RouteValues => ({
-  dst: hostCidr(ip),
-  table: vlan === undefined ? PODS_TABLE : BRANCH_PODS_TABLE,
-  oif,
-  scope: familyOf(ip) === 4 ? 'link' : 'universe',
-  protocol: PROTOCOL,
-});
+/**
+ * The node's routes to a pod, without a preferred source: with one the kernel deletes it when that address changes. A pod
+ * in standard mode is found by what came in by its branch and by what is on the node.
+ */
+export const podRoutes = (
+  { ips, vlan, mode }: Pick<HeldPod, 'ips' | 'vlan' | 'mode'>,
+  oif: number,
+): RouteValues[] => {
+  const tables =
+    vlan === undefined
+      ? [PODS_TABLE]
+      : mode === 'standard'
+        ? [PODS_TABLE, BRANCH_PODS_TABLE]
+        : [BRANCH_PODS_TABLE];
+  return ips.flatMap((ip) =>
+    tables.map(
+      (table): RouteValues => ({
+        dst: hostCidr(ip),
+        table,
+        oif,
+        scope: familyOf(ip) === 4 ? 'link' : 'universe',
+        protocol: PROTOCOL,
+      }),
+    ),
+  );
+};
 
 /**
  * The link-local address that the kernel would give by itself (RFC 4291, appendix A), but usable at once: with duplicate

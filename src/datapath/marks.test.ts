@@ -23,7 +23,7 @@ import {
 it('our mark bits and the rest are the whole word', () => {
   assert.equal((ENI_MASK | KEEP_MASK) >>> 0, 0xffffffff);
   assert.equal(ENI_MASK & KEEP_MASK, 0);
-  assert.deepEqual([MAX_ENI_MARK, CT_PRIMARY, CT_SNAT], [0x7d, 0x7e, 0x7f]);
+  assert.deepEqual([MAX_ENI_MARK, CT_PRIMARY, CT_SNAT], [0x7c, 0x7e, 0x7f]);
 });
 
 it('a table is the ENI’s place, and the primary has none', () => {

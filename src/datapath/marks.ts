@@ -14,8 +14,10 @@ export const KEEP_MASK = 0xffffff80;
 export const CT_SNAT = 0x7f;
 /** Connection mark: came in by the primary ENI to an address of the node; its replies leave by the primary ENI. */
 export const CT_PRIMARY = 0x7e;
-/** ENI marks are 1..0x7d; the largest instance type has 80 ENIs over all its cards. */
-export const MAX_ENI_MARK = 0x7d;
+/** Packet mark in the place of an ENI's: leaves by its sender's branch, unless the node itself has the destination. */
+export const BRANCH_ENI = 0x7d;
+/** ENI marks are 1..0x7c; the largest instance type has 80 ENIs over all its cards. */
+export const MAX_ENI_MARK = 0x7c;
 
 /** Our bits of packet marks for pods with branch ENIs: which of the three ways a packet goes; 0: none. */
 export const BRANCH_MASK = 0xc00;
@@ -87,6 +89,10 @@ export const RULE_PODS = 512;
 export const RULE_UNREACHABLE = 513;
 export const RULE_UNHELD = 514;
 export const RULE_ENI = 1024;
+// Of pods in standard mode: after all that is on the node.
+export const RULE_STANDARD_GUARD = 1025;
+export const RULE_STANDARD = 1026;
+export const RULE_STANDARD_ELSE = 1027;
 /** Inside a pod with more than one interface: the address's own table. */
 export const RULE_POD_SOURCE = 512;
 

@@ -8,6 +8,7 @@
 // has a mark already (by_ct) and whether a new connection leaves the VPC (begin, outside); else it sets the ENI's mark.
 // Most packets belong to established connections, so their path has the fewest rules.
 
+import type { BranchMode } from '../base/branch-words.ts';
 import { isEgress } from '../base/egress.ts';
 import {
   type Cidr,
@@ -20,8 +21,9 @@ import {
   parseCidr,
 } from '../base/ip.ts';
 import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
-import { has6, hasEgress, POD_GATEWAY, primaryEni, withoutCovered } from './desired.ts';
+import { has6, hasEgress, POD_GATEWAY, primaryEni, standardOf, withoutCovered } from './desired.ts';
 import {
+  BRANCH_ENI,
   CT_PRIMARY,
   CT_SNAT,
   ENI_MASK,
@@ -50,8 +52,11 @@ const slot = (eni: EniSlot): string => `${eni.networkCard}_${eni.deviceIndex}`;
 /** Chain that decides for packets from the ENI's pods; elements of the pods' map name it. */
 export const eniChain = (eni: EniSlot): string => `eni_${slot(eni)}`;
 const EGRESS_CHAIN = 'egress4';
+/** Of pods whose branch is to them what an ENI is to others. */
+const BRANCH_CHAIN = 'eni_branch';
 /** Chain that decides for packets with this source. */
-export const sourceChain = (ip: Ip, eni: EniSlot): string => (isEgress(ip) ? EGRESS_CHAIN : eniChain(eni));
+export const sourceChain = (ip: Ip, eni: EniSlot, mode?: BranchMode): string =>
+  isEgress(ip) ? EGRESS_CHAIN : mode === 'standard' ? BRANCH_CHAIN : eniChain(eni);
 const useChain = (eni: EniSlot): string => `use_${slot(eni)}`;
 const arriveChain = (eni: EniSlot): string => `arrive_${slot(eni)}`;
 
@@ -69,7 +74,8 @@ const baseChain = (name: string, hook: string, rules: readonly string[]): string
  */
 export function exemptPrefixes(node: NodeDatapath, family: Family = 4): Cidr[] {
   const own = node.enis.flatMap((eni) => [eni.subnetCidr, ...(family === 6 ? eni.prefixes : [])]);
-  const all = [...node.vpcCidrs, ...own, ...node.excludeSnatCidrs];
+  const branches = standardOf(node).map(({ subnetCidr }) => subnetCidr);
+  const all = [...node.vpcCidrs, ...own, ...branches, ...node.excludeSnatCidrs];
   return withoutCovered(all.filter((cidr) => familyOf(cidr.ip) === family));
 }
 
@@ -136,6 +142,15 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
         ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
       ]),
     ),
+    ...(standardOf(node).length > 0
+      ? [
+          chain(BRANCH_CHAIN, [
+            `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
+            'ct state new ct direction original jump begin',
+            `${setMark(BRANCH_ENI)} accept`,
+          ]),
+        ]
+      : []),
     chain('from_pod', [
       `iif . ip saddr vmap @${podsMap(4)}`,
       ...(six

@@ -104,15 +104,14 @@ export function syncElements(
   const links = kernel.rt.links();
   const indexes = new Map(links.map((link) => [link.name, link.index]));
   const names = new Map(links.map((link) => [link.index, link.name]));
-  const desired = [...memory.pods.values()].flatMap(({ hostIfname, ips, eni }) => {
+  const desired = [...memory.pods.values()].flatMap(({ hostIfname, ips, eni, mode }) => {
     const ifindex = indexes.get(hostIfname);
     if (eni === null || ifindex === undefined) return [];
     return ips
-      .map((ip) => ({ ifindex, ip, chain: sourceChain(ip, eni), eni }))
+      .map((ip) => ({ ifindex, ip, chain: sourceChain(ip, eni, mode) }))
       .filter(({ chain }) => wantedChains.has(chain));
   });
   const { remove, add } = diffElements(observeElements(kernel, links, mapsOf(memory)), desired);
-  const eniOf = new Map(desired.map((element) => [`${element.ifindex} ${element.ip}`, element.eni]));
   const nameOf = ({ ifindex }: { ifindex: number }) => names.get(ifindex) ?? `link ${ifindex}`;
   const may = (verb: string) => (element: { ifindex: number }) =>
     pass.may(`${nameOf(element)} in the nft map`, `${verb} ${nameOf(element)} in the nft map`);
@@ -120,7 +119,7 @@ export function syncElements(
   const come = add.filter(may('add'));
   kernel.nf.elements([
     ...gone.map(({ ifindex, ip }) => elementDel(ifindex, ip)),
-    ...come.map(({ ifindex, ip }) => elementAdd(ifindex, ip, eniOf.get(`${ifindex} ${ip}`)!)),
+    ...come.map(({ ifindex, ip, chain }) => elementAdd(ifindex, ip, chain)),
   ]);
   for (const element of gone) pass.done(`remove ${nameOf(element)} from the nft map`);
   for (const element of come) pass.done(`add ${nameOf(element)} to the nft map`);

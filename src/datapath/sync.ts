@@ -6,10 +6,10 @@
 
 import type { Link } from '../kernel/rtnetlink.ts';
 import { branchesOf, branchRoutes, branchRules } from './branch.ts';
-import { desiredRoutes, desiredRules, familiesOf, has6, podRoute } from './desired.ts';
+import { desiredRoutes, desiredRules, familiesOf, has6, podRoutes } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
-import { isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, slotKey } from './marks.ts';
+import { isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, RULE_LOCAL, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import type { Pass } from './pass.ts';
@@ -123,7 +123,7 @@ function syncRules(
   branches: typeof import('./branch-sync.ts') | undefined,
 ): void {
   const wanted = [...desiredRules(node, marks), ...branchRules(node)];
-  const moved = new Set(branchRules(node).map(({ family }) => family));
+  const moved = new Set(wanted.filter(({ priority }) => priority === RULE_LOCAL).map(({ family }) => family));
   branches?.restoreLocalRule(kernel, moved, pass);
   const observed = kernel.rt.rules();
   applyChanges(kernel, diffRules(observed, wanted), pass);
@@ -151,10 +151,10 @@ function syncRoutes(
       .filter((link) => memory.pods.has(link.name))
       .map((link) => [link.name, link.index]),
   );
-  const podRoutes = [...memory.pods.values()].flatMap((pod) => {
+  const toPods = [...memory.pods.values()].flatMap((pod) => {
     const index = podIndexes.get(pod.hostIfname);
-    return index === undefined ? [] : pod.ips.map((ip) => podRoute(ip, index, pod.vlan));
+    return index === undefined ? [] : podRoutes(pod, index);
   });
-  const desired = [...desiredRoutes(node, eniIndexes, memory.elsewhere), ...branchRoutes(node), ...podRoutes];
+  const desired = [...desiredRoutes(node, eniIndexes, memory.elsewhere), ...branchRoutes(node), ...toPods];
   applyChanges(kernel, diffRoutes(kernel.rt.routes({ protocol: PROTOCOL }), desired), pass);
 }

@@ -129,6 +129,8 @@ export type CheckTarget = {
   readonly ips: readonly Ip[];
   /** Not compared when null. */
   readonly eni: EniSlot | null;
+  /** Of a pod with a branch. */
+  readonly mode?: BranchMode | undefined;
   /** From the ADD's result; not compared when absent. */
   readonly mac?: Mac;
   readonly mtu?: number;

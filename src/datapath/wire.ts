@@ -8,8 +8,17 @@ import type { Mac } from '../base/mac.ts';
 import { type Netns, openNetns } from '../kernel/netns.ts';
 import { type Link, MAIN_TABLE, NetlinkError, RtNetlink, type RtOp } from '../kernel/rtnetlink.ts';
 import { readSysctl, writeKnownSysctls, writeSysctl } from '../kernel/sysctl.ts';
-import { anyOf, isV6, linkLocalOn, POD_GATEWAY, POD_GATEWAY6, podGateway, podRoute } from './desired.ts';
 import {
+  anyOf,
+  podRoutes as hostRoutes,
+  isV6,
+  linkLocalOn,
+  POD_GATEWAY,
+  POD_GATEWAY6,
+  podGateway,
+} from './desired.ts';
+import {
+  BRANCH_PODS_TABLE,
   cutGroup,
   GROUP_PODS,
   isCutGroup,
@@ -23,7 +32,7 @@ import {
   standInName,
 } from './marks.ts';
 import type { Doors, Memory } from './memory.ts';
-import { eniChain, podKey, podsMap, sourceChain } from './nft.ts';
+import { podKey, podsMap, sourceChain } from './nft.ts';
 import { podEndSysctls, podLinkConf, podLinkIpv6 } from './sysctls.ts';
 import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
 
@@ -45,19 +54,18 @@ export const podRoutes = (routes: readonly PodRoute[] | undefined, ips: readonly
 export const gateway6On = (index: number) =>
   ({ index, ip: POD_GATEWAY6, length: 128, noPrefixRoute: true, noDad: true }) as const;
 
-const elementOp = (op: 'add' | 'del', ifindex: number, ip: Ip, eni: EniSlot) =>
+const elementOp = (op: 'add' | 'del', ifindex: number, ip: Ip, chain: string) =>
   ({
     op,
     family: 'inet',
     table: NFT_TABLE,
     set: podsMap(familyOf(ip)),
     key: podKey(ifindex, ip),
-    ...(op === 'add' ? { verdict: { kind: 'goto', chain: sourceChain(ip, eni) } as const } : {}),
+    ...(op === 'add' ? { verdict: { kind: 'goto', chain } as const } : {}),
   }) as const;
 
-export const elementAdd = (ifindex: number, ip: Ip, eni: EniSlot) => elementOp('add', ifindex, ip, eni);
-export const elementDel = (ifindex: number, ip: Ip) =>
-  elementOp('del', ifindex, ip, { deviceIndex: 0, networkCard: 0 });
+export const elementAdd = (ifindex: number, ip: Ip, chain: string) => elementOp('add', ifindex, ip, chain);
+export const elementDel = (ifindex: number, ip: Ip) => elementOp('del', ifindex, ip, '');
 
 export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
   refuseBadSandbox(kernel, memory, w);
@@ -79,7 +87,7 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
         ...(w.alias === undefined ? {} : { alias: w.alias }),
       },
       ...(six ? [{ op: 'addr-add', ...gateway6On(link.index) } as const] : []),
-      ...w.ips.map((ip) => ({ op: 'route-replace', ...podRoute(ip, link.index, w.vlan) }) as const),
+      ...hostRoutes(w, link.index).map((route) => ({ op: 'route-replace', ...route }) as const),
     ]);
     if (configurePod(kernel, w, link.peerIndex, { host: macs.host, pod: podMac }) === 'routes')
       memory.ruleless.add(w.hostIfname);
@@ -91,7 +99,7 @@ export function wirePod(kernel: Doors, memory: Memory, w: PodWiring): WiredPod {
       hostIfname: w.hostIfname,
       ips: w.ips,
       eni: w.eni,
-      ...(w.vlan === undefined ? {} : { vlan: w.vlan }),
+      ...(w.vlan === undefined ? {} : { vlan: w.vlan, mode: w.mode }),
     });
     return {
       hostIfname: w.hostIfname,
@@ -354,13 +362,13 @@ function addElements(kernel: Doors, memory: Memory, w: PodWiring, ifindex: numbe
   if (before !== undefined) dropElements(kernel, before, w.ips);
   memory.indexes.set(w.hostIfname, ifindex);
   try {
-    kernel.nf.elements(w.ips.map((ip) => elementAdd(ifindex, ip, w.eni)));
+    kernel.nf.elements(w.ips.map((ip) => elementAdd(ifindex, ip, sourceChain(ip, w.eni, w.mode))));
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === 'ENOENT') {
       throw new PodwayError(
         'DATAPATH_CHANGED',
-        `the nft table inet ${NFT_TABLE} lacks ${familiesIn(w.ips).map(podsMap).join(', ')} or ${eniChain(w.eni)}: somebody removed it`,
+        `the nft table inet ${NFT_TABLE} lacks ${familiesIn(w.ips).map(podsMap).join(', ')} or ${w.ips.map((ip) => sourceChain(ip, w.eni, w.mode)).join(', ')}: somebody removed it`,
         { object: `inet ${NFT_TABLE}` },
         { cause: error },
       );
@@ -415,7 +423,7 @@ export function cutPod(kernel: Doors, memory: Memory, target: CutTarget, now: nu
 function routedIps(kernel: Doors, hostIfname: string): Ip[] {
   const link = kernel.rt.link(hostIfname);
   if (!link) return [];
-  return kernel.rt
-    .routes({ table: PODS_TABLE, protocol: PROTOCOL, oif: link.index })
-    .map((route) => route.dst.ip);
+  return [PODS_TABLE, BRANCH_PODS_TABLE].flatMap((table) =>
+    kernel.rt.routes({ table, protocol: PROTOCOL, oif: link.index }).map((route) => route.dst.ip),
+  );
 }

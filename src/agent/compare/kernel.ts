@@ -29,6 +29,7 @@ export async function journalAndKernel({ pool, datapath }: CompareOptions): Prom
       netnsPath: lease.owner.netns,
       ips: lease.ips,
       eni: lease.branch ? PRIMARY_SLOT : lease.eni,
+      mode: lease.branch?.mode,
     };
     const wrong = datapath.checkPod(target, view);
     if (wrong.length > 0) {
