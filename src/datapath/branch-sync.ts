@@ -8,20 +8,33 @@ import { keepOffSockets, popByIndex, pushTo } from '../kernel/bpf/programs.ts';
 import type { Hook } from '../kernel/bpf/syscall.ts';
 import { type Link, LOCAL_TABLE, type Rule } from '../kernel/rtnetlink.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { type Branch, branchesOf, renderBranchScript, renderBranchTable } from './branch.ts';
+import {
+  acrossPair,
+  type Branch,
+  branchesOf,
+  renderBranchScript,
+  renderBranchTable,
+  strictOf,
+} from './branch.ts';
 import { isV6, linkLocalOn } from './desired.ts';
 import { findEniLink } from './enis.ts';
 import {
+  ARRIVAL_INNER,
+  ARRIVAL_OUTER,
   BRANCH_INDEX,
   BRANCH_TABLE,
+  GROUP_ARRIVALS,
   GROUP_BRANCHES,
+  isArrivalLink,
   isPodLinkName,
   isStandIn,
+  linkMacs,
   PROTOCOL,
   standInIndex,
   standInName,
 } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
+import { tableListing } from './observe.ts';
 import type { Pass } from './pass.ts';
 import { podLinkConf } from './sysctls.ts';
 import type { NodeDatapath } from './types.ts';
@@ -29,7 +42,7 @@ import type { NodeDatapath } from './types.ts';
 /** RTPROT_KERNEL. */
 const KERNEL_PROTOCOL = 2;
 
-/** Stand-ins as they should be, made or removed; the trunk up, and all programs in place. */
+/** Stand-ins as they should be, made or removed, and the trunk up. Programs are syncPrograms'. */
 export function syncStandIns(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pass: Pass): void {
   const branches = branchesOf(node);
   const wanted = new Map(branches.map((branch) => [standInName(branch.vlan), branch]));
@@ -40,12 +53,9 @@ export function syncStandIns(kernel: Kernel, node: NodeDatapath, links: readonly
     pass.done(`remove ${link.name}, whose branch is gone`);
   }
   const trunk = trunkLink(node, links);
-  if (branches.length === 0) {
-    if (trunk) program(kernel, trunk.index, trunk.name, 'ingress', null, pass);
-    return;
-  }
+  syncPair(kernel, node, links, pass);
   // Late, or taken away: stand-ins stay as they are, and the next sync looks again.
-  if (trunk === undefined) return;
+  if (branches.length === 0 || trunk === undefined) return;
   if (!trunk.up || trunk.mtu !== node.eniMtu) {
     if (pass.may(`link ${trunk.name}`, `set the trunk ${trunk.name} up`)) {
       kernel.rt.apply([{ op: 'link-set', index: trunk.index, mtu: node.eniMtu, up: true }]);
@@ -53,15 +63,95 @@ export function syncStandIns(kernel: Kernel, node: NodeDatapath, links: readonly
     }
   }
   const byName = new Map(links.map((link) => [link.name, link]));
-  for (const [name, branch] of wanted) {
-    standIn(kernel, node, branch, byName.get(name), pass);
+  for (const [name, branch] of wanted)
+    standIn(kernel, node, branch, byName.get(name), byName.get(farEnd(name)), pass);
+}
+
+/** The pair of links by which what arrives on the node crosses into the zones of strict pods; none without such a pod. */
+function syncPair(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pass: Pass): void {
+  const strict = strictOf(node);
+  const ends = [
+    { ...ARRIVAL_OUTER, group: GROUP_ARRIVALS, mac: linkMacs(ARRIVAL_OUTER.name).host },
+    { ...ARRIVAL_INNER, group: GROUP_BRANCHES, mac: linkMacs(ARRIVAL_INNER.name).host },
+  ] as const;
+  const [outer, inner] = ends;
+  const there = links.filter(({ name }) => name === outer.name || name === inner.name);
+  if (strict.length === 0) {
+    for (const link of there.filter(isArrivalLink).slice(0, 1)) {
+      if (!pass.may('link pwvout', 'remove pwvout')) return;
+      kernel.rt.tryApply([{ op: 'link-del', index: link.index }]);
+      pass.done('remove pwvout and pwvin, which no pod needs');
+    }
+    return;
+  }
+  const isRight = ends.every(({ name, index, group, mac }) =>
+    there.some(
+      (link) =>
+        link.name === name &&
+        link.index === index &&
+        link.group === group &&
+        link.mac === mac &&
+        link.mtu === node.eniMtu &&
+        link.up,
+    ),
+  );
+  const six = strict.some(({ ips }) => ips.some(isV6));
+  if (!isRight) {
+    if (!pass.may('link pwvout', 'make pwvout')) return;
+    for (const { name } of there) kernel.rt.tryApply([{ op: 'link-del', name }]);
+    const mtu = node.eniMtu;
+    const { name, index, mac } = inner;
+    kernel.rt.apply([
+      { op: 'veth-add', ...outer, mtu, queues: 1, peer: { name, index, mac, mtu } },
+      { op: 'link-set', name, group: inner.group },
+    ]);
+    pass.done('make pwvout and pwvin');
+  }
+  for (const { name } of ends) setIpv6(kernel, name, six);
+  if (!isRight) {
+    const up = { up: true, conf4: podLinkConf(node.judged !== undefined) };
+    kernel.rt.apply([
+      ...(six ? ends.map(({ index }) => ({ op: 'link-set', index, noLinkLocal: true }) as const) : []),
+      ...ends.map(({ index }) => ({ op: 'link-set', index, ...up }) as const),
+    ]);
+    for (const { index } of ends) kernel.rt.settleCarrier(index);
+  }
+  const families = six ? ([4, 6] as const) : ([4] as const);
+  const known = kernel.rt.neighbours();
+  for (const [{ index, name }, { mac }] of [
+    [outer, inner],
+    [inner, outer],
+  ] as const) {
+    for (const ip of families.map(acrossPair)) {
+      const isKnown = known.some(
+        (one) => one.index === index && one.ip === ip && one.mac === mac && one.state === 'permanent',
+      );
+      if (isKnown || !pass.may(`neighbour of ${name}`, `add the neighbour of ${name}`)) continue;
+      kernel.rt.apply([{ op: 'neigh-replace', index, ip, mac, state: 'permanent' }]);
+      if (isRight) pass.done(`add the neighbour of ${name}`);
+    }
+  }
+}
+
+/** All programs in place, and none on the trunk without a branch. The kernel tells nobody when one is taken away. */
+export function syncPrograms(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pass: Pass): void {
+  const branches = branchesOf(node);
+  const trunk = trunkLink(node, links);
+  if (trunk === undefined) return;
+  const byName = new Map(links.map((link) => [link.name, link]));
+  for (const branch of branches) {
+    const name = standInName(branch.vlan);
+    if (!byName.has(name)) continue;
     program(kernel, standInIndex(branch.vlan), name, 'egress', pushTo(branch.vlan, trunk.index), pass);
     const pod = byName.get(branch.hostIfname);
     const isStandard = branch.mode === 'standard';
     if (pod) program(kernel, pod.index, pod.name, 'ingress', isStandard ? null : keepOffSockets(), pass);
   }
-  program(kernel, trunk.index, trunk.name, 'ingress', popByIndex(BRANCH_INDEX), pass);
+  const pop = branches.length > 0 ? popByIndex(BRANCH_INDEX) : null;
+  program(kernel, trunk.index, trunk.name, 'ingress', pop, pass);
 }
+
+const farEnd = (standIn: string): string => `${standIn}x`;
 
 export const trunkLink = (node: Pick<NodeDatapath, 'trunk'>, links: readonly Link[]): Link | undefined =>
   node.trunk && findEniLink(links, node.trunk.mac);
@@ -71,6 +161,7 @@ function standIn(
   node: NodeDatapath,
   branch: Branch,
   link: Link | undefined,
+  other: Link | undefined,
   pass: Pass,
 ): void {
   const name = standInName(branch.vlan);
@@ -81,10 +172,11 @@ function standIn(
     link.mtu === node.eniMtu &&
     link.group === GROUP_BRANCHES &&
     link.up &&
-    link.alias === branch.eniId;
+    link.alias === branch.eniId &&
+    other?.up === true;
   if (isRight || !pass.may(`link ${name}`, `make ${name}`)) return;
   if (link) kernel.rt.tryApply([{ op: 'link-del', index: link.index }]);
-  const far = `${name}x`;
+  const far = farEnd(name);
   const { mac } = branch;
   kernel.rt.apply([
     {
@@ -115,7 +207,9 @@ function standIn(
 
 function setIpv6(kernel: Kernel, link: string, isOn: boolean): void {
   const key = `net/ipv6/conf/${link}/disable_ipv6`;
-  if (readSysctl(kernel.netns, key) !== null) writeSysctl(kernel.netns, key, isOn ? '0' : '1');
+  const value = isOn ? '0' : '1';
+  const now = readSysctl(kernel.netns, key);
+  if (now !== null && now !== value) writeSysctl(kernel.netns, key, value);
 }
 
 function program(
@@ -169,7 +263,7 @@ export function moveLocalRule(kernel: Kernel, families: ReadonlySet<number>, pas
   }
 }
 
-/** The nft table, with what was made last; read from the kernel only to see that it is there. */
+/** The nft table, elements included, compared with what the kernel listed when it was made last. */
 export async function syncBranchTable(
   kernel: Kernel,
   memory: Memory,
@@ -178,14 +272,20 @@ export async function syncBranchTable(
 ): Promise<void> {
   const indexes = new Map(kernel.rt.links().map((link) => [link.name, link.index]));
   const text = branchesOf(node).length === 0 ? null : renderBranchTable(node, indexes);
-  const isThere = kernel.nf.hasSet('inet', BRANCH_TABLE, 'links');
-  if (text === null ? !isThere : isThere && memory.branchTable === text) {
-    memory.branchTable = text;
+  const what = `the nft table inet ${BRANCH_TABLE}`;
+  if (text === null) {
+    const isThere = kernel.nf.hasSet('inet', BRANCH_TABLE, 'links');
+    if (isThere) await kernel.nft.run(renderBranchScript(null));
+    if (isThere) pass.done(`remove ${what}`);
+    memory.branchTable = null;
     return;
   }
-  const what = `the nft table inet ${BRANCH_TABLE}`;
-  if (memory.branchTable === text && !pass.may(what, `make ${what}`)) return;
+  const was = memory.branchTable;
+  if (was?.text === text) {
+    if (was.kernel !== null && was.kernel === (await tableListing(kernel, BRANCH_TABLE))) return;
+    if (!pass.may(what, `make ${what}`)) return;
+  }
   await kernel.nft.run(renderBranchScript(text));
-  memory.branchTable = text;
-  pass.done(`${text === null ? 'remove' : 'make'} ${what}`);
+  memory.branchTable = { text, kernel: await tableListing(kernel, BRANCH_TABLE) };
+  pass.done(`make ${what}`);
 }

@@ -36,10 +36,12 @@ describe('branches as values', () => {
       rules.filter(({ family }) => family === 4).map(text);
     assert.deepEqual(four(branchRules(node)), [
       '4 1: not 0x400/0xc00 goto 20',
+      '4 9: 0x1400/0x1c00 table 0x7000',
       '4 10: pw7 table 0x6007',
       '4 10: pw4094 table 0x6ffe',
       '4 11: 0x400/0xc00 blackhole',
       '4 20: table 0xff',
+      '4 509: 0x1000/0x1c00 table 0x6fff',
       '4 510: lo 0x0/0xc00 table 0x6000',
       '4 510: 0x800/0xc00 table 0x6000',
       '4 511: 0x800/0xc00 blackhole',
@@ -55,6 +57,22 @@ describe('branches as values', () => {
     assert.ok(judged.includes('4 510: 0x900/0xf00 table 0x6000'), judged.join('\n'));
   });
 
+  it('a pod in standard mode leaves by its branch after all that is on the node, and moves no rule of the kernel', () => {
+    const standard = { branches: [{ ...branch(9, ['10.0.9.35']), mode: 'standard' as const }] };
+    assert.deepEqual(branchRules(standard).map(text), [
+      '4 1025: not 0x7d/0x7f goto 1027',
+      '4 1026: pw9 table 0x6009',
+      '4 1027: 0x7d/0x7f blackhole',
+      '4 510: lo 0x0/0xc00 table 0x6000',
+      '4 510: 0x800/0xc00 table 0x6000',
+      '4 511: 0x800/0xc00 blackhole',
+    ]);
+    const table = renderBranchTable(standard, new Map([['pw9', 14]]));
+    assert.match(table, /map zones \{ typeof iif : ct zone; \}/);
+    assert.match(table, /set standard \{ type iface_index; elements = \{ 14 \}; \}/);
+    assert.equal(branchRoutes(standard).length, 2);
+  });
+
   it('each branch leads to its subnet’s router by its stand-in', () => {
     assert.deepEqual(
       branchRoutes(node).map(
@@ -66,6 +84,11 @@ describe('branches as values', () => {
         '0x6ffe 10.0.9.1/32 5246974',
         '0x6ffe 0.0.0.0/0 5246974',
         '0x6ffe ::/0 5246974',
+        // Across the pair.
+        '0x6fff 0.0.0.0/0 5246977',
+        '0x7000 0.0.0.0/0 5246978',
+        '0x6fff ::/0 5246977',
+        '0x7000 ::/0 5246978',
       ],
     );
   });

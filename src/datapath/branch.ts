@@ -19,13 +19,21 @@ import {
   formatIp,
   hostCidr,
   type Ip,
+  parseIp,
 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
 import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import { LOCAL_TABLE } from '../kernel/rtnetlink.ts';
+import { type GateRule, renderGates } from './branch-gate.ts';
 import { anyOf, gatewayOf, standardOf } from './desired.ts';
 import {
+  ARRIVAL,
+  ARRIVAL_INNER,
+  ARRIVAL_OUTER,
+  ARRIVAL_REPLY,
+  ARRIVAL_REPLY_TABLE,
+  ARRIVAL_TABLE,
   BRANCH_ENI,
   BRANCH_MASK,
   BRANCH_PODS_TABLE,
@@ -33,11 +41,18 @@ import {
   BY_BRANCH,
   branchTableOf,
   CAME_BY_BRANCH,
+  CT_PRIMARY,
   CT_SNAT,
   ENI_MASK,
+  GROUP_ARRIVALS,
   GROUP_BRANCHES,
+  GROUP_PODS,
+  GROUPS_MASK,
+  KEEP_MASK,
   NODE_REPLY,
   PROTOCOL,
+  RULE_ARRIVAL,
+  RULE_ARRIVAL_REPLY,
   RULE_BRANCH,
   RULE_BRANCH_ELSE,
   RULE_BRANCH_GUARD,
@@ -48,6 +63,7 @@ import {
   RULE_STANDARD_ELSE,
   RULE_STANDARD_GUARD,
   standInIndex,
+  WAY_MASK,
 } from './marks.ts';
 import { LINK_LOCAL, VPC_SERVICES6 } from './nft.ts';
 import type { NodeDatapath } from './types.ts';
@@ -65,6 +81,8 @@ export type Branch = {
   readonly ips: readonly Ip[];
   /** Absent: strict. */
   readonly mode?: BranchMode | undefined;
+  /** What the branch's groups let in, for what arrives on the node for the pod; absent: not known, nothing is let in. */
+  readonly gate?: readonly GateRule[] | undefined;
 };
 
 type RuleValues = Omit<RuleOp, 'op'>;
@@ -73,6 +91,12 @@ type RouteValues = Omit<RouteOp, 'op'>;
 export const branchesOf = (node: Pick<NodeDatapath, 'branches'>): readonly Branch[] => node.branches ?? [];
 
 const isStrict = ({ mode }: Branch): boolean => mode !== 'standard';
+export const strictOf = (node: Pick<NodeDatapath, 'branches'>): readonly Branch[] =>
+  branchesOf(node).filter(isStrict);
+
+/** The other end of the pair, as a router: a permanent neighbour of each end. */
+export const acrossPair = (family: Family): Ip => ACROSS[family];
+const ACROSS = { 4: parseIp('169.254.1.2'), 6: parseIp('fe80::2') };
 
 const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
   ([4, 6] as const).filter((family) => branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family)));
@@ -87,10 +111,11 @@ export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): Ru
   const isIn = (family: Family) => (branch: Branch) => branch.ips.some((ip) => familyOf(ip) === family);
   return familiesOfBranches(branches).flatMap((family): RuleValues[] => {
     const common = { family, protocol: PROTOCOL };
-    const strict = branches.filter(isStrict).filter(isIn(family));
+    const strict = strictOf(node).filter(isIn(family));
     const standard = standardOf(node).filter(isIn(family));
-    const leaves = { fwmark: BY_BRANCH, fwmask: BRANCH_MASK };
-    const came = { fwmark: CAME_BY_BRANCH, fwmask: BRANCH_MASK };
+    const leaves = { fwmark: BY_BRANCH, fwmask: WAY_MASK };
+    const came = { fwmark: CAME_BY_BRANCH, fwmask: WAY_MASK };
+    const arrives = (fwmark: number) => ({ fwmark, fwmask: BRANCH_MASK });
     const { mark = 0, mask = 0 } = node.judged ?? {};
     const byLink =
       (priority: number) =>
@@ -107,9 +132,16 @@ export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): Ru
         ? []
         : [
             { ...common, ...leaves, ...past(RULE_LOCAL), priority: RULE_BRANCH_GUARD },
+            {
+              ...common,
+              ...arrives(ARRIVAL_REPLY),
+              priority: RULE_ARRIVAL_REPLY,
+              table: ARRIVAL_REPLY_TABLE,
+            },
             ...strict.map(byLink(RULE_BRANCH)),
             { ...common, ...leaves, priority: RULE_BRANCH_ELSE, action: 'blackhole', table: 0 } as const,
             { ...common, priority: RULE_LOCAL, table: LOCAL_TABLE },
+            { ...common, ...arrives(ARRIVAL), priority: RULE_ARRIVAL, table: ARRIVAL_TABLE },
           ]),
       ...(standard.length === 0
         ? []
@@ -124,14 +156,14 @@ export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): Ru
         priority: RULE_BRANCH_PODS,
         iifname: 'lo',
         fwmark: 0,
-        fwmask: BRANCH_MASK,
+        fwmask: WAY_MASK,
         table: BRANCH_PODS_TABLE,
       },
       {
         ...common,
         priority: RULE_BRANCH_PODS,
         fwmark: CAME_BY_BRANCH | mark,
-        fwmask: (BRANCH_MASK | mask) >>> 0,
+        fwmask: (WAY_MASK | mask) >>> 0,
         table: BRANCH_PODS_TABLE,
       },
       { ...common, ...came, priority: RULE_BRANCH_PODS_ELSE, action: 'blackhole', table: 0 },
@@ -139,9 +171,17 @@ export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): Ru
   });
 }
 
-/** Each branch's way to its subnet's router. Routes to the pods are podRoute's. */
+/** Each branch's way to its subnet's router, and the pair's two. Routes to the pods are podRoutes'. */
 export function branchRoutes(node: Pick<NodeDatapath, 'branches'>): RouteValues[] {
-  return branchesOf(node).flatMap(({ vlan, subnetCidr, ips }) => {
+  const across = (family: Family, table: number, oif: number): RouteValues => ({
+    ...{ table, oif, protocol: PROTOCOL, dst: anyOf(family), gateway: acrossPair(family) },
+    ...(family === 4 ? { onlink: true, scope: 'universe' } : {}),
+  });
+  const pair = familiesOfBranches(strictOf(node)).flatMap((family) => [
+    across(family, ARRIVAL_TABLE, ARRIVAL_OUTER.index),
+    across(family, ARRIVAL_REPLY_TABLE, ARRIVAL_INNER.index),
+  ]);
+  const own = branchesOf(node).flatMap(({ vlan, subnetCidr, ips }) => {
     const common = { table: branchTableOf(vlan), oif: standInIndex(vlan), protocol: PROTOCOL };
     return familiesOfBranches([{ ips } as Branch]).flatMap((family): RouteValues[] => {
       if (family === 6) return [{ ...common, dst: anyOf(6), gateway: gatewayOf({ subnetCidr }, 6) }];
@@ -152,6 +192,7 @@ export function branchRoutes(node: Pick<NodeDatapath, 'branches'>): RouteValues[
       ];
     });
   });
+  return [...own, ...pair];
 }
 
 const TABLE = `inet ${BRANCH_TABLE}`;
@@ -167,15 +208,14 @@ const elements = (list: readonly string[]): string =>
  * without its link is left out.
  */
 export function renderBranchTable(
-  node: Pick<NodeDatapath, 'branches'>,
+  node: Pick<NodeDatapath, 'branches' | 'nodeLocal'>,
   indexes: ReadonlyMap<string, number>,
 ): string {
-  const wired = branchesOf(node)
-    .filter(isStrict)
-    .flatMap((branch) => {
-      const index = indexes.get(branch.hostIfname);
-      return index === undefined ? [] : [{ ...branch, index }];
-    });
+  const all = branchesOf(node).flatMap((branch) => {
+    const index = indexes.get(branch.hostIfname);
+    return index === undefined ? [] : [{ ...branch, index }];
+  });
+  const wired = all.filter(isStrict);
   const zones = wired
     .flatMap(({ index, vlan }) => [`${index} : ${vlan}`, `${standInIndex(vlan)} : ${vlan}`])
     .sort();
@@ -191,23 +231,39 @@ export function renderBranchTable(
     ipsOf(family)
       .map(({ ip, vlan }) => `${formatIp(ip)} : ${vlan}`)
       .sort();
+  const nodeLocal = (family: Family) =>
+    (node.nodeLocal ?? [])
+      .filter((ip) => familyOf(ip) === family)
+      .map(formatIp)
+      .sort();
   const staying = [
     `ip daddr ${formatCidr(LINK_LOCAL)} accept`,
     `ip6 daddr { ${formatCidr(VPC_SERVICES6)}, fe80::/10 } accept`,
+    // Of those that are listed, what is not on the node is a Service's, whose way is that of its backend.
+    'ip daddr @node_local4 fib daddr type local accept',
+    'ip6 daddr @node_local6 fib daddr type local accept',
   ];
+  const standard = all.filter((branch) => !isStrict(branch)).map(({ index }) => String(index));
   return tableText(TABLE, [
     `  map zones { typeof iif : ct zone;${elements(zones)} }`,
     `  map zones4 { typeof ip saddr : ct zone;${elements(zoned(4))} }`,
     `  map zones6 { typeof ip6 saddr : ct zone;${elements(zoned(6))} }`,
     `  set pods4 { type ipv4_addr;${elements(addresses(4))} }`,
     `  set pods6 { type ipv6_addr;${elements(addresses(6))} }`,
+    `  set node_local4 { type ipv4_addr;${elements(nodeLocal(4))} }`,
+    `  set node_local6 { type ipv6_addr;${elements(nodeLocal(6))} }`,
     `  set links { type iface_index;${elements(wired.map(({ index }) => String(index)).sort())} }`,
+    ...renderGates(all, standard.sort()),
     // What stays on the node has no zone: its replies come in by other links.
     chainText({
       name: 'zones_in',
       hook: 'type filter hook prerouting priority -300; policy accept;',
       rules: [
         ...staying,
+        // Across the pair: into the pod's zone, and back into none.
+        `iif ${ARRIVAL_INNER.index} ct zone set ip daddr map @zones4 accept`,
+        `iif ${ARRIVAL_INNER.index} ct zone set ip6 daddr map @zones6 accept`,
+        `iif ${ARRIVAL_OUTER.index} accept`,
         'ct zone set iif map @zones',
         // The second way of what a pod sends to its own node. The first rule's zone stands where it was set.
         'fib daddr type local ct zone set ip saddr map @zones4',
@@ -220,12 +276,15 @@ export function renderBranchTable(
       rules: [
         `ip saddr ${formatCidr(LINK_LOCAL)} accept`,
         `ip6 saddr { ${formatCidr(VPC_SERVICES6)}, fe80::/10 } accept`,
+        'ip saddr @node_local4 accept',
+        'ip6 saddr @node_local6 accept',
         'ct zone set oif map @zones',
       ],
     }),
     chainText({
       name: 'from_pod',
       rules: [
+        `ct direction reply ct mark & ${hex(ENI_MASK)} == ${hex(CT_PRIMARY)} ${mark(ARRIVAL_REPLY)} accept`,
         ...staying,
         // A reply to the node itself: a probe, exec.
         'ct direction reply fib daddr type local accept',
@@ -237,12 +296,20 @@ export function renderBranchTable(
       name: 'ways',
       hook: 'type filter hook prerouting priority -89; policy accept;',
       rules: [
+        // In the pod's zone: arrived on the node, so that replies are known.
+        `iif ${ARRIVAL_INNER.index} ct direction original ct mark set ct mark & ${hex(KEEP_MASK)} | ${hex(CT_PRIMARY)}`,
         `meta iifgroup ${hex(GROUP_BRANCHES)} ${mark(CAME_BY_BRANCH)} accept`,
+        `meta iifgroup ${hex(GROUP_ARRIVALS)} meta mark set meta mark & ${FREE} accept`,
         'iif @links goto from_pod',
         // Answers of the VPC's services, which see the node's address.
         ...['ip daddr @pods4', 'ip6 daddr @pods6'].map(
           (to) =>
-            `${to} ct direction reply ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} ${mark(CAME_BY_BRANCH)}`,
+            `${to} ct direction reply ct mark & ${hex(ENI_MASK)} == ${hex(CT_SNAT)} ${mark(CAME_BY_BRANCH)} accept`,
+        ),
+        // By somebody's destination NAT, from elsewhere than a pod: a host port, a NodePort.
+        ...['ip daddr @pods4', 'ip6 daddr @pods6'].map(
+          (to) =>
+            `meta iifgroup & ${hex(GROUPS_MASK)} != ${hex(GROUP_PODS)} ${to} ct direction original ct status dnat ${mark(ARRIVAL)}`,
         ),
       ],
     }),

@@ -8,9 +8,12 @@ import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
 import {
   BRANCH_PODS_TABLE,
   GROUP_PODS,
+  isArrivalLink,
+  isFarEnd,
   isOurTable,
   isPodLinkName,
   isStandIn,
+  isStandInIndex,
   PODS_TABLE,
   PROTOCOL,
 } from './marks.ts';
@@ -44,7 +47,7 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
     case 'neighbour': {
       const { index, state, proxy } = event.neighbour;
       const isFixed = state === 'permanent' || state === 'noarp';
-      const isOurs = known.podLinks.has(index) || known.eniLinks.has(index);
+      const isOurs = known.podLinks.has(index) || known.eniLinks.has(index) || isStandInIndex(index);
       return event.change === 'new' && isFixed && !proxy && isOurs ? 'neighbours' : null;
     }
     case 'netconf': {
@@ -89,7 +92,8 @@ function concernsLink(
   // A known pod link was renamed or moved away.
   if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
-  if (isStandIn(link)) return node.branches !== undefined && (change === 'del' || !link.up);
+  if (isStandIn(link) || isFarEnd(link) || isArrivalLink(link))
+    return node.branches !== undefined && (change === 'del' || !link.up);
   const eniLink = known.eniLinks.get(link.index);
   const eni = node.enis.find((one) => one.mac === link.mac);
   if (change === 'del' || !eni) return eniLink !== undefined;

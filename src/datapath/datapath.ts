@@ -15,6 +15,7 @@ import { checkPod, type NodeView, observeNode } from './check.ts';
 import { forwardDrops, legacyForwardDrops, linkManagers } from './foreign.ts';
 import { slotKey } from './marks.ts';
 import { emptyMemory, type Kernel, type Memory } from './memory.ts';
+import { listAsked } from './observe.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import { Pass, type Ruling } from './pass.ts';
 import { createReaper } from './reap.ts';
@@ -77,6 +78,8 @@ export type Datapath = {
   onLinks(): ReadonlyMap<Ip, string>;
   /** One sentence for each foreign obstacle to pods' packets: chains that drop, programs that manage our links. */
   obstacles(): Promise<string[]>;
+  /** Addresses of pods with branches for which something has arrived on the node in the last half minute. */
+  askedPods(): Ip[];
   /** Removes the connection tracking entries that name the address; returns their number. */
   forgetAddress(ip: Ip): Promise<number>;
   /** Removes all our objects and restores the sysctls: for a node without pods and ENIs of ours. */
@@ -269,6 +272,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
       }
       return [...drops, ...legacyForwardDrops(kernel.netns), ...managersOf(kernel, memory)];
     },
+    askedPods: () => (memory.branchTable ? listAsked(kernel) : []),
     forgetAddress: (ip) => kernel.nf.conntrackForget(ip),
     removeAll: () =>
       enqueue(async () => {

@@ -32,7 +32,7 @@ it('a table is the ENI’s place, and the primary has none', () => {
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 0 }), RangeError);
   assert.throws(() => eniTable({ networkCard: 0, deviceIndex: 128 }), /card 0\.\.31, device 0\.\.127/);
   assert.deepEqual(
-    [0x4ffd, UNREACHABLE_TABLE, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 0x6fff, 0x7000, 254].map(
+    [0x4ffd, UNREACHABLE_TABLE, UNHELD_TABLE, PODS_TABLE, 0x5fff, 0x6000, 0x6fff, 0x7001, 254].map(
       isOurTable,
     ),
     [false, true, true, true, true, true, true, false, false],
@@ -104,7 +104,7 @@ it('marks are unique, in range, and stable when recorded, for any ENIs that fit'
 });
 
 it('more ENIs than marks is an error that says so', () => {
-  const enis = Array.from({ length: 126 }, (_, i) => ({ networkCard: 1, deviceIndex: i }));
+  const enis = Array.from({ length: 125 }, (_, i) => ({ networkCard: 1, deviceIndex: i }));
   assert.throws(() => assignMarks(enis, []), /no mark left for ENI 1\/125: 125 of 125 in use/);
 });
 

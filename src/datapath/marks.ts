@@ -19,14 +19,20 @@ export const BRANCH_ENI = 0x7d;
 /** ENI marks are 1..0x7c; the largest instance type has 80 ENIs over all its cards. */
 export const MAX_ENI_MARK = 0x7c;
 
-/** Our bits of packet marks for pods with branch ENIs: which of the three ways a packet goes; 0: none. */
-export const BRANCH_MASK = 0xc00;
+/** Our bits of packet marks for pods with branch ENIs: which of the ways below a packet goes; 0: none. */
+export const BRANCH_MASK = 0x1c00;
+/** Those of them that rules look at: BY_BRANCH is true of ARRIVAL_REPLY too. */
+export const WAY_MASK = 0xc00;
 /** Leaves by the sender's branch. */
 export const BY_BRANCH = 0x400;
 /** Came in by a branch. */
 export const CAME_BY_BRANCH = 0x800;
 /** The node answers what a pod began by its branch. */
 export const NODE_REPLY = 0xc00;
+/** Arrived on the node for a strict pod: crosses the pair of links into the pod's conntrack zone. */
+export const ARRIVAL = 0x1000;
+/** The pod's reply to it: crosses the pair the other way, before the branches and the node's own addresses. */
+export const ARRIVAL_REPLY = 0x1400;
 
 /** Routes to the pods of this node, one per address. */
 export const PODS_TABLE = 0x5000;
@@ -69,8 +75,11 @@ export function eniTable(eni: EniSlot): number {
 export const BRANCH_PODS_TABLE = PODS_TABLE + TABLES_PER_CARD * MAX_CARDS;
 /** Route table of a branch, by its VLAN id (1..4094). */
 export const branchTableOf = (vlan: number): number => BRANCH_PODS_TABLE + vlan;
+/** What arrived on the node for a strict pod, and the replies to it. */
+export const ARRIVAL_TABLE = BRANCH_PODS_TABLE + 0xfff;
+export const ARRIVAL_REPLY_TABLE = BRANCH_PODS_TABLE + 0x1000;
 export const isBranchTable = (table: number): boolean =>
-  table >= BRANCH_PODS_TABLE && table < BRANCH_PODS_TABLE + 0x1000;
+  table >= BRANCH_PODS_TABLE && table <= ARRIVAL_REPLY_TABLE;
 
 /** True for every route table number that is ours. */
 export const isOurTable = (table: number): boolean =>
@@ -78,9 +87,11 @@ export const isOurTable = (table: number): boolean =>
 
 // Rules of nodes whose pods have branches. With them the kernel's rule for local addresses, at 0, stands at RULE_LOCAL.
 export const RULE_BRANCH_GUARD = 1;
+export const RULE_ARRIVAL_REPLY = 9;
 export const RULE_BRANCH = 10;
 export const RULE_BRANCH_ELSE = 11;
 export const RULE_LOCAL = 20;
+export const RULE_ARRIVAL = 509;
 export const RULE_BRANCH_PODS = 510;
 export const RULE_BRANCH_PODS_ELSE = 511;
 
@@ -116,10 +127,23 @@ export const GROUP_BRANCHES = 0x5020;
 /** A stand-in has this index plus its VLAN id, so that the trunk's program needs no map. */
 export const BRANCH_INDEX = 0x500000;
 export const standInIndex = (vlan: number): number => BRANCH_INDEX + vlan;
+export const isStandInIndex = (index: number): boolean =>
+  index > BRANCH_INDEX && index < BRANCH_INDEX + 0x1000;
 export const standInName = (vlan: number): string => `pwv${vlan}`;
-/** Either end. */
+/** The end that has the branch's MAC. */
 export const isStandIn = (link: { name: string; group: number }): boolean =>
   link.group === GROUP_BRANCHES && /^pwv\d+$/.test(link.name);
+/** The other end. */
+export const isFarEnd = (link: { name: string; group: number }): boolean =>
+  link.group === GROUP_BRANCHES && /^pwv\d+x$/.test(link.name);
+/** The pair of links between the node's own conntrack zone and those of strict pods: what arrives leaves by the outer end. */
+export const ARRIVAL_OUTER = { name: 'pwvout', index: BRANCH_INDEX + 0x1001 } as const;
+/** In the stand-ins' group: what comes in by it has come for a pod with a branch. */
+export const ARRIVAL_INNER = { name: 'pwvin', index: BRANCH_INDEX + 0x1002 } as const;
+export const GROUP_ARRIVALS = 0x5021;
+export const isArrivalLink = (link: { name: string; group: number }): boolean =>
+  (link.group === GROUP_BRANCHES && link.name === ARRIVAL_INNER.name) ||
+  (link.group === GROUP_ARRIVALS && link.name === ARRIVAL_OUTER.name);
 /** nft table of branches, beside NFT_TABLE. */
 export const BRANCH_TABLE = 'podway-branch';
 

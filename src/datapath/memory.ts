@@ -52,8 +52,8 @@ export type Memory = {
   foreignChanged: boolean;
   /** The nft table when it was last correct: our text and the kernel's listing. */
   table: { text: string; kernel: string } | undefined;
-  /** Text of the nft table of branches as it was made last; null: there is none, undefined: not looked yet. */
-  branchTable: string | null | undefined;
+  /** The nft table of branches, as `table`; null: there is none, undefined: not looked yet. */
+  branchTable: { text: string; kernel: string | null } | null | undefined;
 };
 
 export const emptyMemory = (): Memory => ({

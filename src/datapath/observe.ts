@@ -1,10 +1,11 @@
 // Reads our nftables table into values. Reads only, and only our table, by name.
-import { type Family, ipFromBytes } from '../base/ip.ts';
+import { type Family, type Ip, ipFromBytes } from '../base/ip.ts';
 import type { NftElement } from '../kernel/nfnetlink.ts';
 import { NftError, type NftObject } from '../kernel/nftables.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
+import { ASKED_SETS } from './branch-gate.ts';
 import type { PodElement } from './diff.ts';
-import { NFT_TABLE } from './marks.ts';
+import { BRANCH_TABLE, NFT_TABLE } from './marks.ts';
 import type { Kernel } from './memory.ts';
 import { INDEX_BYTES, PODS_MAPS, podsMap } from './nft.ts';
 
@@ -23,6 +24,42 @@ export async function observeTable(kernel: Kernel): Promise<ObservedTable | null
     throw error;
   }
 }
+
+/** The table `inet NAME`, elements included, as one text that stays equal until somebody changes it; null: it is not there. */
+export async function tableListing(kernel: Kernel, name: string): Promise<string | null> {
+  try {
+    const objects = await kernel.nft.list(`table inet ${name}`);
+    // What packets put into a set is nobody's change.
+    const still = ({ set }: NftObject) => {
+      const { flags, elem: _, ...rest } = (set ?? {}) as { flags?: unknown; elem?: unknown };
+      return Array.isArray(flags) && flags.includes('dynamic') ? rest : undefined;
+    };
+    return JSON.stringify(
+      objects.filter((object) => !('metainfo' in object)).map((object) => still(object) ?? object),
+      // The kernel lists elements in an order that may change by itself.
+      (key, value) =>
+        key === 'handle'
+          ? undefined
+          : key === 'elem' && Array.isArray(value)
+            ? value.map((one) => JSON.stringify(one)).sort()
+            : value,
+    );
+  } catch (error) {
+    if (error instanceof NftError && error.text.includes('No such file or directory')) return null;
+    throw error;
+  }
+}
+
+/** Addresses in the sets of pods that something arrived for. */
+export const listAsked = (kernel: Kernel): Ip[] =>
+  ASKED_SETS.flatMap((set) => {
+    try {
+      return kernel.nf.listElements('inet', BRANCH_TABLE, set).map(({ key }) => ipFromBytes(key));
+    } catch (error) {
+      if ((error as { code?: string }).code === 'ENOENT') return [];
+      throw error;
+    }
+  });
 
 /** From `nft -j list table`. Handles and the pods are no part of the structure. */
 export function readTable(objects: readonly NftObject[]): ObservedTable {

@@ -1,10 +1,11 @@
 // Removes all our objects from the node and restores the sysctls. Our objects are found by their marks, so this works
 // with an empty memory, after any kill. Idempotent.
-import type { RtOp } from '../kernel/rtnetlink.ts';
+import type { Link, RtOp } from '../kernel/rtnetlink.ts';
 import { diffRoutes, diffRules } from './diff.ts';
 import {
   BRANCH_TABLE,
   GROUP_CUT,
+  isArrivalLink,
   isOurGroup,
   isPodLinkName,
   isStandIn,
@@ -21,11 +22,12 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   releaseLeavingLinks(kernel, { enis: [] }, () => {});
   const links = kernel.rt.links();
   const ops: RtOp[] = [];
-  if (links.some(isStandIn) || memory.branchTable != null) {
+  const isOfBranches = (link: Link) => isStandIn(link) || isArrivalLink(link);
+  if (links.some(isOfBranches) || memory.branchTable != null) {
     const { removePrograms, restoreLocalRule } = await import('./branch-sync.ts');
     removePrograms(kernel, links);
     restoreLocalRule(kernel, new Set(), new Pass(() => 'repair'));
-    ops.push(...links.filter(isStandIn).map(({ index }) => ({ op: 'link-del', index }) as const));
+    ops.push(...links.filter(isOfBranches).map(({ index }) => ({ op: 'link-del', index }) as const));
   }
   const hasOurs = new Set<number>();
   for (const link of links) {

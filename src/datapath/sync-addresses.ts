@@ -16,7 +16,7 @@ import {
 } from '../base/ip.ts';
 import { type Address, type Link, MAIN_TABLE } from '../kernel/rtnetlink.ts';
 import { gatewayOf, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
-import { isPrimary, linkMacs, PROTOCOL, slotKey } from './marks.ts';
+import { isPrimary, linkMacs, PROTOCOL, slotKey, standInIndex } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import type { Pass } from './pass.ts';
 import { applyChanges } from './sync-links.ts';
@@ -172,6 +172,8 @@ export function syncNeighbours(
     const link = eniLinks.get(slotKey(eni));
     if (link && !isPrimary(eni)) routers.set(link.index, [gatewayOf(eni, 4), gatewayOf(eni, 6)]);
   }
+  for (const { vlan, subnetCidr } of node.branches ?? [])
+    routers.set(standInIndex(vlan), [gatewayOf({ subnetCidr }, 4), gatewayOf({ subnetCidr }, 6)]);
   const wrong = kernel.rt.neighbours().filter(({ index, ip, mac, state, proxy }) => {
     if (proxy || (state !== 'permanent' && state !== 'noarp')) return false;
     if (routers.get(index)?.includes(ip)) return true;

@@ -9,7 +9,7 @@ import { branchesOf, branchRoutes, branchRules } from './branch.ts';
 import { desiredRoutes, desiredRules, familiesOf, has6, podRoutes } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
-import { isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, RULE_LOCAL, slotKey } from './marks.ts';
+import { isArrivalLink, isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, RULE_LOCAL, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import type { Pass } from './pass.ts';
@@ -45,7 +45,9 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   // A newer state may arrive at each await; the next sync brings it. This one sees one state from end to end.
   const node = memory.node;
   if (!node) throw new Error('sync before the first node state');
-  const isLeft = memory.branchTable === undefined && kernel.rt.links().some(isStandIn);
+  const isLeft =
+    memory.branchTable === undefined &&
+    kernel.rt.links().some((link) => isStandIn(link) || isArrivalLink(link));
   // Loaded where a pod has a branch, or had one.
   const branches =
     branchesOf(node).length > 0 || memory.branchTable != null || isLeft
@@ -72,6 +74,8 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
     branches.syncStandIns(kernel, node, links, pass);
     links = kernel.rt.links();
   }
+  if (branches && (parts.has('links') || parts.has('sysctls')))
+    branches.syncPrograms(kernel, node, links, pass);
   if (parts.has('links')) {
     memory.eniLinks = new Map([...eniLinks].map(([key, { index, name }]) => [index, { key, name }]));
     missingPods = syncPodLinks(kernel, memory, podLinks, pass);

@@ -34,7 +34,7 @@ import {
 import type { Doors, Memory } from './memory.ts';
 import { podKey, podsMap, sourceChain } from './nft.ts';
 import { podEndSysctls, podLinkConf, podLinkIpv6 } from './sysctls.ts';
-import type { CutTarget, EniSlot, PodRoute, PodWiring, WiredPod } from './types.ts';
+import type { CutTarget, PodRoute, PodWiring, WiredPod } from './types.ts';
 
 /** Bytes (RFC 8200, section 5): below it the kernel turns IPv6 off on a link. */
 const LEAST_MTU6 = 1280;

@@ -1,11 +1,13 @@
 // A node with a trunk, pods with and without branches on it, and who they talk to, on the lab's fabric. The branches are
 // handed to the datapath as values; the fabric judges their tagged frames. Both families: the node has an IPv6 address and
 // no /80, so only branches give pods IPv6.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
 import type { BranchMode } from '../../src/base/branch-words.ts';
 import { familyOf, parseCidr, parseIp } from '../../src/base/ip.ts';
 import { parseMac } from '../../src/base/mac.ts';
 import type { Branch } from '../../src/datapath/branch.ts';
+import type { GateRule } from '../../src/datapath/branch-gate.ts';
 import { createDatapath, type Datapath } from '../../src/datapath/datapath.ts';
 import { hostLinkName } from '../../src/datapath/marks.ts';
 import { quiet } from '../../src/datapath/testing.ts';
@@ -96,7 +98,11 @@ export function worldState(): VpcState {
     const number = numberOf(one);
     const four = ips.filter((ip) => !ip.includes(':'));
     // The pod may have IPv6 alone; its ENI has an IPv4 address too, as in a subnet of both.
-    addEni(state, number, { ips: four.length > 0 ? four : [`10.0.32.${64 + vlan}`], subnetId: SUBNET_B, groups: [group] });
+    addEni(state, number, {
+      ips: four.length > 0 ? four : [`10.0.32.${64 + vlan}`],
+      subnetId: SUBNET_B,
+      groups: [group],
+    });
     state.networkInterfaces[eniId(number)]!.ipv6Addresses = ips.filter((ip) => ip.includes(':'));
     const ends = { branchInterfaceId: eniId(number), trunkInterfaceId: eniId(TRUNK) };
     state.trunkAssociations[`trunk-assoc-${vlan}`] = { id: `trunk-assoc-${vlan}`, ...ends, vlanId: vlan };
@@ -132,8 +138,12 @@ const heldOf = ({ pod, ips, vlan, mode }: WorldPod): HeldPod => ({
   ...(vlan === undefined ? {} : { vlan, mode }),
 });
 
-/** The node with these of the pods. */
-export const nodeWith = (pods: readonly WorldPod[], over: Partial<NodeDatapath> = {}): NodeDatapath => ({
+/** The node with these of the pods; `gates`: what the groups of pods let in, where it is known. */
+export const nodeWith = (
+  pods: readonly WorldPod[],
+  over: Partial<NodeDatapath> = {},
+  gates: Readonly<Record<string, readonly GateRule[]>> = {},
+): NodeDatapath => ({
   enis: [primary],
   vpcCidrs: [parseCidr('10.0.0.0/16')],
   snat: 'node',
@@ -141,7 +151,9 @@ export const nodeWith = (pods: readonly WorldPod[], over: Partial<NodeDatapath> 
   eniMtu: 9001,
   pods: pods.map(heldOf),
   trunk: { mac: macOf(TRUNK) },
-  branches: pods.filter(({ vlan }) => vlan !== undefined).map(branchOf),
+  branches: pods
+    .filter(({ vlan }) => vlan !== undefined)
+    .map((one) => ({ ...branchOf(one), gate: gates[one.pod] })),
   ...over,
 });
 
@@ -172,7 +184,8 @@ export class BranchWorld {
     for (const { pod } of PODS) createNetns(world.netnsOf(`pod-${pod}`)).close();
     for (const one of PODS) world.wire(one);
     await world.datapath.syncNode(nodeWith(PODS));
-    for (const where of ['db', 'node', 'internet', ...PODS.map(({ pod }) => `pod-${pod}`)]) await world.#serve(where);
+    for (const where of ['db', 'node', 'internet', ...PODS.map(({ pod }) => `pod-${pod}`)])
+      await world.#serve(where);
     return world;
   }
 
@@ -203,10 +216,11 @@ export class BranchWorld {
   }
 
   /** As whom the server sees the sender; `same port` when it is the sender's own. */
-  seen(from: string, to: string, toPort = 8080): string {
+  async seen(from: string, to: string, toPort = 8080): Promise<string> {
     const own = String(++this.#port);
-    const out = this.run(from, process.execPath, '-e', ASK, to, own, String(toPort));
-    return out.trim().replace(` ${own}`, ', same port');
+    const args = ['netns', 'exec', this.netnsOf(from), process.execPath, '-e', ASK, to, own, String(toPort)];
+    const { stdout } = await promisify(execFile)('ip', args);
+    return stdout.trim().replace(` ${own}`, ', same port');
   }
 
   async close(): Promise<void> {
@@ -217,4 +231,3 @@ export class BranchWorld {
     await this.lab[Symbol.asyncDispose]();
   }
 }
-
