@@ -25,6 +25,8 @@ const KNOWN_MS = 2_000;
 /** Ms between two trims of memory while requests come; each returns a few MB freed by the compiler and nftables. */
 const TRIM_INTERVAL_MS = 2_000;
 
+/** Ms between two looks whether the node has a trunk. */
+const TRUNK_LOOK_MS = 1_000;
 /** Connections that stood in the listener's backlog are accepted within this time (ms). */
 const ACCEPT_MS = 20;
 
@@ -177,6 +179,22 @@ async function sayOwnNode(parts: Parts, gate: Gate, serving: Serving, signal: Ab
   }
 }
 
+/** Loaded on a node with a trunk. Never rejects. */
+async function keepGates(
+  { log, tell, datapath }: Parts,
+  serving: Serving,
+  signal: AbortSignal,
+): Promise<void> {
+  const { pool, node, gates } = serving;
+  while (pool.trunk === null && !signal.aborted)
+    await systemClock.sleep(TRUNK_LOOK_MS, signal).catch(() => undefined);
+  if (signal.aborted) return;
+  const { BranchGates } = await import('./branch-gates.ts');
+  const all = new BranchGates({ pool, datapath, tell, log, sync: () => node.sync() });
+  gates.of = (eniId) => all.of(eniId);
+  await all.keep(signal);
+}
+
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
   const { identity, pool, configuration, policies, repair, quarantine, rehearsal } = serving;
   const { api, log } = parts;
@@ -195,6 +213,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
     policies.keep(signal),
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
+  if (api.isConfigured) void keepGates(parts, serving, signal);
   if (api.isConfigured) void sayOwnNode(parts, gate, serving, signal);
   if (api.isConfigured) void followGroups(parts, serving, signal);
   await pool.start(signal);

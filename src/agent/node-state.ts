@@ -6,6 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
 import type { EniId } from '../cloud/port.ts';
+import type { GateRule } from '../datapath/branch-gate.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { findEniLink } from '../datapath/enis.ts';
 import type { Part } from '../datapath/parts.ts';
@@ -35,6 +36,8 @@ export type NodeStateOptions = {
   file: string;
   log: Log;
   tell: Tell;
+  /** What the groups of a branch let in, by its ENI; undefined while it is not known. */
+  gateOf?: (eniId: string) => readonly GateRule[] | undefined;
   /** Addresses of the node itself for pods with branches, in canonical text. */
   nodeLocal?: () => readonly string[];
   /** What the pods' routes ask of packets, with policies in force. */
@@ -144,7 +147,7 @@ export class NodeState {
         ips,
         ...(branch ? { eni: PRIMARY_SLOT, vlan: branch.vlan, mode: branch.mode ?? 'strict' } : { eni }),
       })),
-      ...branchesOf(pool, this.#o.nodeLocal?.() ?? []),
+      ...branchesOf(this.#o),
       ...(judged ? { judged } : {}),
     };
   }
@@ -176,10 +179,11 @@ export class NodeState {
 export const PRIMARY_SLOT = { deviceIndex: 0, networkCard: 0 } as const;
 
 /** Nothing on a node whose pods have no branches. */
-function branchesOf(
-  pool: AddressPool,
-  nodeLocal: readonly string[],
-): Pick<NodeDatapath, 'trunk' | 'branches' | 'nodeLocal'> {
+function branchesOf({
+  pool,
+  nodeLocal,
+  gateOf,
+}: NodeStateOptions): Pick<NodeDatapath, 'trunk' | 'branches' | 'nodeLocal'> {
   const branches = pool.held().flatMap(({ owner, ips, branch }) =>
     branch
       ? {
@@ -190,12 +194,13 @@ function branchesOf(
           hostIfname: linkOf(owner),
           ips,
           mode: branch.mode ?? 'strict',
+          gate: gateOf?.(branch.id),
         }
       : [],
   );
   const { trunk } = pool;
   if (branches.length === 0 && trunk === null) return {};
-  return { branches, nodeLocal: nodeLocal.map(parseIp), ...(trunk ? { trunk } : {}) };
+  return { branches, nodeLocal: (nodeLocal?.() ?? []).map(parseIp), ...(trunk ? { trunk } : {}) };
 }
 
 const isHost = (cidr: Cidr): boolean => cidr.length === (typeof cidr.ip === 'number' ? 32 : 128);

@@ -45,6 +45,7 @@ const REASONS: Record<Telling['kind'], string> = {
   stale: 'PolicyStale',
   groups: 'GroupsNotInjected',
   trunk: 'EniLimit',
+  arrivals: 'ArrivalsRefused',
 };
 
 /** A flushed route table gives one log line, however many routes it held. */

@@ -16,6 +16,7 @@ import { replayRecords } from '../ipam/journal/records.ts';
 import { AddressPool } from '../ipam/pool.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
+import type { BranchGates } from './branch-gates.ts';
 import { BranchPods } from './branch-pods.ts';
 import { tellReach } from './cloud-reach.ts';
 import { Configuration } from './configuration.ts';
@@ -44,6 +45,8 @@ export type Serving = {
   configuration: Configuration;
   node: NodeState;
   branches: BranchPods;
+  /** What arrives on the node for pods with branches; set once the node has a trunk. */
+  gates: Pick<BranchGates, 'of'>;
   attachments: Attachments;
   policies: Policies;
   repair: Repair;
@@ -170,6 +173,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       await node.sync();
     },
   });
+  const gates: Serving['gates'] = { of: () => undefined };
   const node = new NodeState({
     pool,
     imds,
@@ -180,6 +184,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     log,
     tell: parts.tell,
     judged: () => policies.judged,
+    gateOf: (eniId) => gates.of(eniId),
     nodeLocal: () => configuration.current.nodeLocalAddresses,
   });
   if (!node.knowsVpc) await node.learnVpc(signal);
@@ -262,6 +267,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     configuration,
     node,
     branches,
+    gates,
     attachments,
     policies,
     repair,

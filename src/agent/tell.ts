@@ -22,7 +22,8 @@ export type Telling = {
     | 'isolated'
     | 'stale'
     | 'groups'
-    | 'trunk';
+    | 'trunk'
+    | 'arrivals';
   /** Identifies the thing; equal for two reports of the same thing. */
   object: string;
   text: string;

@@ -15,6 +15,7 @@ import {
 import { parseMac } from '../base/mac.ts';
 import type { CredentialSource } from './credentials.ts';
 import { serviceEndpoint } from './endpoint.ts';
+import { groupCalls } from './group-rules.ts';
 import {
   type Cloud,
   CloudError,
@@ -239,6 +240,7 @@ export function createEc2Cloud(options: Ec2Options): Cloud & TrunkCloud {
       };
     },
     ...trunkCalls(client),
+    ...groupCalls(client),
   };
 }
 

@@ -93,7 +93,35 @@ export type InstanceTypeDescription = {
   bareMetal: boolean;
 };
 
-export interface Cloud {
+/** A security group's rule for what comes in. */
+export type IngressRule = {
+  id: string;
+  groupId: string;
+  /** `-1`: every; `tcp`, `udp`, `icmp`, `icmpv6`, else IANA's number. */
+  protocol: string;
+  /** -1: every. Of ICMP the type and the code. */
+  fromPort: number;
+  toPort: number;
+  peer:
+    | { kind: 'cidr'; cidr: Cidr }
+    | { kind: 'group'; groupId: string }
+    | { kind: 'prefix-list'; id: string };
+};
+
+/** What is of security groups' rules; what does not exist is not in the answers. */
+export interface GroupCloud {
+  /** The groups of each ENI. */
+  describeGroupsOf(eniIds: readonly string[], signal?: AbortSignal): Promise<Map<string, readonly string[]>>;
+  describeIngressRules(groupIds: readonly string[], signal?: AbortSignal): Promise<IngressRule[]>;
+  /** Addresses and prefixes of the interfaces that are in each group. */
+  describeMembers(
+    groupIds: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<string, readonly Cidr[]>>;
+}
+
+/** The part of groups is absent from models that no agent with branches asks. */
+export interface Cloud extends Partial<GroupCloud> {
   /** An id that does not exist makes the answer throw InvalidNetworkInterfaceID.NotFound. */
   describeNetworkInterfaces(filter: EniFilter, signal?: AbortSignal): Promise<EniDescription[]>;
   createNetworkInterface(request: CreateEni, signal?: AbortSignal): Promise<EniDescription>;

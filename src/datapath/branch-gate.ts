@@ -13,6 +13,8 @@ export type GateRule = {
   readonly protocol: number | null;
   /** First and last port of TCP, UDP and SCTP; of ICMP and ICMPv6 the type, twice; null: every. */
   readonly ports: readonly [number, number] | null;
+  /** Of an ICMP type; absent: every. */
+  readonly code?: number | undefined;
   readonly sources: readonly Cidr[];
 };
 
@@ -22,13 +24,14 @@ const ASKED_FOR = '30s';
 
 const ICMP: Readonly<Record<number, string>> = { 1: 'icmp', 58: 'icmpv6' };
 
-function matchOf({ protocol, ports }: GateRule): string {
+function matchOf({ protocol, ports, code }: GateRule): string {
   if (protocol === null) return '';
   if (ports === null) return `meta l4proto ${protocol} `;
   const [first, last] = ports;
   const range = first === last ? `${first}` : `${first}-${last}`;
   const icmp = ICMP[protocol];
-  return icmp === undefined ? `meta l4proto ${protocol} th dport ${range} ` : `${icmp} type ${range} `;
+  if (icmp === undefined) return `meta l4proto ${protocol} th dport ${range} `;
+  return `${icmp} type ${range} ${code === undefined ? '' : `${icmp} code ${code} `}`;
 }
 
 /** A group's rule as rules of nft, one for each family of its sources. */

@@ -105,7 +105,7 @@ it('marks are unique, in range, and stable when recorded, for any ENIs that fit'
 
 it('more ENIs than marks is an error that says so', () => {
   const enis = Array.from({ length: 125 }, (_, i) => ({ networkCard: 1, deviceIndex: i }));
-  assert.throws(() => assignMarks(enis, []), /no mark left for ENI 1\/125: 125 of 125 in use/);
+  assert.throws(() => assignMarks(enis, []), /no mark left for ENI 1\/124: 124 of 124 in use/);
 });
 
 it('an ENI’s link is the one below bridges and VLANs that share its MAC address', () => {

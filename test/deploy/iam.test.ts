@@ -29,7 +29,7 @@ function branchActions(): string[] {
 
 /** What is sent for each document. EC2 asks for CreateTags where CreateNetworkInterface carries tags. */
 const SENT: Record<string, () => string[]> = {
-  agent: () => [...actionsIn(read('src/cloud/ec2.ts')), 'ec2:CreateTags'],
+  agent: () => [...actionsIn(read('src/cloud/ec2.ts') + read('src/cloud/group-rules.ts')), 'ec2:CreateTags'],
   controller: () => actionsIn(read('src/cloud/fleet.ts')),
   'pod-security-groups': () => [...branchActions(), 'ec2:CreateTags'],
 };
