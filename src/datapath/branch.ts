@@ -319,6 +319,15 @@ export function renderBranchTable(
       hook: 'type route hook output priority -149; policy accept;',
       rules: [`oif @links ct direction reply ct zone != 0 ${mark(NODE_REPLY)}`],
     }),
+    // The node's own packets to a Service, a host port or a NodePort of its own: after everybody's destination NAT, which has
+    // the first tuple outside the pod's zone.
+    chainText({
+      name: 'own_arrivals',
+      hook: 'type route hook output priority -89; policy accept;',
+      rules: ['ip daddr @pods4', 'ip6 daddr @pods6'].map(
+        (to) => `${to} ct direction original ct status dnat ${mark(ARRIVAL)}`,
+      ),
+    }),
   ]);
 }
 

@@ -159,7 +159,14 @@ describe('pods with branches', { skip: skipReason }, () => {
     for (const pod of ['pod-a', 'pod-d'])
       assert.match(world.run(pod, 'ping', '-nc1', '-W1', '169.254.169.254'), / 1 received/, pod);
     const local = ['169.254.170.23', '169.254.20.10', '10.100.0.10'];
-    for (const ip of [...local, 'fd00::a']) world.run('node', 'ip', 'addr', 'add', ip, 'dev', 'lo');
+    world.run(
+      'node',
+      'sh',
+      '-c',
+      'ip link add local0 type veth peer local1; ip link set local0 up; ip link set local1 up',
+    );
+    for (const ip of [...local, 'fd00::a'])
+      world.run('node', 'ip', 'addr', 'add', ip, 'dev', 'local0', ...(ip.includes(':') ? ['nodad'] : []));
     const both = (to: string): typeof rows => [
       ['pod-a', to, same(A)],
       ['pod-c', to, same(C)],
@@ -173,7 +180,7 @@ describe('pods with branches', { skip: skipReason }, () => {
     const nodeLocal = ['10.100.0.10', 'fd00::a'].map(parseIp);
     await world.datapath.syncNode(nodeWith(PODS, { nodeLocal }));
     await check([...both('10.100.0.10'), ['pod-a', 'fd00::a', same(a6!)], ['pod-s', 'fd00::a', same(s6!)]]);
-    world.run('node', 'ip', 'addr', 'del', '10.100.0.10/32', 'dev', 'lo');
+    world.run('node', 'ip', 'addr', 'del', '10.100.0.10/32', 'dev', 'local0');
     await check([['pod-a', '10.100.0.10', SILENT]]);
     await world.datapath.syncNode(nodeWith(PODS));
     await check([['pod-a', 'fd00::a', SILENT], ...few]);
