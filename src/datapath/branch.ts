@@ -30,6 +30,7 @@ import { anyOf, gatewayOf, standardOf } from './desired.ts';
 import {
   ARRIVAL,
   ARRIVAL_INNER,
+  ARRIVAL_MASK,
   ARRIVAL_OUTER,
   ARRIVAL_REPLY,
   ARRIVAL_REPLY_TABLE,
@@ -50,6 +51,8 @@ import {
   GROUPS_MASK,
   KEEP_MASK,
   NODE_REPLY,
+  OWN_ARRIVAL,
+  OWN_ARRIVED,
   PROTOCOL,
   RULE_ARRIVAL,
   RULE_ARRIVAL_REPLY,
@@ -141,7 +144,13 @@ export function branchRules(node: Pick<NodeDatapath, 'branches' | 'judged'>): Ru
             ...strict.map(byLink(RULE_BRANCH)),
             { ...common, ...leaves, priority: RULE_BRANCH_ELSE, action: 'blackhole', table: 0 } as const,
             { ...common, priority: RULE_LOCAL, table: LOCAL_TABLE },
-            { ...common, ...arrives(ARRIVAL), priority: RULE_ARRIVAL, table: ARRIVAL_TABLE },
+            {
+              ...common,
+              ...{ fwmark: ARRIVAL, fwmask: ARRIVAL_MASK },
+              priority: RULE_ARRIVAL,
+              table: ARRIVAL_TABLE,
+            },
+            { ...common, ...arrives(OWN_ARRIVED), priority: RULE_ARRIVAL, table: BRANCH_PODS_TABLE },
           ]),
       ...(standard.length === 0
         ? []
@@ -298,6 +307,7 @@ export function renderBranchTable(
       rules: [
         // In the pod's zone: arrived on the node, so that replies are known.
         `iif ${ARRIVAL_INNER.index} ct direction original ct mark set ct mark & ${hex(KEEP_MASK)} | ${hex(CT_PRIMARY)}`,
+        `iif ${ARRIVAL_INNER.index} meta mark & ${hex(BRANCH_MASK)} == ${hex(OWN_ARRIVAL)} ${mark(OWN_ARRIVED)} accept`,
         `meta iifgroup ${hex(GROUP_BRANCHES)} ${mark(CAME_BY_BRANCH)} accept`,
         `meta iifgroup ${hex(GROUP_ARRIVALS)} meta mark set meta mark & ${FREE} accept`,
         'iif @links goto from_pod',
@@ -325,7 +335,7 @@ export function renderBranchTable(
       name: 'own_arrivals',
       hook: 'type route hook output priority -89; policy accept;',
       rules: ['ip daddr @pods4', 'ip6 daddr @pods6'].map(
-        (to) => `${to} ct direction original ct status dnat ${mark(ARRIVAL)}`,
+        (to) => `${to} ct direction original ct status dnat ${mark(OWN_ARRIVAL)}`,
       ),
     }),
   ]);

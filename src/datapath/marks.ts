@@ -31,7 +31,13 @@ export const CAME_BY_BRANCH = 0x800;
 export const NODE_REPLY = 0xc00;
 /** Arrived on the node for a strict pod: crosses the pair of links into the pod's conntrack zone. */
 export const ARRIVAL = 0x1000;
-/** The pod's reply to it: crosses the pair the other way, before the branches and the node's own addresses. */
+/** The same of what the node itself sends to a Service or a port of its own: no group and no policy is asked. */
+export const OWN_ARRIVAL = 0x1800;
+/** It, after the pair. */
+export const OWN_ARRIVED = 0x1c00;
+/** Of ARRIVAL and OWN_ARRIVAL alike. */
+export const ARRIVAL_MASK = 0x1400;
+/** The pod's reply to either: crosses the pair the other way, before the branches and the node's own addresses. */
 export const ARRIVAL_REPLY = 0x1400;
 
 /** Routes to the pods of this node, one per address. */

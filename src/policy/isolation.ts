@@ -28,6 +28,8 @@ const parts = (ips: readonly Ip[]): string[] => [
     hook: 'type filter hook prerouting priority -82; policy accept;',
     rules: [
       'icmpv6 type { 130-137, 143 } accept',
+      // The node's own, on their second way to a pod with a branch (OWN_ARRIVED of src/datapath/marks.ts).
+      'meta mark & 0x1c00 == 0x1c00 accept',
       'ip saddr @pods4 goto sent',
       'ip6 saddr @pods6 goto sent',
       'ip daddr @pods4 counter drop',

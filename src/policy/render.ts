@@ -22,6 +22,9 @@ export const JUDGED = 0x100;
 /** The connection mark of what policy has cut, in the same field. */
 export const CUT = 0x200;
 
+/** The node's own packets that cross into a branch pod's conntrack zone (OWN_ARRIVED of src/datapath/marks.ts): not judged. */
+const OF_NODE = 0x1c00;
+
 const keep = (mask: number): string => hex(~mask >>> 0);
 
 const MARK_JUDGED = `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(JUDGED)}`;
@@ -51,6 +54,7 @@ const fixedParts = (flowLog: FlowLog): readonly string[] => [
     hook: 'type filter hook prerouting priority -80; policy accept;',
     rules: [
       `meta mark & ${hex(POLICY_MASK)} == ${hex(JUDGED)} accept`,
+      `meta mark & ${hex(OF_NODE)} == ${hex(OF_NODE)} goto judged`,
       'meta priority set 0',
       'meta priority set ip daddr map @to4',
       'meta priority set ip6 daddr map @to6',
