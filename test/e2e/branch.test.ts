@@ -1,10 +1,11 @@
 // Pods with branch ENIs of their own on a node with an agent: the annotation is written by hand here, as whoever controls
 // branches writes it. Who reaches `db` is decided by security groups alone; everything survives the agent and the lab.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import * as sdk from '@aws-sdk/client-ec2';
-import { CoreV1Api, NetworkingV1Api } from '@kubernetes/client-node';
+import { CoreV1Api, CustomObjectsApi, NetworkingV1Api } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import type { IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
@@ -13,7 +14,11 @@ import { Lab, QUICK } from './lab.ts';
 
 const POD_ENI = 'vpc.amazonaws.com/pod-eni';
 const NODE = 'node-1';
-const lab = new Lab('branch', [...QUICK, '--nodes', '1', '--demo']);
+const hasPortmap = ['/opt/cni/bin', '/usr/lib/cni'].some((dir) => existsSync(join(dir, 'portmap')));
+const lab = new Lab('branch', [
+  ...[...QUICK, '--nodes', '1', '--demo'],
+  ...(hasPortmap ? ['--set', 'cniChain=portmap'] : []),
+]);
 let ec2: sdk.EC2Client;
 let core: CoreV1Api;
 let shape: {
@@ -232,5 +237,84 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   await lab.delete('one', 'two');
   assert.doesNotMatch(await objects(), /pwv|podway-branch|goto \d/);
   assert.match(await objects(), /^0:\tfrom all lookup local/m);
+  await lab.agreed();
+});
+
+test('modes, addresses of the node, and host ports that the pod’s groups judge', { skip }, async () => {
+  const open = await group('open');
+  await letIn(open, shape.group);
+  const [strict, standard] = [await branch(21, open), await branch(22, open)];
+  const wish = { requests: { [POD_ENI]: '1' }, limits: { [POD_ENI]: '1' } };
+  const make = (name: string, text: string, mode: string, hostPort: number) =>
+    core.createNamespacedPod({
+      namespace: 'default',
+      body: {
+        metadata: { name, annotations: { [POD_ENI]: text, 'podway.dev/security-groups': mode } },
+        spec: {
+          nodeName: NODE,
+          containers: [
+            {
+              name: 'main',
+              image: 'any',
+              resources: wish,
+              ...(hasPortmap ? { ports: [{ containerPort: 8080, hostPort }] } : {}),
+            },
+          ],
+        },
+      },
+    });
+  await make('strict', strict.text, 'strict', 9101);
+  await make('standard', standard.text, 'standard', 9102);
+  await running('strict');
+  await running('standard');
+  await restartAgent();
+  const { netns, ips } = (await lab.status()).nodes[0]!;
+  const rules = async () => (await execute(['ip', 'netns', 'exec', netns, 'ip', 'rule'])).stdout;
+  assert.match(
+    await rules(),
+    /^10:\t.*lookup 24597\b/m,
+    'a strict pod’s link comes before the node’s addresses',
+  );
+  assert.match(await rules(), /^1026:\t.*lookup 24598\b/m, 'a standard one’s after them');
+
+  // 9464: the agent's metrics, on every address of the node.
+  const reaches = async (name: string, ip: string) =>
+    (await lab.podway('pod', 'exec', name, '--', 'timeout', '1', 'bash', '-c', `</dev/tcp/${ip}/9464`))
+      .code === 0;
+  await execute(['ip', '-n', netns, 'addr', 'add', '10.100.0.10/32', 'dev', 'eth0']);
+  assert.deepEqual(
+    [await reaches('strict', '10.100.0.10'), await reaches('standard', '10.100.0.10')],
+    [false, true],
+  );
+  const objects = (await lab.kube()).makeApiClient(CustomObjectsApi);
+  const at = { group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' };
+  const spec = { nodeLocalAddresses: ['10.100.0.10'], cooldown: '1s' };
+  await objects.createClusterCustomObject({
+    ...at,
+    body: { apiVersion: 'podway.dev/v1alpha1', kind: 'NodeNetwork', metadata: { name: 'dns' }, spec },
+  });
+  await eventually('the listed address is reached on the node', () => reaches('strict', '10.100.0.10'));
+  await objects.deleteClusterCustomObject({ ...at, name: 'dns' });
+  await eventually('and no longer', async () => !(await reaches('strict', '10.100.0.10')));
+
+  if (hasPortmap)
+    for (const [name, port] of [
+      ['strict', '9101'],
+      ['standard', '9102'],
+    ] as const) {
+      const answer = () => lab.podway('lab', 'exec', 'db', '--', 'timeout', '1', PROBE, 'tcp', ips[0]!, port);
+      // The first that arrives is dropped: nobody has asked EC2 for the rules yet.
+      const told = await eventually(`db reaches ${name}`, async () => {
+        const ran = await answer();
+        return ran.code === 0 && (JSON.parse(ran.stdout) as { answer?: string }).answer;
+      });
+      assert.equal(told, `${name} ${shape.dbIp}`);
+    }
+  await make('odd', strict.text, 'loose', 9103);
+  await eventually('the word is refused', async () => {
+    const { items } = await core.listNamespacedEvent({ namespace: 'default' });
+    return items.some(({ message }) => /odd is "loose", not strict or standard/.test(message ?? ''));
+  });
+  await lab.delete('strict', 'standard', 'odd');
   await lab.agreed();
 });

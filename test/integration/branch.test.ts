@@ -333,6 +333,62 @@ describe('pods with branches', { skip: skipReason }, () => {
     }
   });
 
+  test('a process that is killed at any step of ADD or DEL leaves what the next one completes or takes away', async () => {
+    // Each step is the whole of what a process does; the next begins with a new one that remembers nothing.
+    const asNew = async (does: (datapath: typeof world.datapath) => unknown) => {
+      await world.datapath.close();
+      world.datapath = createDatapath({ netns: world.node, log: quiet });
+      await does(world.datapath);
+    };
+    const objects = () =>
+      world.run(
+        'node',
+        'sh',
+        '-c',
+        'ip -o link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft list table inet podway-branch',
+      );
+    for (const pod of ['a', 'd', 's', 't']) {
+      const one = PODS.find((each) => each.pod === pod)!;
+      const rest = nodeWith(PODS.filter((each) => each !== one));
+      const cut = { hostIfname: hostIfname(pod) };
+      const ways: (() => Promise<void>)[] = [
+        // DEL: cut, and killed before the lease is released; the runtime asks again.
+        async () => {
+          await asNew((it) => it.cutPod(cut));
+          await asNew((it) => it.syncNode(nodeWith(PODS)));
+          await asNew((it) => it.cutPod(cut));
+        },
+        // Released, and killed before the link is deleted; or before the stand-in is.
+        () => asNew((it) => it.cutPod(cut)),
+        () =>
+          asNew(async (it) => {
+            it.cutPod(cut);
+            await it.reapLinks();
+          }),
+        // ADD: killed when the stand-in is there; then when the link is there too, and undone.
+        async () => {
+          await asNew((it) => it.cutPod(cut));
+          await asNew((it) => it.syncNode(rest));
+          await asNew((it) => it.reapLinks());
+          await asNew((it) => it.syncNode(nodeWith(PODS)));
+        },
+      ];
+      for (const [place, way] of ways.entries()) {
+        await way();
+        await asNew((it) => it.syncNode(rest));
+        await world.datapath.reapLinks();
+        const marks = [`pwv${one.vlan}\\b`, cut.hostIfname, ...one.ips.map((ip) => `${ip}\\b`)];
+        assert.doesNotMatch(objects(), new RegExp(marks.join('|')), `${pod}, way ${place}`);
+        await world.datapath.syncNode(nodeWith(PODS));
+        for (const ip of one.ips) await world.datapath.forgetAddress(parseIp(ip));
+        world.wire(one);
+        await asNew((it) => it.syncNode(nodeWith(PODS)));
+        await check(few.filter(([from]) => from === `pod-${pod}`));
+      }
+    }
+    await check(few);
+  });
+
   test('a pod that goes leaves nothing, in either mode and family, and the last one nothing of branches', async () => {
     const objects = () =>
       world.run(
