@@ -220,12 +220,12 @@ function program(
   wanted: Program | null,
   pass: Pass,
 ): void {
-  const names = programsOn(kernel.netns, index, hook);
+  const names = programsOn(kernel.netns, index, hook, kernel.hooks);
   if (wanted === null ? names.length === 0 : names.length === 1 && names[0] === wanted.name) return;
   const what = `the program on ${link} (${hook})`;
   const text = `${wanted === null ? 'remove' : 'set'} ${what}`;
   if (!pass.may(what, text)) return;
-  setProgram(kernel.netns, index, hook, wanted);
+  setProgram(kernel.netns, index, hook, wanted, kernel.hooks);
   pass.done(text);
 }
 

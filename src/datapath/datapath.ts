@@ -6,6 +6,7 @@
 // watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
+import type { Way } from '../kernel/bpf/hooks.ts';
 import { isMachineNetns, type Netns } from '../kernel/netns.ts';
 import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
@@ -54,6 +55,8 @@ export type DatapathOptions = {
   onTold?: (told: Told) => void;
   /** Milliseconds, monotonic. */
   now?: () => number;
+  /** How programs of branches attach; absent: by what the kernel has. */
+  hooks?: Way;
 };
 
 export type Datapath = {
@@ -109,6 +112,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     nf: NfNetlink.open(netns),
     nft: Nft.open(netns),
     openPod: (pod) => RtNetlink.openBriefly(pod),
+    hooks: options.hooks,
   };
   const memory = emptyMemory();
   const sysctls = openSysctlRecord(netns, options.sysctlFile);

@@ -2,6 +2,7 @@
 // journal (pods) and the kernel (the rest); it is kept so that the hot path need not read it.
 import type { Ip } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
+import type { Way } from '../kernel/bpf/hooks.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { NfNetlink } from '../kernel/nfnetlink.ts';
 import type { Nft } from '../kernel/nftables.ts';
@@ -17,7 +18,11 @@ export type Doors = {
   readonly openPod: (netns: Netns) => RtNetlink;
 };
 
-export type Kernel = Doors & { readonly nft: Nft };
+export type Kernel = Doors & {
+  readonly nft: Nft;
+  /** Of branches' programs; absent: what the kernel has. */
+  readonly hooks?: Way | undefined;
+};
 
 /** `at`: when it was cut, ms, monotonic. */
 export type CutLink = { readonly at: number; readonly group: number };

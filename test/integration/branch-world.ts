@@ -160,7 +160,7 @@ export const nodeWith = (
 const SERVE =
   "require('net').createServer(s => { s.on('error', () => {}); s.end(s.remoteAddress.replace('::ffff:', '') + ' ' + s.remotePort) }).listen({ port: 8080, host: '::' }, () => console.log('up'))";
 const ASK =
-  "const [host, port, to] = process.argv.slice(1); let t = ''; const s = require('net').connect({ host, port: Number(to), localPort: Number(port) }); s.setTimeout(900, () => s.destroy(new Error('silent'))); s.on('data', d => { t += d }); s.on('error', e => { console.log(e.code ?? e.message); process.exit() }); s.on('end', () => { console.log(t); process.exit() })";
+  "const [host, port, to, ms] = process.argv.slice(1); let t = ''; const s = require('net').connect({ host, port: Number(to), localPort: Number(port) }); s.setTimeout(Number(ms), () => s.destroy(new Error('silent'))); s.on('data', d => { t += d }); s.on('error', e => { console.log(e.code ?? e.message); process.exit() }); s.on('end', () => { console.log(t); process.exit() })";
 
 export class BranchWorld {
   readonly lab: Bench;
@@ -216,9 +216,10 @@ export class BranchWorld {
   }
 
   /** As whom the server sees the sender; `same port` when it is the sender's own. */
-  async seen(from: string, to: string, toPort = 8080): Promise<string> {
+  async seen(from: string, to: string, toPort = 8080, patienceMs = 30_000): Promise<string> {
     const own = String(++this.#port);
-    const args = ['netns', 'exec', this.netnsOf(from), process.execPath, '-e', ASK, to, own, String(toPort)];
+    const args = ['netns', 'exec', this.netnsOf(from), process.execPath, '-e', ASK];
+    args.push(to, own, String(toPort), String(patienceMs));
     const { stdout } = await promisify(execFile)('ip', args);
     return stdout.trim().replace(` ${own}`, ', same port');
   }
