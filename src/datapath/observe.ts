@@ -32,7 +32,8 @@ export async function tableListing(kernel: Kernel, name: string): Promise<string
     // What packets put into a set is nobody's change.
     const still = ({ set }: NftObject) => {
       const { flags, elem: _, ...rest } = (set ?? {}) as { flags?: unknown; elem?: unknown };
-      return Array.isArray(flags) && flags.includes('dynamic') ? rest : undefined;
+      // nft 1.0.6 does not name the flag `dynamic`.
+      return [flags].flat().includes('timeout') ? rest : undefined;
     };
     return JSON.stringify(
       objects.filter((object) => !('metainfo' in object)).map((object) => still(object) ?? object),
