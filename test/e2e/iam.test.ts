@@ -101,6 +101,8 @@ test('what an agent calls is what its policy allows', { skip }, async () => {
     assert.ok(seen.has('ec2:CreateNetworkInterface'));
     // EC2 asks for it where CreateNetworkInterface carries tags; tags are put back on ENIs older than a minute alone.
     seen.add('ec2:CreateTags');
+    // Asked when something arrives on a node for a pod with a branch: branch.test.ts.
+    seen.add('ec2:DescribeSecurityGroupRules');
     assert.deepEqual([...seen].sort(), allowed('agent'));
   } finally {
     await lab.down();
