@@ -310,6 +310,24 @@ test('modes, addresses of the node, and host ports that the pod’s groups judge
       });
       assert.equal(told, `${name} ${shape.dbIp}`);
     }
+  if (hasPortmap) {
+    // A NetworkPolicy closes host ports too, but for the node's own questions.
+    const networking = (await lab.kube()).makeApiClient(NetworkingV1Api);
+    await networking.createNamespacedNetworkPolicy({
+      namespace: 'default',
+      body: { metadata: { name: 'closed' }, spec: { podSelector: {}, policyTypes: ['Ingress'] } },
+    });
+    const answers = async (where: string, port: string) =>
+      (await lab.podway('lab', 'exec', where, '--', 'timeout', '1', PROBE, 'tcp', ips[0]!, port)).code === 0;
+    for (const [name, port] of [
+      ['strict', '9101'],
+      ['standard', '9102'],
+    ] as const) {
+      await eventually(`db no longer reaches ${name}`, async () => !(await answers('db', port)));
+      assert.equal((await lab.ask(NODE, 'tcp', ips[0]!, port)).answer, `${name} ${ips[0]}`);
+    }
+    await networking.deleteNamespacedNetworkPolicy({ name: 'closed', namespace: 'default' });
+  }
   await make('odd', strict.text, 'loose', 9103);
   await eventually('the word is refused', async () => {
     const { items } = await core.listNamespacedEvent({ namespace: 'default' });
