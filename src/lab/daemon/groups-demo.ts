@@ -43,6 +43,7 @@ export async function showSecurityGroups(
   };
   await letIn(lab);
   const node = await offeringNode(lab, signal, say);
+  if (DEMO_PODS.some((name) => !lab.store.pod(NAMESPACE, name))) await injected(lab, node, signal, say);
   for (const name of DEMO_PODS) {
     say(`pod ${name} on ${node}`);
     await runWithBranch(lab, { name, node }, signal, say);
@@ -111,7 +112,41 @@ async function offeringNode(lab: OpenLab, signal: AbortSignal, say: (text: strin
   );
 }
 
-/** A pod that is made before the API asks the webhook has no branch: it is made again. */
+/** The API asks the webhook a moment after nodes take branches; a pod that is made before has none, for good. */
+async function injected(
+  lab: OpenLab,
+  node: string,
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<void> {
+  const end = performance.now() + OFFERED_MS;
+  const [first] = DEMO_PODS;
+  for (let at = 1; !signal.aborted && performance.now() < end; at++) {
+    const name = `${first}-try-${at}`;
+    const { known } = await make(lab, { name, app: first, node }, signal, say);
+    const asks = known && asksForBranch(known);
+    await deletePods(lab, { namespace: NAMESPACE, names: [name], timeoutMs: POD_MS }, signal);
+    if (asks) return;
+    await sleep(LOOK_MS);
+  }
+  throw new LabError(
+    'NO_WEBHOOK',
+    `the API does not ask the webhook after ${OFFERED_MS / 1000} s`,
+    `podway lab logs controller --lab ${lab.record.name}`,
+  );
+}
+
+async function make(
+  lab: OpenLab,
+  { name, app, node }: { name: string; app: string; node: string },
+  signal: AbortSignal,
+  say: (text: string) => void,
+) {
+  const pod = { namespace: NAMESPACE, name, node, labels: { app }, command: [] };
+  await runPod(lab, { ...pod, timeoutMs: POD_MS, wait: false }, signal, say);
+  return { known: lab.store.pod(NAMESPACE, name) };
+}
+
 async function runWithBranch(
   lab: OpenLab,
   { name, node }: { name: string; node: string },
@@ -120,21 +155,7 @@ async function runWithBranch(
 ): Promise<void> {
   const end = performance.now() + POD_MS;
   const known = () => lab.store.pod(NAMESPACE, name);
-  while (!signal.aborted && performance.now() < end) {
-    const pod = known();
-    if (pod && asksForBranch(pod)) break;
-    if (pod) {
-      await deletePods(lab, { namespace: NAMESPACE, names: [name], timeoutMs: POD_MS }, signal);
-      await sleep(LOOK_MS);
-    }
-    const labels = { app: name };
-    await runPod(
-      lab,
-      { namespace: NAMESPACE, name, node, labels, command: [], timeoutMs: POD_MS, wait: false },
-      signal,
-      say,
-    );
-  }
+  if (!known()) await make(lab, { name, app: name, node }, signal, say);
   const runs = await until(
     lab.store,
     () => (known()?.status?.phase === 'Running' && known()?.metadata.annotations?.[POD_ENI]) || undefined,
