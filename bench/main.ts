@@ -29,6 +29,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   'policy-start': () => import('./policy-start.ts'),
   'branch-first': () => import('./branch-first.ts'),
   'policy-cut': () => import('./policy-cut.ts'),
+  'branch-start': () => import('./branch-start.ts'),
 };
 
 const args = process.argv.slice(2);
