@@ -167,7 +167,7 @@ export const causes = {
     meaning:
       'A SecurityGroupPolicy older than the pod selects it, and the pod asks for no branch: the webhook was away when it was made.',
     does: 'Refuses the pod, which would run with the node’s groups; with missingGroups: allow it starts so, and an Event and podway_groups_not_injected_total tell it.',
-    next: 'Delete the pod, so that it is made anew with the webhook there; see that the controller of security groups runs (podway sg show POD).',
+    next: 'Delete the pod, so that it is made anew with the webhook there; see that the controller of security groups runs, and what Events of the policy say (podway sg show POD).',
   }),
   BRANCH_PENDING: passing({
     meaning: 'The pod asks for a branch ENI of its own (security groups per pod) and has not got one yet.',
