@@ -14,6 +14,7 @@ const OWN = [
   'podway_del_queue_entries',
   'podway_ec2_call_seconds',
   'podway_ec2_calls_total',
+  'podway_groups_not_injected_total',
   'podway_pool_addresses',
   'podway_pool_adopted_total',
   'podway_pool_enis',
