@@ -84,6 +84,10 @@ function within(cidr: string, ip: Ip): boolean {
   return true;
 }
 
+/** Whose port has the name? An address has no pod. */
+const isNowhere = (side: Side, peer: V1NetworkPolicyPeer | null, { port }: V1NetworkPolicyPort): boolean =>
+  side === 'egress' && peer?.ipBlock !== undefined && typeof port === 'string';
+
 class Judge {
   readonly #o: Objects;
   readonly #q: Question;
@@ -136,11 +140,13 @@ class Judge {
         side === 'ingress'
           ? (spec!.ingress ?? []).map(({ _from, ports }) => ({ peers: _from, ports }))
           : (spec!.egress ?? []).map(({ to, ports }) => ({ peers: to, ports }));
-      return rules.some(
-        ({ peers = [], ports = [] }) =>
-          (peers.length === 0 || peers.some((one) => this.#isPeer(side, one))) &&
-          (ports.length === 0 || ports.some((one) => this.#isPort(one))),
-      );
+      return rules.some(({ peers = [], ports = [] }) => {
+        const matching = peers.length === 0 ? [null] : peers.filter((one) => this.#isPeer(side, one));
+        return matching.some(
+          (peer) =>
+            ports.length === 0 || ports.some((one) => this.#isPort(one) && !isNowhere(side, peer, one)),
+        );
+      });
     });
   }
 
