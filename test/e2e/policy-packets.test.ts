@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { V1NetworkPolicy } from '@kubernetes/client-node';
 import { parseIp } from '../../src/base/ip.ts';
 import { openNetns } from '../../src/kernel/netns.ts';
+import { pods } from '../../src/kube/index.ts';
+import { BUILT_IN_IMAGE } from '../../src/lab/cluster/command.ts';
 import { agentsBack, signalAgents } from '../support/agents.ts';
 import { hosts, IN, ingress, OUT, pod, policy, port, toA } from '../support/policy-case.ts';
 import { PORTS, PolicyGround } from '../support/policy-ground.ts';
@@ -245,6 +247,43 @@ describe('policies and packets', { skip, timeout: 200_000 }, () => {
     await ground.expectSteady('heirs');
     await ground.removePods(...names);
     await ground.addPods([{ ns: 'y', pod: 'b' }], [{ ns: 'y', pod: 'c' }]);
+  });
+
+  it('X28 a pod that is not ready is a peer; one that has ended is none, and who gets its address neither', async () => {
+    const namesOf = (prefix: string) => Array.from({ length: 8 }, (_, at) => `${prefix}-${at}`);
+    await applied(toA('p', [ingress([{ namespaceSelector: { matchLabels: { ns: 'y' } } }])]));
+    const conditions = [{ type: 'Ready', status: 'False' }];
+    await ground.client.patch(pods, 'b', 'y', { status: { conditions } }, { subresource: 'status' });
+    await ground.expectSteady('not ready');
+    const ended = namesOf('ended');
+    for (const name of ended)
+      await ground.core.createNamespacedPod({
+        namespace: 'y',
+        body: {
+          metadata: { name },
+          spec: {
+            ...{ nodeName: 'node-2', restartPolicy: 'Never' },
+            containers: [{ name: 'c', image: BUILT_IN_IMAGE, command: ['true'] }],
+          },
+        },
+      });
+    const old = await eventually('they end', async () => {
+      const { items } = await ground.core.listNamespacedPod({ namespace: 'y' });
+      const its = items.filter(({ metadata }) => ended.includes(metadata!.name!));
+      return (
+        its.every(({ status }) => status?.phase === 'Succeeded') && its.map(({ status }) => status!.podIP)
+      );
+    });
+    const heirs = namesOf('heir').map((name) => ({ ns: 'z', pod: name }));
+    await ground.addPods(...heirs.map((who) => [who, { node: 'node-2' }] as const));
+    const inherited = heirs.filter(({ ns, pod: name }) => old.includes(ground.ipOf(`${ns}/${name}`)));
+    assert.notEqual(inherited.length, 0, 'an address was given again');
+    // The last word is of the pods that have ended.
+    for (const name of ended)
+      await ground.client.patch(pods, name, 'y', { metadata: { labels: { last: 'word' } } });
+    await ground.expectSteady('heirs');
+    await ground.removePods(...heirs);
+    await Promise.all(ended.map((name) => ground.core.deleteNamespacedPod({ namespace: 'y', name })));
   });
 
   it('X15 without its agent no pod starts, and the first packet after that is judged; X29 a policy that went meanwhile is gone', async () => {

@@ -10,10 +10,9 @@ const MOST = { E: 51, C: 30, K: 30, X: 35 } as const;
 
 /** Told under another name, or not shown. */
 const ELSEWHERE: Record<string, string> = {
-  X14: 'test/e2e/policy-life.test.ts: agents that are killed; test/soak/policy-faults.test.ts',
+  X14: 'test/e2e/policy-life.test.ts: agents that are killed; test/soak/policy-changes.test.ts',
   X16: 'bench/policy-update.ts: 1,000 policies, 10,000 pods',
   X25: 'not shown: the bound of connection tracking is one of the whole machine',
-  X28: 'src/policy/policy.root.test.ts: pods that have ended, at random; one that is not ready is a pod as others',
   X31: 'the flow log: test of the flow log',
 };
 
