@@ -1,20 +1,26 @@
 // NetworkPolicies on real packets: Kubernetes' own cases and ours, by the agents of a lab with the embedded API, on one node
 // and across two, by TCP, UDP and SCTP, in each family that the lab has. In each step all pairs are probed until they do
-// as the case says. The generated cases are in test/soak/policy-cases.test.ts.
+// as the case says. Of the generated cases one of each id; PODWAY_SOAK=1: all.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { networkPolicies } from '../../src/kube/index.ts';
 import { runCase } from '../support/policy-case.ts';
+import { generatedCases } from '../support/policy-cases-c.ts';
 import { connectionCases } from '../support/policy-cases-e1.ts';
 import { changeCases } from '../support/policy-cases-e2.ts';
 import { ownCases } from '../support/policy-cases-x.ts';
 import { PORTS, PolicyGround } from '../support/policy-ground.ts';
 import { PROTOCOLS } from '../support/policy-probes.ts';
+import { oneOfEach } from '../support/policy-sample.ts';
+import { full } from '../support/storm.ts';
 import { skip } from './command.ts';
 import { Lab } from './lab.ts';
 
-describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
+const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
+const generated = full ? generatedCases : oneOfEach(generatedCases, seed);
+
+describe('NetworkPolicy', { skip, timeout: full ? 1_200_000 : 280_000 }, () => {
   const lab = new Lab('policy');
   const ground = new PolicyGround(lab);
   before(async () => {
@@ -35,7 +41,7 @@ describe('NetworkPolicy', { skip, timeout: 280_000 }, () => {
     await noTable();
   });
 
-  for (const one of [...connectionCases, ...changeCases, ...ownCases])
+  for (const one of [...connectionCases, ...changeCases, ...ownCases, ...generated])
     it(`${one.id} ${one.title}`, () => runCase(ground, one));
 
   it('E49 the API serves NetworkPolicies: discovery, every verb, watches', async () => {
