@@ -1,6 +1,7 @@
 // Follows ClusterNetworkPolicies in the latest version that the API serves. Their definition is the cluster's own: it may
 // not be there, come later, or go; a watch of that one definition tells when. Invariant: what was told stays until some
 // version says otherwise, so that a version that is withdrawn opens nothing. Never throws.
+import type { Alarm } from '../base/alarm.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { KubeClient, KubeObject, Sink } from '../kube/index.ts';
 
@@ -21,6 +22,7 @@ export type ClusterPolicyOptions = {
   >;
   sink: Sink<KubeObject>;
   onAway: (error: Error) => void;
+  alarm?: Alarm;
 };
 
 /** Whether there is a definition, as far as the API tells, and who waits for it. */
@@ -59,7 +61,7 @@ class Definition implements Sink<KubeObject> {
 
 /** Ends when `signal` aborts. */
 export async function followClusterPolicies(
-  { client, kube, sink, onAway }: ClusterPolicyOptions,
+  { client, kube, sink, onAway, alarm }: ClusterPolicyOptions,
   signal: AbortSignal,
   clock: Clock = systemClock,
 ): Promise<void> {
@@ -87,7 +89,7 @@ export async function followClusterPolicies(
       await kube.followEach(
         client,
         clusterNetworkPolicy,
-        { sink: noting, onAway, endsWhenGone: true },
+        { sink: noting, onAway, endsWhenGone: true, ...(alarm ? { alarm } : {}) },
         signal,
       );
       if (isServed || signal.aborted) break;

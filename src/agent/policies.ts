@@ -4,6 +4,7 @@
 // alone until they are. What a process before this one knew stays on file. Fails with POLICY_TIMEOUT.
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Alarm } from '../base/alarm.ts';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import type { PolicySettings } from '../base/policy-words.ts';
@@ -29,6 +30,17 @@ const KIND_NAMES = {
 type PolicyKind = keyof typeof KIND_NAMES;
 const KINDS = Object.keys(KIND_NAMES) as PolicyKind[];
 
+/** Without managedFields and annotations: nobody reads them, and they are often longer than the rest. */
+const lean = ({ metadata: { namespace, name, uid, resourceVersion }, ...rest }: KubeObject): KubeObject => ({
+  ...rest,
+  metadata: {
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(name === undefined ? {} : { name }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  },
+});
+
 /** Only those of a namespace have a slash in their key. */
 const kindOf = (key: string): PolicyKind =>
   key.includes('/') ? 'networkpolicies' : 'clusternetworkpolicies';
@@ -52,6 +64,8 @@ export class Policies {
   #keeper: Promise<PolicyKeeper> | null = null;
   #isolated: Promise<IsolatedPods> | null = null;
   #turned = Promise.withResolvers<void>();
+  /** Rung by whoever may know that the API answers again. */
+  readonly #alarm = new Alarm();
   #isEnforced: boolean;
   /** By NAMESPACE/NAME, or by NAME for those of the cluster. */
   readonly #policies = new Map<string, KubeObject>();
@@ -104,14 +118,15 @@ export class Policies {
     const connection = await connect(api, log, signal);
     if (!connection) return;
     const { client, kube } = connection;
+    const alarm = this.#alarm;
     const sinkOf = (kind: PolicyKind): Sink<KubeObject> => ({
       replace: (objects) => {
         for (const key of this.#policies.keys()) if (kindOf(key) === kind) this.#policies.delete(key);
-        for (const one of objects) this.#policies.set(kube.keyOf(one), one);
+        for (const one of objects) this.#policies.set(kube.keyOf(one), lean(one));
         this.#tell(kind);
       },
       put: (one) => {
-        this.#policies.set(kube.keyOf(one), one);
+        this.#policies.set(kube.keyOf(one), lean(one));
         this.#tell(kind);
       },
       remove: (one) => {
@@ -124,12 +139,12 @@ export class Policies {
       kube.followEach(
         client,
         kube.networkPolicies,
-        { sink: sinkOf('networkpolicies'), onAway: onAway('networkpolicies') },
+        { sink: sinkOf('networkpolicies'), onAway: onAway('networkpolicies'), alarm },
         signal,
       ),
       followClusterPolicies(
         {
-          ...{ client, kube },
+          ...{ client, kube, alarm },
           sink: sinkOf('clusternetworkpolicies'),
           onAway: onAway('clusternetworkpolicies'),
         },
@@ -163,6 +178,8 @@ export class Policies {
   }
 
   async #admit(pod: PodName, ips: readonly Ip[], signal: AbortSignal): Promise<void> {
+    // Who starts the pod has heard of it from the API.
+    this.#alarm.ring();
     const until = AbortSignal.any([signal, AbortSignal.timeout(ADMIT_MS)]);
     let waitsFor = 'the Kubernetes API has not told whether there are policies';
     try {
@@ -286,6 +303,7 @@ export class Policies {
           settings: this.#o.settings(),
           cooldownMs: this.#o.cooldownMs,
           nodeName: config.nodeName,
+          alarm: this.#alarm,
         },
         this.#isEnforced,
       );

@@ -1,5 +1,6 @@
 // Enforces NetworkPolicies on this node: follows pods of all nodes and namespaces, and feeds the policy engine. Loaded when
 // the first policy is seen. Tells what was refused of a policy. Never throws.
+import type { Alarm } from '../base/alarm.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { PolicySettings } from '../base/policy-words.ts';
@@ -12,7 +13,7 @@ import { PolicyEngine, type PolicyStatus } from '../policy/engine.ts';
 import type { Decoded } from '../policy/fields.ts';
 import type { FlowLog } from '../policy/flow-log.ts';
 import { PolicyKernel } from '../policy/kernel.ts';
-import type { Direction, Policy, Tier } from '../policy/model.ts';
+import type { Direction, PodView, Policy, Tier } from '../policy/model.ts';
 import { namespaceLabels, podView } from '../policy/objects.ts';
 import type { PolicyClass } from '../policy/program.ts';
 import { POLICY_TABLE } from '../policy/table.ts';
@@ -34,6 +35,8 @@ export type KeeperOptions = {
   /** Rest of released addresses (ms), as it is now. */
   cooldownMs: () => number;
   onEnforce: (enforced: boolean) => Promise<void>;
+  /** Rung when the API may answer again. */
+  alarm: Alarm;
 };
 
 /** Packets that begin a connection: those that a tier of a class was asked about, and those that none of its rules decided. */
@@ -159,7 +162,7 @@ export class PolicyKeeper {
 
   #followNodes(): void {
     this.#nodes ??= import('./node-peers.ts').then(async ({ nodePeers }) => {
-      const { api, log } = this.#o;
+      const { api, log, alarm } = this.#o;
       const { signal } = this.#stop;
       const connection = await connect(api, log, signal);
       const sink = nodePeers((nodes) => this.engine.setNodes(nodes));
@@ -170,7 +173,7 @@ export class PolicyKeeper {
         );
       if (!connection) return;
       const { client, kube } = connection;
-      await kube.followEach<Node>(client, kube.nodes, { sink, onAway }, signal);
+      await kube.followEach<Node>(client, kube.nodes, { sink, onAway, alarm }, signal);
     });
   }
 
@@ -186,7 +189,7 @@ export class PolicyKeeper {
         'the Kubernetes API does not tell pods and namespaces: policies go by the last ones',
       );
     const engine = this.engine;
-    const { nodeName, tell, cooldownMs } = this.#o;
+    const { nodeName, tell, cooldownMs, alarm } = this.#o;
     const conditions = new NodeConditions(nodeName, api.connect, log, signal);
     this.#freshness = new PolicyFreshness({
       cooldownMs,
@@ -197,16 +200,14 @@ export class PolicyKeeper {
     const idleMs = () => this.#freshness?.idleMs ?? Number.POSITIVE_INFINITY;
     await Promise.all([
       keep(signal),
-      kube.followEach<Pod>(
+      kube.followEach<Pod, PodView>(
         client,
         kube.pods,
         {
-          onAway,
-          idleMs,
-          onHeard: heard,
+          ...{ onAway, alarm, idleMs, onHeard: heard, view: podView },
           sink: {
-            replace: (pods) => engine.setPods(pods.map(podView)),
-            put: (pod) => engine.putPod(podView(pod)),
+            replace: (pods) => engine.setPods(pods),
+            put: (pod) => engine.putPod(pod),
             remove: (pod) => engine.removePod(kube.keyOf(pod)),
           },
         },
@@ -216,7 +217,7 @@ export class PolicyKeeper {
         client,
         kube.namespaces,
         {
-          onAway,
+          ...{ onAway, alarm },
           sink: {
             replace: (all) =>
               engine.setNamespaces(new Map(all.map((one) => [one.metadata.name!, namespaceLabels(one)]))),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Alarm } from '../base/alarm.ts';
 import type { KubeClient } from './client.ts';
 import { KubeError } from './errors.ts';
 import { follow, followEach } from './follow.ts';
@@ -132,4 +133,52 @@ test('a watch of which nothing is heard is begun anew where it was; one that is 
   assert.deepEqual(asked, ['watch 7', 'watch 9', 'watch 9', 'watch 9']);
   assert.deepEqual(away, ['nothing was heard of a watch for 20 ms']);
   assert.equal(heard, 4, 'the list, two answers and a bookmark');
+});
+
+test('an alarm ends a wait, but for its first second; who finds the API back rings it', async () => {
+  const stop = new AbortController();
+  const alarm = new Alarm();
+  const pauses: number[] = [];
+  let tries = 0;
+  let rung = 0;
+  const client = {
+    async list() {
+      if (++tries < 5) throw new KubeError(0, 'ECONNREFUSED', 'refused');
+      alarm.signal.addEventListener('abort', () => rung++);
+      return { metadata: { resourceVersion: '1' }, items: [node('a', '1')] };
+    },
+    async *watch() {
+      stop.abort();
+      yield* [];
+    },
+  } as unknown as KubeClient;
+  const seen: (string | undefined)[] = [];
+  await followEach<Node, string | undefined>(
+    client,
+    nodes,
+    {
+      alarm,
+      view: ({ metadata }) => metadata.name,
+      sink: { replace: (all) => seen.push(...all), put: () => {}, remove: () => {} },
+      onAway: () => {},
+    },
+    stop.signal,
+    {
+      now: () => 0,
+      // The rest of a wait ends when somebody rings.
+      sleep: async (ms, signal) => {
+        pauses.push(ms);
+        if (ms === 1_000 || stop.signal.aborted) return;
+        const ended = new Promise((_, reject) =>
+          signal!.addEventListener('abort', () => reject(signal!.reason), { once: true }),
+        );
+        setImmediate(() => alarm.ring());
+        await ended;
+      },
+    },
+  );
+  const [first] = pauses;
+  assert.equal(first, 1_000);
+  assert.equal(tries, 5);
+  assert.deepEqual([seen, rung], [['a'], 1]);
 });

@@ -1,5 +1,6 @@
 // Follows a collection: lists it, watches it, and lists again when the watch has lost its place. What the API last said
 // stays while it is away. Bounded: `keep` says what of an object is remembered; the caller's selectors say which.
+import type { Alarm } from '../base/alarm.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { KubeClient, WatchQuery } from './client.ts';
 import { isExpired, isNotFound } from './errors.ts';
@@ -32,7 +33,7 @@ export const follow = <T extends KubeObject, V>(
   signal: AbortSignal,
   clock: Clock = systemClock,
 ): Promise<void> =>
-  followEach(client, resource, { ...options, sink: new Collection(options) }, signal, clock);
+  followEach<T, T>(client, resource, { ...options, sink: new Collection(options) }, signal, clock);
 
 /** Hears of each object by itself: for collections that are too large to be compared as a whole. */
 export type Sink<T> = {
@@ -42,11 +43,15 @@ export type Sink<T> = {
   remove(object: KubeObject): void;
 };
 
-export type FollowEachOptions<T> = Pick<
+export type FollowEachOptions<T, V = T> = Pick<
   FollowOptions<KubeObject, never>,
   'fieldSelector' | 'labelSelector' | 'onAway'
 > & {
-  sink: Sink<T>;
+  sink: Sink<V>;
+  /** What is passed on of an object, the whole without it: of a large collection only a page is held whole. */
+  view?: (object: T) => V;
+  /** Ends the waits between tries early, but for the first second of each: the API may answer again. Rung when it does. */
+  alarm?: Alarm;
   /** Ends when the kind does not exist, and leaves what was told as it was. */
   endsWhenGone?: boolean;
   /** A watch of which nothing is heard for so long (ms) is begun anew: its connection may be dead. */
@@ -56,14 +61,15 @@ export type FollowEachOptions<T> = Pick<
 };
 
 /** Ends when `signal` aborts, or as `endsWhenGone` says. Never throws. */
-export async function followEach<T extends KubeObject>(
+export async function followEach<T extends KubeObject, V = T>(
   client: KubeClient,
   resource: Resource<T>,
-  options: FollowEachOptions<T>,
+  options: FollowEachOptions<T, V>,
   signal: AbortSignal,
   clock: Clock = systemClock,
 ): Promise<void> {
-  const { fieldSelector, labelSelector, sink: collection, onHeard } = options;
+  const { fieldSelector, labelSelector, sink: collection, alarm, onHeard } = options;
+  const view = options.view ?? ((object: T) => object as unknown as V);
   const selectors = {
     ...(fieldSelector === undefined ? {} : { fieldSelector }),
     ...(labelSelector === undefined ? {} : { labelSelector }),
@@ -71,18 +77,23 @@ export async function followEach<T extends KubeObject>(
   let place: string | null = null;
   let wait = FIRST_WAIT;
   let isAway = false;
+  const isBack = () => {
+    if (isAway) alarm?.ring();
+    isAway = false;
+  };
   while (!signal.aborted) {
     try {
       if (place === null) {
-        const found = await listAll(client, resource, selectors, signal);
+        const found = await listAll({ client, resource, view, selectors }, signal);
         collection.replace(found.items);
         onHeard?.();
         place = found.resourceVersion;
-        isAway = false;
+        isBack();
       }
       const began = clock.now();
       const idle = new Idle(signal, options.idleMs);
       const onOpen = () => {
+        if (isAway) alarm?.ring();
         idle.heard();
         onHeard?.();
       };
@@ -92,10 +103,10 @@ export async function followEach<T extends KubeObject>(
           idle.heard();
           onHeard?.();
           wait = FIRST_WAIT;
-          isAway = false;
+          isBack();
           place = (event.object as KubeObject).metadata.resourceVersion ?? place;
           if (event.type === 'DELETED') collection.remove(event.object);
-          else if (event.type !== 'BOOKMARK') collection.put(event.object as T);
+          else if (event.type !== 'BOOKMARK') collection.put(view(event.object as T));
         }
       } finally {
         idle.close();
@@ -122,7 +133,11 @@ export async function followEach<T extends KubeObject>(
         isAway = true;
         wait = Math.min(wait * 2, LAST_WAIT);
       }
-      await clock.sleep(pause * (1 + Math.random() / 2), signal).catch(() => undefined);
+      const ms = pause * (1 + Math.random() / 2);
+      const least = alarm ? Math.min(ms, FIRST_WAIT) : ms;
+      await clock.sleep(least, signal).catch(() => undefined);
+      if (alarm && ms > least)
+        await clock.sleep(ms - least, AbortSignal.any([signal, alarm.signal])).catch(() => undefined);
     }
   }
 }
@@ -168,20 +183,25 @@ class Idle {
   }
 }
 
-async function listAll<T extends KubeObject>(
-  client: KubeClient,
-  resource: Resource<T>,
-  selectors: { fieldSelector?: string; labelSelector?: string },
+type Listing<T extends KubeObject, V> = {
+  client: KubeClient;
+  resource: Resource<T>;
+  view: (object: T) => V;
+  selectors: { fieldSelector?: string; labelSelector?: string };
+};
+
+async function listAll<T extends KubeObject, V>(
+  { client, resource, view, selectors }: Listing<T, V>,
   signal: AbortSignal,
-): Promise<{ items: T[]; resourceVersion: string }> {
-  const items: T[] = [];
+): Promise<{ items: V[]; resourceVersion: string }> {
+  const items: V[] = [];
   for (let next: string | undefined; ; ) {
     const page = await client.list(
       resource,
       { ...selectors, limit: PAGE, ...(next === undefined ? {} : { continue: next }) },
       signal,
     );
-    items.push(...page.items);
+    for (const one of page.items) items.push(view(one));
     next = page.metadata.continue || undefined;
     if (next === undefined) return { items, resourceVersion: page.metadata.resourceVersion ?? '0' };
   }
