@@ -25,6 +25,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   fleet: () => import('./fleet.ts'),
   'policy-update': () => import('./policy-update.ts'),
   'policy-memory': () => import('./policy-memory.ts'),
+  'policy-agent': () => import('./policy-agent.ts'),
   'policy-latency': () => import('./policy-latency.ts'),
   'policy-start': () => import('./policy-start.ts'),
   'branch-first': () => import('./branch-first.ts'),

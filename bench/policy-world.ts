@@ -10,41 +10,42 @@ export const POLICIES = 1_000;
 const NAMESPACES = 100;
 const APPS = 500;
 
-export function podOf(at: number, app = at % APPS): PodView {
-  return podView({
-    metadata: {
-      ...{ namespace: `ns${at % NAMESPACES}`, name: `p${at}`, uid: `${at}` },
-      labels: { app: `app${app}`, 'pod-template-hash': `h${app}` },
-    },
-    spec: {
-      nodeName: at < HERE ? 'here' : 'there',
-      containers: [{ name: 'c', ports: [{ name: 'web', containerPort: 8080 }] }],
-    },
-    status: { phase: 'Running', podIP: `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}` },
-  });
-}
+/** As the API has it. */
+export const podObject = (at: number, app = at % APPS) => ({
+  metadata: {
+    ...{ namespace: `ns${at % NAMESPACES}`, name: `p${at}`, uid: `${at}` },
+    labels: { app: `app${app}`, 'pod-template-hash': `h${app}` },
+  },
+  spec: {
+    nodeName: at < HERE ? 'here' : 'there',
+    containers: [{ name: 'c', ports: [{ name: 'web', containerPort: 8080 }] }],
+  },
+  status: { phase: 'Running' as const, podIP: `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}` },
+});
 
-function policy(at: number): Policy {
-  const app = (n: number) => ({ podSelector: { matchLabels: { app: `app${n % APPS}` } } });
-  const { policy: made } = decodeNetworkPolicy({
-    metadata: { namespace: `ns${at % NAMESPACES}`, name: `policy${at}` },
-    spec: {
-      ...app(at),
-      policyTypes: ['Ingress', 'Egress'],
-      ingress: [
-        {
-          from: [app(at * 7), { namespaceSelector: { matchLabels: { team: `t${at % 10}` } } }],
-          ports: [{ port: 8080 }],
-        },
-      ],
-      egress: [
-        { ports: [{ port: 53, protocol: 'UDP' }] },
-        { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['10.0.0.0/8'] } }] },
-      ],
-    },
-  });
-  return made!;
-}
+export const podOf = (at: number, app?: number): PodView => podView(podObject(at, app));
+
+const app = (n: number) => ({ podSelector: { matchLabels: { app: `app${n % APPS}` } } });
+
+export const policyObject = (at: number) => ({
+  metadata: { namespace: `ns${at % NAMESPACES}`, name: `policy${at}` },
+  spec: {
+    ...app(at),
+    policyTypes: ['Ingress', 'Egress'],
+    ingress: [
+      {
+        from: [app(at * 7), { namespaceSelector: { matchLabels: { team: `t${at % 10}` } } }],
+        ports: [{ port: 8080 }],
+      },
+    ],
+    egress: [
+      { ports: [{ port: 53, protocol: 'UDP' }] },
+      { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['10.0.0.0/8'] } }] },
+    ],
+  },
+});
+
+const policy = (at: number): Policy => decodeNetworkPolicy(policyObject(at)).policy!;
 
 export const policies = () =>
   new Map(Array.from({ length: POLICIES }, (_, at) => [`${at}`, policy(at)] as const));
