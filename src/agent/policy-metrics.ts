@@ -1,6 +1,7 @@
 // Metrics of network policy as text, from one table that docs/metrics.md is made of too. The counts are the kernel's, read
 // when somebody asks: counting costs no event. They begin anew when the table is made anew, as counters of a process that
 // starts do. Loaded where there are policies.
+import { type Tracked, trackedConnections } from '../kernel/tracked.ts';
 import type { PolicyKeeper } from './policy-keeper.ts';
 
 const VERDICTS: Readonly<Record<string, string>> = { allow: 'allowed', deny: 'denied', audit: 'audited' };
@@ -11,6 +12,7 @@ type Numbers = {
   status: { generation: number; policies: number; classes: number; identities: number };
   isolated: number;
   silentMs: number;
+  tracked: Tracked | null;
 };
 type PolicyMetric = {
   readonly name: string;
@@ -24,6 +26,10 @@ type PolicyMetric = {
 const single = (value: (numbers: Numbers) => number): PolicyMetric['read'] => {
   return (numbers) => [[[], value(numbers)]];
 };
+const ofTracked =
+  (value: (tracked: Tracked) => number): PolicyMetric['read'] =>
+  ({ tracked }) =>
+    tracked ? [[[], value(tracked)]] : [];
 const counted = (name: string) => single(({ counters }) => counters.get(name) ?? 0);
 
 export const policyMetrics: readonly PolicyMetric[] = [
@@ -99,6 +105,27 @@ export const policyMetrics: readonly PolicyMetric[] = [
     help: 'Since the Kubernetes API told something of pods; longer than the cooldown, addresses that are given again may keep rights here.',
     read: single(({ silentMs }) => silentMs / 1000),
   },
+  {
+    name: 'podway_policy_tracked_connections',
+    type: 'gauge',
+    labels: [],
+    help: "Connections in the node's table of them.",
+    read: ofTracked(({ count }) => count),
+  },
+  {
+    name: 'podway_policy_tracked_connections_limit',
+    type: 'gauge',
+    labels: [],
+    help: 'Of that table: when it is full, the kernel drops what begins a connection.',
+    read: ofTracked(({ limit }) => limit),
+  },
+  {
+    name: 'podway_policy_tracked_connections_dropped_total',
+    type: 'counter',
+    labels: [],
+    help: 'Packets that the kernel dropped because that table was full.',
+    read: ofTracked(({ dropped }) => dropped),
+  },
 ];
 
 export async function policyMetricsText(keeper: PolicyKeeper, isolated: number): Promise<string> {
@@ -108,6 +135,7 @@ export async function policyMetricsText(keeper: PolicyKeeper, isolated: number):
     flows,
     status: keeper.engine.status,
     isolated,
+    tracked: trackedConnections(),
     ...keeper.freshness,
   };
   return policyMetrics

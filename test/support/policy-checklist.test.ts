@@ -12,7 +12,7 @@ const MOST = { E: 51, C: 30, K: 30, X: 35 } as const;
 const ELSEWHERE: Record<string, string> = {
   X14: 'test/e2e/policy-life.test.ts: agents that are killed; test/soak/policy-changes.test.ts',
   X16: 'bench/policy-update.ts: 1,000 policies, 10,000 pods',
-  X25: 'not shown: the bound of connection tracking is one of the whole machine',
+  X25: 'src/policy/full-table.root.test.ts: a full table of tracked connections',
   X31: 'the flow log: test of the flow log',
 };
 
