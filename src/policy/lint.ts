@@ -1,15 +1,24 @@
 // What in the policies hardly does what was meant. Pure.
-import { formatCidr, parseCidr, parseInterfaceAddress } from '../base/ip.ts';
+import { familyOf, formatCidr, formatIp, parseCidr, parseInterfaceAddress } from '../base/ip.ts';
 import { compile } from './compile.ts';
 import { evaluate } from './evaluate.ts';
-import { PORT_PROTOCOLS, type Policy, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
+import { protocols, shadowed } from './lint-rules.ts';
+import { PORT_PROTOCOLS, type PodView, type Policy, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
 import { selects } from './selector.ts';
 import type { ReadWorld } from './world.ts';
 
 export type LintRow = {
   /** As `networkpolicy x/p`. */
   object: string;
-  kind: 'refused' | 'selects-nothing' | 'no-such-port' | 'host-bits' | 'isolates-dns';
+  kind:
+    | 'refused'
+    | 'selects-nothing'
+    | 'shadowed'
+    | 'no-such-port'
+    | 'protocol'
+    | 'host-bits'
+    | 'isolates-dns'
+    | 'isolates-called';
   text: string;
 };
 
@@ -26,10 +35,14 @@ export function lint(world: ReadWorld): LintRow[] {
     rows.push(...hostBits(source).map((text): LintRow => ({ object, kind: 'host-bits', text })));
     if (policy)
       rows.push(
-        ...[...ofSubjects(policy, world), ...ofPorts(policy, world), ...ofDns(policy, world)].map((row) => ({
-          ...row,
-          object,
-        })),
+        ...[
+          ...ofSubjects(policy, world),
+          ...shadowed(policy),
+          ...ofPorts(policy, world),
+          ...protocols(policy, subjectsOf(policy, world)),
+          ...ofDns(policy, world),
+          ...ofCalled(policy, world),
+        ].map((row) => ({ ...row, object })),
       );
     return rows;
   });
@@ -74,6 +87,46 @@ function ofPorts(policy: Policy, world: ReadWorld): Said[] {
   return said;
 }
 
+const programAt = (node: string | null, world: ReadWorld) =>
+  compile({
+    node: node ?? '',
+    policies: world.decoded.flatMap((one) => (one.policy ? [one.policy] : [])),
+    namespaces: world.namespaces,
+    nodes: world.nodePeers ?? new Map(),
+    pods: world.pods,
+    held: new Map(),
+  });
+
+/** Pods that the policy isolates in ingress, and that the API server calls: webhooks, aggregated APIs. */
+function ofCalled(policy: Policy, world: ReadWorld): Said[] {
+  const { called } = world;
+  if (policy.ingress === null || !called) return [];
+  const said: Said[] = [];
+  for (const { by, namespace, selector, ports } of called.services) {
+    const isServer = (pod: PodView) =>
+      pod.namespace === namespace &&
+      Object.entries(selector).every(([key, value]) => pod.labels[key] === value);
+    const server = subjectsOf(policy, world).find((pod) => isServer(pod) && pod.ips.length > 0);
+    if (!server) continue;
+    const program = programAt(server.node, world);
+    for (const wanted of ports) {
+      const port = portOf(server, wanted);
+      const src = called.from.find((ip) => server.ips.some((own) => familyOf(own) === familyOf(ip)));
+      if (port === undefined || src === undefined) continue;
+      const dst = server.ips.find((own) => familyOf(own) === familyOf(src))!;
+      if (evaluate(program, { src, dst, protocol: TCP, port }).ingress.verdict === 'allow') continue;
+      said.push({
+        kind: 'isolates-called',
+        text: `${server.namespace}/${server.name} serves ${by}, and the API server (${formatIp(src)}) does not reach it on ${port}/tcp: allow its addresses by an ipBlock`,
+      });
+    }
+  }
+  return said;
+}
+
+const portOf = (pod: PodView, wanted: number | string): number | undefined =>
+  typeof wanted === 'number' ? wanted : pod.ports.find(({ name }) => name === wanted)?.port;
+
 /** Pods that the policy isolates in egress and that reach the cluster's DNS neither by UDP nor by TCP. */
 function ofDns(policy: Policy, world: ReadWorld): Said[] {
   if (policy.egress === null) return [];
@@ -84,15 +137,7 @@ function ofDns(policy: Policy, world: ReadWorld): Said[] {
   const [server] = dns;
   const subject = subjectsOf(policy, world).find(({ ips }) => ips.length > 0);
   if (!server || !subject) return [];
-  const policies = world.decoded.flatMap((one) => (one.policy ? [one.policy] : []));
-  const program = compile({
-    node: subject.node ?? '',
-    policies,
-    namespaces: world.namespaces,
-    nodes: world.nodePeers ?? new Map(),
-    pods: world.pods,
-    held: new Map(),
-  });
+  const program = programAt(subject.node, world);
   const ask = (protocol: number) =>
     evaluate(program, { src: subject.ips[0]!, dst: server.ips[0]!, protocol, port: DNS_PORT }).egress.verdict;
   if (ask(UDP) === 'allow') return [];

@@ -115,6 +115,56 @@ describe('lint', () => {
     );
   });
 
+  it('says which rule leaves nothing to another, and which protocol is missing', () => {
+    const to = (rules: unknown[]) => np('shop', 'p', { podSelector: {}, ingress: rules });
+    const peer = { podSelector: { matchLabels: { app: 'x' } } };
+    assert.deepEqual(kinds([to([{ from: [peer] }, { from: [peer], ports: [{ port: 80 }] }])], [web]), [
+      'shadowed: rule 1 of ingress adds nothing: rule 0 matches all that it matches',
+    ]);
+    assert.deepEqual(
+      kinds([to([{ from: [peer], ports: [{ port: 80 }] }, { ports: [{ port: 80, endPort: 90 }] }])], [web]),
+      ['shadowed: rule 0 of ingress adds nothing: rule 1 matches all that it matches'],
+    );
+    assert.deepEqual(
+      kinds(
+        [
+          to([
+            { from: [peer], ports: [{ port: 80 }] },
+            { from: [peer], ports: [{ port: 81 }] },
+          ]),
+        ],
+        [web],
+      ),
+      [],
+    );
+    const quic = pod('shop', 'quic', 3, { ports: [{ name: 'q', protocol: UDP, port: 443 }] });
+    assert.deepEqual(kinds([to([{ ports: [{ port: 443 }] }])], [quic]), [
+      'protocol: rule 0 of ingress opens 443/tcp, which its pods serve by udp',
+    ]);
+    const out = np('shop', 'p', {
+      podSelector: {},
+      policyTypes: ['Egress'],
+      egress: [{ ports: [{ port: 53 }] }],
+    });
+    assert.deepEqual(kinds([out], [web]), [
+      'protocol: rule 0 of egress opens 53/tcp and no rule opens it by udp, by which DNS is asked',
+    ]);
+  });
+
+  it('says when the API server cannot reach what it calls', () => {
+    const services = [{ by: 'webhook w', namespace: 'shop', selector: { app: 'web' }, ports: ['https'] }];
+    const called = { from: [parseIp('10.0.9.9')], services };
+    const hook = pod('shop', 'web', 1, { ports: [{ name: 'https', protocol: TCP, port: 8443 }] });
+    const said = (spec: object) =>
+      lint({ ...world([np('shop', 'p', { podSelector: {}, ...spec })], [hook]), called }).map(
+        ({ kind, text }) => `${kind}: ${text}`,
+      );
+    assert.deepEqual(said({}), [
+      'isolates-called: shop/web serves webhook w, and the API server (10.0.9.9) does not reach it on 8443/tcp: allow its addresses by an ipBlock',
+    ]);
+    assert.deepEqual(said({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.9.9/32' } }] }] }), []);
+  });
+
   it('says nothing of a policy that is as it should be', () => {
     const good = np('shop', 'p', {
       podSelector: {},

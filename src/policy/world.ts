@@ -13,6 +13,7 @@ import {
   type Resource,
 } from '../kube/resources.ts';
 import type { KubeObject } from '../kube/types.ts';
+import { type Called, readCalled } from './called.ts';
 import { decodeNetworkPolicy } from './decode.ts';
 import { decodeClusterNetworkPolicy } from './decode-cluster.ts';
 import type { Decoded } from './fields.ts';
@@ -32,6 +33,7 @@ export type ReadWorld = {
   readonly nodes: ReadonlyMap<string, readonly Ip[]>;
   /** The same as policies see them. */
   readonly nodePeers?: Nodes;
+  readonly called?: Called;
 };
 
 const PAGE = 500;
@@ -90,4 +92,10 @@ export async function readWorld(client: Lister): Promise<ReadWorld> {
     nodes: new Map([...peers].map(([name, { ips }]) => [name, ips])),
     nodePeers: peers,
   };
+}
+
+/** The same, with what lint looks at beside. */
+export async function readWorldForLint(client: Lister): Promise<ReadWorld> {
+  const [world, called] = await Promise.all([readWorld(client), readCalled((kind) => all(client, kind))]);
+  return { ...world, called };
 }

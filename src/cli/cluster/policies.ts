@@ -20,11 +20,12 @@ export async function withApi<T>(options: PlaceOptions, ask: (client: KubeClient
   }
 }
 
-export async function openWorld(options: PlaceOptions): Promise<ReadWorld> {
-  const { readWorld } = await import('../../policy/world.ts');
+/** `forLint`: with what lint looks at beside. */
+export async function openWorld(options: PlaceOptions, forLint = false): Promise<ReadWorld> {
+  const { readWorld, readWorldForLint } = await import('../../policy/world.ts');
   const api = await openApi(options);
   try {
-    return await readWorld(api);
+    return await (forLint ? readWorldForLint : readWorld)(api);
   } finally {
     api.close();
   }

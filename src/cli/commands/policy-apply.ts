@@ -35,7 +35,7 @@ export function applyCommand(): Command {
   ).action(
     act(async (options: FileOptions) => {
       const documents = await documentsOf(options);
-      const [{ presentOf }, { lint }, { readWorld }] = await Promise.all([
+      const [{ presentOf }, { lint }, { readWorldForLint }] = await Promise.all([
         import('../policy-files.ts'),
         import('../../policy/lint.ts'),
         import('../../policy/world.ts'),
@@ -54,7 +54,7 @@ export function applyCommand(): Command {
           done.push({ object: one.policy.object, change });
         }
         const own = new Set(done.map(({ object }) => object));
-        return { done, said: lint(await readWorld(client)).filter(({ object }) => own.has(object)) };
+        return { done, said: lint(await readWorldForLint(client)).filter(({ object }) => own.has(object)) };
       });
       if (options.output === 'json') return printJson({ applied: done, lint: said });
       for (const { object, change } of done) print(`${object} ${change}`);

@@ -220,7 +220,7 @@ function lintCommand(): Command {
     ]),
   ).action(
     act(async (options: PlaceOptions) => {
-      const world = await openWorld(options);
+      const world = await openWorld(options, true);
       const { lint } = await import('../../policy/lint.ts');
       const rows: LintRow[] = lint(world);
       if (options.output === 'json') printJson(rows);
