@@ -202,9 +202,15 @@ export class Actor {
     return found && { id: found.id, trunkId: found.trunkId, vlanId: found.vlanId };
   }
 
-  async annotate(pod: BranchPod, branch: Branch, signal: AbortSignal): Promise<void> {
+  async annotate(
+    { newEnis }: At,
+    { pod, branch }: Step & { kind: 'annotate' },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { client, events, subnets } = this.#p;
-    const { eniId, mac, ip, ip6 } = branch;
+    const { eniId, mac, ip6 } = branch;
+    // Every interface of a subnet with IPv4 has such an address; a pod of IPv6 alone is not to have it.
+    const ip = newEnis?.families === 'ipv6' && ip6 !== null ? null : branch.ip;
     const { id, vlanId } = branch.association!;
     const { cidr, ipv6Cidr } = await subnets.find(branch.subnetId, signal);
     const told: PodEni = {

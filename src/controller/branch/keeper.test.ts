@@ -171,6 +171,22 @@ test('a branch is made in the first subnet for new ENIs that is not full, with I
   });
 });
 
+test('a pod of IPv6 alone is told of no IPv4 address, also of a branch made anew', async () => {
+  const cloud = new FakeCloud();
+  cloud.addIpv6();
+  await withBranch(cloud, { families: 'ipv6', subnets: ['subnet-0a'] }, async (bench) => {
+    const was = (await bench.branchOf('a'))!;
+    assert.deepEqual([was.ip, was.subnet, formatCidr(was.subnet6!)], [null, null, '2001:db8:0:1::/64']);
+    cloud.dropAssociation(associationOf(cloud, was.eniId)!.id);
+    await cloud.deleteNetworkInterface(was.eniId as EniId);
+    const is = await until('another is told', async () => {
+      const found = (await bench.branchOf('a'))!;
+      return found.eniId !== was.eniId && found;
+    });
+    assert.deepEqual([is.ip, is.ip6], [null, was.ip6]);
+  });
+});
+
 test('branches of a subnet that is configured no more are found by their tags, and end with their pods', async () => {
   const cloud = new FakeCloud({ subnets: { 'subnet-0a': '10.0.0.0/24', 'subnet-0b': '10.0.1.0/24' } });
   const tags = {

@@ -343,7 +343,7 @@ export class BranchKeeper {
   async #do(step: Step, at: At | null, signal: AbortSignal): Promise<void> {
     if (step.kind === 'create') await this.#actor.create(at!, step, signal);
     else if (step.kind === 'associate') await this.#actor.associate(at!, step, signal);
-    else if (step.kind === 'annotate') await this.#actor.annotate(step.pod, step.branch, signal);
+    else if (step.kind === 'annotate') await this.#actor.annotate(at!, step, signal);
     else if (step.kind === 'disassociate') await this.#actor.disassociate(step.branch, signal);
     else if (step.kind === 'delete') await this.#actor.delete(step.branch, signal);
   }

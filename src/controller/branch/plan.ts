@@ -115,7 +115,7 @@ function branchOf(pod: BranchPod, branches: readonly Branch[]): Branch | undefin
     const told = new Set<string>(annotated.map(({ eniId }) => eniId));
     return (
       mine.find(({ eniId }) => told.has(eniId)) ??
-      mine.find(({ ip, ip6 }) => annotated.some((one) => one.ip === ip && one.ip6 === ip6))
+      mine.find(({ ip, ip6 }) => annotated.some((one) => (one.ip ?? ip) === ip && (one.ip6 ?? ip6) === ip6))
     );
   }
   return mine.find(({ association }) => association) ?? mine[0];
