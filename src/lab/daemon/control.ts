@@ -16,7 +16,6 @@ import {
   withDemo,
 } from '../shape/shape.ts';
 import { testConnectivity } from './connectivity.ts';
-import { freePort } from './endpoints.ts';
 import { LabError } from './errors.ts';
 import { faultRoutes } from './faults.ts';
 import type { Call, Emit, Route } from './http.ts';
@@ -24,6 +23,7 @@ import { checkIpam, explainIpam, releaseAddress, releaseIdle, showIpam } from '.
 import { type OpenLab, openLab } from './lab.ts';
 import type { LabPaths } from './paths.ts';
 import { deletePods, nodeOf, runDemoPods, runPod } from './pods.ts';
+import { freePorts } from './ports.ts';
 import type { LabStatus, PodView, RunPodRequest, UpRequest, UpResult } from './protocol.ts';
 import { isEarlier, type LabRecord, readRecord, VERSION, writeRecord } from './record.ts';
 import { instanceView, living, nodeView, podView, vpcViews } from './view.ts';
@@ -214,11 +214,12 @@ export class Control {
       const wanted = wantedShape(request.shape ?? defaultShape(request.flags), request);
       checkSettingsFor(wanted.kubernetes !== undefined, wanted.settings);
       checkCluster(wanted);
+      const [ec2, kube] = (await freePorts(2)) as [number, number];
       const record: LabRecord = {
         version: VERSION,
         name: this.#paths.lab,
         shape: request.demo ? withDemo(wanted) : wanted,
-        ports: { ec2: await freePort(), kube: await freePort() },
+        ports: { ec2, kube },
         createdAt: Date.now(),
       };
       writeRecord(this.#paths.record, record);

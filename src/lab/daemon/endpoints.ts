@@ -182,13 +182,3 @@ function listen(server: Server, begin: () => void): Promise<void> {
     begin();
   });
 }
-
-/** A loopback port that is free now. */
-export async function freePort(): Promise<number> {
-  const { createServer } = await import('node:net');
-  const server = createServer();
-  await listen(server, () => server.listen(0, '127.0.0.1'));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
