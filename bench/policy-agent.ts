@@ -17,6 +17,7 @@ import { type BenchResult, round } from './stats.ts';
 const LAB = 'bench-pol-mem';
 const NODE = 'bare';
 const PORT = 7_443;
+const METRICS_PORT = 9_464;
 const CHANGES = 2_000;
 const BOUND_MS = 120_000;
 const BOOKMARK_MS = 1_000;
@@ -135,14 +136,12 @@ async function weigh(
       { stdio: ['ignore', 'ignore', 'inherit'] },
     );
     const { pid } = agent as { pid: number };
-    const metric = (name: string): number => {
-      const ask = ['curl', '-s', '-m', '5', 'http://127.0.0.1:9464/metrics'];
+    const metrics = (): string => {
       try {
-        const text = run('nsenter', [`--net=${netnsPath}`, ...ask]);
-        const line = text.split('\n').find((one) => one.startsWith(`${name} `));
-        return Number(line?.split(' ')[1] ?? Number.NaN);
+        const ask = ['curl', '-s', '-m', '5', `http://127.0.0.1:${METRICS_PORT}/metrics`];
+        return run('nsenter', [`--net=${netnsPath}`, ...ask]);
       } catch {
-        return Number.NaN;
+        return ''; // It does not answer yet.
       }
     };
     const until = async (what: string, holds: () => boolean): Promise<void> => {
@@ -156,9 +155,9 @@ async function weigh(
       await sleep(RESTS_MS);
       return treeRss(pid) / MIB;
     };
-    const objects = () => metric('podway_policy_objects{kind="policies"}');
-    await until('the agent answers', () => !Number.isNaN(metric('process_start_time_seconds')));
-    if (policies.length > 0) await until('policies are in force', () => objects() === policies.length);
+    await until('the agent answers', () => metrics() !== '');
+    const inForce = `podway_policy_objects{kind="policies"} ${policies.length}\n`;
+    if (policies.length > 0) await until('policies are in force', () => metrics().includes(inForce));
     const start = await rest();
     for (let at = 0; at < CHANGES && pods.length > 0; at++) {
       const pod = pods[(at * 7) % pods.length] as Stored & { metadata: { labels: Record<string, string> } };
@@ -205,6 +204,7 @@ export async function bench(): Promise<BenchResult[]> {
       JSON.stringify({
         ...{ nodeName: NODE, runDir: join(dir, 'run'), kubeconfig: join(dir, 'kubeconfig') },
         ...{ ec2Endpoint: 'http://169.254.169.10', logLevel: 'error' },
+        listen: `127.0.0.1:${METRICS_PORT}`,
       }),
     );
     const pods = (bytes: number) => Array.from({ length: PODS }, (_, at) => padded(podObject(at), bytes));

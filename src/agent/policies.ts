@@ -139,7 +139,7 @@ export class Policies {
       kube.followEach(
         client,
         kube.networkPolicies,
-        { sink: sinkOf('networkpolicies'), onAway: onAway('networkpolicies'), alarm },
+        { sink: sinkOf('networkpolicies'), onAway: onAway('networkpolicies'), alarm, isBuiltIn: true },
         signal,
       ),
       followClusterPolicies(

@@ -173,7 +173,7 @@ export class PolicyKeeper {
         );
       if (!connection) return;
       const { client, kube } = connection;
-      await kube.followEach<Node>(client, kube.nodes, { sink, onAway, alarm }, signal);
+      await kube.followEach<Node>(client, kube.nodes, { sink, onAway, alarm, isBuiltIn: true }, signal);
     });
   }
 
@@ -204,7 +204,7 @@ export class PolicyKeeper {
         client,
         kube.pods,
         {
-          ...{ onAway, alarm, idleMs, onHeard: heard, view: podView },
+          ...{ onAway, alarm, idleMs, onHeard: heard, view: podView, isBuiltIn: true },
           sink: {
             replace: (pods) => engine.setPods(pods),
             put: (pod) => engine.putPod(pod),
@@ -217,7 +217,7 @@ export class PolicyKeeper {
         client,
         kube.namespaces,
         {
-          ...{ onAway, alarm },
+          ...{ onAway, alarm, isBuiltIn: true },
           sink: {
             replace: (all) =>
               engine.setNamespaces(new Map(all.map((one) => [one.metadata.name!, namespaceLabels(one)]))),

@@ -182,3 +182,33 @@ test('an alarm ends a wait, but for its first second; who finds the API back rin
   assert.equal(tries, 5);
   assert.deepEqual([seen, rung], [['a'], 1]);
 });
+
+test("that a kind of the API's own does not exist is no word of its objects", async () => {
+  const stop = new AbortController();
+  const away: string[] = [];
+  const told: unknown[] = [];
+  const answers: (KubeError | null)[] = [null, new KubeError(404, 'NotFound', 'no kind')];
+  const client = {
+    async list() {
+      return { metadata: { resourceVersion: '1' }, items: [node('a', '1')] };
+    },
+    async *watch() {
+      const next = answers.pop();
+      if (next) throw next;
+      stop.abort();
+      yield* [];
+    },
+  } as unknown as KubeClient;
+  await followEach<Node>(
+    client,
+    nodes,
+    {
+      isBuiltIn: true,
+      sink: { replace: (all) => told.push(all.length), put: () => {}, remove: () => {} },
+      onAway: (error) => away.push(error.message),
+    },
+    stop.signal,
+    { now: () => 0, sleep: async () => {} },
+  );
+  assert.deepEqual([told, away], [[1], ['no kind']]);
+});

@@ -54,6 +54,8 @@ export type FollowEachOptions<T, V = T> = Pick<
   alarm?: Alarm;
   /** Ends when the kind does not exist, and leaves what was told as it was. */
   endsWhenGone?: boolean;
+  /** The API's own: an answer that the kind does not exist is a fault of the way there, and what was told stays. */
+  isBuiltIn?: boolean;
   /** A watch of which nothing is heard for so long (ms) is begun anew: its connection may be dead. */
   idleMs?: () => number;
   /** The API has told something: objects, an event or a bookmark, or that it watches on from where it was. */
@@ -122,7 +124,7 @@ export async function followEach<T extends KubeObject, V = T>(
         continue;
       }
       let pause = wait;
-      if (isNotFound(error)) {
+      if (isNotFound(error) && !options.isBuiltIn) {
         if (options.endsWhenGone) return;
         // No definition, no objects.
         place = null;
