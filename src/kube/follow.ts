@@ -216,33 +216,40 @@ export const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
 /** What is kept of the collection; tells only changes of that. */
 class Collection<T extends KubeObject, V> implements Sink<T> {
   readonly #options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>;
-  #kept: Map<string, V> | null = null;
-  #told = '';
+  #kept = new Map<string, V>();
+  /** Each value as text: a change of one is found without a look at the others. */
+  #texts: Map<string, string> | null = null;
 
   constructor(options: Pick<FollowOptions<T, V>, 'keep' | 'onChange'>) {
     this.#options = options;
   }
 
   replace(objects: readonly T[]): void {
-    this.#set(new Map(objects.map((object) => [keyOf(object), this.#options.keep(object)])));
+    const before = this.#texts;
+    this.#kept = new Map(objects.map((object) => [keyOf(object), this.#options.keep(object)]));
+    const texts = new Map([...this.#kept].map(([key, value]) => [key, textOf(value)]));
+    this.#texts = texts;
+    const isSame = before?.size === texts.size && [...texts].every(([key, text]) => before.get(key) === text);
+    if (!isSame) this.#options.onChange(this.#kept);
   }
 
   put(object: T): void {
-    this.#set(new Map(this.#kept).set(keyOf(object), this.#options.keep(object)));
+    const key = keyOf(object);
+    const value = this.#options.keep(object);
+    const text = textOf(value);
+    const isSame = this.#texts?.get(key) === text;
+    this.#texts?.set(key, text);
+    this.#kept = new Map(this.#kept).set(key, value);
+    if (!isSame) this.#options.onChange(this.#kept);
   }
 
   remove(object: KubeObject): void {
-    const next = new Map(this.#kept);
-    next.delete(keyOf(object));
-    this.#set(next);
-  }
-
-  #set(next: Map<string, V>): void {
-    const text = JSON.stringify([...next].sort(([a], [b]) => (a < b ? -1 : 1)));
-    const isFirst = this.#kept === null;
-    this.#kept = next;
-    if (!isFirst && text === this.#told) return;
-    this.#told = text;
-    this.#options.onChange(next);
+    const key = keyOf(object);
+    if (!this.#texts?.delete(key)) return;
+    this.#kept = new Map(this.#kept);
+    this.#kept.delete(key);
+    this.#options.onChange(this.#kept);
   }
 }
+
+const textOf = (value: unknown): string => JSON.stringify(value) ?? '';
