@@ -288,6 +288,21 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
     meaning: 'The token bucket of an EC2 action cannot have this size, or there is no such action.',
     next: 'podway lab throttle --help.',
   },
+  NO_SUCH_GROUP: {
+    transient: false,
+    meaning: 'A security group of the demo is gone.',
+    next: 'Take the lab down and bring it up again.',
+  },
+  NO_TRUNK: {
+    transient: false,
+    meaning: 'No node of the lab takes branch interfaces, which the demo needs.',
+    next: 'Read podway lab logs controller, and use an instance type with branches.',
+  },
+  NO_WEBHOOK: {
+    transient: false,
+    meaning: 'The API of the lab does not ask the webhook of security groups.',
+    next: 'Read podway lab logs controller.',
+  },
   NO_SUCH_NODE: {
     transient: false,
     meaning: 'The lab has no running node of this name.',
