@@ -8,7 +8,7 @@ import { familyOf, parseCidr, parseIp } from '../../src/base/ip.ts';
 import { parseMac } from '../../src/base/mac.ts';
 import type { Branch } from '../../src/datapath/branch.ts';
 import type { GateRule } from '../../src/datapath/branch-gate.ts';
-import { createDatapath, type Datapath } from '../../src/datapath/datapath.ts';
+import { createDatapath, type Datapath, type DatapathOptions } from '../../src/datapath/datapath.ts';
 import { hostLinkName } from '../../src/datapath/marks.ts';
 import { quiet } from '../../src/datapath/testing.ts';
 import type { Eni, HeldPod, NodeDatapath } from '../../src/datapath/types.ts';
@@ -166,13 +166,23 @@ export class BranchWorld {
   readonly lab: Bench;
   readonly node: Netns;
   datapath: Datapath;
+  /** The datapath's clock is this far ahead (ms): what is damaged again and again is put back ever later. */
+  later = 0;
   readonly #servers: ChildProcess[] = [];
   #port = 20_000;
 
   private constructor(node: Netns, lab: Bench) {
     this.lab = lab;
     this.node = node;
-    this.datapath = createDatapath({ netns: node, log: quiet });
+    this.datapath = this.newDatapath();
+  }
+
+  /** One that remembers nothing. */
+  newDatapath(options: Partial<DatapathOptions> = {}): Datapath {
+    return createDatapath({
+      ...{ netns: this.node, log: quiet, now: () => performance.now() + this.later },
+      ...options,
+    });
   }
 
   /** Wired as an agent does it: the branches' part is there before the pods' links, and the links' after them. */

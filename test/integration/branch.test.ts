@@ -4,9 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { parseCidr, parseIp } from '../../src/base/ip.ts';
 import type { GateRule } from '../../src/datapath/branch-gate.ts';
-import { createDatapath } from '../../src/datapath/datapath.ts';
 import { BRANCH_TABLE } from '../../src/datapath/marks.ts';
-import { quiet } from '../../src/datapath/testing.ts';
 import { programsOn, setProgram } from '../../src/kernel/bpf/hooks.ts';
 import { NfNetlink } from '../../src/kernel/nfnetlink.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
@@ -321,6 +319,7 @@ describe('pods with branches', { skip: skipReason }, () => {
       ],
     ];
     for (const [what, does] of damage) {
+      world.later += 60_000;
       does();
       const { changes } = await world.datapath.syncNode(nodeWith(PODS));
       assert.ok(changes.length > 0, what);
@@ -330,7 +329,7 @@ describe('pods with branches', { skip: skipReason }, () => {
   });
 
   test('another process takes everything over as it is', async () => {
-    const next = createDatapath({ netns: world.node, log: quiet });
+    const next = world.newDatapath();
     try {
       const { changes } = await next.syncNode(nodeWith(PODS));
       assert.deepEqual(
@@ -352,7 +351,7 @@ describe('pods with branches', { skip: skipReason }, () => {
     };
     clear('tcx');
     await check([['pod-a', DB!, SILENT]]);
-    const old = createDatapath({ netns: world.node, log: quiet, hooks: 'clsact' });
+    const old = world.newDatapath({ hooks: 'clsact' });
     try {
       await old.syncNode(nodeWith(PODS));
       assert.deepEqual((await old.syncNode(nodeWith(PODS))).changes, []);
@@ -369,7 +368,7 @@ describe('pods with branches', { skip: skipReason }, () => {
     // Each step is the whole of what a process does; the next begins with a new one that remembers nothing.
     const asNew = async (does: (datapath: typeof world.datapath) => unknown) => {
       await world.datapath.close();
-      world.datapath = createDatapath({ netns: world.node, log: quiet });
+      world.datapath = world.newDatapath();
       await does(world.datapath);
     };
     const objects = () =>
