@@ -20,6 +20,7 @@ const entry = (over: {
   ({
     orig: { src: parseIp(over.src), dst: parseIp(over.dst), protocol: 17 },
     reply: { src: parseIp(over.real ?? over.dst), dst: parseIp(over.seenAs ?? over.src), protocol: 17 },
+    zone: 0,
     mark: over.mark ?? 0,
     status: over.status ?? 0,
   }) as ConntrackEntry;
