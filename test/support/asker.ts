@@ -3,14 +3,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-export type Question = { protocol?: 'tcp' | 'udp'; host: string; port: number };
+/** `localPort`: of a TCP question, which its server then sees, or does not. */
+export type Question = { protocol?: 'tcp' | 'udp'; host: string; port: number; localPort?: number };
 
 /** Longer than one lost SYN, which comes again after a second. */
 const ANSWER_MS = 4_000;
 
 const SCRIPT = `
-const tcp = ({ host, port, ms }) => new Promise((resolve) => {
-  const socket = require('node:net').connect({ host, port });
+const tcp = ({ host, port, localPort, ms }) => new Promise((resolve) => {
+  const socket = require('node:net').connect({ host, port, localPort });
   const end = (text) => { clearTimeout(timer); socket.destroy(); resolve(text); };
   const timer = setTimeout(() => end('silent'), ms);
   socket.once('connect', () => socket.write('\\n')).once('error', (error) => end(error.code)).once('data', (data) => end(String(data).trim()));
