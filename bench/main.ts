@@ -31,6 +31,7 @@ const benches: Record<string, () => Promise<{ bench: (options: BenchOptions) => 
   'branch-first': () => import('./branch-first.ts'),
   'policy-cut': () => import('./policy-cut.ts'),
   'branch-start': () => import('./branch-start.ts'),
+  'branch-traffic': () => import('./branch-traffic.ts'),
 };
 
 const args = process.argv.slice(2);
