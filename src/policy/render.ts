@@ -32,7 +32,8 @@ const MARK_JUDGED = `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(JUDG
 /** Parts that each table has. */
 const fixedParts = (flowLog: FlowLog): readonly string[] => [
   ...endParts(flowLog),
-  chainText({ name: 'judged', rules: ['meta priority set 0', MARK_JUDGED, 'accept'] }),
+  chainText({ name: 'judged', rules: ['meta priority set 0', 'meta priority vmap @still'] }),
+  chainText({ name: 'marked', rules: [MARK_JUDGED, 'accept'] }),
   chainText({
     name: 'tracked',
     rules: [`ct mark & ${hex(CUT)} != 0 counter name ${CUT_PACKETS} drop`, MARK_JUDGED, 'accept'],
@@ -152,6 +153,9 @@ export class Renderer {
     const verdicts = new Map<string, ReadonlyMap<number, string>>([
       ['egress_classes', dispatch.egress],
       ['ingress_classes', dispatch.ingress],
+      // The last lookup of a judgement. When the table is replaced under a packet's feet, the old one's rules go on for
+      // it and find nothing in the old one's maps: then this one is empty, too, and the packet has no mark.
+      ['still', new Map([[0, 'goto marked']])],
     ]);
     const maps = new Map<string, DataMap>(addressMaps(program, numbers));
     for (const name of this.#classes.keys()) if (!classes.has(name)) this.#classes.delete(name);
