@@ -3,7 +3,8 @@
 // answers as an API server does, page by page, with objects as long as real ones. The peer is the same node without policies.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AGENT_NODE_FLAGS } from '../src/base/node-flags.ts';
@@ -115,8 +116,9 @@ async function weigh(
       ['/apis/networking.k8s.io/v1/networkpolicies', policies],
     ]),
   );
-  const server = createServer((request, response) =>
-    api.answer(new URL(request.url!, 'http://api'), response),
+  const tls = { key: readFileSync(join(dir, 'key.pem')), cert: readFileSync(join(dir, 'cert.pem')) };
+  const server = createServer(tls, (request, response) =>
+    api.answer(new URL(request.url!, 'https://api'), response),
   );
   using netns = openNetns(netnsPath);
   server.listen({ fd: listenTcpIn(netns, '127.0.0.1', PORT) });
@@ -190,11 +192,20 @@ export async function bench(): Promise<BenchResult[]> {
     podway('lab', 'up', '--lab', LAB, '-f', shape, '--quiet');
     const { nodes, instances } = JSON.parse(podway('lab', 'status', '--lab', LAB, '-o', 'json'));
     const { netnsPath } = [...nodes, ...instances].find((one: { name: string }) => one.name === NODE);
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+    const names = ['-subj', '/CN=api', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    const files = ['-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')];
+    run('openssl', ['req', '-x509', ...key, ...names, ...files]);
     writeFileSync(
       join(dir, 'kubeconfig'),
       JSON.stringify({
         ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'api' },
-        clusters: [{ name: 'api', cluster: { server: `http://127.0.0.1:${PORT}` } }],
+        clusters: [
+          {
+            name: 'api',
+            cluster: { server: `https://127.0.0.1:${PORT}`, 'certificate-authority': join(dir, 'cert.pem') },
+          },
+        ],
         users: [{ name: 'agent', user: {} }],
         contexts: [{ name: 'api', context: { cluster: 'api', user: 'agent' } }],
       }),
