@@ -4,14 +4,18 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import {
+  AuthorizeSecurityGroupIngressCommand,
   CreateSecurityGroupCommand,
+  DeleteNetworkInterfaceCommand,
   DescribeNetworkInterfacesCommand,
+  DescribeSecurityGroupsCommand,
   DescribeTrunkInterfaceAssociationsCommand,
   DisassociateTrunkInterfaceCommand,
   type EC2Client,
 } from '@aws-sdk/client-ec2';
 import type { GroupsView } from '../../src/cli/sg-view.ts';
 import {
+  cniNodes,
   decodePodEnis,
   events,
   KubeClient,
@@ -20,6 +24,7 @@ import {
   POD_ENI_CAUSE,
   pods,
   readKubeConfig,
+  resource,
   securityGroupPolicies,
 } from '../../src/kube/index.ts';
 import { controllerPaths } from '../../src/lab/cluster/controller.ts';
@@ -76,6 +81,11 @@ const hasWebhooks = async () =>
       .getPath('/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podway-webhook')
       .catch(() => ({}))) as { webhooks?: unknown[] }
   ).webhooks?.length === 1;
+
+const killController = () => {
+  const { pid } = JSON.parse(readFileSync(controllerPaths(labPaths(lab.name).controller).pid, 'utf8'));
+  process.kill(pid, 'SIGKILL');
+};
 
 test('before there is a policy nothing is made; with one each node takes branches', { skip }, async () => {
   assert.equal((await api.list(nodes)).items[0]!.status!.capacity![POD_ENI], undefined);
@@ -140,27 +150,67 @@ test('a group that there is not is told on the pod, and by an Event', { skip }, 
 });
 
 test('a controller that is killed while pods come gives each one branch', { skip }, async () => {
-  const { pid } = JSON.parse(readFileSync(controllerPaths(labPaths(lab.name).controller).pid, 'utf8'));
   for (const name of ['web-2', 'web-3', 'web-4']) await run(name, 'web');
-  process.kill(pid, 'SIGKILL');
+  killController();
   const vlans = new Set<number>();
   for (const name of ['web-1', 'web-2', 'web-3', 'web-4']) vlans.add((await branchOf(name)).vlanId);
   assert.equal(vlans.size, 4);
   assert.equal((await associations()).length, 4);
 });
 
-test('a branch that is taken off its trunk is put back under its VLAN id, and told', { skip }, async () => {
-  const told = await branchOf('web-1');
-  const of = async () =>
-    (await associations()).find(({ BranchInterfaceId }) => BranchInterfaceId === told.eniId);
-  await ec2.send(new DisassociateTrunkInterfaceCommand({ AssociationId: (await of())!.AssociationId! }));
-  const again = await eventually('it is back', of, 40_000);
-  assert.equal(again.VlanId, told.vlanId);
-  await eventually('an Event names the pod', async () =>
-    (await api.list(events, { namespace: 'default' })).items.some(
-      ({ involvedObject, reason }) => involvedObject.name === 'web-1' && reason === 'BranchLost',
-    ),
+/** Of web-1 to a pod beside it, by the VPC. */
+const asks = async () =>
+  (await lab.askFrom('web-1', 'tcp', (await api.get(pods, 'plain-1', 'default')).status!.podIP!, '8080'))
+    .answer;
+const isTold = async (about: string, reason: string) =>
+  (await api.list(events, { namespace: 'default' })).items.some(
+    ({ involvedObject, reason: is }) => involvedObject.name === about && is === reason,
   );
+const takeOff = async (eniId: string) => {
+  const found = (await associations()).find(({ BranchInterfaceId }) => BranchInterfaceId === eniId);
+  await ec2.send(new DisassociateTrunkInterfaceCommand({ AssociationId: found!.AssociationId! }));
+};
+
+test('a branch that is taken off its trunk is put back under its VLAN id, and told', { skip }, async () => {
+  const { SecurityGroups } = await ec2.send(
+    new DescribeSecurityGroupsCommand({ Filters: [{ Name: 'group-name', Values: ['nodes'] }] }),
+  );
+  const fromWeb = [{ IpProtocol: '-1', UserIdGroupPairs: [{ GroupId: group }] }];
+  await ec2.send(
+    new AuthorizeSecurityGroupIngressCommand({
+      GroupId: SecurityGroups![0]!.GroupId!,
+      IpPermissions: fromWeb,
+    }),
+  );
+  await eventually('packets go by the branch', async () => (await asks()) !== undefined);
+  const told = await branchOf('web-1');
+  await takeOff(told.eniId);
+  const again = await eventually(
+    'it is back',
+    async () => (await associations()).find(({ BranchInterfaceId }) => BranchInterfaceId === told.eniId),
+    60_000,
+  );
+  assert.equal(again.VlanId, told.vlanId);
+  await eventually('an Event names the pod', () => isTold('web-1', 'BranchLost'));
+  await eventually('packets go again', async () => (await asks()) !== undefined);
+});
+
+test('a branch that is deleted is made anew with the address of the pod, which goes on', {
+  skip,
+}, async () => {
+  const was = await branchOf('web-1');
+  await takeOff(was.eniId);
+  await ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId: was.eniId }));
+  const is = await eventually(
+    'the pod is told of another',
+    async () => {
+      const now = await branchOf('web-1');
+      return now.eniId !== was.eniId && now;
+    },
+    60_000,
+  );
+  assert.deepEqual([is.ip, is.vlanId], [was.ip, was.vlanId]);
+  await eventually('packets go again', async () => (await asks()) !== undefined);
 });
 
 test('the branch leaves the trunk with its pod', { skip }, async () => {
@@ -170,4 +220,33 @@ test('the branch leaves the trunk with its pod', { skip }, async () => {
     (await associations()).every(({ BranchInterfaceId }) => BranchInterfaceId !== told.eniId),
   );
   assert.equal((await described(told.eniId)).Status, 'available', 'its address rests');
+});
+
+test('where EKS’s controller is seen nothing is made, and the API asks no webhook', { skip }, async () => {
+  const leases = resource('coordination.k8s.io/v1', 'leases', 'Lease', 'Namespaced');
+  await api.create(leases, { metadata: { name: 'cp-vpc-resource-controller', namespace: 'kube-system' } });
+  killController();
+  await eventually('the API asks nobody', async () => !(await hasWebhooks()));
+  await run('on-eks', 'web');
+  assert.deepEqual((await api.get(pods, 'on-eks', 'default')).spec.containers[0]!.resources, {});
+  // As EKS's webhook would have it, whose controller gives it a branch.
+  const made = await api.create(pods, {
+    metadata: { name: 'eks-web', namespace: 'default', labels: { app: 'web' } },
+    spec: { containers: [{ name: 'c', image: 'pod-server', resources: { limits: { [POD_ENI]: '1' } } }] },
+  });
+  const before = (await associations()).length;
+  await eventually('it has a node', async () => (await api.get(pods, 'eks-web', 'default')).spec.nodeName);
+  const [mark] = (await api.list(cniNodes)).items;
+  await api.delete(cniNodes, mark!.metadata.name!, undefined);
+  await eventually('the leader leads again, and says why it does nothing', async () =>
+    /"sign":"Lease kube-system\/cp-vpc-resource-controller".*auto is off/.test(
+      readFileSync(controllerPaths(labPaths(lab.name).controller).log, 'utf8'),
+    ),
+  );
+  assert.deepEqual(
+    [(await associations()).length, (await api.list(cniNodes)).items.length],
+    [before, 0],
+    'neither branch nor CNINode is made',
+  );
+  assert.equal((await annotations(made.metadata.name!))[POD_ENI], undefined);
 });
