@@ -39,6 +39,13 @@ function padded<T extends Stored>(object: T, bytes: number): T {
   };
 }
 
+/** By `spec.nodeName=NAME` or `metadata.name=NAME`. */
+function isSelected(object: Stored & { spec?: { nodeName?: string } }, selector: string | null): boolean {
+  const [field, value] = selector?.split('=') ?? [];
+  if (field === 'spec.nodeName') return object.spec?.nodeName === value;
+  return field !== 'metadata.name' || object.metadata.name === value;
+}
+
 /** Collections by path, listed by pages and watched. */
 class Api {
   readonly #collections: ReadonlyMap<string, Stored[]>;
@@ -51,7 +58,7 @@ class Api {
 
   answer(url: URL, response: ServerResponse): void {
     const { pathname: path, searchParams: query } = url;
-    const all = this.#collections.get(path);
+    const all = this.#collections.get(path)?.filter((one) => isSelected(one, query.get('fieldSelector')));
     if (!all) {
       response.writeHead(404, { 'content-type': 'application/json' });
       response.end(JSON.stringify({ kind: 'Status', status: 'Failure', reason: 'NotFound', code: 404 }));
