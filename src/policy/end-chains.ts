@@ -36,10 +36,10 @@ export const FLOWS_LOST = 'flows_lost';
 
 /** A pod always reaches the node that it runs on. Neighbour discovery and the like are below policy. */
 const EXEMPT = {
-  egress: ['fib daddr type local accept', 'icmpv6 type { 130-137, 143 } accept'],
+  egress: ['fib daddr type local goto sent', 'icmpv6 type { 130-137, 143 } goto sent'],
   ingress: ['icmpv6 type { 130-137, 143 } goto judged'],
 } as const;
-const PASS = { egress: 'accept', ingress: 'goto judged' } as const;
+const PASS = { egress: 'goto sent', ingress: 'goto judged' } as const;
 
 /** Tells the connection, unless it was told lately; the prefix says what was decided. */
 const telling = (name: string, kind: number): string[] => [
@@ -127,7 +127,7 @@ const FLOW_PARTS: readonly string[] = [
   chainText({ name: 'tell_lost', rules: [`counter name ${FLOWS_LOST}`, 'meta priority set 0'] }),
 ];
 
-/** Counters, chains, and what tells. `goto judged` is the table's own. */
+/** Counters, chains, and what tells. Chains `sent` and `judged` are the table's own. */
 export const endParts = (flowLog: FlowLog): readonly string[] => [
   ...COUNTERS.map((name) => `  counter ${name} { }`),
   ...(flowLog === 'off' ? [] : FLOW_PARTS),

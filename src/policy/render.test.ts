@@ -170,7 +170,7 @@ th dport 8000-8010 goto allow_ingress_networkpolicy`,
     };
     const counts = [
       ['icmpv6 type { 130-137, 143 } goto judged', 'counter name deny_ingress_admin', 'drop'],
-      ['counter name allow_egress_none', 'accept'],
+      ['counter name allow_egress_none', 'goto sent'],
     ];
     assert.deepEqual(chains('off', 'deny_ingress_admin', 'allow_egress_none'), counts);
     const told = [
@@ -198,7 +198,7 @@ th dport 8000-8010 goto allow_ingress_networkpolicy`,
         'meta priority set 0x1',
         'jump tell',
         'meta priority 0x1 log prefix "allow egress none" group 7099 snaplen 128',
-        'accept',
+        'goto sent',
       ],
     ]);
     assert.doesNotMatch(rebuildText(tableOf([], []), 'off'), /flows4|jump tell/);

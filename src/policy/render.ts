@@ -3,8 +3,9 @@
 // A packet's way, at prerouting after destination NAT (-100) and after `inet podway` has dropped false sources (-90):
 // what belongs to a connection is judged already. What begins one: the sender's class decides on egress, then the
 // receiver's class on ingress; without a class there is nothing to decide. Two base chains, because the kernel follows each
-// path through the table before it takes a change: in one chain there would be as many as classes times classes. `judged` sets the bit by which alone the pods'
-// routes are found. Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it
+// path through the table before it takes a change: in one chain there would be as many as classes times classes. `sent` marks
+// what may leave its sender; `judged` turns that mark into the one by which alone the pods' routes are found. So a packet
+// that passes one of the two while the table is replaced, and meets no rules there, finds no route. Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it
 // crosses namespaces) and which forwarding sets anew from the type of service.
 
 import type { Ip } from '../base/ip.ts';
@@ -16,8 +17,9 @@ import type { Numbers } from './numbers.ts';
 import type { Identity, PolicyClass, Program } from './program.ts';
 import { type DataMap, type Key, type KeyType, POLICY_TABLE, partsText, TABLE, type Table } from './table.ts';
 
-/** The packet mark's field of policy, and the value of judged packets. Both are in ARCHITECTURE.md's table of marks. */
+/** The packet mark's field of policy, and its values: what may leave its sender, what is judged. All are in ARCHITECTURE.md. */
 export const POLICY_MASK = 0x300;
+const SENT = 0x200;
 export const JUDGED = 0x100;
 /** The connection mark of what policy has cut, in the same field. */
 export const CUT = 0x200;
@@ -27,16 +29,25 @@ const OF_NODE = 0x1c00;
 
 const keep = (mask: number): string => hex(~mask >>> 0);
 
-const MARK_JUDGED = `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(JUDGED)}`;
+const setMark = (value: number): string => `meta mark set meta mark & ${keep(POLICY_MASK)} | ${hex(value)}`;
 
 /** Parts that each table has. */
 const fixedParts = (flowLog: FlowLog): readonly string[] => [
   ...endParts(flowLog),
-  chainText({ name: 'judged', rules: ['meta priority set 0', 'meta priority vmap @still'] }),
-  chainText({ name: 'marked', rules: [MARK_JUDGED, 'accept'] }),
+  chainText({ name: 'sent', rules: ['meta priority set 1', 'meta priority vmap @still'] }),
+  chainText({ name: 'mark_sent', rules: [setMark(SENT), 'accept'] }),
+  chainText({
+    name: 'judged',
+    rules: [
+      `meta mark & ${hex(POLICY_MASK)} != ${hex(SENT)} accept`,
+      'meta priority set 2',
+      'meta priority vmap @still',
+    ],
+  }),
+  chainText({ name: 'mark_judged', rules: [setMark(JUDGED), 'accept'] }),
   chainText({
     name: 'tracked',
-    rules: [`ct mark & ${hex(CUT)} != 0 counter name ${CUT_PACKETS} drop`, MARK_JUDGED, 'accept'],
+    rules: [`ct mark & ${hex(CUT)} != 0 counter name ${CUT_PACKETS} drop`, setMark(JUDGED), 'accept'],
   }),
   chainText({
     name: 'egress',
@@ -48,6 +59,7 @@ const fixedParts = (flowLog: FlowLog): readonly string[] => [
       'meta priority set ip saddr map @from4',
       'meta priority set ip6 saddr map @from6',
       'meta priority vmap @egress_classes',
+      'goto sent',
     ],
   }),
   chainText({
@@ -153,9 +165,15 @@ export class Renderer {
     const verdicts = new Map<string, ReadonlyMap<number, string>>([
       ['egress_classes', dispatch.egress],
       ['ingress_classes', dispatch.ingress],
-      // The last lookup of a judgement. When the table is replaced under a packet's feet, the old one's rules go on for
+      // The last lookup of each judgement. When the table is replaced under a packet's feet, the old one's rules go on for
       // it and find nothing in the old one's maps: then this one is empty, too, and the packet has no mark.
-      ['still', new Map([[0, 'goto marked']])],
+      [
+        'still',
+        new Map([
+          [1, 'goto mark_sent'],
+          [2, 'goto mark_judged'],
+        ]),
+      ],
     ]);
     const maps = new Map<string, DataMap>(addressMaps(program, numbers));
     for (const name of this.#classes.keys()) if (!classes.has(name)) this.#classes.delete(name);
