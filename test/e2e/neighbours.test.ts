@@ -90,7 +90,8 @@ test('bandwidth limits a pod both ways by its annotations; tuning sets sysctls o
   assert.equal((await ground.on('slow', 'sysctl', '-n', 'net.core.somaxconn')).trim(), SOMAXCONN);
   assert.notEqual((await ground.on('node-2', 'sysctl', '-n', 'net.core.somaxconn')).trim(), SOMAXCONN);
   await ground.lab.delete('slow');
-  assert.equal(await shaped(), null);
+  // Links of pods that went are deleted together, a moment later.
+  await eventually('its shaping is gone', async () => (await shaped()) === null);
 
   const refused = { 'kubernetes.io/egress-bandwidth': 'fast' };
   const body = pod('fast', 'node-2', undefined, { metadata: { name: 'fast', annotations: refused } });

@@ -13,7 +13,7 @@ import { eventually } from '../support/wait.ts';
 import { ROOT, skip } from './command.ts';
 import { downAll, Lab } from './lab.ts';
 
-const env = 'env=WARM_IP_TARGET=2;MINIMUM_IP_TARGET=4;WARM_IPS=9;ENABLE_POD_ENI=true';
+const env = 'env=WARM_IP_TARGET=2;MINIMUM_IP_TARGET=4;WARM_IPS=9;ENABLE_MULTI_NIC=true';
 const lab = new Lab('nn', ['--nodes', '1', '--set', 'idleRelease=1s', '--set', env]);
 const kind = { group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' };
 let objects: CustomObjectsApi;
@@ -67,7 +67,7 @@ test("the AWS VPC CNI's variables count, those without effect are named", { skip
   const node = await follows('the pool has the four of MINIMUM_IP_TARGET', (one) => free(one) === 4);
   assert.deepEqual(node.source, { kind: 'environment', variables: ['MINIMUM_IP_TARGET', 'WARM_IP_TARGET'] });
   const log = await lab.ok('lab', 'logs', 'node-1');
-  assert.match(log, /without effect: ENABLE_POD_ENI.*unknown: WARM_IPS/);
+  assert.match(log, /without effect: ENABLE_MULTI_NIC.*unknown: WARM_IPS/);
 });
 
 test('a NodeNetwork takes their place at once, and its change too', { skip }, async () => {

@@ -365,15 +365,21 @@ class RealCluster implements LabCluster {
   }
 }
 
+/** Kubernetes takes it away a moment after the node has said that it is Ready: until then no pod comes. */
+const UNREADY_TAINT = 'node.kubernetes.io/not-ready';
+
 /** Without an agent of the lab's a node has no network until somebody installs one: it is there when it has joined. */
 function notReady(object: Node | undefined, agent: Settings['agent']) {
   if (!object)
     return { cause: 'NODE_NOT_REGISTERED', text: 'its kubelet has not joined the cluster', transient: true };
   const ready = object.status?.conditions?.find((each) => each.type === 'Ready');
-  if (ready?.status === 'True' || agent === 'none') return undefined;
+  const isTainted = object.spec?.taints?.some(({ key }) => key === UNREADY_TAINT) ?? false;
+  if ((ready?.status === 'True' && !isTainted) || agent === 'none') return undefined;
   return {
     cause: 'NODE_NOT_READY',
-    text: ready?.message ?? 'kubelet has not told its state',
+    text:
+      (ready?.status === 'True' ? `it has the taint ${UNREADY_TAINT} still` : ready?.message) ??
+      'kubelet has not told its state',
     transient: true,
   };
 }
