@@ -44,7 +44,7 @@ after(async () => {
   if (!skip) await downAll([lab]);
 });
 
-/** Without a free address, and with the primary ENI alone. */
+/** Without a free address, and with the primary ENI alone; it stays so while EC2 gives none. */
 const isEmpty = () =>
   eventually(
     'the node has no address left',
@@ -84,11 +84,11 @@ const refused = [
 for (const [cause, code] of refused)
   test(`${cause}: the Event names the action and the next try; later the pod runs`, { skip }, async () => {
     const pod = code.toLowerCase();
-    await isEmpty();
     // One that is refused an address for an ENI gets one with a new ENI.
     for (const action of ['AssignPrivateIpAddresses', 'CreateNetworkInterface'])
       await lab.ok('lab', 'fault', 'add', '--action', action, '--error', code);
     try {
+      await isEmpty();
       await lab.ok('pod', 'run', pod, '--no-wait');
       assertTold(await eventOf(pod, cause), cause, code, ' Next at 2');
       assert.equal((await lab.json<Explanation>('ipam', 'explain', pod)).cause?.code, cause);
@@ -114,10 +114,20 @@ test('ENI_LIMIT: the Event names the ENI that holds the slot, and the CNI error 
     new CreateNetworkInterfaceCommand({ SubnetId, Description: 'somebody else' }),
   );
   const { NetworkInterfaceId } = NetworkInterface!;
+  await lab.ok(
+    'lab',
+    'fault',
+    'add',
+    '--action',
+    'CreateNetworkInterface',
+    '--error',
+    'RequestLimitExceeded',
+  );
   await isEmpty();
   await ec2.send(
     new AttachNetworkInterfaceCommand({ NetworkInterfaceId, InstanceId: instanceId, DeviceIndex: 1 }),
   );
+  await lab.ok('lab', 'fault', 'clear');
   await lab.run('first');
   await lab.ok('pod', 'run', 'second', '--no-wait');
   assertTold(await eventOf('second', 'ENI_LIMIT'), 'ENI_LIMIT', NetworkInterfaceId!, 't3.nano', '2 ENIs');
