@@ -104,7 +104,7 @@ export class Attachments {
           alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
         };
-        if (lease.branch) await this.#o.branches?.sync();
+        if (lease.branch) await this.#makeBranch(lease);
         const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
         if (lease.branch) await this.#o.branches?.sync();
         signal.throwIfAborted();
@@ -120,15 +120,19 @@ export class Attachments {
     });
   }
 
-  /** Null for a pod without a branch. What the pod's addresses had before is gone when this resolves. */
+  /** Null for a pod without a branch. */
   async #branchLease(owner: Owner, signal: AbortSignal): Promise<Lease | null> {
     const { branches, pool } = this.#o;
     const branch = owner.pod && (await branches?.of(owner.pod, signal));
     if (!branch) return null;
     await branches?.trunk(signal);
-    const lease = pool.holdBranch(owner, branch.ref, branch.ips);
-    for (const ip of branch.ips) await branches?.forget(ip);
-    return lease;
+    return pool.holdBranch(owner, branch.ref, branch.ips);
+  }
+
+  /** Before the pod's link: the stand-in and its ways are there, and what the pod's addresses had before is gone. */
+  async #makeBranch({ ips }: Lease): Promise<void> {
+    const { branches } = this.#o;
+    await Promise.all([branches?.sync(), ...ips.map((ip) => branches?.forget(ip))]);
   }
 
   /** Null when others removed an ENI's link or the nft table that the wiring needs. */
