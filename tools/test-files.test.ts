@@ -10,11 +10,13 @@ const ran = (file: string, ok: boolean, seconds = 1): FileRun => ({
   ...{ file, ok, seconds, passed: 1, failed: ok ? 0 : 1, skipped: 0, wrote: '' },
 });
 
-test('what fails in test/e2e alone is run again, when it is little', () => {
+test('what fails of the tests of whole labs alone is run again, when it is little', () => {
   const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => ran(`test/e2e/${name}.test.ts`, false));
   const fine = ran('test/e2e/fine.test.ts', true);
   assert.deepEqual(runAgain([fine]), []);
   assert.deepEqual(runAgain([a!, fine, b!]), ['test/e2e/a.test.ts', 'test/e2e/b.test.ts']);
+  for (const file of ['src/cli/lab.root.test.ts', 'test/kubernetes/smoke.test.ts'])
+    assert.deepEqual(runAgain([ran(file, false)]), [file]);
   assert.deepEqual(runAgain([a!, b!, c!, d!]), [], 'too many for chance');
   assert.deepEqual(runAgain([ran('src/x.test.ts', false)]), [], 'a unit test has no excuse');
   assert.deepEqual(runAgain([a!, ran('test/soak/x.test.ts', false)]), [], 'the run has failed anyhow');

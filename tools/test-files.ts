@@ -74,7 +74,9 @@ export async function runFiles(files: readonly string[], options: RunOptions): P
 /** More that fail at once do not fail by chance. */
 const MOST_AGAIN = 3;
 /** Seconds: the whole run has a bound. */
-const LONGEST_AGAIN = 150;
+const LONGEST_AGAIN = 180;
+/** Tests of whole labs, by the path of their file. */
+const OF_LABS = /^(?:test\/e2e\/|test\/kubernetes\/smoke\.|src\/cli\/lab\.root\.)/;
 
 /**
  * The files that are run a second time, alone: tests of whole labs, which the machine itself can hold up. Whatever fails
@@ -82,7 +84,7 @@ const LONGEST_AGAIN = 150;
  */
 export function runAgain(runs: readonly FileRun[]): string[] {
   const failed = runs.filter(({ ok }) => !ok);
-  const may = failed.every(({ file, seconds }) => file.startsWith('test/e2e/') && seconds < LONGEST_AGAIN);
+  const may = failed.every(({ file, seconds }) => OF_LABS.test(file) && seconds < LONGEST_AGAIN);
   return may && failed.length <= MOST_AGAIN ? failed.map(({ file }) => file) : [];
 }
 
