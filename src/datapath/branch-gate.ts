@@ -2,7 +2,7 @@
 // pods' security groups as the VPC would judge it at the branch: the ingress rules of the groups, stateful. Pure. A pod whose
 // rules are not known gets nothing that way; who was asked for is in the sets `asked4` and `asked6` for half a minute.
 import { type Cidr, familyOf, formatCidr, formatIp } from '../base/ip.ts';
-import { chainText, hex } from '../kernel/nft-text.ts';
+import { chainText, elementsText, hex } from '../kernel/nft-text.ts';
 import type { Branch } from './branch.ts';
 import { withoutCovered } from './desired.ts';
 import { ARRIVAL_OUTER, GROUP_BRANCHES, GROUP_PODS, GROUPS_MASK } from './marks.ts';
@@ -46,8 +46,6 @@ const rulesOf = (rule: GateRule): string[] =>
   });
 
 const gateOf = (vlan: number): string => `gate_${vlan}`;
-const elements = (list: readonly string[]): string =>
-  list.length === 0 ? '' : ` elements = { ${list.join(', ')} };`;
 
 /** Sets, maps and chains of the branches' table. `standard`: the links of pods in standard mode, by index. */
 export function renderGates(
@@ -66,12 +64,12 @@ export function renderGates(
   return [
     asked(ASKED_SETS[0], 'ipv4_addr'),
     asked(ASKED_SETS[1], 'ipv6_addr'),
-    `  set standard { type iface_index;${elements(standard)} }`,
+    `  set standard { type iface_index;${elementsText(standard)} }`,
     ...known.map(({ vlan, gate }) =>
       chainText({ name: gateOf(vlan), rules: [...new Set((gate ?? []).flatMap(rulesOf)), 'drop'] }),
     ),
-    `  map gates4 { type ipv4_addr : verdict;${elements(verdicts(4))} }`,
-    `  map gates6 { type ipv6_addr : verdict;${elements(verdicts(6))} }`,
+    `  map gates4 { type ipv4_addr : verdict;${elementsText(verdicts(4))} }`,
+    `  map gates6 { type ipv6_addr : verdict;${elementsText(verdicts(6))} }`,
     chainText({
       name: 'judge',
       rules: [

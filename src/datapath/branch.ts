@@ -22,7 +22,7 @@ import {
   parseIp,
 } from '../base/ip.ts';
 import type { Mac } from '../base/mac.ts';
-import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
+import { chainText, elementsText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import { LOCAL_TABLE } from '../kernel/rtnetlink.ts';
 import { type GateRule, renderGates } from './branch-gate.ts';
@@ -208,10 +208,6 @@ const TABLE = `inet ${BRANCH_TABLE}`;
 const FREE = hex((~BRANCH_MASK & 0xffffffff) >>> 0);
 const mark = (value: number): string => `meta mark set meta mark & ${FREE} | ${hex(value)}`;
 
-/** Elements of a set or map; nft refuses an empty list. */
-const elements = (list: readonly string[]): string =>
-  list.length === 0 ? '' : ` elements = { ${list.join(', ')} };`;
-
 /**
  * The whole table, elements included, which are those of strict pods. `indexes`: of the pods' host links, by name; a branch
  * without its link is left out.
@@ -254,14 +250,14 @@ export function renderBranchTable(
   ];
   const standard = all.filter((branch) => !isStrict(branch)).map(({ index }) => String(index));
   return tableText(TABLE, [
-    `  map zones { typeof iif : ct zone;${elements(zones)} }`,
-    `  map zones4 { typeof ip saddr : ct zone;${elements(zoned(4))} }`,
-    `  map zones6 { typeof ip6 saddr : ct zone;${elements(zoned(6))} }`,
-    `  set pods4 { type ipv4_addr;${elements(addresses(4))} }`,
-    `  set pods6 { type ipv6_addr;${elements(addresses(6))} }`,
-    `  set node_local4 { type ipv4_addr;${elements(nodeLocal(4))} }`,
-    `  set node_local6 { type ipv6_addr;${elements(nodeLocal(6))} }`,
-    `  set links { type iface_index;${elements(wired.map(({ index }) => String(index)).sort())} }`,
+    `  map zones { typeof iif : ct zone;${elementsText(zones)} }`,
+    `  map zones4 { typeof ip saddr : ct zone;${elementsText(zoned(4))} }`,
+    `  map zones6 { typeof ip6 saddr : ct zone;${elementsText(zoned(6))} }`,
+    `  set pods4 { type ipv4_addr;${elementsText(addresses(4))} }`,
+    `  set pods6 { type ipv6_addr;${elementsText(addresses(6))} }`,
+    `  set node_local4 { type ipv4_addr;${elementsText(nodeLocal(4))} }`,
+    `  set node_local6 { type ipv6_addr;${elementsText(nodeLocal(6))} }`,
+    `  set links { type iface_index;${elementsText(wired.map(({ index }) => String(index)).sort())} }`,
     ...renderGates(all, standard.sort()),
     // What stays on the node has no zone: its replies come in by other links.
     chainText({

@@ -20,7 +20,7 @@ import {
   ipToBytes,
   parseCidr,
 } from '../base/ip.ts';
-import { chainText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
+import { chainText, elementsText, hex, tableText, vmap, withoutTable } from '../kernel/nft-text.ts';
 import { has6, hasEgress, POD_GATEWAY, primaryEni, standardOf, withoutCovered } from './desired.ts';
 import {
   BRANCH_ENI,
@@ -187,10 +187,8 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
   return tableText(TABLE, parts);
 }
 
-const setText = (name: string, type: string, elements: readonly string[]): string =>
-  elements.length === 0
-    ? `  set ${name} { type ${type}; flags interval; }`
-    : `  set ${name} { type ${type}; flags interval; elements = { ${elements.join(', ')} }; }`;
+const setText = (name: string, type: string, list: readonly string[]): string =>
+  `  set ${name} { type ${type}; flags interval;${elementsText(list)} }`;
 
 /** What the node itself sends from a secondary ENI's own address leaves by that ENI. */
 function ownSources(secondary: readonly Eni[], family: Family): string[] {

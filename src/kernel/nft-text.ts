@@ -18,6 +18,10 @@ export const vmap = (pairs: readonly string[]): string => `vmap { ${pairs.join('
 export const chainText = ({ name, hook, rules }: NftChain): string =>
   [`  chain ${name} {`, ...(hook ? [hook, ...rules] : rules).map((line) => `    ${line}`), '  }'].join('\n');
 
+/** What a set or map has from its beginning; nft refuses an empty list. */
+export const elementsText = (list: readonly string[]): string =>
+  list.length === 0 ? '' : ` elements = { ${list.join(', ')} };`;
+
 /** `table` is family and name; `parts` are chains, sets and maps, each without a table's name. Adds to what is there. */
 export const tableText = (table: string, parts: readonly string[]): string =>
   `table ${table} {\n${parts.join('\n')}\n}\n`;

@@ -4,7 +4,7 @@
 import { formatIp, type Ip, ipToBytes } from '../base/ip.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { NetlinkError, NfNetlink } from '../kernel/nfnetlink.ts';
-import { chainText, tableText, withoutTable } from '../kernel/nft-text.ts';
+import { chainText, elementsText, tableText, withoutTable } from '../kernel/nft-text.ts';
 import { Nft } from '../kernel/nftables.ts';
 
 export const ISOLATION_TABLE = 'podway-isolated';
@@ -14,8 +14,7 @@ const setOf = (ip: Ip): string => (typeof ip === 'number' ? 'pods4' : 'pods6');
 
 function setText(name: string, type: string, ips: readonly Ip[]): string {
   const own = ips.filter((ip) => setOf(ip) === name).map(formatIp);
-  const elements = own.length === 0 ? '' : ` elements = { ${own.join(', ')} };`;
-  return `  set ${name} { type ${type};${elements} }`;
+  return `  set ${name} { type ${type};${elementsText(own)} }`;
 }
 
 /** Ahead of both chains of policy. Neighbour discovery is below policy. */
