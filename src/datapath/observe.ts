@@ -15,40 +15,42 @@ export type ObservedTable = {
   readonly chains: readonly string[];
 };
 
-/** Null when the table is not there. */
-export async function observeTable(kernel: Kernel): Promise<ObservedTable | null> {
+/** What the table `inet NAME` has; null when it is not there. */
+async function listTable(kernel: Kernel, name: string): Promise<NftObject[] | null> {
   try {
-    return readTable(await kernel.nft.list(`table inet ${NFT_TABLE}`));
+    return await kernel.nft.list(`table inet ${name}`);
   } catch (error) {
     if (error instanceof NftError && error.text.includes('No such file or directory')) return null;
     throw error;
   }
 }
 
+/** Null when the table is not there. */
+export async function observeTable(kernel: Kernel): Promise<ObservedTable | null> {
+  const objects = await listTable(kernel, NFT_TABLE);
+  return objects && readTable(objects);
+}
+
 /** The table `inet NAME`, elements included, as one text that stays equal until somebody changes it; null: it is not there. */
 export async function tableListing(kernel: Kernel, name: string): Promise<string | null> {
-  try {
-    const objects = await kernel.nft.list(`table inet ${name}`);
-    // What packets put into a set is nobody's change.
-    const still = ({ set }: NftObject) => {
-      const { flags, elem: _, ...rest } = (set ?? {}) as { flags?: unknown; elem?: unknown };
-      // nft 1.0.6 does not name the flag `dynamic`.
-      return [flags].flat().includes('timeout') ? rest : undefined;
-    };
-    return JSON.stringify(
-      objects.filter((object) => !('metainfo' in object)).map((object) => still(object) ?? object),
-      // The kernel lists elements in an order that may change by itself.
-      (key, value) =>
-        key === 'handle'
-          ? undefined
-          : key === 'elem' && Array.isArray(value)
-            ? value.map((one) => JSON.stringify(one)).sort()
-            : value,
-    );
-  } catch (error) {
-    if (error instanceof NftError && error.text.includes('No such file or directory')) return null;
-    throw error;
-  }
+  const objects = await listTable(kernel, name);
+  if (objects === null) return null;
+  // What packets put into a set is nobody's change.
+  const still = ({ set }: NftObject) => {
+    const { flags, elem: _, ...rest } = (set ?? {}) as { flags?: unknown; elem?: unknown };
+    // nft 1.0.6 does not name the flag `dynamic`.
+    return [flags].flat().includes('timeout') ? rest : undefined;
+  };
+  return JSON.stringify(
+    objects.filter((object) => !('metainfo' in object)).map((object) => still(object) ?? object),
+    // The kernel lists elements in an order that may change by itself.
+    (key, value) =>
+      key === 'handle'
+        ? undefined
+        : key === 'elem' && Array.isArray(value)
+          ? value.map((one) => JSON.stringify(one)).sort()
+          : value,
+  );
 }
 
 /** Addresses in the sets of pods that something arrived for. */
