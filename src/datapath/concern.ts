@@ -8,11 +8,10 @@ import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
 import {
   BRANCH_PODS_TABLE,
   GROUP_PODS,
-  isArrivalLink,
+  isBranchLink,
   isFarEnd,
   isOurTable,
   isPodLinkName,
-  isStandIn,
   isStandInIndex,
   PODS_TABLE,
   PROTOCOL,
@@ -92,7 +91,7 @@ function concernsLink(
   // A known pod link was renamed or moved away.
   if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
-  if (isStandIn(link) || isFarEnd(link) || isArrivalLink(link))
+  if (isBranchLink(link) || isFarEnd(link))
     return node.branches !== undefined && (change === 'del' || !link.up);
   const eniLink = known.eniLinks.get(link.index);
   const eni = node.enis.find((one) => one.mac === link.mac);

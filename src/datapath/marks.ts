@@ -150,6 +150,9 @@ export const GROUP_ARRIVALS = 0x5021;
 export const isArrivalLink = (link: { name: string; group: number }): boolean =>
   (link.group === GROUP_BRANCHES && link.name === ARRIVAL_INNER.name) ||
   (link.group === GROUP_ARRIVALS && link.name === ARRIVAL_OUTER.name);
+/** A link that is there for branches, far ends aside, which go with theirs. */
+export const isBranchLink = (link: { name: string; group: number }): boolean =>
+  isStandIn(link) || isArrivalLink(link);
 /** nft table of branches, beside NFT_TABLE. */
 export const BRANCH_TABLE = 'podway-branch';
 

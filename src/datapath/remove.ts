@@ -1,14 +1,13 @@
 // Removes all our objects from the node and restores the sysctls. Our objects are found by their marks, so this works
 // with an empty memory, after any kill. Idempotent.
-import type { Link, RtOp } from '../kernel/rtnetlink.ts';
+import type { RtOp } from '../kernel/rtnetlink.ts';
 import { diffRoutes, diffRules } from './diff.ts';
 import {
   BRANCH_TABLE,
   GROUP_CUT,
-  isArrivalLink,
+  isBranchLink,
   isOurGroup,
   isPodLinkName,
-  isStandIn,
   NFT_TABLE,
   PROTOCOL,
 } from './marks.ts';
@@ -22,12 +21,11 @@ export async function removeKernel(kernel: Kernel, memory: Memory, sysctls: Sysc
   releaseLeavingLinks(kernel, { enis: [] }, () => {});
   const links = kernel.rt.links();
   const ops: RtOp[] = [];
-  const isOfBranches = (link: Link) => isStandIn(link) || isArrivalLink(link);
-  if (links.some(isOfBranches) || memory.branchTable != null) {
+  if (links.some(isBranchLink) || memory.branchTable != null) {
     const { removePrograms, restoreLocalRule } = await import('./branch-sync.ts');
     removePrograms(kernel, links);
     restoreLocalRule(kernel, new Set(), new Pass(() => 'repair'));
-    ops.push(...links.filter(isOfBranches).map(({ index }) => ({ op: 'link-del', index }) as const));
+    ops.push(...links.filter(isBranchLink).map(({ index }) => ({ op: 'link-del', index }) as const));
   }
   const hasOurs = new Set<number>();
   for (const link of links) {

@@ -9,7 +9,7 @@ import { branchesOf, branchRoutes, branchRules } from './branch.ts';
 import { desiredRoutes, desiredRules, familiesOf, has6, podRoutes } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
-import { isArrivalLink, isPodLinkName, isStandIn, PROTOCOL, RULE_ENI, RULE_LOCAL, slotKey } from './marks.ts';
+import { isBranchLink, isPodLinkName, PROTOCOL, RULE_ENI, RULE_LOCAL, slotKey } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 import type { Pass } from './pass.ts';
@@ -45,9 +45,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   // A newer state may arrive at each await; the next sync brings it. This one sees one state from end to end.
   const node = memory.node;
   if (!node) throw new Error('sync before the first node state');
-  const isLeft =
-    memory.branchTable === undefined &&
-    kernel.rt.links().some((link) => isStandIn(link) || isArrivalLink(link));
+  const isLeft = memory.branchTable === undefined && kernel.rt.links().some(isBranchLink);
   // Loaded where a pod has a branch, or had one.
   const branches =
     branchesOf(node).length > 0 || memory.branchTable != null || isLeft
