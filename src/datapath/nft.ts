@@ -68,6 +68,14 @@ const chain = (name: string, rules: readonly string[]): string => chainText({ na
 const baseChain = (name: string, hook: string, rules: readonly string[]): string =>
   chainText({ name, hook, rules });
 
+/** Of pods of an ENI, and of those whose branch is one to them: `last` is for what no other chain decides. */
+const fromEni = (name: string, last: readonly string[]): string =>
+  chain(name, [
+    `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
+    'ct state new ct direction original jump begin',
+    ...last,
+  ]);
+
 /**
  * Destinations that see the pod's own address. The ENIs' subnets are always included: the list comes from the metadata
  * service, which may not answer at the first start.
@@ -135,22 +143,8 @@ export function renderTable({ node, marks, linkNames }: StructureInput): string 
     ...(hasEgress(node)
       ? [chain(EGRESS_CHAIN, [`ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`, 'goto outside'])]
       : []),
-    ...enis.map((eni) =>
-      chain(eniChain(eni), [
-        `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
-        'ct state new ct direction original jump begin',
-        ...(isPrimary(eni) ? [] : [`goto ${useChain(eni)}`]),
-      ]),
-    ),
-    ...(standardOf(node).length > 0
-      ? [
-          chain(BRANCH_CHAIN, [
-            `ct mark & ${hex(ENI_MASK)} != 0 goto by_ct`,
-            'ct state new ct direction original jump begin',
-            `${setMark(BRANCH_ENI)} accept`,
-          ]),
-        ]
-      : []),
+    ...enis.map((eni) => fromEni(eniChain(eni), isPrimary(eni) ? [] : [`goto ${useChain(eni)}`])),
+    ...(standardOf(node).length > 0 ? [fromEni(BRANCH_CHAIN, [`${setMark(BRANCH_ENI)} accept`])] : []),
     chain('from_pod', [
       `iif . ip saddr vmap @${podsMap(4)}`,
       ...(six
