@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Alarm } from '../base/alarm.ts';
 import { PodwayError } from '../base/errors.ts';
 import { formatIp, type Ip } from '../base/ip.ts';
+import { JUDGED, POLICY_MASK } from '../base/packet-marks.ts';
 import type { PolicySettings } from '../base/policy-words.ts';
 import type { KubeObject, Sink } from '../kube/index.ts';
 import type { FlowPage } from '../policy/flow-log.ts';
@@ -20,8 +21,7 @@ import type { PodName } from './tell.ts';
 /** Ms that an ADD waits for its policies. */
 const ADMIT_MS = 2_000;
 
-/** The mark that judged packets carry, as src/policy/render.ts sets it; here, so that a start without policies loads less. */
-const JUDGED = { mark: 0x100, mask: 0x300 } as const;
+const JUDGED_PACKETS = { mark: JUDGED, mask: POLICY_MASK } as const;
 
 const KIND_NAMES = {
   networkpolicies: 'NetworkPolicies',
@@ -98,7 +98,7 @@ export class Policies {
 
   /** What the pods' routes ask of a packet; undefined without policies. */
   get judged(): { mark: number; mask: number } | undefined {
-    return this.#isEnforced ? JUDGED : undefined;
+    return this.#isEnforced ? JUDGED_PACKETS : undefined;
   }
 
   get keeper(): Promise<PolicyKeeper> | null {

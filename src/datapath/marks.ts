@@ -4,6 +4,8 @@
 import { hash } from 'node:crypto';
 import { localMac, type Mac } from '../base/mac.ts';
 
+/** OWN_ARRIVAL after the pair. */
+export { OWN_ARRIVED } from '../base/packet-marks.ts';
 export { PROTOCOL } from '../kernel/rtnetlink.ts';
 
 /** Our bits of packet and connection marks: which ENI. The other 25 belong to policy, identity and to others. */
@@ -33,8 +35,6 @@ export const NODE_REPLY = 0xc00;
 export const ARRIVAL = 0x1000;
 /** The same of what the node itself sends to a Service or a port of its own: no group and no policy is asked. */
 export const OWN_ARRIVAL = 0x1800;
-/** It, after the pair. */
-export const OWN_ARRIVED = 0x1c00;
 /** Of ARRIVAL and OWN_ARRIVAL alike. */
 export const ARRIVAL_MASK = 0x1400;
 /** The pod's reply to either: crosses the pair the other way, before the branches and the node's own addresses. */

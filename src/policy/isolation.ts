@@ -2,9 +2,10 @@
 // and be reached by it, and nothing else. Apart from the policy table, which may not be there or not be known. Invariant:
 // an address is in the table from before its pod's link is made until `remove`. Fails with NftError or NetlinkError.
 import { formatIp, type Ip, ipToBytes } from '../base/ip.ts';
+import { OWN_ARRIVED } from '../base/packet-marks.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { NetlinkError, NfNetlink } from '../kernel/nfnetlink.ts';
-import { chainText, elementsText, tableText, withoutTable } from '../kernel/nft-text.ts';
+import { chainText, elementsText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import { Nft } from '../kernel/nftables.ts';
 
 export const ISOLATION_TABLE = 'podway-isolated';
@@ -27,8 +28,7 @@ const parts = (ips: readonly Ip[]): string[] => [
     hook: 'type filter hook prerouting priority -82; policy accept;',
     rules: [
       'icmpv6 type { 130-137, 143 } accept',
-      // The node's own, on their second way to a pod with a branch (OWN_ARRIVED of src/datapath/marks.ts).
-      'meta mark & 0x1c00 == 0x1c00 accept',
+      `meta mark & ${hex(OWN_ARRIVED)} == ${hex(OWN_ARRIVED)} accept`,
       'ip saddr @pods4 goto sent',
       'ip6 saddr @pods6 goto sent',
       'ip daddr @pods4 counter drop',

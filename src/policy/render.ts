@@ -9,6 +9,7 @@
 // crosses namespaces) and which forwarding sets anew from the type of service.
 
 import type { Ip } from '../base/ip.ts';
+import { JUDGED, OWN_ARRIVED, POLICY_MASK } from '../base/packet-marks.ts';
 import type { FlowLog } from '../base/policy-words.ts';
 import { chainText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import { type ClassTable, classTable, identityEntries } from './class-table.ts';
@@ -17,15 +18,10 @@ import type { Numbers } from './numbers.ts';
 import type { Identity, PolicyClass, Program } from './program.ts';
 import { type DataMap, type Key, type KeyType, POLICY_TABLE, partsText, TABLE, type Table } from './table.ts';
 
-/** The packet mark's field of policy, and its values: what may leave its sender, what is judged. All are in ARCHITECTURE.md. */
-export const POLICY_MASK = 0x300;
+/** In POLICY_MASK: it may leave its sender. */
 const SENT = 0x200;
-export const JUDGED = 0x100;
 /** The connection mark of what policy has cut, in the same field. */
 export const CUT = 0x200;
-
-/** The node's own packets that cross into a branch pod's conntrack zone (OWN_ARRIVED of src/datapath/marks.ts): not judged. */
-const OF_NODE = 0x1c00;
 
 const keep = (mask: number): string => hex(~mask >>> 0);
 
@@ -67,7 +63,7 @@ const fixedParts = (flowLog: FlowLog): readonly string[] => [
     hook: 'type filter hook prerouting priority -80; policy accept;',
     rules: [
       `meta mark & ${hex(POLICY_MASK)} == ${hex(JUDGED)} accept`,
-      `meta mark & ${hex(OF_NODE)} == ${hex(OF_NODE)} goto judged`,
+      `meta mark & ${hex(OWN_ARRIVED)} == ${hex(OWN_ARRIVED)} goto judged`,
       'meta priority set 0',
       'meta priority set ip daddr map @to4',
       'meta priority set ip6 daddr map @to6',
