@@ -60,7 +60,8 @@ async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise
 async function hurry(log: Parts['log']): Promise<void> {
   try {
     const { askForShortTurns } = await import('../kernel/turns.ts');
-    askForShortTurns();
+    const turns = askForShortTurns();
+    log.debug({ before: String(turns?.before), now: String(turns?.now) }, 'turns on the CPU, in ns');
   } catch (error) {
     log.warn({ error: String(error) }, 'the kernel is not asked for short turns');
   }

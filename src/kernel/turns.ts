@@ -7,6 +7,7 @@ import { koffi } from './ffi.ts';
 const CALLS = process.arch === 'arm64' ? { get: 275, set: 274 } : { get: 315, set: 314 };
 /** struct sched_attr up to sched_period (linux/sched/types.h). */
 const ATTRIBUTES_BYTES = 48;
+const POLICY_AT = 4;
 const RUNTIME_AT = 24;
 const SCHED_OTHER = 0;
 const OWN_THREAD = 0;
@@ -37,14 +38,20 @@ const load = (): SystemCall => {
   return systemCall;
 };
 
-/** Of the calling thread (ns); null where the kernel does not tell. */
-export const turnOf = (): bigint | null => attributes(load())?.getBigUint64(RUNTIME_AT, true) ?? null;
+/** ns; 0 of a kernel that has no turns. */
+export type Turns = { readonly before: bigint; readonly now: bigint };
 
-/** The calling thread asks for the shortest turns, and so do threads that it starts. False: somebody chose another policy. */
-export function askForShortTurns(): boolean {
+/**
+ * The calling thread asks for the shortest turns, and so do threads that it starts. Returns what the kernel says of them;
+ * null where somebody chose another policy, or where the kernel refuses.
+ */
+export function askForShortTurns(): Turns | null {
   const call = load();
-  const view = attributes(call);
-  if (view === null || view.getUint32(4, true) !== SCHED_OTHER) return false;
-  view.setBigUint64(RUNTIME_AT, SHORTEST_TURN_NS, true);
-  return call(CALLS.set, OWN_THREAD, new Uint8Array(view.buffer), 0, 0) === 0;
+  const asked = attributes(call);
+  if (asked === null || asked.getUint32(POLICY_AT, true) !== SCHED_OTHER) return null;
+  const before = asked.getBigUint64(RUNTIME_AT, true);
+  asked.setBigUint64(RUNTIME_AT, SHORTEST_TURN_NS, true);
+  if (call(CALLS.set, OWN_THREAD, new Uint8Array(asked.buffer), 0, 0) !== 0) return null;
+  const granted = attributes(call);
+  return granted && { before, now: granted.getBigUint64(RUNTIME_AT, true) };
 }
