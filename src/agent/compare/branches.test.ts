@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Mac } from '../../base/mac.ts';
 import type { EniId } from '../../cloud/port.ts';
-import { compareBranches } from './branches.ts';
+import { FakeCloud } from '../../cloud/testing.ts';
+import { branchViews, compareBranches } from './branches.ts';
+import type { CompareOptions } from './difference.ts';
 
 type Views = Parameters<typeof compareBranches>[0];
 
@@ -65,4 +67,41 @@ test('a row tells all four views', () => {
     cloud: 'on no trunk',
     api: 'eni-7 VLAN 7 02:00:00:00:00:07 10.0.0.7',
   });
+});
+
+/** A node without a trunk whose journal has these branches. */
+function withJournal(ids: readonly string[], cloud: FakeCloud): CompareOptions {
+  const leases = ids.map((id, at) => ({ owner: {}, ips: [], branch: { ...face, id, vlan: at + 1 } }));
+  return {
+    config: {},
+    api: { isConfigured: false, pods: async () => [] },
+    pool: { trunk: null, held: () => leases },
+    cloud,
+    datapath: { observeNode: () => ({ standIns: [], linkMacs: new Set() }) },
+  } as unknown as CompareOptions;
+}
+
+test('branches that the trunk does not tell of are asked for at once; those that are gone are told', async () => {
+  const cloud = new FakeCloud();
+  const plain = { subnetId: 'subnet-0a', groupIds: [], description: '', secondaryCount: 0, tags: {} };
+  const { id } = await cloud.createNetworkInterface({ ...plain, clientToken: 'one' });
+  const found = await branchViews(withJournal(['eni-gone', id, 'eni-away'], cloud));
+  const seen = found.filter(({ kind }) => kind === 'branch-cloud');
+  assert.deepEqual(
+    seen.map(({ object, cloud: says }) => [object, says]),
+    [
+      ['eni-gone', 'no such interface'],
+      [id, 'on no trunk'],
+      ['eni-away', 'no such interface'],
+    ],
+  );
+  assert.deepEqual(cloud.calls, ['CreateNetworkInterface', 'DescribeNetworkInterfaces']);
+});
+
+test('a failure of EC2 is no missing interface', async () => {
+  const cloud = new FakeCloud();
+  cloud.describeNetworkInterfaces = async () => {
+    throw new Error('EC2 is away');
+  };
+  await assert.rejects(branchViews(withJournal(['eni-7'], cloud)), /EC2 is away/);
 });

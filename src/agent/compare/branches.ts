@@ -37,11 +37,10 @@ export async function branchViews({ pool, datapath, cloud, api }: CompareOptions
     const filter = { kind: 'tags', tags: { [TAG_TRUNK]: trunk.id } } as const;
     for (const eni of await cloud.describeNetworkInterfaces(filter)) described.set(eni.id, eni);
   }
-  for (const { id } of journal) {
-    if (described.has(id)) continue;
-    // One by one: EC2 refuses a list that names one that is gone.
-    const found = await cloud.describeNetworkInterfaces({ kind: 'ids', ids: [id as EniId] }).catch(() => []);
-    for (const eni of found) described.set(eni.id, eni);
+  const missing = journal.map(({ id }) => id as EniId).filter((id) => !described.has(id));
+  if (missing.length > 0) {
+    const filter = { kind: 'ids', ids: missing, absent: 'skip' } as const;
+    for (const eni of await cloud.describeNetworkInterfaces(filter)) described.set(eni.id, eni);
   }
   return compareBranches({
     ...{ trunk, journal },
