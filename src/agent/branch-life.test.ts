@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
+import type { MissingGroups } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { type CniNode, cniNodes, pods, resource, securityGroupPolicies } from '../kube/index.ts';
 import type { KubeObject } from '../kube/types.ts';
@@ -28,7 +29,7 @@ async function until(what: string, isSo: () => boolean | Promise<boolean>): Prom
 }
 
 /** The agent's parts that count here; `slot.free`: the node has room for a trunk. */
-async function start(missingGroups: 'refuse' | 'allow' = 'refuse') {
+async function start(missingGroups: MissingGroups = 'refuse') {
   const api = await startApi();
   installDefinitions(api.api.store);
   const { client } = api;

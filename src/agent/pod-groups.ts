@@ -1,5 +1,6 @@
 // Judges pods that ask for no branch ENI: one that a SecurityGroupPolicy older than the pod selects was made while the webhook
 // was away, and would run with the node's groups. Of other namespaces nothing is asked. Loaded where an API is configured.
+import type { MissingGroups } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { isNotFound, type KubeClient, pods } from '../kube/index.ts';
 import type { Selection } from '../kube/pod-groups.ts';
@@ -10,7 +11,7 @@ import type { PodName } from './tell.ts';
 export type PodGroupsOptions = {
   client: Pick<KubeClient, 'get'>;
   policies: PolicyView;
-  missingGroups: 'refuse' | 'allow';
+  missingGroups: MissingGroups;
   /** A pod whose groups are missing starts, or is refused. */
   onMissing: (pod: PodName, answer: 'refused' | 'allowed', text: string) => void;
 };

@@ -1,5 +1,6 @@
 // By which interface a connection leaves and comes in, for `policy trace`: the pod's branch and conntrack zone, its address's
 // ENI, or none where the node itself carries it. From what the nodes' agents show. Pure.
+import type { BranchMode } from '../base/branch-words.ts';
 import type { IpamNode } from '../lab/daemon/protocol.ts';
 import type { Direction } from '../policy/model.ts';
 
@@ -11,13 +12,13 @@ export type Way = {
   interface: { eniId: string; ifname: string | null; vlanId?: number } | null;
   /** Of connection tracking: a flow between pods of one node is in two of them. */
   zone: number;
-  mode?: 'strict' | 'standard';
+  mode?: BranchMode;
 };
 
 /** One end of the question; `pod` is NAMESPACE/NAME, absent for an address outside and for a node. */
 export type WayEnd = { node?: string | null; pod?: string; ips?: readonly string[] };
 
-type Found = { eniId: string; ifname: string | null; vlanId?: number; mode?: 'strict' | 'standard' };
+type Found = { eniId: string; ifname: string | null; vlanId?: number; mode?: BranchMode };
 
 export function waysOf(shown: readonly IpamNode[], from: WayEnd, to: WayEnd): Way[] {
   const [here, there] = [find(shown, from), find(shown, to)];

@@ -1,4 +1,5 @@
 // What goes over the control socket: the shapes of CLI.md's JSON and of the requests. Fields are added, never renamed.
+import type { BranchMode } from '../../base/branch-words.ts';
 import type { PolicySource } from '../../ipam/config/sources.ts';
 import type { Shape, ShapeFlags } from '../shape/shape.ts';
 import type { CallReport, Rate } from '../vpc/index.ts';
@@ -134,7 +135,7 @@ export type IpamEni = {
     containerId: string;
     pod?: string;
     /** Absent from an agent of an older version. */
-    mode?: 'strict' | 'standard';
+    mode?: BranchMode;
   }[];
 };
 export type IpamNode = {
