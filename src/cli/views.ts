@@ -159,7 +159,6 @@ export function ipamText(nodes: IpamNode[]): string {
     .join('\n\n');
 }
 
-/** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
 /** Of the trunk where one is wanted, else nothing. */
 function trunkText(trunk: IpamNode['trunk']): string {
   if (!trunk) return '';
@@ -168,6 +167,7 @@ function trunkText(trunk: IpamNode['trunk']): string {
   return lack ? `; ${red(lack)}` : '; an ENI slot is kept for a trunk';
 }
 
+/** Two numbers that look alike: addresses that pods can have, and pods that the instance type allows. */
 export function limitsText({
   enis,
   ipv4PerEni,
