@@ -73,7 +73,8 @@ export class BudgetKeeper {
     if (!view.isWhole || !isLeading()) return;
     const asks = [...asksOf(view.podwayNodes), ...ownAsks(own.asked())];
     const wanted = grantsOf(asks, budget);
-    own.grant(sumOf(wanted, isOwn), HOLDS_SECONDS * 1_000);
+    const ours = [...wanted].filter(([name]) => isOwn(name)).map(([, rates]) => rates);
+    own.grant(ours.length > 0 ? sumOf(ours) : null, HOLDS_SECONDS * 1_000);
     const now = this.#clock.now();
     const due: [string, Rates | null][] = [];
     for (const [name, { status }] of view.podwayNodes) {
@@ -83,10 +84,10 @@ export class BudgetKeeper {
       const isOld = now - (this.#wroteAt.get(name) ?? Number.NEGATIVE_INFINITY) >= AGAIN_MS;
       if (next === null ? granted !== null : isOld || isOther(granted, next)) due.push([name, next]);
     }
+    const [asked, granted] = [sumOf(asks.map(([, ask]) => ask)), sumOf([...wanted.values()])];
     for (const kind of ['reads', 'changes'] as const) {
-      const sum = (of: Iterable<Rates>) => [...of].reduce((all, one) => all + one[kind], 0);
-      metrics.asked.set({ kind }, sum(asks.map(([, ask]) => ask)));
-      metrics.granted.set({ kind }, sum(wanted.values()));
+      metrics.asked.set({ kind }, asked[kind]);
+      metrics.granted.set({ kind }, granted[kind]);
     }
     if (due.length > 0) this.#round++;
     for (let at = 0; at < due.length && !signal.aborted; at += AT_ONCE)
@@ -132,12 +133,10 @@ export function ownAsks(asked: ReturnType<OwnCalls['asked']>): [string, AskedCal
   return Array.from({ length: count }, (_, index) => [`${OWN}${index}`, part]);
 }
 
-function sumOf(grants: ReadonlyMap<string, Rates>, isWanted: (name: string) => boolean): Rates | null {
-  const wanted = [...grants].filter(([name]) => isWanted(name)).map(([, rates]) => rates);
-  if (wanted.length === 0) return null;
-  const sum = (kind: keyof Rates) => wanted.reduce((all, one) => all + one[kind], 0);
-  return { reads: sum('reads'), changes: sum('changes') };
-}
+const sumOf = (all: readonly Rates[]): Rates => ({
+  reads: all.reduce((sum, { reads }) => sum + reads, 0),
+  changes: all.reduce((sum, { changes }) => sum + changes, 0),
+});
 
 /** Empty while the asks fit. A kind that fits is bounded by what the node asks, so that it cannot grow unseen. */
 export function grantsOf(
