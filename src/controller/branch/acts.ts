@@ -113,15 +113,16 @@ export class Actor {
   ): Promise<EniDescription> {
     const { cloud, subnets } = this.#p;
     const choices = await subnets.choices(trunk, newEnis, signal);
-    for (const { id: subnetId } of choices.slice(0, -1))
+    for (;;) {
+      const { id: subnetId } = choices.shift()!;
       try {
         return await cloud.createNetworkInterface({ ...request, subnetId, ipv6s: sixesOf(newEnis) }, signal);
       } catch (error) {
-        if (!(error instanceof CloudError) || error.code !== 'SUBNET_EXHAUSTED') throw error;
+        const isFull = error instanceof CloudError && error.code === 'SUBNET_EXHAUSTED';
+        if (!isFull || choices.length === 0) throw error;
         subnets.noteFull(subnetId);
       }
-    const { id: subnetId } = choices.at(-1)!;
-    return cloud.createNetworkInterface({ ...request, subnetId, ipv6s: sixesOf(newEnis) }, signal);
+    }
   }
 
   /** With the addresses of the one that is gone: the pod has them. */

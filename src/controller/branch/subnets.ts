@@ -25,7 +25,7 @@ export class Subnets {
     this.#clock = clock;
   }
 
-  /** In order of choice, full ones last. */
+  /** In order of choice, full ones last; at least one. */
   async choices(
     { subnetId, zone }: Pick<Trunk, 'subnetId' | 'zone'>,
     newEnis: NewEnis,
