@@ -4,7 +4,8 @@ import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { formatIp } from '../base/ip.ts';
 import type { Pod } from '../kube/index.ts';
-import { BranchPods, type BranchWish, branchWish, type Guard, POD_ENI, readBranch } from './branch-pods.ts';
+import { POD_ENI } from '../kube/vpc-resources.ts';
+import { BranchPods, type BranchWish, branchWish, type Guard, readBranch } from './branch-pods.ts';
 
 const written = {
   eniId: 'eni-07',
@@ -34,6 +35,9 @@ describe('branches of pods', () => {
     assert.equal(branchWish(pod({ other: 'x' }, { cpu: '1' })), 'plain');
     assert.deepEqual(branchWish(pod(undefined, { [POD_ENI]: '1' })), { annotation: null });
     assert.deepEqual(branchWish(pod({ [POD_ENI]: 'x' })), { annotation: 'x' });
+    const { spec, metadata } = pod();
+    const initContainers = [{ name: 'i', resources: { limits: { [POD_ENI]: '1' } } }];
+    assert.deepEqual(branchWish({ metadata, spec: { ...spec, initContainers } }), { annotation: null });
     const chosen = pod({ [POD_ENI]: 'x', 'podway.dev/security-groups': 'standard' });
     assert.deepEqual(branchWish(chosen), { annotation: 'x', mode: 'standard' });
     assert.equal(branchWish(pod({ 'podway.dev/security-groups': 'standard' })), 'plain');
@@ -55,14 +59,16 @@ describe('branches of pods', () => {
       '2600::7',
     ]);
     const rows: [string, RegExp][] = [
-      ['{', /of d\/a cannot be read/],
-      ['[]', /lacks eniId/],
-      [text({ vlanId: 0 }), /VLAN id 0, not 1 to 4094/],
-      [text({ vlanId: 4095 }), /VLAN id 4095/],
-      [text({ privateIp: '' }), /has no address/],
-      [text({ privateIp: '10.0.9.999' }), /cannot be read/],
-      [text({ subnetCidr: 'x' }), /cannot be read/],
-      [text({ ifAddress: 'x' }), /cannot be read/],
+      ['{', /^d\/a: the annotation vpc\.amazonaws\.com\/pod-eni is no JSON/],
+      ['[]', /is not a list of at least one interface/],
+      [text({ vlanId: 0 }), /vlanId is 0, not a number from 1 to 4094/],
+      [text({ vlanId: 4095 }), /vlanId is 4095/],
+      [text({ privateIp: '' }), /has neither privateIp nor ipv6Addr/],
+      [text({ eniId: undefined }), /eniId is missing/],
+      [text({ privateIp: '10.0.9.999' }), /privateIp: "10\.0\.9\.999"/],
+      [text({ subnetCidr: 'x' }), /subnetCidr: /],
+      [text({ subnetCidr: '' }), /neither subnetCidr nor subnetV6Cidr/],
+      [text({ ifAddress: 'x' }), /ifAddress: "x" is not a MAC address/],
     ];
     for (const [annotation, why] of rows)
       assert.throws(

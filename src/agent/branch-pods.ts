@@ -4,17 +4,14 @@
 import { BRANCH_MODES, type BranchMode } from '../base/branch-words.ts';
 import { type Cause, causes } from '../base/causes.ts';
 import { asPodwayError, PodwayError } from '../base/errors.ts';
-import { type Ip, parseCidr, parseIp } from '../base/ip.ts';
-import { parseMac } from '../base/mac.ts';
+import { formatCidr, type Ip } from '../base/ip.ts';
 import type { BranchRef } from '../ipam/state.ts';
 import type { Pod } from '../kube/index.ts';
+// This file alone: every agent loads it, and the client's other files take memory.
+import { asksForBranch, decodePodEnis, POD_ENI, POD_ENI_CAUSE, type PodEni } from '../kube/vpc-resources.ts';
 
-export const POD_ENI = 'vpc.amazonaws.com/pod-eni';
 /** Annotation: the pod's mode, whatever the settings say. It counts when the pod starts. */
 const POD_MODE = 'podway.dev/security-groups';
-
-/** Of the controller, as `CODE: text`: why a pod has no branch yet. */
-const POD_ENI_CAUSE = 'podway.dev/pod-eni-cause';
 
 /** ADD of a pod whose branch has not come fails after this (ms): the plugin waits a minute. */
 const BRANCH_WAIT_MS = 30_000;
@@ -22,17 +19,13 @@ const BRANCH_WAIT_MS = 30_000;
 const CAUSE_WAIT_MS = 5_000;
 /** A pod that the API's watch has not told of yet comes within this (ms); after it nobody knows whether it has groups. */
 const UNTOLD_WAIT_MS = 2_000;
-const MAX_VLAN = 4094;
 
 /** `plain`: asks for no branch. Else the annotation, null while it is not there, that of the mode, and what keeps it from its branch. */
 export type BranchWish = 'plain' | { annotation: string | null; mode?: string; cause?: string };
 
 export function branchWish(pod: Pod): BranchWish {
   const annotation = pod.metadata.annotations?.[POD_ENI] ?? null;
-  const asks = (pod.spec.containers ?? []).some(({ resources: { requests = {}, limits = {} } = {} }) =>
-    [requests, limits].some((one) => Number(one[POD_ENI] ?? 0) > 0),
-  );
-  if (!asks && annotation === null) return 'plain';
+  if (annotation === null && !asksForBranch(pod)) return 'plain';
   const mode = pod.metadata.annotations?.[POD_MODE];
   const cause = annotation === null ? pod.metadata.annotations?.[POD_ENI_CAUSE] : undefined;
   return {
@@ -112,7 +105,7 @@ export class BranchPods {
         'the Kubernetes API has not told whether the pod has a branch ENI: without that it could run without its groups',
         { object: pod },
       );
-    const mode = readMode(pod, wish.mode) ?? this.#o.mode ?? 'strict';
+    const mode = this.#modeOf(pod, wish);
     const now = () => {
       const one = this.#wishes?.get(pod);
       return one === undefined || one === 'plain' ? undefined : one;
@@ -125,7 +118,7 @@ export class BranchPods {
     if (known?.annotation === null)
       known =
         (await this.#until(signal, CAUSE_WAIT_MS, () => (now()?.annotation ? now() : undefined))) ?? now();
-    if (known?.annotation != null) return withMode(readBranch(pod, known.annotation), mode);
+    if (known?.annotation != null) return readBranch(pod, known.annotation, mode);
     throw causeOf(pod, known?.cause);
   }
 
@@ -136,8 +129,7 @@ export class BranchPods {
     if (wish === 'plain') return (await this.#guard?.trouble(pod, signal)) ?? null;
     if (wish.annotation === null) return causeOf(pod, wish.cause);
     try {
-      readMode(pod, wish.mode);
-      readBranch(pod, wish.annotation);
+      readBranch(pod, wish.annotation, this.#modeOf(pod, wish));
       return null;
     } catch (error) {
       return asPodwayError(error);
@@ -165,15 +157,17 @@ export class BranchPods {
   #tell(pod: string, wish: Exclude<BranchWish, 'plain'>): void {
     let branch: Branch;
     try {
-      branch = withMode(
-        readBranch(pod, wish.annotation ?? ''),
-        readMode(pod, wish.mode) ?? this.#o.mode ?? 'strict',
-      );
+      branch = readBranch(pod, wish.annotation ?? '', this.#modeOf(pod, wish));
     } catch {
       // Its ADD says what is wrong with it.
       return;
     }
     this.#o.onTold?.(pod, branch);
+  }
+
+  /** Throws INVALID_CONFIG. */
+  #modeOf(pod: string, { mode }: { mode?: string }): BranchMode {
+    return readMode(pod, mode) ?? this.#o.mode ?? 'strict';
   }
 
   /** The first value that is there; undefined after `ms`. */
@@ -215,8 +209,6 @@ function causeOf(pod: string, told: string | undefined): PodwayError {
   );
 }
 
-const withMode = ({ ref, ips }: Branch, mode: BranchMode): Branch => ({ ips, ref: { ...ref, mode } });
-
 function readMode(pod: string, text: string | undefined): BranchMode | null {
   if (text === undefined) return null;
   const found = BRANCH_MODES.find((one) => one === text);
@@ -228,53 +220,29 @@ function readMode(pod: string, text: string | undefined): BranchMode | null {
   );
 }
 
-type Written = {
-  eniId?: string;
-  ifAddress?: string;
-  privateIp?: string;
-  ipv6Addr?: string;
-  vlanId?: number;
-  vlanID?: number;
-  subnetCidr?: string;
-  subnetV6Cidr?: string;
-  associationID?: string;
-};
-
-/** A list of which the first entry is the pod's; `vlanId` in either spelling. */
-export function readBranch(pod: string, text: string): Branch {
-  const refuse = (why: string, cause?: unknown): never => {
-    throw new PodwayError(
-      'INVALID_CONFIG',
-      `the annotation ${POD_ENI} of ${pod} ${why}`,
-      { object: pod },
-      cause === undefined ? {} : { cause },
-    );
+/** Of the first interface that the annotation lists. Throws INVALID_CONFIG. */
+export function readBranch(pod: string, text: string, mode?: BranchMode): Branch {
+  const { eniId, mac, vlanId, ip, ip6, subnet, subnet6, associationId } = readFirst(pod, text);
+  return {
+    ips: [ip, ip6].filter((one) => one !== null),
+    ref: {
+      ...{ id: eniId, mac, vlan: vlanId },
+      // Of an IPv6-only subnet there is no other.
+      subnetCidr: formatCidr((subnet ?? subnet6)!),
+      ...(associationId === '' ? {} : { associationId }),
+      ...(mode === undefined ? {} : { mode }),
+    },
   };
+}
+
+function readFirst(pod: string, text: string): PodEni {
   try {
-    const [first] = JSON.parse(text) as Written[];
-    const { eniId, ifAddress, privateIp, ipv6Addr, associationID } = first ?? {};
-    // Of an IPv6-only subnet there is no other.
-    const subnetCidr = first?.subnetCidr || first?.subnetV6Cidr;
-    const vlan = first?.vlanId ?? first?.vlanID;
-    if (eniId === undefined || ifAddress === undefined || subnetCidr === undefined || vlan === undefined)
-      return refuse('lacks eniId, ifAddress, subnetCidr or vlanId');
-    if (!Number.isInteger(vlan) || vlan < 1 || vlan > MAX_VLAN)
-      return refuse(`has the VLAN id ${vlan}, not 1 to ${MAX_VLAN}`);
-    const ips = [privateIp, ipv6Addr].flatMap((ip) => (ip ? [parseIp(ip)] : []));
-    if (ips.length === 0) return refuse('has no address');
-    parseCidr(subnetCidr);
-    return {
-      ips,
-      ref: {
-        id: eniId,
-        mac: parseMac(ifAddress.toLowerCase()),
-        vlan,
-        subnetCidr,
-        ...(associationID === undefined ? {} : { associationId: associationID }),
-      },
-    };
+    const first = decodePodEnis(text)[0]!;
+    if (first.subnet === null && first.subnet6 === null)
+      throw new TypeError(`the annotation ${POD_ENI} [0] has neither subnetCidr nor subnetV6Cidr`);
+    return first;
   } catch (error) {
-    if (error instanceof PodwayError) throw error;
-    return refuse(`cannot be read: ${(error as Error).message}`, error);
+    const message = `${pod}: ${(error as Error).message}`;
+    throw new PodwayError('INVALID_CONFIG', message, { object: pod }, { cause: error });
   }
 }

@@ -6,7 +6,8 @@ import type { NodeView } from '../../datapath/check.ts';
 import { standInName } from '../../datapath/marks.ts';
 import { TAG_TRUNK, TAG_VLAN } from '../../ipam/ec2/tags.ts';
 import type { Trunk } from '../../ipam/state.ts';
-import { POD_ENI, readBranch } from '../branch-pods.ts';
+import { POD_ENI } from '../../kube/vpc-resources.ts';
+import { readBranch } from '../branch-pods.ts';
 import { type CompareOptions, type Difference, none } from './difference.ts';
 
 /** A branch in one view; absent fields are what the view does not tell. */
