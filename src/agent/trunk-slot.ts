@@ -8,6 +8,7 @@ import {
   asksForTrunk,
   type CniNode,
   cniNodes,
+  isOurCniNode,
   type KubeClient,
   SECURITY_GROUPS_FOR_PODS,
 } from '../kube/index.ts';
@@ -33,7 +34,7 @@ export type CniNodeView = Pick<CniNode, 'spec'> & {
 
 export const viewCniNode = ({ metadata, spec }: CniNode): CniNodeView => ({
   resourceVersion: metadata.resourceVersion ?? '',
-  isOurs: metadata.labels?.['app.kubernetes.io/managed-by'] === 'podway',
+  isOurs: isOurCniNode({ metadata }),
   spec: { features: spec?.features ?? [] },
 });
 

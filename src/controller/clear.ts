@@ -7,13 +7,13 @@ import {
   isConflict,
   isNotFound,
   type KubeClient,
+  MANAGED_BY,
   NO_ADDRESS_TAINT,
   NOT_READY_TAINT,
   type Node,
   nodes,
   podwayNodes,
 } from '../kube/index.ts';
-import { MANAGED_BY } from './branch/cni-nodes.ts';
 import { leases } from './leader.ts';
 
 /** Between two passes (ms): longer than an agent takes to end. */

@@ -47,6 +47,12 @@ export type CniNode = KubeObject & {
   spec?: { features?: { name?: string; value?: string }[]; tags?: Record<string, string> };
 };
 export const cniNodes = resource<CniNode>('vpcresources.k8s.aws/v1alpha1', 'cninodes', 'CNINode', 'Cluster');
+/** Labels of a CNINode that Podway's controller made: the branches are its. */
+export const MANAGED_BY = { 'app.kubernetes.io/managed-by': 'podway' };
+
+export const isOurCniNode = ({ metadata }: Pick<CniNode, 'metadata'>): boolean =>
+  Object.entries(MANAGED_BY).every(([key, value]) => metadata.labels?.[key] === value);
+
 /** The feature of a CNINode by which a node asks for a trunk; its value is empty. */
 export const SECURITY_GROUPS_FOR_PODS = 'SecurityGroupsForPods';
 

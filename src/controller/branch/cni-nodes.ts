@@ -10,7 +10,9 @@ import {
   followEach,
   isConflict,
   isNotFound,
+  isOurCniNode,
   type KubeClient,
+  MANAGED_BY,
   type Sink,
 } from '../../kube/index.ts';
 import { instanceOf } from '../node-view.ts';
@@ -20,7 +22,6 @@ import type { ClusterView, NodeView } from '../view.ts';
 const TAG_CLUSTER = 'cluster.k8s.amazonaws.com/name';
 const TAG_INSTANCE = 'node.k8s.amazonaws.com/instance_id';
 const OS = 'kubernetes.io/os';
-export const MANAGED_BY = { 'app.kubernetes.io/managed-by': 'podway' };
 
 /** Between two looks at what is missing, and after one that failed (ms). */
 const LOOK_MS = 500;
@@ -109,7 +110,7 @@ export class CniNodes {
     const known = this.#known.get(name);
     try {
       if (!known) this.#known.set(name, await client.create(cniNodes, wanted, undefined, signal));
-      else if (isOurs(known) && isOther(known, wanted)) {
+      else if (isOurCniNode(known) && isOther(known, wanted)) {
         const { labels, ownerReferences } = wanted.metadata;
         const { resourceVersion } = known.metadata;
         const patch = {
@@ -144,9 +145,6 @@ function cniNodeOf(name: string, node: NodeView, cluster: string | undefined): C
     },
   };
 }
-
-const isOurs = ({ metadata }: CniNode): boolean =>
-  Object.entries(MANAGED_BY).every(([key, value]) => metadata.labels?.[key] === value);
 
 /** It is of a Node or an instance that had the name before, or somebody changed what we wrote. */
 const isOther = (known: CniNode, { metadata, spec }: CniNode): boolean =>
