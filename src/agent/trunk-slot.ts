@@ -1,6 +1,7 @@
 // The node's word that it has an ENI slot for a trunk: the feature SecurityGroupsForPods of its CNINode, which whoever
 // controls branches waits for on EKS. Only that entry is ours, written while nobody else changes the object (optimistic
 // lock). A node without a slot says ENI_LIMIT with numbers, and asks once it has one. Never throws.
+import { Alarm } from '../base/alarm.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { AddressPool } from '../ipam/pool.ts';
@@ -13,8 +14,9 @@ import {
   SECURITY_GROUPS_FOR_PODS,
 } from '../kube/index.ts';
 
-/** Between two looks whether a slot is free or the API takes the patch (ms). */
+/** Between two looks whether a slot is free or the API takes the patch, and while nothing is open (ms). */
 const AGAIN_MS = 5_000;
+const AT_REST_MS = 600_000;
 
 export type TrunkSlotOptions = {
   client: Pick<KubeClient, 'patch'>;
@@ -41,7 +43,7 @@ export const viewCniNode = ({ metadata, spec }: CniNode): CniNodeView => ({
 export class TrunkSlot {
   readonly #o: TrunkSlotOptions;
   #cniNode: CniNodeView | null = null;
-  #wake: () => void = () => {};
+  readonly #news = new Alarm();
 
   constructor(options: TrunkSlotOptions) {
     this.#o = options;
@@ -55,19 +57,22 @@ export class TrunkSlot {
   /** Null: the node has none, since nobody controls branches. */
   note(cniNode: CniNodeView | null): void {
     this.#cniNode = cniNode;
-    this.#wake();
+    this.#news.ring();
   }
 
   /** Something has changed that says whether a trunk is awaited. */
   look(): void {
-    this.#wake();
+    this.#news.ring();
   }
 
   /** Ends when `signal` aborts. */
   async keep(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      // Taken before the question: what is told meanwhile counts.
+      const news = this.#news.signal;
       const isOpen = await this.#ask(signal);
-      await this.#nap(isOpen ? AGAIN_MS : null, signal);
+      const woken = AbortSignal.any([signal, news]);
+      await systemClock.sleep(isOpen ? AGAIN_MS : AT_REST_MS, woken).catch(() => undefined);
     }
   }
 
@@ -101,18 +106,4 @@ export class TrunkSlot {
       return true;
     }
   }
-
-  async #nap(ms: number | null, signal: AbortSignal): Promise<void> {
-    const nap = new AbortController();
-    const wake = () => nap.abort();
-    this.#wake = wake;
-    signal.addEventListener('abort', wake, { once: true });
-    if (signal.aborted) wake();
-    await systemClock.sleep(ms ?? FOREVER_MS, nap.signal).catch(() => undefined);
-    signal.removeEventListener('abort', wake);
-    this.#wake = () => {};
-  }
 }
-
-/** A bound on what a missed wake could cost. */
-const FOREVER_MS = 600_000;
