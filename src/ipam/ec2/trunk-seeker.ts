@@ -1,5 +1,6 @@
 // Asks EC2 at once whether the node's trunk has come, when something says so: a new link, a pod's branch. Bounded: one
 // describe at a time, the next after 0.5 s, doubled up to 8 s while none is found; a minute without a question forgets that.
+import { Alarm } from '../../base/alarm.ts';
 import type { Core } from '../core.ts';
 import { type Trunk, trunkOf } from '../state.ts';
 import type { Reconciler } from './reconcile.ts';
@@ -14,7 +15,8 @@ const GOES_ON = 10_000;
 export class TrunkSeeker {
   readonly #core: Core;
   readonly #reconciler: Pick<Reconciler, 'now'>;
-  readonly #waiting = new Set<() => void>();
+  /** Rung when the trunk is there. */
+  readonly #found = new Alarm();
   #pause = FIRST_PAUSE;
   #notBefore = 0;
   #until = 0;
@@ -49,13 +51,8 @@ export class TrunkSeeker {
       const trunk = trunkOf(this.#core.state);
       if (trunk !== null || clock.now() >= end || this.#core.signal.aborted) return trunk;
       this.seek();
-      const stop = new AbortController();
-      const wake = () => stop.abort();
-      this.#waiting.add(wake);
-      signal.addEventListener('abort', wake, { once: true });
-      await clock.sleep(Math.min(end - clock.now(), GOES_ON), stop.signal).catch(() => undefined);
-      signal.removeEventListener('abort', wake);
-      this.#waiting.delete(wake);
+      const woken = AbortSignal.any([signal, this.#found.signal]);
+      await clock.sleep(Math.min(end - clock.now(), GOES_ON), woken).catch(() => undefined);
     }
   }
 
@@ -71,7 +68,7 @@ export class TrunkSeeker {
       this.#pause = Math.min(this.#pause * 2, LAST_PAUSE);
       if (trunkOf(this.#core.state) !== null) {
         this.#pause = FIRST_PAUSE;
-        for (const wake of [...this.#waiting]) wake();
+        this.#found.ring();
         return;
       }
       if (clock.now() >= this.#until) return;
