@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
-import type { Clock } from '../../src/base/clock.ts';
 import { limitsFromTable } from '../../src/cloud/limits.ts';
 import { CloudError, type EniId } from '../../src/cloud/port.ts';
 import { FakeCloud } from '../../src/cloud/testing.ts';
 import { BranchKeeper } from '../../src/controller/branch/keeper.ts';
+import { clock } from '../../src/controller/branch/testing.ts';
 import { QUARANTINE } from '../../src/controller/branch/vlans.ts';
 import { createMetrics } from '../../src/controller/metrics.ts';
 import { ClusterView } from '../../src/controller/view.ts';
@@ -26,29 +26,11 @@ import { startApi } from '../../src/lab/cluster/api/testing.ts';
 import { installDefinitions } from '../../src/lab/cluster/definitions.ts';
 
 const PODS = process.env['PODWAY_SOAK'] ? 2_000 : 60;
-const SPEED = 100;
 const NODES = ['n-1', 'n-2', 'n-3'];
 /** m5.large. */
 const LIMIT = 9;
 const COOLDOWN = QUARANTINE;
 
-const began = performance.now();
-const clock: Clock = {
-  now: () => 1_000_000 + (performance.now() - began) * SPEED,
-  sleep: (ms, signal) =>
-    new Promise((resolve, reject) => {
-      const onAbort = () => {
-        clearTimeout(timer);
-        reject(signal?.reason);
-      };
-      const timer = setTimeout(() => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
-      }, ms / SPEED);
-      if (signal?.aborted) onAbort();
-      else signal?.addEventListener('abort', onAbort, { once: true });
-    }),
-};
 const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const chance = (share: number) => Math.random() < share;
 const instanceOf = (node: string) => `i-0${node.slice(2)}`;

@@ -6,9 +6,10 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import { formatIp } from '../../src/base/ip.ts';
 import { Journal } from '../../src/base/journal.ts';
+import { fastClock } from '../../src/base/testing.ts';
 import { defaultCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
 import { createImds } from '../../src/cloud/imds.ts';
@@ -29,14 +30,6 @@ export type FleetOptions = {
 
 const REGION = 'us-west-2';
 const CIDR = '10.0.0.0/16';
-
-const fastClock = (speed: number): Clock => {
-  const began = systemClock.now();
-  return {
-    now: () => Math.round(began + (systemClock.now() - began) * speed),
-    sleep: (ms, signal) => systemClock.sleep(ms / speed, signal),
-  };
-};
 
 export class Fleet implements AsyncDisposable {
   readonly clock: Clock;

@@ -23,7 +23,7 @@ import { createMetrics } from '../metrics.ts';
 import { ClusterView } from '../view.ts';
 import { makeCertificate } from './certificate.ts';
 import { type BranchMode, SecurityGroups } from './control.ts';
-import { fastClock } from './testing.ts';
+import { clock } from './testing.ts';
 
 type Hooks = KubeObject & { webhooks?: { clientConfig: { caBundle: string } }[] };
 const hooks = resource<Hooks>(
@@ -76,9 +76,9 @@ class Replica implements AsyncDisposable {
         webhookListen: { host: '127.0.0.1', port },
         webhookUrl: `https://127.0.0.1:${port}`,
       },
-      ...{ client, log, metrics: createMetrics(), clock: fastClock, isLeading: () => this.isLeading },
+      ...{ client, log, metrics: createMetrics(), clock, isLeading: () => this.isLeading },
       openCloud: async (isPodWaiting): Promise<Cloud & TrunkCloud & Budget> =>
-        withBudget<Cloud & TrunkCloud>(cloud, fastClock, isPodWaiting),
+        withBudget<Cloud & TrunkCloud>(cloud, clock, isPodWaiting),
     });
     this.#running.push(this.#groups.serve(this.#over.signal));
     if (isLeading) this.lead();

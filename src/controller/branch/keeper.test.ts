@@ -9,7 +9,7 @@ import { FakeCloud } from '../../cloud/testing.ts';
 import { pods, podwayNodes, securityGroupPolicies } from '../../kube/index.ts';
 import { startApi } from '../../lab/cluster/api/testing.ts';
 import { installDefinitions } from '../../lab/cluster/definitions.ts';
-import { Bench, fastClock } from './testing.ts';
+import { Bench, clock } from './testing.ts';
 
 async function until<T>(
   what: string,
@@ -213,7 +213,7 @@ test('branches of a subnet that is configured no more are found by their tags, a
 test('with few calls left a pod that waits goes before the ends of others', async () => {
   const cloud = new FakeCloud();
   let bench: Bench | null = null;
-  const bounded = withBudget(cloud, fastClock, () => bench?.isPodWaiting ?? false);
+  const bounded = withBudget(cloud, clock, () => bench?.isPodWaiting ?? false);
   await using api = await startApi();
   const { client } = api;
   bench = new Bench(client, cloud, bounded);

@@ -1,6 +1,6 @@
 // The real keeper of branches for tests: on the embedded API, EC2 in memory, and time that runs a hundred times as fast.
 import { pino } from 'pino';
-import type { Clock } from '../../base/clock.ts';
+import { fastClock } from '../../base/testing.ts';
 import { limitsFromTable } from '../../cloud/limits.ts';
 import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
 import type { FakeCloud } from '../../cloud/testing.ts';
@@ -10,26 +10,7 @@ import { createMetrics } from '../metrics.ts';
 import { ClusterView } from '../view.ts';
 import { BranchKeeper } from './keeper.ts';
 
-const SPEED = 100;
-const began = performance.now();
-const since = Date.now();
-
-export const fastClock: Clock = {
-  now: () => since + (performance.now() - began) * SPEED,
-  sleep: (ms, signal) =>
-    new Promise((resolve, reject) => {
-      const onAbort = () => {
-        clearTimeout(timer);
-        reject(signal?.reason);
-      };
-      const timer = setTimeout(() => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
-      }, ms / SPEED);
-      if (signal?.aborted) onAbort();
-      else signal?.addEventListener('abort', onAbort, { once: true });
-    }),
-};
+export const clock = fastClock(100);
 
 export type Told = { about: string; reason: string; text: string };
 
@@ -81,9 +62,9 @@ export class Bench {
     const end = new AbortController();
     const { signal } = end;
     const view = new ClusterView();
-    const policies = new PolicyView(client, fastClock);
+    const policies = new PolicyView(client, clock);
     const keeper = new BranchKeeper({
-      ...{ view, policies, client, cloud: this.#asked, log, cooldown: 30_000, clock: fastClock },
+      ...{ view, policies, client, cloud: this.#asked, log, cooldown: 30_000, clock },
       metrics: createMetrics(),
       events: {
         record: (about, _type, reason, text) => {
