@@ -12,25 +12,13 @@ import {
 } from '../src/kube/index.ts';
 import { BUILT_IN_IMAGE } from '../src/lab/cluster/command.ts';
 import type { LabStatus } from '../src/lab/daemon/protocol.ts';
-import { podway } from './run.ts';
+import { podway, twoSubnetsOf } from './run.ts';
 
 const READY_MS = 180_000;
 
-/** lab.yaml: subnets `a` and `b`, groups `nodes` and `branch` that let each other in, and a policy for pods app=branch. */
+/** lab.yaml of `twoSubnetsOf`, with groups `nodes` and `branch`, and a policy for pods app=branch. */
 export const branchShape = (instances: readonly string[], settings: string): string => `
-vpcs:
-  - name: vpc
-    cidrs: [10.0.0.0/16]
-    subnets:
-      - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
-      - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
-    securityGroups:
-      - name: nodes
-        ingress: [{ from: nodes }, { from: branch }]
-      - name: branch
-        ingress: [{ from: nodes }, { from: branch }]
-instances:
-${instances.map((instance) => `  - ${instance}`).join('\n')}
+${twoSubnetsOf(['nodes', 'branch'], instances)}
 securityGroupPolicies:
   - { name: branch, podLabels: { app: branch }, securityGroups: [branch] }
 settings: ${settings}

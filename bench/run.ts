@@ -69,7 +69,10 @@ export function scratch(): { dir: string; launcher: string; remove: () => void }
 }
 
 /** The same with two subnets in two zones, `a` and `b`, and a security group `nodes` that lets its members talk. */
-export const twoSubnets = (...instances: string[]): string => `
+export const twoSubnets = (...instances: string[]): string => twoSubnetsOf(['nodes'], instances);
+
+/** The same with these security groups, all of whose members may talk. */
+export const twoSubnetsOf = (groups: readonly string[], instances: readonly string[]): string => `
 vpcs:
   - name: vpc
     cidrs: [10.0.0.0/16]
@@ -77,8 +80,7 @@ vpcs:
       - { name: a, cidr: 10.0.0.0/19, zone: us-west-2a }
       - { name: b, cidr: 10.0.32.0/19, zone: us-west-2b }
     securityGroups:
-      - name: nodes
-        ingress: [{ from: nodes }]
+${groups.map((name) => `      - { name: ${name}, ingress: [${groups.map((from) => `{ from: ${from} }`).join(', ')}] }`).join('\n')}
 instances:
 ${instances.map((instance) => `  - ${instance}`).join('\n')}
 `;
