@@ -16,13 +16,12 @@ import {
   cniNodes,
   decodePodEnis,
   events,
-  KubeClient,
+  type KubeClient,
   type KubeEvent,
   type KubeObject,
   nodes,
   POD_ENI,
   pods,
-  readKubeConfig,
   resource,
   securityGroupPolicies,
 } from '../../src/kube/index.ts';
@@ -67,15 +66,12 @@ before(async () => {
   const status = await lab.status();
   vpcId = status.vpcs[0]!.id;
   netns = status.nodes.find(({ name }) => name === 'node-1')!.netns;
-  api = new KubeClient(await readKubeConfig(status.kubeconfig));
-  ec2 = await lab.ec2();
+  ({ api, ec2 } = await lab.clients());
   group = await makeGroup('web', vpcId);
 });
 after(async () => {
   if (skip) return;
   streams?.close();
-  api?.close();
-  ec2?.destroy();
   rmSync(file, { force: true });
   await lab.down();
 });

@@ -18,12 +18,11 @@ import {
   cniNodes,
   decodePodEnis,
   events,
-  KubeClient,
+  type KubeClient,
   nodes,
   POD_ENI,
   POD_ENI_CAUSE,
   pods,
-  readKubeConfig,
   resource,
   securityGroupPolicies,
 } from '../../src/kube/index.ts';
@@ -41,17 +40,13 @@ let group: string;
 before(async () => {
   if (skip) return;
   await lab.up();
-  api = new KubeClient(await readKubeConfig(await lab.kubeconfig()));
-  ec2 = await lab.ec2();
+  ({ api, ec2 } = await lab.clients());
   const VpcId = (await lab.status()).vpcs[0]!.id;
   const asked = { GroupName: 'web', Description: 'web', VpcId };
   group = (await ec2.send(new CreateSecurityGroupCommand(asked))).GroupId!;
 });
 after(async () => {
-  if (skip) return;
-  api?.close();
-  ec2?.destroy();
-  await lab.down();
+  if (!skip) await lab.down();
 });
 
 const policy = (name: string, app: string, groupIds: string[]) =>

@@ -10,19 +10,11 @@ import {
   CreateNetworkInterfaceCommand,
   CreateSecurityGroupCommand,
   DescribeNetworkInterfacesCommand,
-  type EC2Client,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import { CustomObjectsApi } from '@kubernetes/client-node';
 import { TAG_INSTANCE } from '../../src/ipam/ec2/tags.ts';
-import {
-  KubeClient,
-  nodes,
-  POD_ENI,
-  pods,
-  readKubeConfig,
-  securityGroupPolicies,
-} from '../../src/kube/index.ts';
+import { nodes, POD_ENI, pods, securityGroupPolicies } from '../../src/kube/index.ts';
 import type { CallsView, IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
 import { ROOT, skip } from './command.ts';
@@ -139,11 +131,9 @@ test('what the controller calls is what its two policies allow', { skip, timeout
     ...['--set', 'controller=process', '--set', 'env=PODWAY_SWEEP_GAP=1s'],
   ]);
   const own: string[] = [];
-  let ec2: EC2Client | undefined;
-  let api: KubeClient | undefined;
   try {
     await lab.up();
-    ec2 = await lab.ec2();
+    const { api, ec2 } = await lab.clients();
     ec2.middlewareStack.add(
       (next, { commandName }) => {
         own.push(commandName!.replace(/Command$/, ''));
@@ -151,7 +141,6 @@ test('what the controller calls is what its two policies allow', { skip, timeout
       },
       { step: 'initialize' },
     );
-    api = new KubeClient(await readKubeConfig(await lab.kubeconfig()));
     const { id: VpcId, subnets } = (await lab.status()).vpcs[0]!;
     const [small, large] = ['small', 'large'].map((one) => subnets.find(({ name }) => name === one)!.id);
     const asked = { GroupName: 'web', Description: 'web', VpcId };
@@ -165,17 +154,17 @@ test('what the controller calls is what its two policies allow', { skip, timeout
       new CreateNetworkInterfaceCommand({ SubnetId: small!, SecondaryPrivateIpAddressCount: 8 }),
     );
     const run = (name: string, node: string, app = name) =>
-      api!.create(pods, {
+      api.create(pods, {
         metadata: { name, namespace: 'default', labels: { app } },
         spec: { nodeName: node, containers: [{ name: 'c', image: 'pod-server' }] },
       });
     await eventually('node-2 takes branches', async () => {
-      const { capacity } = (await api!.get(nodes, 'node-2')).status!;
+      const { capacity } = (await api.get(nodes, 'node-2')).status!;
       return capacity?.[POD_ENI] === '9';
     });
     await Promise.all([run('a', 'node-1'), run('b', 'node-1'), run('web', 'node-2')]);
     await eventually('the pod has a branch', async () => {
-      const { metadata } = await api!.get(pods, 'web', 'default');
+      const { metadata } = await api.get(pods, 'web', 'default');
       return metadata.annotations?.[POD_ENI];
     });
     await api.delete(pods, 'web', 'default', { gracePeriodSeconds: 0 });
@@ -196,7 +185,7 @@ test('what the controller calls is what its two policies allow', { skip, timeout
     );
     const left = NetworkInterface!.NetworkInterfaceId!;
     await eventually('what the gone node left is swept', async () => {
-      const { NetworkInterfaces = [] } = await ec2!.send(new DescribeNetworkInterfacesCommand({}));
+      const { NetworkInterfaces = [] } = await ec2.send(new DescribeNetworkInterfacesCommand({}));
       return NetworkInterfaces.every(({ NetworkInterfaceId }) => NetworkInterfaceId !== left);
     });
     const both = new Set([...allowed('controller'), ...allowed('pod-security-groups')]);
@@ -205,8 +194,6 @@ test('what the controller calls is what its two policies allow', { skip, timeout
     calls.add('ec2:CreateTags');
     assert.deepEqual([...calls].sort(), [...both].sort());
   } finally {
-    api?.close();
-    ec2?.destroy();
     await lab.down();
     rmSync(dir, { recursive: true });
   }

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { EC2Client } from '@aws-sdk/client-ec2';
 import { KubeConfig } from '@kubernetes/client-node';
+import type { KubeClient } from '../../src/kube/index.ts';
 import { ControlClient } from '../../src/lab/daemon/client.ts';
 import { type LabPaths, labPaths, netnsPath } from '../../src/lab/daemon/paths.ts';
 import type { IpamCheck, IpamNode, LabStatus, PodView } from '../../src/lab/daemon/protocol.ts';
@@ -29,6 +30,8 @@ export class Lab {
   readonly #paths: LabPaths;
   readonly #control: ControlClient;
   #env: Promise<Record<string, string>> | undefined;
+  /** Of clients. */
+  readonly #ends: (() => void)[] = [];
 
   /** At most 8 characters: a lab's name has 20, and a process id up to 7. */
   constructor(name: string, options: string[] = QUICK) {
@@ -50,6 +53,7 @@ export class Lab {
   }
 
   async down(): Promise<void> {
+    for (const end of this.#ends.splice(0)) end();
     this.#env = undefined;
     await ok('lab', 'down', '--lab', this.name);
   }
@@ -180,6 +184,16 @@ export class Lab {
       secretAccessKey === undefined ? env : { ...env, AWS_SECRET_ACCESS_KEY: secretAccessKey },
       { maxAttempts: 1 },
     );
+  }
+
+  /** Of its API and its EC2, each of which `down` closes. */
+  async clients(): Promise<{ api: KubeClient; ec2: EC2Client }> {
+    const { KubeClient, readKubeConfig } = await import('../../src/kube/index.ts');
+    const api = new KubeClient(await readKubeConfig(await this.kubeconfig()));
+    this.#ends.push(() => api.close());
+    const ec2 = await this.ec2();
+    this.#ends.push(() => ec2.destroy());
+    return { api, ec2 };
   }
 
   async kube(): Promise<KubeConfig> {

@@ -10,7 +10,7 @@ import {
   DescribeTrunkInterfaceAssociationsCommand,
   type EC2Client,
 } from '@aws-sdk/client-ec2';
-import { decodePodEnis, KubeClient, nodes, POD_ENI, pods, readKubeConfig } from '../../src/kube/index.ts';
+import { decodePodEnis, type KubeClient, nodes, POD_ENI, pods } from '../../src/kube/index.ts';
 import { BUILT_IN_IMAGE } from '../../src/lab/cluster/command.ts';
 import { controllerPaths } from '../../src/lab/cluster/controller.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
@@ -40,14 +40,10 @@ let ec2: EC2Client;
 before(async () => {
   if (skip) return;
   await lab.up();
-  api = new KubeClient(await readKubeConfig(await lab.kubeconfig()));
-  ec2 = await lab.ec2();
+  ({ api, ec2 } = await lab.clients());
 }, bound);
 after(async () => {
-  if (skip) return;
-  api?.close();
-  ec2?.destroy();
-  await lab.down();
+  if (!skip) await lab.down();
 });
 
 const make = (name: string, app: string, more: object = {}) =>

@@ -16,12 +16,11 @@ import {
 import { formatIp } from '../../src/base/ip.ts';
 import {
   decodePodEnis,
-  KubeClient,
+  type KubeClient,
   nodes,
   POD_ENI,
   type Pod,
   pods,
-  readKubeConfig,
   securityGroupPolicies,
 } from '../../src/kube/index.ts';
 import { controllerPaths } from '../../src/lab/cluster/controller.ts';
@@ -54,14 +53,10 @@ let ec2: EC2Client;
 before(async () => {
   if (skip) return;
   await lab.up();
-  api = new KubeClient(await readKubeConfig(await lab.kubeconfig()));
-  ec2 = await lab.ec2();
+  ({ api, ec2 } = await lab.clients());
 });
 after(async () => {
-  if (skip) return;
-  api?.close();
-  ec2?.destroy();
-  await lab.down();
+  if (!skip) await lab.down();
 });
 
 /** `which`: of controller and agents; absent: any. */
