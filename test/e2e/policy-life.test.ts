@@ -9,7 +9,6 @@ import { type Allow, PolicyGround } from '../support/policy-ground.ts';
 import { STARTERS_POLICY, startAll } from '../support/policy-starters.ts';
 import { Talk } from '../support/policy-talk.ts';
 import { full } from '../support/storm.ts';
-import { eventually } from '../support/wait.ts';
 import { PROBE, podway, skip } from './command.ts';
 import { Lab } from './lab.ts';
 

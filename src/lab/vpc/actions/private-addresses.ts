@@ -3,7 +3,7 @@
 // InvalidParameterValue. The primary address never changes.
 import { claimAddresses, claimPrefixes, parseAddress, takeAddresses, takePrefixes } from '../addresses.ts';
 import { type Context, need } from '../context.ts';
-import { conflict, Ec2Error, invalidValue, missing, required } from '../errors.ts';
+import { conflict, Ec2Error, invalidValue, missing } from '../errors.ts';
 import { checkSlots, limitsOf, tooMany } from '../limits.ts';
 import type { NetworkInterface, Subnet } from '../model.ts';
 import { ownInterface } from './attachments.ts';
