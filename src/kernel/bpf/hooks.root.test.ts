@@ -1,8 +1,9 @@
 // Programs on links of this kernel, by both ways of attaching: frames that carry tags between two namespaces, without the
 // 8021q module, and what happens to programs when their processes and links end.
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { parseIp } from '../../base/ip.ts';
 import { parseMac } from '../../base/mac.ts';
 import { SyscallError } from '../errors.ts';
@@ -143,4 +144,20 @@ describe('programs on links', needsRoot, () => {
         );
       }
     }));
+
+  test('a signal that comes while the verifier works costs no program', async () => {
+    const noted = () => {};
+    process.on('SIGWINCH', noted);
+    const sender = spawn('sh', ['-c', `while kill -WINCH ${process.pid}; do sleep 0.001; done`]);
+    try {
+      const program = popByList(Array.from({ length: 100 }, (_, i) => ({ vlan: i + 1, index: i + 1 })));
+      for (let round = 0; round < 300; round++) {
+        loadProgram(program)[Symbol.dispose]();
+        await turn();
+      }
+    } finally {
+      sender.kill('SIGKILL');
+      process.off('SIGWINCH', noted);
+    }
+  });
 });

@@ -26,6 +26,8 @@ const TCX = { ingress: 46, egress: 47 } as const;
 /** Programs on one hook; the kernel takes 64 (BPF_MPROG_MAX). */
 const MOST_PROGRAMS = 64;
 const LOG_BYTES = 64 << 10;
+/** The verifier ends with EAGAIN when a signal waits for the thread (bpf_check in kernel/bpf/verifier.c); the next call has it behind it. */
+const LOAD_ATTEMPTS = 100;
 /** `bpf_helpers` for tagging are for everybody; the licence is asked of those that trace. */
 const LICENCE = 'Apache-2.0';
 const NAME_AT = 64;
@@ -104,7 +106,10 @@ export function loadProgram({ name, bytes }: Program): LoadedProgram {
       .pointer(16, textBytes(`${LICENCE}\0`))
       .text(48, name);
     if (level > 0) attributes.u32(24, level).u32(28, log.length).pointer(32, log);
-    return attributes.call(PROG_LOAD);
+    for (let attempt = 1; ; attempt++) {
+      const result = attributes.call(PROG_LOAD);
+      if (attempt === LOAD_ATTEMPTS || result >= 0 || errnoName(-result) !== 'EAGAIN') return result;
+    }
   };
   const fd = load(0);
   if (fd >= 0) return new LoadedProgram(fd, name);
