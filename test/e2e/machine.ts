@@ -2,6 +2,7 @@
 // and with layers over /etc and /var that keep what is written there apart.
 // What a lab leaves on it is then exactly what a census finds, whoever else uses the real one; labs of others are not
 // there to be seen. Its first process ends with the test, and the kernel ends all the others with it.
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import { eventually } from '../support/wait.ts';
@@ -49,6 +50,25 @@ const PLACES: Record<string, string> = {
 };
 
 export type Census = Record<string, string[]>;
+
+/** Of a failure's text. */
+const MOST_LINES = 40;
+
+/** As often as `from` has it more than `other`. */
+function beyond(from: readonly string[], other: readonly string[]): string[] {
+  const rest = [...other];
+  return from.filter((line) => {
+    const at = rest.indexOf(line);
+    if (at >= 0) rest.splice(at, 1);
+    return at < 0;
+  });
+}
+
+const differences = (then: Census, now: Census): string[] =>
+  Object.keys(PLACES).flatMap((place) => [
+    ...beyond(now[place]!, then[place]!).map((line) => `+ ${place}: ${line}`),
+    ...beyond(then[place]!, now[place]!).map((line) => `- ${place}: ${line}`),
+  ]);
 
 export class Machine {
   readonly #first: ChildProcess;
@@ -131,6 +151,18 @@ export class Machine {
 
   async write(file: string, text: string): Promise<void> {
     await this.shell(`cat >${file} <<'END'\n${text}\nEND`);
+  }
+
+  /**
+   * Resolves when all is as it was then: a process that got its signal may not have ended yet. Throws naming what came (+)
+   * and what went (-).
+   */
+  async isAgain(then: Census): Promise<void> {
+    await eventually('the machine is as it was', async () => {
+      const lines = differences(then, await this.census());
+      assert.equal(lines.length, 0, `\n${lines.slice(0, MOST_LINES).join('\n')}`);
+      return true;
+    });
   }
 
   /** All that a lab could leave, by place, sorted. */

@@ -19,14 +19,6 @@ after(async () => {
   if (!skip) await machine.stop();
 });
 
-async function assertClean(): Promise<void> {
-  // A process that got its signal may not have ended yet.
-  await eventually('nothing is left', async () => {
-    assert.deepEqual(await machine.census(), clean);
-    return true;
-  });
-}
-
 test('a census sees a lab in every place', { skip }, async () => {
   await machine.ok('lab', 'up', '--demo', '--quiet');
   const found = await machine.census();
@@ -41,7 +33,7 @@ test('a census sees a lab in every place', { skip }, async () => {
 
 test('lab down leaves nothing', { skip }, async () => {
   await machine.ok('lab', 'down', '--quiet');
-  await assertClean();
+  await machine.isAgain(clean);
   const again = await machine.podway('lab', 'down');
   assert.equal(again.code, 0, again.stderr);
 });
@@ -67,6 +59,6 @@ for (const [moment, condition] of moments) {
     assert.match(up.stderr, /^podway: [A-Z_]+: [^\n]+ \([^\n]+\)\n$/);
     const down = await machine.podway('lab', 'down', '--quiet', '--lab', 'killed');
     assert.equal(down.code, 0, down.stderr);
-    await assertClean();
+    await machine.isAgain(clean);
   });
 }
