@@ -3,7 +3,6 @@
 // while it was still building the lab.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { eventually } from '../support/wait.ts';
 import { skip } from './command.ts';
 import { type Census, Machine } from './machine.ts';
 
