@@ -4,24 +4,19 @@
 // CHECK and GC fail at once, STATUS says 50, and DEL is written to a queue that the agent drains: no DEL is ever lost.
 // Killed in the middle of an ADD it closes its socket, by which the agent knows to undo.
 #define _GNU_SOURCE
+#include "bytes.h"
 #include "json.h"
+#include "names.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
 
 #define DEFAULT_SOCKET "/run/podway/agent.sock"
 #define SUPPORTED "\"0.1.0\",\"0.2.0\",\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\""
@@ -31,7 +26,6 @@ enum {
 	MAX_STDIN = 4 << 20,    // bytes: ten times the largest config seen, prevResult included
 	MAX_ANSWER = 4 << 20,   // bytes
 	MAX_ID = 200,           // bytes: id, ':' and ifname must fit in a file name
-	MAX_IFNAME = 15,        // bytes: IFNAMSIZ - 1
 	MAX_QUEUE = 4096,       // DELs that wait for the agent; more than any node's pods
 	STDIN_MS = 10000,       // a caller who never closes stdin is no reason to hang
 	PEEK_STDIN_MS = 250,    // when stdin matters only for the version that the answer names
@@ -67,18 +61,13 @@ static const struct { int code; const char *name, *does, *next; } causes[] = {
 	 "Read the message; podway ipam show tells the state of the pool."},
 };
 
-struct text {
-	char *at;
-	size_t length, cap;
-};
-
 static struct {
 	enum verb verb;
 	const char *id, *netns, *ifname;
 	struct text config;
 	int config_error;  // errno of reading stdin; -1 while it is unread
 	bool is_object;
-	char version[32];  // what the answer's cniVersion says
+	char version[VERSION_BYTES];  // what the answer's cniVersion says
 	char socket[sizeof((struct sockaddr_un *)0)->sun_path];
 } call = {.config_error = -1, .version = LATEST};
 
@@ -86,68 +75,6 @@ static struct json_field fields[] = {{.key = "cniVersion"}, {.key = "name"}, {.k
 #define conf_version fields[0]
 #define conf_name fields[1]
 #define conf_socket fields[2]
-
-static int64_t now_ms(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static bool write_all(int fd, const char *at, size_t length) {
-	while (length > 0) {
-		ssize_t n = write(fd, at, length);
-		if (n < 0 && errno == EINTR) continue;
-		if (n <= 0) return false;
-		at += n;
-		length -= (size_t)n;
-	}
-	return true;
-}
-
-static bool append(struct text *t, const char *bytes, size_t length) {
-	if (t->cap - t->length < length) {
-		size_t cap = (t->length + length) * 2 + 4096;
-		char *grown = realloc(t->at, cap);
-		if (!grown) return false;
-		t->at = grown;
-		t->cap = cap;
-	}
-	if (length > 0) memcpy(t->at + t->length, bytes, length);
-	t->length += length;
-	return true;
-}
-
-// Reads until end of file, at most `limit` bytes (one more is a failure with EFBIG) and not after `deadline`.
-static bool read_all(int fd, struct text *t, size_t limit, int64_t deadline) {
-	char chunk[65536];
-	for (;;) {
-		int64_t left = deadline - now_ms();
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int ready = poll(&p, 1, left > 0 ? (int)left : 0);
-		if (ready < 0 && errno == EINTR) continue;
-		if (ready < 0) return false;
-		if (ready == 0) return errno = ETIMEDOUT, false;
-		ssize_t n = read(fd, chunk, sizeof chunk);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-		if (n < 0) return false;
-		if (n == 0) return true;
-		if (t->length + (size_t)n > limit) return errno = EFBIG, false;
-		if (!append(t, chunk, (size_t)n)) return errno = ENOMEM, false;
-	}
-}
-
-// x, x.y or x.y.z in digits.
-static bool is_version(const char *text, size_t length) {
-	int parts = 1;
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] == '.') {
-			if (i == 0 || i + 1 == length || text[i - 1] == '.' || ++parts > 3) return false;
-		} else if (text[i] < '0' || text[i] > '9') {
-			return false;
-		}
-	}
-	return length > 0 && length < sizeof call.version;
-}
 
 // Reads stdin, and learns from it what the answer's cniVersion must say.
 static void read_config(int64_t limit) {
@@ -205,29 +132,6 @@ __attribute__((noreturn, format(printf, 3, 4))) static void fail(enum cause caus
 static const char *variable(const char *name) {
 	const char *value = getenv(name);
 	return value ? value : "";
-}
-
-static bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
-
-// The rule for container ids and network names: alphanumeric first, then also `_`, `.` and `-`.
-static bool is_name(const char *text, size_t length) {
-	for (size_t i = 0; i < length; i++) {
-		if (!is_alnum(text[i]) && (i == 0 || (text[i] != '_' && text[i] != '.' && text[i] != '-'))) return false;
-	}
-	return length > 0;
-}
-
-// The rule of CNI, and what Linux would not take or, of `%`, would take for a template of another name. Whether bytes above
-// ASCII are text is left to the agent.
-static bool is_ifname(const char *text) {
-	static const char *const taken[] = {".", "..", "all", "default"};
-	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
-		if (strcmp(text, taken[i]) == 0) return false;
-	}
-	for (const char *c = text; *c; c++) {
-		if ((unsigned char)*c <= ' ' || *c == 0x7f || *c == '/' || *c == ':' || *c == '%') return false;
-	}
-	return strlen(text) <= MAX_IFNAME;
 }
 
 // KEY=VALUE;KEY=VALUE, each with one `=`. A DEL uses no arguments and is never refused for them.
@@ -396,17 +300,6 @@ static int connect_agent(void) {
 		without_agent(AGENT_UNREACHABLE, errno == EAGAIN ? "its backlog is full" : strerror(errno));
 	}
 	return fd;
-}
-
-// Sends as much as it takes; an agent that stops reading is given until `deadline`.
-static bool send_all(int fd, const struct text *t, int64_t deadline) {
-	for (size_t at = 0; at < t->length;) {
-		ssize_t n = send(fd, t->at + at, t->length - at, MSG_NOSIGNAL);
-		if (n > 0) at += (size_t)n;
-		else if (errno != EINTR && errno != EAGAIN) return false;
-		else if (now_ms() >= deadline) return errno = ETIMEDOUT, false;
-	}
-	return true;
 }
 
 static int ask_agent(void) {
