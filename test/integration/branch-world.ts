@@ -188,15 +188,25 @@ export class BranchWorld {
   /** Wired as an agent does it: the branches' part is there before the pods' links, and the links' after them. */
   static async open(): Promise<BranchWorld> {
     const lab = bench();
-    await lab.fabric.apply(worldState());
-    const world = new BranchWorld(openNetns(`/run/netns/${lab.fabric.netnsOf('node')}`), lab);
-    await world.datapath.syncNode(nodeWith(PODS));
-    for (const { pod } of PODS) createNetns(world.netnsOf(`pod-${pod}`)).close();
-    for (const one of PODS) world.wire(one);
-    await world.datapath.syncNode(nodeWith(PODS));
+    let world: BranchWorld | undefined;
+    try {
+      await lab.fabric.apply(worldState());
+      world = new BranchWorld(openNetns(`/run/netns/${lab.fabric.netnsOf('node')}`), lab);
+      await world.#fill();
+      return world;
+    } catch (error) {
+      await (world?.close() ?? lab[Symbol.asyncDispose]());
+      throw error;
+    }
+  }
+
+  async #fill(): Promise<void> {
+    await this.datapath.syncNode(nodeWith(PODS));
+    for (const { pod } of PODS) createNetns(this.netnsOf(`pod-${pod}`)).close();
+    for (const one of PODS) this.wire(one);
+    await this.datapath.syncNode(nodeWith(PODS));
     for (const where of ['db', 'node', 'internet', ...PODS.map(({ pod }) => `pod-${pod}`)])
-      await world.#serve(where);
-    return world;
+      await this.#serve(where);
   }
 
   /** `pod-NAME`, or a place of the fabric. */
@@ -218,7 +228,10 @@ export class BranchWorld {
   async #serve(where: string): Promise<void> {
     const child = spawn('ip', ['netns', 'exec', this.netnsOf(where), process.execPath, '-e', SERVE]);
     this.#servers.push(child);
-    await new Promise((resolve) => child.stdout.once('data', resolve));
+    await new Promise((resolve, reject) => {
+      child.stdout.once('data', resolve);
+      child.once('exit', (code) => reject(new Error(`no server in ${where}: exit ${code}`)));
+    });
   }
 
   run(where: string, ...command: string[]): string {
