@@ -70,7 +70,7 @@ describe('pods with branches', { skip: skipReason }, () => {
   test('IMDS, Pod Identity and a node-local DNS are on the node in both modes, listed addresses while they are there', async () => {
     // IMDS by its way through the primary ENI, the others as processes of the node that listen on their addresses.
     for (const pod of ['pod-a', 'pod-d'])
-      assert.match(world.run(pod, 'ping', '-nc1', '-W1', '169.254.169.254'), / 1 received/, pod);
+      assert.match(world.run(pod, 'ping', '-nc1', '-W30', '169.254.169.254'), / 1 received/, pod);
     const local = ['169.254.170.23', '169.254.20.10', '10.100.0.10'];
     world.run(
       'node',
