@@ -25,8 +25,8 @@ const KNOWN_MS = 2_000;
 /** Ms between two trims of memory while requests come; each returns a few MB freed by the compiler and nftables. */
 const TRIM_INTERVAL_MS = 2_000;
 
-/** Ms between two looks whether the node has a trunk. */
-const TRUNK_LOOK_MS = 1_000;
+/** Ms that the first pod with a branch has for its ADD before what lets traffic in to it is loaded. */
+const AFTER_ADD_MS = 1_000;
 /** Connections that stood in the listener's backlog are accepted within this time (ms). */
 const ACCEPT_MS = 20;
 
@@ -56,15 +56,26 @@ async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise
   }
 }
 
-/** Short turns on the CPU, where the kernel grants them; loaded when calls are served. Never rejects. */
-async function hurry(log: Parts['log']): Promise<void> {
+/** What the agent does beside serving, loaded when it begins: `lack` is logged when it fails. Never rejects. */
+async function beside(
+  log: Parts['log'],
+  lack: string,
+  signal: AbortSignal,
+  work: () => Promise<unknown>,
+  level: 'warn' | 'error' = 'error',
+): Promise<void> {
   try {
-    const { askForShortTurns } = await import('../kernel/turns.ts');
-    const turns = askForShortTurns();
-    log.debug({ before: String(turns?.before), now: String(turns?.now) }, 'turns on the CPU, in ns');
+    await work();
   } catch (error) {
-    log.warn({ error: String(error) }, 'the kernel is not asked for short turns');
+    if (!signal.aborted) log[level]({ error: String(error) }, lack);
   }
+}
+
+/** Short turns on the CPU, where the kernel grants them. */
+async function hurry(log: Parts['log']): Promise<void> {
+  const { askForShortTurns } = await import('../kernel/turns.ts');
+  const turns = askForShortTurns();
+  log.debug({ before: String(turns?.before), now: String(turns?.now) }, 'turns on the CPU, in ns');
 }
 
 /** Runs until `signal` aborts, or until an agent that has taken over is gone. Rejects when something else ends it. */
@@ -85,7 +96,8 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     seat = await takeOver({ runDir, apiSocket: join(runDir, API_SOCKET) }, announce, parts.log, signal);
     if (!gate.isTakingOver) await sockets.openCni();
     await sockets.openApi();
-    void lookAfterHost(parts, gate, succession.signal);
+    const { signal: over } = succession;
+    void beside(parts.log, 'the host is not looked after', over, () => lookAfterHost(parts, gate, over));
     serving = await startNode(parts, succession.signal);
     await serveNode(parts, gate, serving, succession.signal);
   } catch (error) {
@@ -107,30 +119,26 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
   }
 }
 
-/** What a pod of a DaemonSet does beside serving; loaded when the start is over. Never rejects. */
+/** What a pod of a DaemonSet does beside serving, once the start is over. */
 async function lookAfterHost(parts: Parts, gate: Gate, signal: AbortSignal): Promise<void> {
   const { api, config, log } = parts;
   await gate.pass(signal).catch(() => undefined);
   if (signal.aborted) return;
-  try {
-    if (api.isConfigured) {
-      const { tellNetwork } = await import('./network-condition.ts');
-      const conditions = new NodeConditions(config.nodeName, api.connect, log, signal);
-      void tellNetwork(
-        () => nodeStatus(gate),
-        (condition) => conditions.say(condition),
-        signal,
-      );
-    }
-    if (config.install) {
-      const { Installation } = await import('./install/keep.ts');
-      gate.installation = new Installation(parts, config.install, () => canServe(gate));
-      void gate.installation.keep(signal);
-    }
-    if (config.criSocket !== undefined) await compareWithRuntime(parts, gate, config.criSocket, signal);
-  } catch (error) {
-    log.error({ error: String(error) }, 'the host is not looked after');
+  if (api.isConfigured) {
+    const { tellNetwork } = await import('./network-condition.ts');
+    const conditions = new NodeConditions(config.nodeName, api.connect, log, signal);
+    void tellNetwork(
+      () => nodeStatus(gate),
+      (condition) => conditions.say(condition),
+      signal,
+    );
   }
+  if (config.install) {
+    const { Installation } = await import('./install/keep.ts');
+    gate.installation = new Installation(parts, config.install, () => canServe(gate));
+    void gate.installation.keep(signal);
+  }
+  if (config.criSocket !== undefined) await compareWithRuntime(parts, gate, config.criSocket, signal);
 }
 
 /** Loaded where a runtime's socket is named. */
@@ -159,41 +167,39 @@ async function compareWithRuntime(
   void vanished.keep(signal);
 }
 
-/** Security groups of pods. Never rejects. */
+/** Security groups of pods. */
 async function followGroups(parts: Parts, serving: Serving, signal: AbortSignal): Promise<void> {
-  try {
-    const { keepBranchLife } = await import('./branch-life.ts');
-    await keepBranchLife(parts, serving, signal);
-  } catch (error) {
-    if (!signal.aborted)
-      parts.log.error({ error: String(error) }, 'security groups of pods are not followed');
-  }
+  const { keepBranchLife } = await import('./branch-life.ts');
+  await keepBranchLife(parts, serving, signal);
 }
 
-/** What the cluster's controller hears of this node. Never rejects. */
+/** What the cluster's controller hears of this node. */
 async function sayOwnNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
-  try {
-    const { keepOwnNode } = await import('./own-node/keep.ts');
-    await keepOwnNode(parts, gate, serving, signal);
-  } catch (error) {
-    if (!signal.aborted) parts.log.error({ error: String(error) }, 'the PodwayNode is not kept');
-  }
+  const { keepOwnNode } = await import('./own-node/keep.ts');
+  await keepOwnNode(parts, gate, serving, signal);
 }
 
-/** Loaded on a node with a trunk. Never rejects. */
+/** From the first pod with a branch on. */
 async function keepGates(
   { log, tell, datapath }: Parts,
-  serving: Serving,
+  { pool, node, gates }: Serving,
   signal: AbortSignal,
 ): Promise<void> {
-  const { pool, node, gates } = serving;
-  while (pool.trunk === null && !signal.aborted)
-    await systemClock.sleep(TRUNK_LOOK_MS, signal).catch(() => undefined);
-  if (signal.aborted) return;
+  await gates.firstAsked;
+  await systemClock.sleep(AFTER_ADD_MS, signal);
   const { BranchGates } = await import('./branch-gates.ts');
   const all = new BranchGates({ pool, datapath, tell, log, sync: () => node.sync() });
   gates.of = (eniId) => all.of(eniId);
   await all.keep(signal);
+}
+
+function followApi(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): void {
+  const follow = (lack: string, work: () => Promise<void>) => void beside(parts.log, lack, signal, work);
+  follow('nothing that arrives on the node reaches pods with branches', () =>
+    keepGates(parts, serving, signal),
+  );
+  follow('the PodwayNode is not kept', () => sayOwnNode(parts, gate, serving, signal));
+  follow('security groups of pods are not followed', () => followGroups(parts, serving, signal));
 }
 
 async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
@@ -203,7 +209,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   gate.open(serving);
   // Calls that waited at the gate are served before the first call to EC2.
   await nextTurn();
-  void hurry(log);
+  void beside(log, 'the kernel is not asked for short turns', signal, () => hurry(log), 'warn');
   void rehearsal?.finish(parts.load, signal);
   // Repairs go on whether or not EC2 answers.
   const repairing = repair.keep(signal);
@@ -214,9 +220,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
     policies.keep(signal),
   ];
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
-  if (api.isConfigured) void keepGates(parts, serving, signal);
-  if (api.isConfigured) void sayOwnNode(parts, gate, serving, signal);
-  if (api.isConfigured) void followGroups(parts, serving, signal);
+  if (api.isConfigured) followApi(parts, gate, serving, signal);
   await pool.start(signal);
   gate.hasStarted = true;
   await repair.now();

@@ -45,8 +45,8 @@ export type Serving = {
   configuration: Configuration;
   node: NodeState;
   branches: BranchPods;
-  /** What arrives on the node for pods with branches; set once the node has a trunk. */
-  gates: Pick<BranchGates, 'of'>;
+  /** What arrives on the node for pods with branches: nothing may until `of` has been asked first, and then is set. */
+  gates: Pick<BranchGates, 'of'> & { readonly firstAsked: Promise<void> };
   attachments: Attachments;
   policies: Policies;
   repair: Repair;
@@ -173,7 +173,8 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       await node.sync();
     },
   });
-  const gates: Serving['gates'] = { of: () => undefined };
+  const firstAsked = Promise.withResolvers<void>();
+  const gates: Serving['gates'] = { firstAsked: firstAsked.promise, of: () => void firstAsked.resolve() };
   const node = new NodeState({
     pool,
     imds,
