@@ -222,6 +222,7 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   if (api.isConfigured) await configuration.known(KNOWN_MS, signal);
   if (api.isConfigured) followApi(parts, gate, serving, signal);
   await pool.start(signal);
+  signal.throwIfAborted();
   gate.hasStarted = true;
   await repair.now();
   log.info(

@@ -189,6 +189,8 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
     nodeLocal: () => configuration.current.nodeLocalAddresses,
   });
   if (!node.knowsVpc) await node.learnVpc(signal);
+  // From here on files and the kernel are watched.
+  signal.throwIfAborted();
   pool.onEniChange(async () => {
     await node.sync();
   });

@@ -377,3 +377,13 @@ test('at the limit a pod waits while a quarantine may end, and is refused at onc
   await node.clock.advance(31_000);
   assert.deepEqual((await waits).ips, [ip]);
 });
+
+test('a pool that is to end before it has started ends, and asks EC2 for nothing', {
+  timeout: 60_000,
+}, async () => {
+  await using node = new TestNode();
+  node.open();
+  await node.pool.start(AbortSignal.abort(new Error('another agent takes over')));
+  await node.pool.stopped();
+  assert.deepEqual(node.cloud.calls, []);
+});

@@ -133,13 +133,13 @@ export class AddressPool {
 
   /**
    * Starts the loop. Resolves after EC2's first answer or failure; addresses known from the journal are served before
-   * that. Ends when `signal` aborts.
+   * that. Ends when `signal` aborts, also when it had done so before: then nothing is asked.
    */
   async start(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#stop.abort(signal.reason), { once: true });
     if (signal.aborted) this.#stop.abort(signal.reason);
     this.#ran = this.#loop.run().then(() => this.#line.dissolve(stopping()));
-    await this.#reconciler.first;
+    await Promise.race([this.#reconciler.first, this.#ran]);
   }
 
   /** Resolves when the loop and every call in flight have ended, after an abort. */
