@@ -1,5 +1,6 @@
 // Keeps one detached process running in a network namespace: starts it, adopts it after a restart of the daemon (pid
 // file with start time), starts it again with a growing pause when it ends. The process outlives the daemon on purpose.
+// Invariant: nothing runs that the pid file does not name, wherever the daemon dies.
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { readJson, writeJson } from '../../daemon/files.ts';
@@ -23,6 +24,8 @@ const STABLE_MS = 1000;
 const POLL_MS = 500;
 const MAX_LOG_BYTES = 16 << 20;
 const STOP_GRACE_MS = 5000;
+/** Waits for one line, and becomes the command; ends when whoever started it dies before it is told to go on. */
+const GATED = ['-c', 'read -r go && exec "$@" </dev/null', 'gate'];
 
 export class Supervisor {
   readonly spec: ProcessSpec;
@@ -81,12 +84,16 @@ export class Supervisor {
     const log = openSync(this.spec.logFile, 'a', 0o600);
     try {
       const child = spawn(
-        'nsenter',
-        [`--net=${this.spec.netnsPath}`, ...(this.spec.enter?.() ?? []), '--', ...this.spec.command],
+        'sh',
+        [
+          ...GATED,
+          ...['nsenter', `--net=${this.spec.netnsPath}`, ...(this.spec.enter?.() ?? []), '--'],
+          ...this.spec.command,
+        ],
         {
           cwd: '/',
           detached: true,
-          stdio: ['ignore', log, log],
+          stdio: ['pipe', log, log],
           env: { ...process.env, ...this.spec.env },
         },
       );
@@ -100,6 +107,9 @@ export class Supervisor {
       this.#process = child.pid === undefined ? undefined : identify(child.pid);
       this.#startedAt = performance.now();
       if (this.#process) writeJson(this.spec.pidFile, this.#process);
+      // An end before this line is told by the child's.
+      child.stdin?.on('error', () => {});
+      child.stdin?.end('go\n');
       this.#onChange(true);
     } finally {
       closeSync(log);
