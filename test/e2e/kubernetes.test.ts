@@ -171,7 +171,7 @@ test('kubectl get pods -o wide -w', { skip }, async (t) => {
 
 test('a stranger gets nothing', { skip }, async () => {
   const { kubernetesEndpoint } = await lab.status();
-  const curl = ['curl', '-sk', '-m', '10', `${kubernetesEndpoint}/api/v1/pods`];
+  const curl = ['curl', '-sk', '-m', '30', `${kubernetesEndpoint}/api/v1/pods`];
   const anonymous = await execute(curl);
   assert.match(anonymous.stdout, /"code": ?401/);
   const wrong = await execute([...curl, '-H', 'Authorization: Bearer wrong']);

@@ -237,7 +237,7 @@ test('the API server away: pods start while addresses last, also by an agent tha
     const result = await eventually(`ADD of away-${n}`, () => call('add', n));
     const { ips } = JSON.parse(result) as { ips: { address: string }[] };
     const [address] = ips[0]!.address.split('/');
-    const pinged = ['ip', 'netns', 'exec', name(n), 'ping', '-c1', '-W3', ground.pod('far').ips[0]!];
+    const pinged = ['ip', 'netns', 'exec', name(n), 'ping', '-c1', '-W30', ground.pod('far').ips[0]!];
     assert.match(await ground.on('node-2', ...pinged), / 0% packet loss/, `from ${address}`);
   };
   const rule = 'chain c { type filter hook output priority 0; ip daddr 169.254.169.11 drop\n}';

@@ -22,7 +22,7 @@ const seed = Number(process.env['PODWAY_SEED'] ?? Date.now() % 1_000_000);
 /** A damage falls this long after the agent serves again, at most: journals are written meanwhile. */
 const LATEST_MS = 600;
 /** A pod whose DEL is done is gone from the API within this. */
-const GONE_WITHIN_MS = 20_000;
+const GONE_WITHIN_MS = 30_000;
 /** A lost creation's ENI goes after two looks 30 s apart and a grace of a minute. */
 const AGREED_MS = 120_000;
 /** The lab starts an agent again at once that has lived this long (ms). */

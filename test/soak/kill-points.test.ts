@@ -11,7 +11,7 @@ import { BACK_WITHIN_MS, full, KEEPERS, NODES, skip, storm } from '../support/st
 import { eventually } from '../support/wait.ts';
 
 /** A stream without progress for this long counts as stopped, even on a busy machine. */
-const LONGEST_STALL_MS = 20_000;
+const LONGEST_STALL_MS = 30_000;
 
 const { lab, streams } = storm(`storm-k${process.pid}`, '5s');
 /** Where kills fell, as `SCOPE COUNT NAME`. */
