@@ -274,3 +274,5 @@ export const podRef = ({ namespace, name, uid }: Pick<BranchPod, 'namespace' | '
   name,
   uid,
 });
+
+export const nodeRef = (name: string) => ({ apiVersion: 'v1', kind: 'Node', name, uid: name });

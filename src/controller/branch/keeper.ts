@@ -4,19 +4,20 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
-import type { Cloud, EniDescription, TrunkCloud } from '../../cloud/port.ts';
+import type { Cloud, TrunkCloud } from '../../cloud/port.ts';
 import { type EventRecorder, isNotFound, type KubeClient, nodes, POD_ENI } from '../../kube/index.ts';
 import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { ControllerMetrics } from '../metrics.ts';
 import { instanceOf } from '../node-view.ts';
 import type { ClusterView, NodeView } from '../view.ts';
-import { Actor, type At, podRef } from './acts.ts';
+import { Actor, type At, nodeRef, podRef } from './acts.ts';
 import { failureOf } from './failures.ts';
-import { Looks, type Losses, type Sight } from './looks.ts';
-import { looseTrunks, type Seen } from './loose-trunks.ts';
+import { Looks, type Sight } from './looks.ts';
+import { tellLosses } from './losses.ts';
 import { type Branch, type BranchPod, endsOf, planNode, type Step, subjectOf } from './plan.ts';
 import { PodView } from './pods.ts';
 import { BranchRecord } from './record.ts';
+import { Strays } from './strays.ts';
 import { Subnets } from './subnets.ts';
 import type { NodeName } from './tags.ts';
 import { ensureTrunk, type Trunk } from './trunks.ts';
@@ -58,7 +59,7 @@ export class BranchKeeper {
   readonly #busy = new Set<string>();
   readonly #troubles = new Map<string, Trouble>();
   readonly #acts = new Set<Promise<void>>();
-  #looseTrunks: Seen = new Map();
+  readonly #strays: Strays;
   #podsAtWork = 0;
   #wake: () => void = () => {};
 
@@ -67,6 +68,8 @@ export class BranchKeeper {
     this.#clock = parts.clock ?? systemClock;
     this.#pods = new PodView((node) => this.look(node));
     const { cloud, log, view } = parts;
+    const known = { record: this.#record, pods: this.#pods, trunks: this.#trunks };
+    this.#strays = new Strays({ ...parts, ...known });
     const subnets = new Subnets(cloud, this.#clock);
     this.#actor = new Actor({ ...parts, subnets, record: this.#record, clock: this.#clock });
     this.#looks = new Looks({
@@ -75,7 +78,7 @@ export class BranchKeeper {
       isHeld: ({ podUid }) => this.#pods.find(podUid) !== undefined,
       trunks: () => [...this.#trunks.values()].map(({ eniId }) => eniId),
       onLook: (seen, signal) => this.#afterLook(seen, signal),
-      onLoss: (lost) => this.#tellLosses(lost),
+      onLoss: (lost) => tellLosses({ ...parts, ...known, look: (node) => this.look(node) }, lost),
     });
     view.onChange((names) => {
       for (const name of names) this.look(name);
@@ -145,68 +148,13 @@ export class BranchKeeper {
     for (const name of view.nodes.keys()) this.look(name);
     this.#endStrays(signal);
     this.#forget(all);
-    if (isWhole) await this.#endLooseTrunks(trunks, signal);
+    if (isWhole) await this.#strays.endTrunks(trunks, signal);
   }
 
-  #tellLosses({ vanished, gone, detached, deleted }: Losses): void {
-    for (const branch of vanished)
-      this.#tellLoss(branch, `${branch.eniId} was taken off its trunk by somebody else`);
-    for (const branch of gone) this.#tellLoss(branch, `${branch.eniId} was deleted by somebody else`);
-    for (const [name, { eniId }] of [...this.#trunks]) {
-      const was = detached.includes(eniId) ? 'detached' : deleted.includes(eniId) ? 'deleted' : null;
-      if (was === null) continue;
-      const text = `the trunk ${eniId} of ${name} was ${was} by somebody else`;
-      this.#trunks.delete(name);
-      this.#p.events.record(nodeRef(name), 'Warning', 'TrunkLost', text);
-      for (const branch of this.#record.branches)
-        if (branch.association?.trunkId === eniId) this.#tellLoss(branch, text);
-    }
-  }
-
-  #tellLoss(branch: Branch, text: string): void {
-    const pod = this.#pods.find(branch.podUid);
-    this.#p.log.warn({ pod: branch.pod, branch: branch.eniId }, text);
-    this.#p.metrics.branchFailures.inc({ cause: 'BRANCH_LOST' });
-    if (!pod || pod.isOver) return;
-    this.#p.events.record(podRef(pod), 'Warning', 'BranchLost', `BRANCH_LOST: ${text}`);
-    this.look(pod.node);
-  }
-
-  get #clusters(): Set<string> {
-    const names = [...this.#p.view.podwayNodes.values()].map(({ spec }) => spec?.cluster ?? '');
-    return new Set(names.filter((name) => name !== ''));
-  }
-
-  /** Of nodes that went while their trunk was being made. */
-  async #endLooseTrunks(enis: readonly EniDescription[], signal: AbortSignal): Promise<void> {
-    const { cloud, view, isLeading, log } = this.#p;
-    if (this.#clusters.size === 0) return;
-    const instances = [...view.nodes.values()].map(instanceOf);
-    const known = instances.includes(null) ? null : new Set(instances as string[]);
-    const { seen, over } = looseTrunks(this.#looseTrunks, enis, known, this.#clusters);
-    this.#looseTrunks = seen;
-    for (const trunk of over) {
-      if (!isLeading()) return;
-      await cloud.deleteNetworkInterface(trunk, signal);
-      log.info({ trunk }, 'deleted a trunk that was made for a node and never attached');
-    }
-  }
-
-  /** Of nodes that are gone, or that are no trunk's any more. */
   #endStrays(signal: AbortSignal): void {
-    const trunks = new Set([...this.#trunks.values()].map(({ eniId }) => eniId));
-    const clusters = this.#clusters;
-    const strays = this.#record.branches.filter(({ trunkId, podUid, cluster }) => {
-      if (trunks.has(trunkId)) return false;
-      const pod = this.#pods.find(podUid);
-      // Without a cluster's name it may be another cluster's, unless a pod of ours had it.
-      return pod
-        ? !this.#p.view.nodes.has(pod.node) || pod.isOver
-        : cluster !== undefined && clusters.has(cluster);
-    });
     const pods = [...this.#pods.all].filter(({ isOver }) => isOver);
     const context = { now: this.#clock.now(), cooldown: this.#p.cooldown };
-    for (const step of endsOf(strays, pods, context)) this.#begin(step, null, signal);
+    for (const step of endsOf(this.#strays.branches(), pods, context)) this.#begin(step, null, signal);
   }
 
   /** Pods that are over and left nothing. */
@@ -404,8 +352,6 @@ export class BranchKeeper {
     if (isNew) onFailure(told);
   }
 }
-
-const nodeRef = (name: string) => ({ apiVersion: 'v1', kind: 'Node', name, uid: name });
 
 const noBranches = (instanceType: string): InstanceLimits => ({
   ...{ instanceType, enis: 0, ipv4PerEni: 0, ipv6PerEni: 0, defaultCard: 0, networkCards: [] },
