@@ -5,7 +5,7 @@ import { skip } from './command.ts';
 import type { Lab } from './lab.ts';
 
 /** Below the 30 s after which everything is compared anyhow, and enough for a busy machine. */
-export const AT_ONCE_MS = 30_000;
+export const AT_ONCE_MS = 20_000;
 
 /** Shell commands on the node: what damages it, and what succeeds once that is right again. */
 export type Damage = [what: string, command: string, isRight: string];
