@@ -152,6 +152,9 @@ const running = (name: string) =>
     const found = await core.readNamespacedPod({ name, namespace: 'default' });
     return found.status?.phase === 'Running' && found.status.podIP;
   });
+/** How long an answer may take (s), on a busy machine; and how long none has to come. */
+const PATIENCE = '30';
+const SILENCE = '1';
 const objects = async (): Promise<string> => {
   const { netns } = (await lab.status()).nodes[0]!;
   const look = 'ip -o link; ip rule; ip -4 route show table all; nft list ruleset';
@@ -173,19 +176,20 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   });
   assert.equal(await running('two'), two.privateIp);
 
-  const askFrom = async (name: string, to: string) => {
-    const ran = await lab.podway('pod', 'exec', name, '--', 'timeout', '1', PROBE, 'tcp', to, '8080');
+  const askFrom = async (name: string, to: string, within: string) => {
+    const ran = await lab.podway('pod', 'exec', name, '--', 'timeout', within, PROBE, 'tcp', to, '8080');
     return ran.code === 0 ? (JSON.parse(ran.stdout) as { answer?: string }).answer : undefined;
   };
-  const reaches = (name: string) => askFrom(name, shape.dbIp);
-  assert.equal(await reaches('one'), `db ${one.privateIp}`);
-  assert.equal(await reaches('two'), undefined);
+  const answered = (name: string, to: string) => askFrom(name, to, PATIENCE);
+  const isSilent = async (name: string, to: string) => (await askFrom(name, to, SILENCE)) === undefined;
+  assert.equal(await answered('one', shape.dbIp), `db ${one.privateIp}`);
+  assert.ok(await isSilent('two', shape.dbIp));
   // What the node begins needs no rule; what another pod begins does.
   const fromNode = `two ${(await lab.status()).nodes[0]!.ips[0]}`;
   assert.equal((await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer, fromNode);
-  assert.equal(await askFrom('one', two.privateIp), undefined);
+  assert.ok(await isSilent('one', two.privateIp));
   await letIn(denied, allowed);
-  assert.equal(await askFrom('one', two.privateIp), `two ${one.privateIp}`);
+  assert.equal(await answered('one', two.privateIp), `two ${one.privateIp}`);
 
   // A NetworkPolicy counts as for every pod, whatever the groups allow; the node's own questions pass.
   const networking = (await lab.kube()).makeApiClient(NetworkingV1Api);
@@ -193,11 +197,11 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
     namespace: 'default',
     body: { metadata: { name: 'closed' }, spec: { podSelector: {}, policyTypes: ['Ingress'] } },
   });
-  await eventually('the policy is in force', async () => (await askFrom('one', two.privateIp)) === undefined);
+  await eventually('the policy is in force', () => isSilent('one', two.privateIp));
   assert.equal((await lab.ask(NODE, 'tcp', two.privateIp, '8080')).answer, fromNode);
-  assert.equal(await reaches('one'), `db ${one.privateIp}`);
+  assert.equal(await answered('one', shape.dbIp), `db ${one.privateIp}`);
   await networking.deleteNamespacedNetworkPolicy({ name: 'closed', namespace: 'default' });
-  await eventually('the policy is gone', async () => (await askFrom('one', two.privateIp)) !== undefined);
+  await eventually('the policy is gone', async () => !(await isSilent('one', two.privateIp)));
 
   const trunk = trunkOf(await lab.ipam(NODE))!;
   assert.deepEqual(
@@ -212,11 +216,11 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
   // Another agent takes the pods over as they are, also when the node was changed meanwhile.
   const { netns } = (await lab.status()).nodes[0]!;
   await restartAgent();
-  assert.equal(await reaches('one'), `db ${one.privateIp}`);
+  assert.equal(await answered('one', shape.dbIp), `db ${one.privateIp}`);
   await execute(['ip', 'netns', 'exec', netns, 'ip', 'link', 'del', 'pwv11']);
   await eventually(
     'the stand-in is made again',
-    async () => (await reaches('one')) === `db ${one.privateIp}`,
+    async () => (await answered('one', shape.dbIp)) === `db ${one.privateIp}`,
   );
   await execute(['ip', 'netns', 'exec', netns, 'nft', 'delete', 'table', 'inet', 'podway-branch']);
   await eventually('the table is made again', async () => /table inet podway-branch/.test(await objects()));
@@ -232,15 +236,20 @@ test('a pod’s security groups decide whether it reaches db', { skip }, async (
       SecurityGroupRuleIds: [rule.SecurityGroupRuleId!],
     }),
   );
-  assert.equal(await reaches('one'), undefined);
+  await eventually('the rule is gone', () => isSilent('one', shape.dbIp));
 
   await lab.delete('one', 'two');
-  assert.doesNotMatch(await objects(), /pwv|podway-branch|goto \d/);
-  assert.match(await objects(), /^0:\tfrom all lookup local/m);
+  await eventually('nothing of branches is left', async () => {
+    const left = await objects();
+    assert.doesNotMatch(left, /pwv|podway-branch|goto \d/);
+    assert.match(left, /^0:\tfrom all lookup local/m);
+    return true;
+  });
   await lab.agreed();
 });
 
-test('modes, addresses of the node, and host ports that the pod’s groups judge', { skip }, async () => {
+test('modes, addresses of the node, and host ports that the pod’s groups judge', { skip }, async (t) => {
+  if (!hasPortmap) t.diagnostic('without host ports: portmap is not installed');
   const open = await group('open');
   await letIn(open, shape.group);
   const [strict, standard] = [await branch(21, open), await branch(22, open)];
@@ -279,13 +288,11 @@ test('modes, addresses of the node, and host ports that the pod’s groups judge
 
   // 9464: the agent's metrics, on every address of the node.
   const reaches = async (name: string, ip: string) =>
-    (await lab.podway('pod', 'exec', name, '--', 'timeout', '1', 'bash', '-c', `</dev/tcp/${ip}/9464`))
+    (await lab.podway('pod', 'exec', name, '--', 'timeout', SILENCE, 'bash', '-c', `</dev/tcp/${ip}/9464`))
       .code === 0;
   await execute(['ip', '-n', netns, 'addr', 'add', '10.100.0.10/32', 'dev', 'eth0']);
-  assert.deepEqual(
-    [await reaches('strict', '10.100.0.10'), await reaches('standard', '10.100.0.10')],
-    [false, true],
-  );
+  await eventually('a standard pod reaches it on the node', () => reaches('standard', '10.100.0.10'));
+  assert.equal(await reaches('strict', '10.100.0.10'), false);
   const objects = (await lab.kube()).makeApiClient(CustomObjectsApi);
   const at = { group: 'podway.dev', version: 'v1alpha1', plural: 'nodenetworks' };
   const spec = { nodeLocalAddresses: ['10.100.0.10'], cooldown: '1s' };
@@ -302,7 +309,8 @@ test('modes, addresses of the node, and host ports that the pod’s groups judge
       ['strict', '9101'],
       ['standard', '9102'],
     ] as const) {
-      const answer = () => lab.podway('lab', 'exec', 'db', '--', 'timeout', '1', PROBE, 'tcp', ips[0]!, port);
+      const answer = () =>
+        lab.podway('lab', 'exec', 'db', '--', 'timeout', SILENCE, PROBE, 'tcp', ips[0]!, port);
       // The first that arrives is dropped: nobody has asked EC2 for the rules yet.
       const told = await eventually(`db reaches ${name}`, async () => {
         const ran = await answer();
@@ -318,7 +326,8 @@ test('modes, addresses of the node, and host ports that the pod’s groups judge
       body: { metadata: { name: 'closed' }, spec: { podSelector: {}, policyTypes: ['Ingress'] } },
     });
     const answers = async (where: string, port: string) =>
-      (await lab.podway('lab', 'exec', where, '--', 'timeout', '1', PROBE, 'tcp', ips[0]!, port)).code === 0;
+      (await lab.podway('lab', 'exec', where, '--', 'timeout', SILENCE, PROBE, 'tcp', ips[0]!, port)).code ===
+      0;
     for (const [name, port] of [
       ['strict', '9101'],
       ['standard', '9102'],
