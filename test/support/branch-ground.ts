@@ -2,7 +2,7 @@
 // and groups that let everything in and out (`open`) or nothing (`closed`); pods of each kind on both nodes; servers that write
 // down who asked; and rules as kube-proxy makes them.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CoreV1Api, type V1Pod } from '@kubernetes/client-node';
@@ -43,7 +43,7 @@ function shape(): string {
 }
 
 export class BranchGround {
-  readonly #dir = mkdtempSync(join(tmpdir(), 'podway-branches-'));
+  readonly #dir = join(tmpdir(), `podway-branches-${process.pid}`);
   readonly #askers = new Map<string, Asker>();
   readonly #servers: ChildProcess[] = [];
   readonly lab: Lab;
@@ -51,13 +51,20 @@ export class BranchGround {
   core!: CoreV1Api;
 
   constructor(name: string) {
-    const file = join(this.#dir, 'lab.yaml');
-    writeFileSync(file, shape());
-    this.lab = new Lab(name, [...QUICK, '-f', file, '--demo', '--set', 'controller=process']);
+    this.lab = new Lab(name, [
+      ...QUICK,
+      '-f',
+      join(this.#dir, 'lab.yaml'),
+      '--demo',
+      '--set',
+      'controller=process',
+    ]);
   }
 
   /** Answers what the demo proved. */
   async up(): Promise<Check[]> {
+    mkdirSync(this.#dir, { recursive: true });
+    writeFileSync(join(this.#dir, 'lab.yaml'), shape());
     const { checks } = JSON.parse(await this.lab.up('-o', 'json')) as { checks: Check[] };
     this.core = (await this.lab.kube()).makeApiClient(CoreV1Api);
     this.status = await this.lab.status();
@@ -68,8 +75,8 @@ export class BranchGround {
   async down(): Promise<void> {
     for (const asker of this.#askers.values()) asker.close();
     for (const server of this.#servers) server.kill('SIGKILL');
-    await this.lab.down();
     rmSync(this.#dir, { recursive: true, force: true });
+    await this.lab.down();
   }
 
   /** On the node itself, beside what runs there. */
