@@ -26,16 +26,24 @@ type Times = { annotated?: number; running?: number };
 
 export async function bench(): Promise<BenchResult[]> {
   onLab('lab', 'down');
-  onLab(
-    'lab',
-    'up',
-    '--nodes',
-    String(NODES),
-    '--set',
-    'ec2Latency=realistic',
-    '--set',
-    'controller=process',
-  );
+  try {
+    onLab(
+      'lab',
+      'up',
+      '--nodes',
+      String(NODES),
+      '--set',
+      'ec2Latency=realistic',
+      '--set',
+      'controller=process',
+    );
+    return await measured();
+  } finally {
+    onLab('lab', 'down');
+  }
+}
+
+async function measured(): Promise<BenchResult[]> {
   const { kubeconfig } = JSON.parse(onLab('lab', 'status', '-o', 'json')) as { kubeconfig: string };
   const client = new KubeClient(await readKubeConfig(kubeconfig));
   const over = new AbortController();
@@ -102,7 +110,6 @@ export async function bench(): Promise<BenchResult[]> {
   } finally {
     over.abort();
     client.close();
-    onLab('lab', 'down');
   }
 }
 
