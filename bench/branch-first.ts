@@ -1,6 +1,6 @@
-// branch-first: from a pod's branch annotation to its running, of the first pod with a branch on a node, whose trunk the agent
-// has to learn of, beside a later one of the same node, which finds all of it there. Both from one watch of one client, so
-// that its own delay is in both. EC2 answers as slowly as AWS's does.
+// branch-first: from a pod's branch annotation to its running, of the first pod with a branch on a node, whose trunk
+// the agent has to learn of, beside a later one of the same node, which finds all of it there. Both from one watch of
+// one client, so that its own delay is in both. EC2 answers as slowly as AWS's does.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DescribeSecurityGroupsCommand } from '@aws-sdk/client-ec2';
 import {

@@ -1,7 +1,8 @@
-// branch-start: ms from a pod's binding to the answer of its ADD, of pods with security groups of their own beside plain pods
-// of the same node and run, on the embedded cluster and on a real Kubernetes, with EC2's times (ec2Latency=realistic). EC2's
-// own calls for the pod are in the lab's list of calls; the rest is Podway's: controller, watches, annotation, agent, kernel.
-// The plugin is started by a shell that writes down when. PODWAY_BENCH_CLUSTER=embedded|kubernetes: one alone.
+// branch-start: ms from a pod's binding to the answer of its ADD, of pods with security groups of their own beside
+// plain pods of the same node and run, on the embedded cluster and on a real Kubernetes, with EC2's times
+// (ec2Latency=realistic). EC2's own calls for the pod are in the lab's list of calls; the rest is Podway's: controller,
+// watches, annotation, agent, kernel. The plugin is started by a shell that writes down when.
+// PODWAY_BENCH_CLUSTER=embedded|kubernetes: one alone.
 import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

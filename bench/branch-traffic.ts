@@ -1,7 +1,8 @@
-// branch-traffic: one TCP stream, and TCP request and response, between pods of two nodes, through branches against plain pods
-// (both ways round: branch to branch, plain to plain), with few and with 100 branches on the client's node; then, with 120
-// branches beside 15 ENIs (m5.metal), what the rules of the branches cost a packet of a plain pod and of a branch. All in one
-// lab, in interleaved rounds; client and server have a CPU each, at real-time priority, as in traffic.ts.
+// branch-traffic: one TCP stream, and TCP request and response, between pods of two nodes, through branches against
+// plain pods (both ways round: branch to branch, plain to plain), with few and with 100 branches on the client's node;
+// then, with 120 branches beside 15 ENIs (m5.metal), what the rules of the branches cost a packet of a plain pod and of
+// a branch. All in one lab, in interleaved rounds; client and server have a CPU each, at real-time priority, as in
+// traffic.ts.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// What the benchmarks of branches share: a lab in which pods with the label app=NAME get branches with the security group NAME,
-// and pods made by the API, bound as they are made.
+// What the benchmarks of branches share: a lab in which pods with the label app=NAME get branches with the security
+// group NAME, and pods made by the API, bound as they are made.
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   asksForBranch,

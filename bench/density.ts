@@ -1,10 +1,10 @@
-// density: pods through kubelet and containerd, 100 on each of two m5.4xlarge nodes at once, with Podway's agents and with
-// Debian's ptp and host-local as the cluster's CNI, one cluster after the other in one run: pods a minute, from bound to
-// Running, what of it was CNI by containerd's own metrics, and the memory of the agent's processes. Both lists
+// density: pods through kubelet and containerd, 100 on each of two m5.4xlarge nodes at once, with Podway's agents and
+// with Debian's ptp and host-local as the cluster's CNI, one cluster after the other in one run: pods a minute, from
+// bound to Running, what of it was CNI by containerd's own metrics, and the memory of the agent's processes. Both lists
 // have one plugin, and with PODWAY_DENSITY_PORTMAP=1 they are measured again with portmap behind it. Lab and agents run
-// built code, as users do; the pool holds an address for each pod before. Goals: CNI's share at most a third of ptp's, the
-// agent's processes under 90 MB. PODWAY_DENSITY=N: so many pods on each node, PODWAY_DENSITY_NODES=N: so many nodes, for a
-// try. Not run, with the reason, where Kubernetes' programs are missing.
+// built code, as users do; the pool holds an address for each pod before. Goals: CNI's share at most a third of ptp's,
+// the agent's processes under 90 MB. PODWAY_DENSITY=N: so many pods on each node, PODWAY_DENSITY_NODES=N: so many
+// nodes, for a try. Not run, with the reason, where Kubernetes' programs are missing.
 import {
   copyFileSync,
   existsSync,
@@ -46,7 +46,10 @@ const LISTS: ListName[] = process.env['PODWAY_DENSITY_PORTMAP'] ? ['alone', 'por
 /** Operations and the seconds that they took together. */
 type Timer = { count: number; seconds: number };
 type Network = Record<'add' | 'withNamespace' | 'del', Timer>;
-/** MB of an agent and what it started: with all pods, at the most since before them, and now with shared pages divided among their users. */
+/**
+ * MB of an agent and what it started: with all pods, at the most since before them, and now with shared pages divided
+ * among their users.
+ */
 type Memory = { rss: number; peak: number; pss: number };
 type Measured = {
   perMinute: number;

@@ -1,6 +1,7 @@
-// policy-agent: resident memory of a node's whole agent while it enforces 1,000 policies among 10,000 pods of other nodes: after
-// its start, after changes, and after all is listed anew. The API is a server of this process in the node's namespace: it
-// answers as an API server does, page by page, with objects as long as real ones. The peer is the same node without policies.
+// policy-agent: resident memory of a node's whole agent while it enforces 1,000 policies among 10,000 pods of other
+// nodes: after its start, after changes, and after all is listed anew. The API is a server of this process in the
+// node's namespace: it answers as an API server does, page by page, with objects as long as real ones. The peer is the
+// same node without policies.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';

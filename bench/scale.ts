@@ -32,7 +32,10 @@ const NAMESPACE = 'scale';
 const REST_S = Number(process.env['PODWAY_SCALE_REST'] || 150);
 /** Until watches and conditions of the last change are told. */
 const SETTLE_S = 15;
-/** Until each agent has compared its pool with EC2 after its last change (src/ipam/ec2/reconcile.ts), and has written its PodwayNode. */
+/**
+ * Until each agent has compared its pool with EC2 after its last change (src/ipam/ec2/reconcile.ts), and has written
+ * its PodwayNode.
+ */
 const AFTER_CHANGE_S = 95;
 /** Of all nodes, at once (maxUnavailable of the chart). */
 const TENTH = 0.1;

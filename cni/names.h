@@ -34,8 +34,8 @@ static bool is_name(const char *text, size_t length) {
 	return length > 0;
 }
 
-// The rule of CNI, and what Linux would not take or, of `%`, would take for a template of another name. Whether bytes above
-// ASCII are text is left to the agent.
+// The rule of CNI, and what Linux would not take or, of `%`, would take for a template of another name. Whether bytes
+// above ASCII are text is left to the agent.
 static bool is_ifname(const char *text) {
 	static const char *const taken[] = {".", "..", "all", "default"};
 	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {

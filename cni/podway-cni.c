@@ -325,8 +325,9 @@ static int ask_agent(void) {
 	return write_all(STDOUT_FILENO, body, length) && ok ? 0 : 1;
 }
 
-// This program works for less than a millisecond, and waits for a CPU at each step between dozens that start containers: it
-// asks to be taken first. Of equals Linux takes whoever asks for the shortest turn (EEVDF, 6.12 on; before, no effect).
+// This program works for less than a millisecond, and waits for a CPU at each step between dozens that start
+// containers: it asks to be taken first. Of equals Linux takes whoever asks for the shortest turn (EEVDF, 6.12 on;
+// before, no effect).
 static void hurry(void) {
 	struct {
 		uint32_t size, policy;

@@ -1,5 +1,5 @@
-// Runs test files by node:test, each in a process of its own, several side by side, in the order given. Says of each file
-// whether it passed, its counts, how long it took and, of one that failed, all that it wrote.
+// Runs test files by node:test, each in a process of its own, several side by side, in the order given. Says of each
+// file whether it passed, its counts, how long it took and, of one that failed, all that it wrote.
 import { relative } from 'node:path';
 import { run } from 'node:test';
 import { dot, spec } from 'node:test/reporters';
@@ -79,8 +79,8 @@ const LONGEST_AGAIN = 180;
 const OF_LABS = /^(?:test\/e2e\/|test\/kubernetes\/smoke\.|src\/cli\/lab\.root\.)/;
 
 /**
- * The files that are run a second time, alone: tests of whole labs, which the machine itself can hold up. Whatever fails
- * twice has failed, and what passes then is told as flaky: the first failure is a finding all the same.
+ * The files that are run a second time, alone: tests of whole labs, which the machine itself can hold up. Whatever
+ * fails twice has failed, and what passes then is told as flaky: the first failure is a finding all the same.
  */
 export function runAgain(runs: readonly FileRun[]): string[] {
   const failed = runs.filter(({ ok }) => !ok);

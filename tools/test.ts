@@ -1,6 +1,6 @@
-// Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time.
-// Lab tests run several files side by side, for they wait more than they compute; storms and real Kubernetes after them.
-// Tests that need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no
+// Runs the checks of `npm test`: types, lint, layers, then the tests by node:test, each stage with its time. Lab tests
+// run several files side by side, for they wait more than they compute; storms and real Kubernetes after them. Tests
+// that need root (x.root.test.ts and test/) are listed as skipped without it. Fails when a stage fails, and when no
 // test ran. A test of a whole lab that fails is shown whole, and run once more: one that passes then is told as flaky.
 import { spawn, spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';

@@ -34,9 +34,9 @@ const ACCEPT_MS = 20;
 const REQUESTS_OF_A_BURST = 50;
 
 /**
- * Gives freed memory back to the kernel while requests come, and at the rest after the start and after a burst what they
- * alone needed of Node's file. At the first rest it writes the compile cache, so that the next start finds it even after a
- * kill; without the cache a start compiles everything again (100 ms, 20 MiB).
+ * Gives freed memory back to the kernel while requests come, and at the rest after the start and after a burst what
+ * they alone needed of Node's file. At the first rest it writes the compile cache, so that the next start finds it even
+ * after a kill; without the cache a start compiles everything again (100 ms, 20 MiB).
  */
 async function keepTrimmed(requests: () => number, signal: AbortSignal): Promise<void> {
   const { unmapUnusedCode } = await import('../kernel/code-pages.ts');

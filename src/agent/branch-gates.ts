@@ -1,6 +1,7 @@
-// What the security groups of pods with branches let in, for what arrives on the node for them (host ports, NodePorts): the
-// kernel tells for which pods something arrived, EC2 their groups' rules, which are asked again while more arrives. Invariant:
-// what EC2 has not told lets nothing in, and is told. Nothing is asked for pods that nothing arrives for. Never throws.
+// What the security groups of pods with branches let in, for what arrives on the node for them (host ports, NodePorts):
+// the kernel tells for which pods something arrived, EC2 their groups' rules, which are asked again while more arrives.
+// Invariant: what EC2 has not told lets nothing in, and is told. Nothing is asked for pods that nothing arrives for.
+// Never throws.
 import { type Clock, systemClock } from '../base/clock.ts';
 import { asPodwayError } from '../base/errors.ts';
 import type { Cidr } from '../base/ip.ts';

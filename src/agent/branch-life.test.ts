@@ -1,5 +1,5 @@
-// What the agent makes of SecurityGroupPolicies and of its CNINode, on the embedded API: the slot for a trunk, the feature
-// by which the node asks for one, and pods that were made while the webhook was away.
+// What the agent makes of SecurityGroupPolicies and of its CNINode, on the embedded API: the slot for a trunk, the
+// feature by which the node asks for one, and pods that were made while the webhook was away.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';

@@ -1,6 +1,6 @@
 // What the agent hears of security groups per pod beside its pods' annotations: SecurityGroupPolicies, and its node's
-// CNINode. From them follow whether an ENI slot is kept for a trunk, the node's request for one, and which pods lack their
-// groups. Loaded once the node serves, where an API is configured. Ends when `signal` aborts; never throws.
+// CNINode. From them follow whether an ENI slot is kept for a trunk, the node's request for one, and which pods lack
+// their groups. Loaded once the node serves, where an API is configured. Ends when `signal` aborts; never throws.
 import { systemClock } from '../base/clock.ts';
 import { PolicyView } from '../kube/pod-groups-view.ts';
 import { connect } from './configuration-watch.ts';

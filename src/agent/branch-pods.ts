@@ -20,7 +20,10 @@ const CAUSE_WAIT_MS = 5_000;
 /** A pod that the API's watch has not told of yet comes within this (ms); after it nobody knows whether it has groups. */
 const UNTOLD_WAIT_MS = 2_000;
 
-/** `plain`: asks for no branch. Else the annotation, null while it is not there, that of the mode, and what keeps it from its branch. */
+/**
+ * `plain`: asks for no branch. Else the annotation, null while it is not there, that of the mode, and what keeps it
+ * from its branch.
+ */
 export type BranchWish = 'plain' | { annotation: string | null; mode?: string; cause?: string };
 
 export function branchWish(pod: Pod): BranchWish {
@@ -43,7 +46,9 @@ export type Guard = {
   readonly isWhole: boolean;
   /** The namespace has policies. */
   concerns(namespace: string): boolean;
-  /** Throws GROUPS_NOT_INJECTED for a pod (NAMESPACE/NAME) that was to have a branch; BRANCH_PENDING while nobody knows. */
+  /**
+   * Throws GROUPS_NOT_INJECTED for a pod (NAMESPACE/NAME) that was to have a branch; BRANCH_PENDING while nobody knows.
+   */
   check(pod: string, signal: AbortSignal): Promise<void>;
   /** The same, told to nobody. */
   trouble(pod: string, signal: AbortSignal): Promise<PodwayError | null>;
@@ -93,8 +98,8 @@ export class BranchPods {
   }
 
   /**
-   * The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, GROUPS_NOT_INJECTED, the controller's
-   * cause, or INVALID_CONFIG for bad annotations.
+   * The pod's branch and addresses; null for a pod without one. Throws BRANCH_PENDING, GROUPS_NOT_INJECTED, the
+   * controller's cause, or INVALID_CONFIG for bad annotations.
    */
   async of(pod: string, signal: AbortSignal): Promise<Branch | null> {
     const wish = await this.#until(signal, UNTOLD_WAIT_MS, () => this.#wishes?.get(pod));

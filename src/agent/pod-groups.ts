@@ -1,5 +1,6 @@
-// Judges pods that ask for no branch ENI: one that a SecurityGroupPolicy older than the pod selects was made while the webhook
-// was away, and would run with the node's groups. Of other namespaces nothing is asked. Loaded where an API is configured.
+// Judges pods that ask for no branch ENI: one that a SecurityGroupPolicy older than the pod selects was made while the
+// webhook was away, and would run with the node's groups. Of other namespaces nothing is asked. Loaded where an API is
+// configured.
 import type { MissingGroups } from '../base/branch-words.ts';
 import { PodwayError } from '../base/errors.ts';
 import { isNotFound, type KubeClient, pods } from '../kube/index.ts';

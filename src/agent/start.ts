@@ -199,7 +199,8 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
       try {
         if (!takeBranch(pool, pod, branch)) return;
         log.info({ pod, branch: branch.ref.id, vlan: branch.ref.vlan }, 'the pod has this branch now');
-        // Somebody took it away, and it is back: as another interface, or on another trunk. The kernel's own looks come later.
+        // Somebody took it away, and it is back: as another interface, or on another trunk. The kernel's own looks come
+        // later.
         pool.seekTrunk(true);
         void repair.now();
       } catch (error) {

@@ -1,5 +1,6 @@
-// Joins what the API tells of a pod's branch with the pod's lease: one that was found in the kernel alone gets its branch, and
-// one whose branch was made anew under the same addresses, because somebody had deleted it, gets the new one.
+// Joins what the API tells of a pod's branch with the pod's lease: one that was found in the kernel alone gets its
+// branch, and one whose branch was made anew under the same addresses, because somebody had deleted it, gets the new
+// one.
 import type { AddressPool } from '../ipam/pool.ts';
 import type { BranchRef, Lease } from '../ipam/state.ts';
 import type { Branch } from './branch-pods.ts';

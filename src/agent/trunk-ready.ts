@@ -1,5 +1,5 @@
-// ADD of a pod with a branch needs the node's trunk: known to the pool, and with its link. Both come within moments of the
-// branch, and what comes is noticed; the wait is bounded. Fails with BRANCH_PENDING.
+// ADD of a pod with a branch needs the node's trunk: known to the pool, and with its link. Both come within moments of
+// the branch, and what comes is noticed; the wait is bounded. Fails with BRANCH_PENDING.
 import { systemClock } from '../base/clock.ts';
 import { PodwayError } from '../base/errors.ts';
 import type { Mac } from '../base/mac.ts';

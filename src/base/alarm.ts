@@ -1,5 +1,5 @@
-// Wakes those who wait to try again: something has happened that makes it worth while. Each ring is heard by those who wait
-// at that moment.
+// Wakes those who wait to try again: something has happened that makes it worth while. Each ring is heard by those who
+// wait at that moment.
 export class Alarm {
   #next = new AbortController();
 

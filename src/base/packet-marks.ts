@@ -1,6 +1,10 @@
-// Values of the packet mark that both the datapath and policy look at. Neither imports the other. ARCHITECTURE.md has all.
+// Values of the packet mark that both the datapath and policy look at. Neither imports the other. ARCHITECTURE.md has
+// all.
 
-/** Of the node itself, sent to a Service or a port of its own, on its second way to a pod with a branch: nobody judges it. */
+/**
+ * Of the node itself, sent to a Service or a port of its own, on its second way to a pod with a branch: nobody judges
+ * it.
+ */
 export const OWN_ARRIVED = 0x1c00;
 
 /** Policy's bits. */

@@ -1,5 +1,5 @@
-// By which interface a connection leaves and comes in, for `policy trace`: the pod's branch and conntrack zone, its address's
-// ENI, or none where the node itself carries it. From what the nodes' agents show. Pure.
+// By which interface a connection leaves and comes in, for `policy trace`: the pod's branch and conntrack zone, its
+// address's ENI, or none where the node itself carries it. From what the nodes' agents show. Pure.
 import type { BranchMode } from '../base/branch-words.ts';
 import type { IpamNode } from '../lab/daemon/protocol.ts';
 import type { Direction } from '../policy/model.ts';

@@ -1,6 +1,6 @@
-// The part of the Cloud port that is of security groups' rules: what an agent asks that judges arrivals for pods with branch
-// ENIs itself. Each call names what it asks for in a filter, so that an id which is gone is no error. Source: Amazon EC2
-// API Reference, DescribeSecurityGroupRules. Fails as query.ts does.
+// The part of the Cloud port that is of security groups' rules: what an agent asks that judges arrivals for pods with
+// branch ENIs itself. Each call names what it asks for in a filter, so that an id which is gone is no error. Source:
+// Amazon EC2 API Reference, DescribeSecurityGroupRules. Fails as query.ts does.
 import { type Cidr, hostCidr, parseCidr } from '../base/ip.ts';
 import { readEni } from './ec2.ts';
 import type { GroupCloud, IngressRule } from './port.ts';

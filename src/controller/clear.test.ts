@@ -1,4 +1,5 @@
-// What is cleared: PodwayNodes, our CNINodes, taints and conditions, the Lease; nothing of others, and again while somebody writes.
+// What is cleared: PodwayNodes, our CNINodes, taints and conditions, the Lease; nothing of others, and again while
+// somebody writes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cniNodes, type KubeClient, type Node, nodes, type PodwayNode, podwayNodes } from '../kube/index.ts';

@@ -35,8 +35,8 @@ async function ec2Options(
 }
 
 /**
- * For trunks and branches: the priorities of a node's agent, and what the account has for all nodes, of which budget/keeper.ts
- * grants a part while others ask too.
+ * For trunks and branches: the priorities of a node's agent, and what the account has for all nodes, of which
+ * budget/keeper.ts grants a part while others ask too.
  */
 export const openBranchCloud = async (
   where: Where & Own,

@@ -67,7 +67,9 @@ export function syncStandIns(kernel: Kernel, node: NodeDatapath, links: readonly
     standIn(kernel, node, branch, byName.get(name), byName.get(farEnd(name)), pass);
 }
 
-/** The pair of links by which what arrives on the node crosses into the zones of strict pods; none without such a pod. */
+/**
+ * The pair of links by which what arrives on the node crosses into the zones of strict pods; none without such a pod.
+ */
 function syncPair(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pass: Pass): void {
   const strict = strictOf(node);
   const ends = [

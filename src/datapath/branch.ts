@@ -1,14 +1,15 @@
-// Pods with a branch ENI of their own, as values: stand-in links, rules, routes, and the nft table `inet podway-branch`.
-// Pure. Strict mode: what such a pod begins leaves by its branch, and what begins elsewhere comes by it; what the node
-// begins stays on the node both ways. Standard mode: the pod's branch is to it what an ENI is to other pods (nft.ts), so
-// what is on the node stays there. Nothing of this is there while no pod has a branch.
+// Pods with a branch ENI of their own, as values: stand-in links, rules, routes, and the nft table `inet
+// podway-branch`. Pure. Strict mode: what such a pod begins leaves by its branch, and what begins elsewhere comes by
+// it; what the node begins stays on the node both ways. Standard mode: the pod's branch is to it what an ENI is to
+// other pods (nft.ts), so what is on the node stays there. Nothing of this is there while no pod has a branch.
 //
 // A stand-in is a link with the branch's MAC and the index BRANCH_INDEX + VLAN id. The program on the trunk takes the tag
 // off and lets the frame come in by that index; the one on the stand-in puts the tag on and sends by the trunk. Between
 // the two nftables, conntrack and routing see every packet.
 //
-// A flow of a strict pod to a pod of its node crosses the node twice, so its branch has a conntrack zone, its VLAN id, for
-// what comes in by the pod's link or by the stand-in. No flow crosses twice between two pods in standard mode. Two bits of the packet mark say which way a packet goes (BRANCH_MASK).
+// A flow of a strict pod to a pod of its node crosses the node twice, so its branch has a conntrack zone, its VLAN id,
+// for what comes in by the pod's link or by the stand-in. No flow crosses twice between two pods in standard mode. Two
+// bits of the packet mark say which way a packet goes (BRANCH_MASK).
 import type { BranchMode } from '../base/branch-words.ts';
 import {
   addToIp,
@@ -84,7 +85,9 @@ export type Branch = {
   readonly ips: readonly Ip[];
   /** Absent: strict. */
   readonly mode?: BranchMode | undefined;
-  /** What the branch's groups let in, for what arrives on the node for the pod; absent: not known, nothing is let in. */
+  /**
+   * What the branch's groups let in, for what arrives on the node for the pod; absent: not known, nothing is let in.
+   */
   readonly gate?: readonly GateRule[] | undefined;
 };
 
@@ -209,8 +212,8 @@ const FREE = hex((~BRANCH_MASK & 0xffffffff) >>> 0);
 const mark = (value: number): string => `meta mark set meta mark & ${FREE} | ${hex(value)}`;
 
 /**
- * The whole table, elements included, which are those of strict pods. `indexes`: of the pods' host links, by name; a branch
- * without its link is left out.
+ * The whole table, elements included, which are those of strict pods. `indexes`: of the pods' host links, by name; a
+ * branch without its link is left out.
  */
 export function renderBranchTable(
   node: Pick<NodeDatapath, 'branches' | 'nodeLocal'>,
@@ -325,8 +328,8 @@ export function renderBranchTable(
       hook: 'type route hook output priority -149; policy accept;',
       rules: [`oif @links ct direction reply ct zone != 0 ${mark(NODE_REPLY)}`],
     }),
-    // The node's own packets to a Service, a host port or a NodePort of its own: after everybody's destination NAT, which has
-    // the first tuple outside the pod's zone.
+    // The node's own packets to a Service, a host port or a NodePort of its own: after everybody's destination NAT,
+    // which has the first tuple outside the pod's zone.
     chainText({
       name: 'own_arrivals',
       hook: 'type route hook output priority -89; policy accept;',

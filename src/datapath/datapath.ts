@@ -69,7 +69,10 @@ export type Datapath = {
   standing(): Standing;
   /** Compares these parts of the last state and repairs them. `urgent`: a pod waits, so back-off does not apply. */
   repair(parts: Iterable<Part>, options?: { urgent?: boolean }): Promise<SyncReport>;
-  /** Calls back from now on with the parts that others changed, and when a link comes that is neither a pod's nor a known ENI's. */
+  /**
+   * Calls back from now on with the parts that others changed, and when a link comes that is neither a pod's nor a
+   * known ENI's.
+   */
   watch(onConcern: (parts: Part[]) => void, onStrangeLink?: () => void): { close(): void };
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;

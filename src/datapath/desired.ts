@@ -228,8 +228,8 @@ export function desiredRoutes(
 }
 
 /**
- * The node's routes to a pod, without a preferred source: with one the kernel deletes it when that address changes. A pod
- * in standard mode is found by what came in by its branch and by what is on the node.
+ * The node's routes to a pod, without a preferred source: with one the kernel deletes it when that address changes. A
+ * pod in standard mode is found by what came in by its branch and by what is on the node.
  */
 export const podRoutes = (
   { ips, vlan, mode }: Pick<HeldPod, 'ips' | 'vlan' | 'mode'>,

@@ -142,7 +142,10 @@ export const isStandIn = (link: { name: string; group: number }): boolean =>
 /** The other end. */
 export const isFarEnd = (link: { name: string; group: number }): boolean =>
   link.group === GROUP_BRANCHES && /^pwv\d+x$/.test(link.name);
-/** The pair of links between the node's own conntrack zone and those of strict pods: what arrives leaves by the outer end. */
+/**
+ * The pair of links between the node's own conntrack zone and those of strict pods: what arrives leaves by the outer
+ * end.
+ */
 export const ARRIVAL_OUTER = { name: 'pwvout', index: BRANCH_INDEX + 0x1001 } as const;
 /** In the stand-ins' group: what comes in by it has come for a pod with a branch. */
 export const ARRIVAL_INNER = { name: 'pwvin', index: BRANCH_INDEX + 0x1002 } as const;

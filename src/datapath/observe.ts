@@ -31,7 +31,10 @@ export async function observeTable(kernel: Kernel): Promise<ObservedTable | null
   return objects && readTable(objects);
 }
 
-/** The table `inet NAME`, elements included, as one text that stays equal until somebody changes it; null: it is not there. */
+/**
+ * The table `inet NAME`, elements included, as one text that stays equal until somebody changes it; null: it is not
+ * there.
+ */
 export async function tableListing(kernel: Kernel, name: string): Promise<string | null> {
   const objects = await listTable(kernel, name);
   if (objects === null) return null;

@@ -1,4 +1,5 @@
-// Which connections are removed after the table was away: those without their mark or translation, and none in a zone of a branch.
+// Which connections are removed after the table was away: those without their mark or translation, and none in a zone
+// of a branch.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr, parseIp } from '../base/ip.ts';

@@ -240,7 +240,10 @@ export class AddressPool {
     return awaitsTrunk(this.#core.state, this.#core.policy);
   }
 
-  /** Something says that the trunk may have come, or that it is an `other` than is known: EC2 is asked, at a bounded rate. */
+  /**
+   * Something says that the trunk may have come, or that it is an `other` than is known: EC2 is asked, at a bounded
+   * rate.
+   */
   seekTrunk(other = false): void {
     this.#trunks.seek(other);
   }

@@ -1,5 +1,6 @@
-// The ENI slot that is kept for a trunk: pods' ENIs do not fill it, a full node says so with numbers and makes room as its
-// pods end, a type without trunks keeps none; and a trunk that comes is known at once, at a bounded rate of describes.
+// The ENI slot that is kept for a trunk: pods' ENIs do not fill it, a full node says so with numbers and makes room as
+// its pods end, a type without trunks keeps none; and a trunk that comes is known at once, at a bounded rate of
+// describes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PodwayError } from '../base/errors.ts';

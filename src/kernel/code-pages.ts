@@ -1,6 +1,6 @@
-// Unmaps the pages of programs that this process has touched and may not touch again: Node's start reads 50 MB of its own
-// file and the rest of a run a third of that. Invariant: only pages that are the file's own bytes go (read-only mappings
-// without a changed page), so that a touch brings the same bytes back, from the page cache, by a minor fault.
+// Unmaps the pages of programs that this process has touched and may not touch again: Node's start reads 50 MB of its
+// own file and the rest of a run a third of that. Invariant: only pages that are the file's own bytes go (read-only
+// mappings without a changed page), so that a touch brings the same bytes back, from the page cache, by a minor fault.
 import { readFileSync } from 'node:fs';
 import { koffi } from './ffi.ts';
 
@@ -28,8 +28,9 @@ export function cleanFileRanges(smaps: string): Range[] {
 }
 
 /**
- * Takes a millisecond; what is used next then takes half a millisecond longer, once (88 faults for a call on a socket with
- * four netlink requests). The first call also reads which mappings there are (5 ms). No effect where the kernel refuses.
+ * Takes a millisecond; what is used next then takes half a millisecond longer, once (88 faults for a call on a socket
+ * with four netlink requests). The first call also reads which mappings there are (5 ms). No effect where the kernel
+ * refuses.
  */
 export function unmapUnusedCode(): void {
   madvise ??= koffi().load(null).func('int madvise(uintptr_t, size_t, int)') as unknown as NonNullable<

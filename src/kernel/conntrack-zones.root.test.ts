@@ -1,5 +1,5 @@
-// Connections in several zones of connection tracking, made by real packets: told with their zone and source port, marked
-// and deleted in the zone that each is in.
+// Connections in several zones of connection tracking, made by real packets: told with their zone and source port,
+// marked and deleted in the zone that each is in.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';

@@ -1,5 +1,5 @@
-// How full the kernel's table of tracked connections is, from /proc of this process's own namespace. When it is full, the
-// kernel drops what begins a connection (net/netfilter/nf_conntrack_core.c); those that stand go on.
+// How full the kernel's table of tracked connections is, from /proc of this process's own namespace. When it is full,
+// the kernel drops what begins a connection (net/netfilter/nf_conntrack_core.c); those that stand go on.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

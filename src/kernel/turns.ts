@@ -1,6 +1,6 @@
-// How long a turn of the calling thread on a CPU may be. Of the threads that may run, Linux takes first whoever asks for
-// the least time (EEVDF, Linux 6.12 on; cgroups pass it up): a thread that works for a fraction of a millisecond at a time
-// gets it between dozens that start containers, and no larger share. An earlier kernel ignores it.
+// How long a turn of the calling thread on a CPU may be. Of the threads that may run, Linux takes first whoever asks
+// for the least time (EEVDF, Linux 6.12 on; cgroups pass it up): a thread that works for a fraction of a millisecond at
+// a time gets it between dozens that start containers, and no larger share. An earlier kernel ignores it.
 import { koffi } from './ffi.ts';
 
 /** sched_getattr and sched_setattr, for which glibc had no name before 2.41. */
@@ -42,8 +42,8 @@ const load = (): SystemCall => {
 export type Turns = { readonly before: bigint; readonly now: bigint };
 
 /**
- * The calling thread asks for the shortest turns, and so do threads that it starts. Returns what the kernel says of them;
- * null where somebody chose another policy, or where the kernel refuses.
+ * The calling thread asks for the shortest turns, and so do threads that it starts. Returns what the kernel says of
+ * them; null where somebody chose another policy, or where the kernel refuses.
  */
 export function askForShortTurns(): Turns | null {
   const call = load();

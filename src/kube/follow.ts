@@ -50,7 +50,9 @@ export type FollowEachOptions<T, V = T> = Pick<
   sink: Sink<V>;
   /** What is passed on of an object, the whole without it: of a large collection only a page is held whole. */
   view?: (object: T) => V;
-  /** Ends the waits between tries early, but for the first second of each: the API may answer again. Rung when it does. */
+  /**
+   * Ends the waits between tries early, but for the first second of each: the API may answer again. Rung when it does.
+   */
   alarm?: Alarm;
   /** Ends when the kind does not exist, and leaves what was told as it was. */
   endsWhenGone?: boolean;

@@ -40,8 +40,8 @@ export const securityGroupPolicies = resource<SecurityGroupPolicy>(
 );
 
 /**
- * Named as the Node. Whoever makes branches keeps one for each node; a node asks for a trunk by a feature, once an ENI slot is
- * free for it.
+ * Named as the Node. Whoever makes branches keeps one for each node; a node asks for a trunk by a feature, once an ENI
+ * slot is free for it.
  */
 export type CniNode = KubeObject & {
   spec?: { features?: { name?: string; value?: string }[]; tags?: Record<string, string> };

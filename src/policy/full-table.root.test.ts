@@ -1,5 +1,5 @@
-// A full table of tracked connections (X25): the kernel drops what begins one, whatever policies say of it, and those that
-// stand go on. PODWAY_SOAK=1 only: as many connections are made as the machine's limit allows in one namespace.
+// A full table of tracked connections (X25): the kernel drops what begins one, whatever policies say of it, and those
+// that stand go on. PODWAY_SOAK=1 only: as many connections are made as the machine's limit allows in one namespace.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// What in one policy's rules hardly does what was meant: a rule that an earlier one leaves nothing to, and ports by a protocol
-// that nobody serves them by. Pure.
+// What in one policy's rules hardly does what was meant: a rule that an earlier one leaves nothing to, and ports by a
+// protocol that nobody serves them by. Pure.
 import type { Direction, Peers, PodView, Policy, PolicyRule, Port } from './model.ts';
 import { PORT_PROTOCOLS, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
 
@@ -27,7 +27,9 @@ function covers(wide: PolicyRule, rule: PolicyRule): boolean {
   return rule.ports !== null && rule.ports.every((port) => wide.ports!.some((one) => coversPort(one, port)));
 }
 
-/** Rules of a NetworkPolicy have no order: the one that says less is told, or of two that are the same the later one. */
+/**
+ * Rules of a NetworkPolicy have no order: the one that says less is told, or of two that are the same the later one.
+ */
 export function shadowed({ tier, ...policy }: Policy): RuleSaid[] {
   return DIRECTIONS.flatMap((direction) =>
     (policy[direction] ?? []).flatMap((rule, at, rules): RuleSaid[] => {

@@ -1,5 +1,5 @@
-// The pods that the API shows, and who has which address: what this node's pods hold is known before the API shows it, and a
-// pod that the API shows no more keeps its rules as long as its sandbox lives here. No I/O.
+// The pods that the API shows, and who has which address: what this node's pods hold is known before the API shows it,
+// and a pod that the API shows no more keeps its rules as long as its sandbox lives here. No I/O.
 import type { Ip } from '../base/ip.ts';
 import { isSubject } from './compile.ts';
 import { type PodView, podKey } from './model.ts';

@@ -74,7 +74,8 @@ describe('the policy table on a real kernel', needsRoot, () => {
         return Number(count);
       };
       assert.equal(judged(), packets.length);
-      // As a packet finds the maps of a table that is replaced while it is judged: by its sender's policies, by its receiver's.
+      // As a packet finds the maps of a table that is replaced while it is judged: by its sender's policies, by its
+      // receiver's.
       for (const [key, verdict] of [
         [1, 'goto mark_sent'],
         [2, 'goto mark_judged'],

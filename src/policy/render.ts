@@ -2,11 +2,12 @@
 //
 // A packet's way, at prerouting after destination NAT (-100) and after `inet podway` has dropped false sources (-90):
 // what belongs to a connection is judged already. What begins one: the sender's class decides on egress, then the
-// receiver's class on ingress; without a class there is nothing to decide. Two base chains, because the kernel follows each
-// path through the table before it takes a change: in one chain there would be as many as classes times classes. `sent` marks
-// what may leave its sender; `judged` turns that mark into the one by which alone the pods' routes are found. So a packet
-// that passes one of the two while the table is replaced, and meets no rules there, finds no route. Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it
-// crosses namespaces) and which forwarding sets anew from the type of service.
+// receiver's class on ingress; without a class there is nothing to decide. Two base chains, because the kernel follows
+// each path through the table before it takes a change: in one chain there would be as many as classes times classes.
+// `sent` marks what may leave its sender; `judged` turns that mark into the one by which alone the pods' routes are
+// found. So a packet that passes one of the two while the table is replaced, and meets no rules there, finds no route.
+// Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it crosses namespaces)
+// and which forwarding sets anew from the type of service.
 
 import type { Ip } from '../base/ip.ts';
 import { JUDGED, OWN_ARRIVED, POLICY_MASK } from '../base/packet-marks.ts';
@@ -161,8 +162,8 @@ export class Renderer {
     const verdicts = new Map<string, ReadonlyMap<number, string>>([
       ['egress_classes', dispatch.egress],
       ['ingress_classes', dispatch.ingress],
-      // The last lookup of each judgement. When the table is replaced under a packet's feet, the old one's rules go on for
-      // it and find nothing in the old one's maps: then this one is empty, too, and the packet has no mark.
+      // The last lookup of each judgement. When the table is replaced under a packet's feet, the old one's rules go on
+      // for it and find nothing in the old one's maps: then this one is empty, too, and the packet has no mark.
       [
         'still',
         new Map([

@@ -1,6 +1,7 @@
-// Whatever keeps a pod from its security groups, made to happen on one lab with its controller: the pod's ADD, its Event,
-// metric and explanation name the same cause. And each way in which the four views of a branch come to disagree, made by
-// hand in EC2, the kernel and the API, as `ipam check` names it. The node repairs nothing here, so that what is done stays.
+// Whatever keeps a pod from its security groups, made to happen on one lab with its controller: the pod's ADD, its
+// Event, metric and explanation name the same cause. And each way in which the four views of a branch come to disagree,
+// made by hand in EC2, the kernel and the API, as `ipam check` names it. The node repairs nothing here, so that what is
+// done stays.
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

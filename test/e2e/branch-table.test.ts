@@ -1,6 +1,7 @@
-// Who reaches whom when a pod has security groups of its own, on real packets: each kind of source and destination, with groups
-// that let everything and with groups that let nothing, and the address and port that the other side sees. The table of
-// docs/security-groups.md is made from what was seen. Before it, the demo of examples/security-groups.yaml.
+// Who reaches whom when a pod has security groups of its own, on real packets: each kind of source and destination,
+// with groups that let everything and with groups that let nothing, and the address and port that the other side sees.
+// The table of docs/security-groups.md is made from what was seen. Before it, the demo of
+// examples/security-groups.yaml.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

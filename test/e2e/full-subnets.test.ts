@@ -1,5 +1,5 @@
-// Subnets without room, on real packets. One without whole /28s serves single addresses until it has some again, and a full
-// one serves the next address that is freed. Each has a lab, side by side: both wait much.
+// Subnets without room, on real packets. One without whole /28s serves single addresses until it has some again, and a
+// full one serves the next address that is freed. Each has a lab, side by side: both wait much.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';

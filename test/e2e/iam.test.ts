@@ -1,6 +1,6 @@
-// The IAM policies of agent and controller against the calls that a lab saw: a node grows, shrinks, changes its groups and
-// gives back; a subnet is full, a pod gets a branch, and a node goes and leaves an ENI. Nothing is called that is not allowed,
-// and nothing is allowed that was not called.
+// The IAM policies of agent and controller against the calls that a lab saw: a node grows, shrinks, changes its groups
+// and gives back; a subnet is full, a pod gets a branch, and a node goes and leaves an ENI. Nothing is called that is
+// not allowed, and nothing is allowed that was not called.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
-// A lab as a user has one: started and removed by the command line, its two endpoints by the stock clients. What tests ask
-// again and again is asked over the control socket, as the commands ask it, and the built-in probe is started in the
-// namespace of a pod or a place, as `pod exec` and `lab exec` start it: a command costs a tenth of a second of a
+// A lab as a user has one: started and removed by the command line, its two endpoints by the stock clients. What tests
+// ask again and again is asked over the control socket, as the commands ask it, and the built-in probe is started in
+// the namespace of a pod or a place, as `pod exec` and `lab exec` start it: a command costs a tenth of a second of a
 // processor, and there are thousands. The commands themselves have tests of their own (cli.test.ts).
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

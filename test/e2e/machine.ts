@@ -24,8 +24,8 @@ const WITHOUT_OTHERS = `
     [ "$again" ] || break
   done`;
 const SETUP = [
-  // Copies of what others have mounted where this machine has its own: such a mount goes when its folder is removed outside.
-  // On /run/netns are two where two processes made their first namespaces at once.
+  // Copies of what others have mounted where this machine has its own: such a mount goes when its folder is removed
+  // outside. On /run/netns are two where two processes made their first namespaces at once.
   WITHOUT_OTHERS,
   'mount -t tmpfs tmpfs /run',
   // A checkout under /tmp stays where it is.
@@ -40,7 +40,8 @@ const SETUP = [
   'ip netns add first && ip netns del first',
   'ip link set lo up',
   // What the namespace may write is its own; what it may only read is the machine's, but for this one, which is all
-  // namespaces' (net/netfilter/nf_hooks_lwtunnel.c). Listed once: with a module of the kernel's come keys in every namespace.
+  // namespaces' (net/netfilter/nf_hooks_lwtunnel.c). Listed once: with a module of the kernel's come keys in every
+  // namespace.
   `find /proc/sys/net -type f -perm -600 ! -name nf_hooks_lwtunnel >${SYSCTLS}`,
   'echo ready',
   // Ends when the test does: its standard input is the test's pipe.
@@ -169,8 +170,8 @@ export class Machine {
   }
 
   /**
-   * Resolves when all is as it was then: a process that got its signal may not have ended yet. Throws naming what came (+)
-   * and what went (-).
+   * Resolves when all is as it was then: a process that got its signal may not have ended yet. Throws naming what came
+   * (+) and what went (-).
    */
   async isAgain(then: Census): Promise<void> {
     await eventually('the machine is as it was', async () => {

@@ -1,4 +1,5 @@
-// Who reaches whom in the world of branch-world.ts, and as whom the sender is seen, with the VPC and all pods as they are at first.
+// Who reaches whom in the world of branch-world.ts, and as whom the sender is seen, with the VPC and all pods as they
+// are at first.
 import assert from 'node:assert/strict';
 import { INTERNET_HOST } from '../../src/lab/fabric/testing.ts';
 import { type BranchWorld, DB, DB6, ipOf, NODE, NODE_PUBLIC, NODE6, PLAIN } from './branch-world.ts';

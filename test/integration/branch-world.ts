@@ -1,6 +1,6 @@
-// A node with a trunk, pods with and without branches on it, and who they talk to, on the lab's fabric. The branches are
-// handed to the datapath as values; the fabric judges their tagged frames. Both families: the node has an IPv6 address and
-// no /80, so only branches give pods IPv6.
+// A node with a trunk, pods with and without branches on it, and who they talk to, on the lab's fabric. The branches
+// are handed to the datapath as values; the fabric judges their tagged frames. Both families: the node has an IPv6
+// address and no /80, so only branches give pods IPv6.
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
 import type { BranchMode } from '../../src/base/branch-words.ts';

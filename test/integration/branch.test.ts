@@ -1,5 +1,5 @@
-// Pods with branch ENIs: who reaches whom, by which way, and as whom it is seen, port included, in both modes and families;
-// what others take away comes back, and what goes leaves nothing.
+// Pods with branch ENIs: who reaches whom, by which way, and as whom it is seen, port included, in both modes and
+// families; what others take away comes back, and what goes leaves nothing.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { parseCidr, parseIp } from '../../src/base/ip.ts';
@@ -100,7 +100,8 @@ describe('pods with branches', { skip: skipReason }, () => {
   });
 
   test('what arrives on the node for a pod is judged there by its groups, and replies go back the way it came', async () => {
-    // As kube-proxy and portmap do it: 30080 keeps the sender (a host port, externalTrafficPolicy Local), 30081 does not.
+    // As kube-proxy and portmap do it: 30080 keeps the sender (a host port, externalTrafficPolicy Local), 30081 does
+    // not.
     const nat = (to: Record<number, string>, family: 'ip' | 'ip6') => `
       table ${family} proxy {
         chain to { ${Object.entries(to)

@@ -1,6 +1,7 @@
-// Security groups per pod on a real Kubernetes: kube-apiserver asks the webhooks, kube-scheduler and kubelet count branches, pods of
-// one node differ by their groups alone, the controller is killed between each of its steps, and kubelet starts again while pods with
-// branches run. How long things took is told, not judged. `npm run test:kubernetes-lab`.
+// Security groups per pod on a real Kubernetes: kube-apiserver asks the webhooks, kube-scheduler and kubelet count
+// branches, pods of one node differ by their groups alone, the controller is killed between each of its steps, and
+// kubelet starts again while pods with branches run. How long things took is told, not judged. `npm run
+// test:kubernetes-lab`.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

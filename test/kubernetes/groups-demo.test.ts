@@ -1,5 +1,5 @@
-// The demo of examples/security-groups.yaml on a real Kubernetes. `npm run test:kubernetes-lab`; on the embedded cluster it is
-// the first test of test/e2e/branch-table.test.ts.
+// The demo of examples/security-groups.yaml on a real Kubernetes. `npm run test:kubernetes-lab`; on the embedded
+// cluster it is the first test of test/e2e/branch-table.test.ts.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, test } from 'node:test';

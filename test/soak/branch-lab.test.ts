@@ -1,7 +1,8 @@
-// Pods with branches under a storm on a lab: they come and go at random on two nodes while EC2 loses answers, throttles and
-// fails, strangers take branches off their trunks, and controller and agents are killed. At no time have two pods of a node one
-// VLAN id; in the end every pod that lives has its own branch with its address and answers, journal, kernel, EC2 and API
-// agree, and no branch is left on a trunk. PODWAY_SOAK=1: 2,000 pods, and no interface is left at all; else 8.
+// Pods with branches under a storm on a lab: they come and go at random on two nodes while EC2 loses answers, throttles
+// and fails, strangers take branches off their trunks, and controller and agents are killed. At no time have two pods
+// of a node one VLAN id; in the end every pod that lives has its own branch with its address and answers, journal,
+// kernel, EC2 and API agree, and no branch is left on a trunk. PODWAY_SOAK=1: 2,000 pods, and no interface is left at
+// all; else 8.
 // PODWAY_SEED=N: other random choices.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
-// A lab whose policies, labels and pods change at random, all pairs compared with the objects at each rest: first by itself,
-// then with faults. Agents are killed at any moment of a change or held still, tables deleted or all rules flushed, the
-// lab's process killed and with it the API and its watches. All the while one pod may not reach another, and a connection
-// that is allowed goes on.
+// A lab whose policies, labels and pods change at random, all pairs compared with the objects at each rest: first by
+// itself, then with faults. Agents are killed at any moment of a change or held still, tables deleted or all rules
+// flushed, the lab's process killed and with it the API and its watches. All the while one pod may not reach another,
+// and a connection that is allowed goes on.
 // PODWAY_SOAK=1: 1,000 changes and 100 rounds; else 50 and 4.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';

@@ -1,6 +1,6 @@
-// The ground of the table of security groups per pod: the lab of examples/security-groups.yaml with another node, an instance
-// and groups that let everything in and out (`open`) or nothing (`closed`); pods of each kind on both nodes; servers that write
-// down who asked; and rules as kube-proxy makes them.
+// The ground of the table of security groups per pod: the lab of examples/security-groups.yaml with another node, an
+// instance and groups that let everything in and out (`open`) or nothing (`closed`); pods of each kind on both nodes;
+// servers that write down who asked; and rules as kube-proxy makes them.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

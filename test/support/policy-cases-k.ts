@@ -1,5 +1,5 @@
-// The cases K01 to K30 of the ClusterNetworkPolicy conformance tests, of x (the subject) with y, z and w, on ports 80 and 81:
-// for both directions and each protocol. What `allow` says is the case's; all else is as the objects say.
+// The cases K01 to K30 of the ClusterNetworkPolicy conformance tests, of x (the subject) with y, z and w, on ports 80
+// and 81: for both directions and each protocol. What `allow` says is the case's; all else is as the objects say.
 import type { V1NetworkPolicy } from '@kubernetes/client-node';
 import { type Addresses, IN, OUT, policy } from './policy-case.ts';
 import type { Allow, PolicyGround, Protocol, Who } from './policy-ground.ts';

@@ -6,8 +6,8 @@ const PATIENCE_MS = 45_000;
 const NOT_SENT_AWAY = 'not sent away';
 
 /**
- * Writes the pieces and hears what comes until the other side ends it, or goes at once. Never fails. Who stays and is not
- * sent away hears NOT_SENT_AWAY.
+ * Writes the pieces and hears what comes until the other side ends it, or goes at once. Never fails. Who stays and is
+ * not sent away hears NOT_SENT_AWAY.
  */
 export function talk(
   where: string | number,

@@ -1,4 +1,5 @@
-// CNINodes on the embedded API: one for each Node, its features untouched, ours alone healed; and what tells EKS's controller.
+// CNINodes on the embedded API: one for each Node, its features untouched, ours alone healed; and what tells EKS's
+// controller.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';

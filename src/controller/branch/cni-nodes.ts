@@ -1,6 +1,6 @@
-// The CNINodes of a cluster in which Podway makes the branches: one for each Node that names its instance, owned by the Node, so that
-// it goes with it, and without a finaliser, so that nothing waits for us. Features are the node's to write: one that asks for a
-// trunk has a slot free, and is told at once. What others made stays as it is. Never throws.
+// The CNINodes of a cluster in which Podway makes the branches: one for each Node that names its instance, owned by the
+// Node, so that it goes with it, and without a finaliser, so that nothing waits for us. Features are the node's to
+// write: one that asks for a trunk has a slot free, and is told at once. What others made stays as it is. Never throws.
 import { type Clock, systemClock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import {

@@ -1,5 +1,6 @@
-// Whether branches are made here, by mode and by what the cluster has; AWS's no; the webhooks' certificate as it changes, with two
-// replicas of which one leads. The embedded API asks the webhooks as a cluster does; EC2 is in memory, time a hundred times as fast.
+// Whether branches are made here, by mode and by what the cluster has; AWS's no; the webhooks' certificate as it
+// changes, with two replicas of which one leads. The embedded API asks the webhooks as a cluster does; EC2 is in
+// memory, time a hundred times as fast.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { test } from 'node:test';

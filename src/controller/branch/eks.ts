@@ -1,6 +1,7 @@
-// Whether EKS's own controller makes the branches of this cluster: its Lease (before 2022 its ConfigMap), its webhook, or a CNINode
-// that it holds by its finaliser. One of them is enough, also a stale one: where both work they undo each other. Only reads.
-// Fails with KubeError. Source: aws/amazon-vpc-resource-controller-k8s, leader election and webhook configuration.
+// Whether EKS's own controller makes the branches of this cluster: its Lease (before 2022 its ConfigMap), its webhook,
+// or a CNINode that it holds by its finaliser. One of them is enough, also a stale one: where both work they undo each
+// other. Only reads. Fails with KubeError. Source: aws/amazon-vpc-resource-controller-k8s, leader election and webhook
+// configuration.
 import {
   type CniNode,
   cniNodes,

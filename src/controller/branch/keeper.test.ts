@@ -1,5 +1,5 @@
-// The keeper of branches on the embedded API and an EC2 in memory: what others take away is told with the pod's name and comes back,
-// branches are made where and with what the node's agent says.
+// The keeper of branches on the embedded API and an EC2 in memory: what others take away is told with the pod's name
+// and comes back, branches are made where and with what the node's agent says.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatCidr, formatIp } from '../../base/ip.ts';

@@ -1,5 +1,5 @@
-// Leaders that follow each other while calls of the one before are still under way, with lost answers: in the end each pod has one
-// branch, under a VLAN id of its own, as its annotation says.
+// Leaders that follow each other while calls of the one before are still under way, with lost answers: in the end each
+// pod has one branch, under a VLAN id of its own, as its annotation says.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CloudError } from '../../cloud/port.ts';

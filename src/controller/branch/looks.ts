@@ -1,6 +1,7 @@
-// When EC2 is asked what there is of trunks and branches, and what that says. Every LOOK_MS one describe shows what hangs loose: a branch that
-// was taken off its trunk, a trunk off its instance. All of them, and all associations, are described in turn, the rarer the more there are,
-// so that the cost is bounded. What seems lost is described by itself before it is told. Never throws.
+// When EC2 is asked what there is of trunks and branches, and what that says. Every LOOK_MS one describe shows what
+// hangs loose: a branch that was taken off its trunk, a trunk off its instance. All of them, and all associations, are
+// described in turn, the rarer the more there are, so that the cost is bounded. What seems lost is described by itself
+// before it is told. Never throws.
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { Cloud, EniDescription, EniId, TrunkCloud } from '../../cloud/port.ts';
@@ -129,6 +130,9 @@ export class Looks {
   }
 }
 
-/** Due again so much after: a little less than LOOK_MS, so that a look that comes early by a hair is not put off by a whole turn. */
+/**
+ * Due again so much after: a little less than LOOK_MS, so that a look that comes early by a hair is not put off by a
+ * whole turn.
+ */
 const after = (began: number, count: number, page: number, pageMs: number): number =>
   began + Math.max(LOOK_MS, Math.ceil(count / page) * pageMs) - FIRST_MS;

@@ -1,5 +1,5 @@
-// Tells what somebody else took, a branch from its trunk, a branch, a trunk, by log, metric and Event with the pod's or Node's name.
-// The keeper then puts it back.
+// Tells what somebody else took, a branch from its trunk, a branch, a trunk, by log, metric and Event with the pod's or
+// Node's name. The keeper then puts it back.
 
 import type { Log } from '../../base/log.ts';
 import type { EventRecorder } from '../../kube/index.ts';

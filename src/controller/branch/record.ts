@@ -1,6 +1,7 @@
-// What is known of the cluster's branches: what EC2 described, and what it answered since. A describe counts for an interface
-// only when it was begun after the last answer about it, since EC2's describes may be late. What it knows to be there is gone, and
-// what is on a trunk is off it, when a second describe, of that interface alone, says so too. No effects; the caller brings the time.
+// What is known of the cluster's branches: what EC2 described, and what it answered since. A describe counts for an
+// interface only when it was begun after the last answer about it, since EC2's describes may be late. What it knows to
+// be there is gone, and what is on a trunk is off it, when a second describe, of that interface alone, says so too. No
+// effects; the caller brings the time.
 import type { EniDescription, EniId, TrunkAssociation } from '../../cloud/port.ts';
 import type { Branch } from './plan.ts';
 import { readBranch } from './tags.ts';
@@ -87,8 +88,8 @@ export class BranchRecord {
   }
 
   /**
-   * `isHeld`: a pod of the cluster, or one that has just ended, has the branch. Answers with those that are gone or off their
-   * trunk as it seems, for `confirm`.
+   * `isHeld`: a pod of the cluster, or one that has just ended, has the branch. Answers with those that are gone or off
+   * their trunk as it seems, for `confirm`.
    */
   observe(
     { scope, enis, associations, began }: Look,

@@ -1,5 +1,5 @@
-// What nodes that are gone have left: branches that are no trunk's of ours, trunks that were made and never attached. Without a
-// cluster's name it may be another cluster's, and stays.
+// What nodes that are gone have left: branches that are no trunk's of ours, trunks that were made and never attached.
+// Without a cluster's name it may be another cluster's, and stays.
 import type { Log } from '../../base/log.ts';
 import type { Cloud, EniDescription } from '../../cloud/port.ts';
 import { instanceOf } from '../node-view.ts';

@@ -1,6 +1,6 @@
-// In which subnet a branch is made: those that the node's agent says new ENIs are for (NodeNetwork, ENIConfig or tags), else the
-// node's own; only of the trunk's zone, as EC2 asks for. One that EC2 has called full is left alone for a while, if there is another.
-// Descriptions are kept, since CIDRs stay. Fails with NO_SUBNET, CloudError.
+// In which subnet a branch is made: those that the node's agent says new ENIs are for (NodeNetwork, ENIConfig or tags),
+// else the node's own; only of the trunk's zone, as EC2 asks for. One that EC2 has called full is left alone for a
+// while, if there is another. Descriptions are kept, since CIDRs stay. Fails with NO_SUBNET, CloudError.
 import type { Clock } from '../../base/clock.ts';
 import { PodwayError } from '../../base/errors.ts';
 import { cidrContains, type Ip } from '../../base/ip.ts';

@@ -1,4 +1,5 @@
-// The real keeper of branches for tests: on the embedded API, EC2 in memory, and time that runs a hundred times as fast.
+// The real keeper of branches for tests: on the embedded API, EC2 in memory, and time that runs a hundred times as
+// fast.
 import { pino } from 'pino';
 import { fastClock } from '../../base/testing.ts';
 import { limitsFromTable } from '../../cloud/limits.ts';

@@ -1,5 +1,6 @@
 // Asks EC2 at once whether the node's trunk has come, when something says so: a new link, a pod's branch. Bounded: one
-// describe at a time, the next after 0.5 s, doubled up to 8 s while none is found; a minute without a question forgets that.
+// describe at a time, the next after 0.5 s, doubled up to 8 s while none is found; a minute without a question forgets
+// that.
 import { Alarm } from '../../base/alarm.ts';
 import type { Core } from '../core.ts';
 import { type Trunk, trunkOf } from '../state.ts';

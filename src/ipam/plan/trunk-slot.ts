@@ -34,7 +34,10 @@ export function viewTrunkSlot(
   };
 }
 
-/** Why the trunk that the node keeps a slot for has none: ENI_LIMIT with the numbers; null: it has one, or none is awaited. */
+/**
+ * Why the trunk that the node keeps a slot for has none: ENI_LIMIT with the numbers; null: it has one, or none is
+ * awaited.
+ */
 export function trunkLack(
   state: PoolState,
   { instanceId, limits, policy }: { instanceId: string; limits: InstanceLimits; policy: PoolPolicy },

@@ -26,7 +26,10 @@ const TCX = { ingress: 46, egress: 47 } as const;
 /** Programs on one hook; the kernel takes 64 (BPF_MPROG_MAX). */
 const MOST_PROGRAMS = 64;
 const LOG_BYTES = 64 << 10;
-/** The verifier ends with EAGAIN when a signal waits for the thread (bpf_check in kernel/bpf/verifier.c); the next call has it behind it. */
+/**
+ * The verifier ends with EAGAIN when a signal waits for the thread (bpf_check in kernel/bpf/verifier.c); the next call
+ * has it behind it.
+ */
 const LOAD_ATTEMPTS = 100;
 /** `bpf_helpers` for tagging are for everybody; the licence is asked of those that trace. */
 const LICENCE = 'Apache-2.0';

@@ -1,6 +1,6 @@
-// The demo of examples/security-groups.yaml: two pods on one node, of which one reaches db:5432 and the other does not, by
-// security groups alone; then the rule is revoked, and the running pod does not either. Each step is a Check with its proof:
-// what db answered, EC2's own words about interface and groups, the gate that is closed.
+// The demo of examples/security-groups.yaml: two pods on one node, of which one reaches db:5432 and the other does not,
+// by security groups alone; then the rule is revoked, and the running pod does not either. Each step is a Check with
+// its proof: what db answered, EC2's own words about interface and groups, the gate that is closed.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asksForBranch, decodePodEnis, POD_ENI, POD_ENI_CAUSE } from '../../kube/vpc-resources.ts';
 import { DEMO_PODS, DEMO_PORT } from '../shape/group-policies.ts';

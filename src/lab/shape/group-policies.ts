@@ -1,5 +1,5 @@
-// The SecurityGroupPolicies of a lab.yaml, with names of groups for their ids: made objects of the lab's Kubernetes API once
-// the VPC is there. Throws LabError BAD_SHAPE with the line.
+// The SecurityGroupPolicies of a lab.yaml, with names of groups for their ids: made objects of the lab's Kubernetes API
+// once the VPC is there. Throws LabError BAD_SHAPE with the line.
 import { MAX_GROUPS, type SecurityGroupPolicy } from '../../kube/vpc-resources.ts';
 import type { VpcState } from '../vpc/model.ts';
 import type { GroupPolicyShape, InstanceShape, Shape, VpcShape } from './shape.ts';
@@ -56,7 +56,9 @@ export function readDemo(
   return { demo };
 }
 
-/** The objects, with the ids that the VPC gave; a group that somebody deleted is left out, a policy without groups too. */
+/**
+ * The objects, with the ids that the VPC gave; a group that somebody deleted is left out, a policy without groups too.
+ */
 export function groupPolicyObjects(shape: Shape, state: VpcState): SecurityGroupPolicy[] {
   const vpc = Object.values(state.vpcs).find(({ tags }) => tags['Name'] === shape.vpcs[0]!.name);
   return (shape.securityGroupPolicies ?? []).flatMap(({ name, podLabels, securityGroups }) => {
