@@ -1,7 +1,7 @@
-// What arrives on the node for pods with branches (host ports, NodePorts that keep the sender's address), judged by the
-// pods' security groups as the VPC would judge it at the branch: the ingress rules of the groups, stateful. Pure. A pod
-// whose rules are not known gets nothing that way; who was asked for is in the sets `asked4` and `asked6` for half a
-// minute.
+// Renders the chains that judge what arrives on the node for pods with branches: at host ports, and at NodePorts that
+// keep the sender's address. They apply the ingress rules of the pod's security groups, statefully, as the VPC does at
+// the branch. Pure. A pod whose rules are not known gets nothing this way. The sets `asked4` and `asked6` hold for half
+// a minute for whom something arrived.
 import { type Cidr, familyOf, formatCidr, formatIp } from '../base/ip.ts';
 import { chainText, elementsText, hex } from '../kernel/nft-text.ts';
 import type { Branch } from './branch.ts';

@@ -1,15 +1,19 @@
-// Pods with a branch ENI of their own, as values: stand-in links, rules, routes, and the nft table `inet
-// podway-branch`. Pure. Strict mode: what such a pod begins leaves by its branch, and what begins elsewhere comes by
-// it; what the node begins stays on the node both ways. Standard mode: the pod's branch is to it what an ENI is to
-// other pods (nft.ts), so what is on the node stays there. Nothing of this is there while no pod has a branch.
+// Renders what the kernel needs for pods with a branch ENI, as values: stand-in links, rules, routes, and the nft table
+// `inet podway-branch`. Pure. A node without such a pod has none of it.
 //
-// A stand-in is a link with the branch's MAC and the index BRANCH_INDEX + VLAN id. The program on the trunk takes the tag
-// off and lets the frame come in by that index; the one on the stand-in puts the tag on and sends by the trunk. Between
-// the two nftables, conntrack and routing see every packet.
+// A pod in strict mode sends every connection that it begins by its branch, and gets by its branch what begins
+// elsewhere. What the node begins stays on the node both ways. A pod in standard mode uses its branch as other pods use
+// their ENI (nft.ts), so its traffic with the node and the node's pods stays on the node.
 //
-// A flow of a strict pod to a pod of its node crosses the node twice, so its branch has a conntrack zone, its VLAN id,
-// for what comes in by the pod's link or by the stand-in. No flow crosses twice between two pods in standard mode. Two
-// bits of the packet mark say which way a packet goes (BRANCH_MASK).
+// A stand-in is a link with the branch's MAC and the index BRANCH_INDEX + VLAN id. The program on the trunk removes the
+// tag of a frame and passes it to the link with that index. The program on the stand-in adds the tag and sends by the
+// trunk. nftables, conntrack and routing see each packet between the two.
+//
+// A connection of a strict pod with another pod of its node crosses the node twice. Conntrack needs two entries for it,
+// so each strict pod has a conntrack zone, whose number is its VLAN id. What comes in by the pod's link or by its
+// stand-in is in that zone. A connection between two pods in standard mode crosses the node once.
+//
+// The bits of BRANCH_MASK in the packet mark say which way a packet goes.
 import type { BranchMode } from '../base/branch-words.ts';
 import {
   addToIp,

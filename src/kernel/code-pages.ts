@@ -1,6 +1,7 @@
-// Unmaps the pages of programs that this process has touched and may not touch again: Node's start reads 50 MB of its
-// own file and the rest of a run a third of that. Invariant: only pages that are the file's own bytes go (read-only
-// mappings without a changed page), so that a touch brings the same bytes back, from the page cache, by a minor fault.
+// Unmaps pages of programs that this process has touched and may not touch again. Node's start reads 50 MB of its own
+// file, and the rest of a run reads a third of that. Invariant: it unmaps only pages with the file's own bytes, which
+// are those of read-only mappings without a changed page. A touch then brings the same bytes back from the page cache,
+// by a minor fault.
 import { readFileSync } from 'node:fs';
 import { koffi } from './ffi.ts';
 

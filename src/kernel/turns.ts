@@ -1,6 +1,6 @@
-// How long a turn of the calling thread on a CPU may be. Of the threads that may run, Linux takes first whoever asks
-// for the least time (EEVDF, Linux 6.12 on; cgroups pass it up): a thread that works for a fraction of a millisecond at
-// a time gets it between dozens that start containers, and no larger share. An earlier kernel ignores it.
+// Sets how long a turn of the calling thread on a CPU may be. Linux takes first the thread that asks for the shortest
+// turn (EEVDF, Linux 6.12 on; cgroups pass it up). A thread that works for a fraction of a millisecond at a time then
+// gets a CPU between dozens of starting containers. Its share does not grow. An earlier kernel ignores it.
 import { koffi } from './ffi.ts';
 
 /** sched_getattr and sched_setattr, for which glibc had no name before 2.41. */

@@ -1,5 +1,6 @@
-// Which Services the API server calls, by webhooks and aggregated APIs, and from which addresses: what policies that
-// isolate their pods have to allow. Kinds that are not served, or that the caller may not list, count as none.
+// Finds the Services that the API server calls, by webhooks and aggregated APIs, and the addresses from which it calls.
+// Policies that isolate those pods have to allow it. Kinds that are not served, or that the caller may not list, count
+// as none.
 import { type Ip, parseIp } from '../base/ip.ts';
 import { KubeError } from '../kube/errors.ts';
 import { type Resource, resource, services } from '../kube/resources.ts';

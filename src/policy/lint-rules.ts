@@ -1,5 +1,5 @@
-// What in one policy's rules hardly does what was meant: a rule that an earlier one leaves nothing to, and ports by a
-// protocol that nobody serves them by. Pure.
+// Finds rules of one policy that hardly do what was meant: rules that an earlier rule makes useless, and ports with a
+// protocol by which no pod serves them. Pure.
 import type { Direction, Peers, PodView, Policy, PolicyRule, Port } from './model.ts';
 import { PORT_PROTOCOLS, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
 

@@ -1,5 +1,5 @@
-// The pods that the API shows, and who has which address: what this node's pods hold is known before the API shows it,
-// and a pod that the API shows no more keeps its rules as long as its sandbox lives here. No I/O.
+// Knows the pods that the API shows, and which pod has which address. It knows the addresses of this node's pods before
+// the API shows them. A pod that the API no longer shows keeps its rules while its sandbox lives on this node. No I/O.
 import type { Ip } from '../base/ip.ts';
 import { isSubject } from './compile.ts';
 import { type PodView, podKey } from './model.ts';

@@ -1,6 +1,6 @@
-// Keeps up with what is asked: runs until all that was asked is done, and what is asked meanwhile is the next run's.
-// What runs leave behind is removed apart from them, so that the next change need not wait for it. A failure is told
-// and tried again, with growing pauses. Never rejects.
+// Runs a piece of work until all that was asked for is done. What is asked for during a run belongs to the next run.
+// Removing what a run leaves behind is work of its own, so that the next change does not wait for it. A run that fails
+// is told and tried again, with growing pauses. Never rejects.
 import type { Log } from '../base/log.ts';
 
 /** Ms after a failure; each next one doubles it. */

@@ -1,14 +1,17 @@
-// A node's program as the table `inet podway-policy`. Pure, but for the numbers, which it takes from `Numbers`.
+// Renders a node's program as the table `inet podway-policy`. Pure, except that it takes numbers from `Numbers`.
 //
-// A packet's way, at prerouting after destination NAT (-100) and after `inet podway` has dropped false sources (-90):
-// what belongs to a connection is judged already. What begins one: the sender's class decides on egress, then the
-// receiver's class on ingress; without a class there is nothing to decide. Two base chains, because the kernel follows
-// each path through the table before it takes a change: in one chain there would be as many as classes times classes.
-// `sent` marks what may leave its sender; `judged` turns that mark into the one by which alone the pods' routes are
-// found. So a packet that passes one of the two while the table is replaced, and meets no rules there, finds no route.
-// Numbers pass through the packet's priority, which the kernel has cleared on a pod's packets (it crosses namespaces)
-// and which forwarding sets anew from the type of service.
-
+// The table judges a packet at prerouting, after destination NAT (-100) and after `inet podway` has dropped false
+// sources (-90). A packet of a connection that stands is judged already. For a packet that begins a connection the
+// class of the sender decides on egress, then the class of the receiver on ingress. A pod without a class lets
+// everything pass.
+//
+// There are two base chains, `egress` and `ingress`. The kernel follows each path through a table before it takes a
+// change, and one base chain would have as many paths as classes times classes. `egress` marks a packet that may leave
+// its sender (SENT), and `ingress` turns that mark into JUDGED. The rules for the pods' routes ask for JUDGED. So a
+// packet that meets the table in the middle of its replacement, and passes a chain without rules, finds no route.
+//
+// A packet's priority holds the number of its class while it is judged. The kernel clears the priority of what comes
+// from a pod, because it crosses namespaces, and forwarding sets it from the type of service.
 import type { Ip } from '../base/ip.ts';
 import { JUDGED, OWN_ARRIVED, POLICY_MASK } from '../base/packet-marks.ts';
 import type { FlowLog } from '../base/policy-words.ts';

@@ -1,6 +1,5 @@
 // Compares trunk and branches in all four views: what the agent holds, the stand-ins in the kernel, the interfaces in
-// EC2, the annotations in the API. A row tells all four, whichever disagree. Nothing is asked on a node without trunk
-// and branches.
+// EC2, and the annotations in the API. A row tells all four views. A node without trunk and branches asks nothing.
 import { formatIp } from '../../base/ip.ts';
 import type { EniDescription, EniId } from '../../cloud/port.ts';
 import type { NodeView } from '../../datapath/check.ts';

@@ -1,6 +1,6 @@
-// `ipam check`: compares the journal with the kernel, the cloud and the Kubernetes API, one file for each; branches in
-// all four at once. Changes nothing. A difference names the object and says as text what each side has. The comparison
-// with the kernel yields between pods, so that no ADD waits for it.
+// `ipam check` compares the journal with the kernel, the cloud and the Kubernetes API, each in a file of its own. For
+// branches it compares all four at once (branches.ts). It changes nothing. A difference names the object and tells what
+// each side has. The comparison with the kernel yields between pods, so that no ADD waits for it.
 import { systemClock } from '../../base/clock.ts';
 import { journalAndApi } from './api.ts';
 import { branchViews } from './branches.ts';
