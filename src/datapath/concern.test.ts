@@ -5,8 +5,9 @@ import { parseCidr, parseIp } from '../base/ip.ts';
 import { parseMac } from '../base/mac.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import type { Address, Link, Neighbour, Route, Rule } from '../kernel/rtnetlink.ts';
+import type { Branch } from './branch.ts';
 import { concernOf } from './concern.ts';
-import { GROUP_PODS } from './marks.ts';
+import { branchTableOf, GROUP_BRANCHES, GROUP_PODS, standInIndex } from './marks.ts';
 import { eni0, eni1, nodeState } from './testing.ts';
 
 const POD = 'pw0123456789ab';
@@ -18,6 +19,7 @@ const known = {
     [3, { key: '0/1', name: 'eth1' }],
   ]),
   podLinks: new Map([[9, { name: POD, mac: null }]]),
+  standIns: new Set([standInIndex(7)]),
 };
 const concern = (event: KernelEvent) => concernOf(event, known);
 
@@ -76,6 +78,36 @@ describe('a notification concerns us', () => {
     assert.equal(link({ name: 'mine' }), 'links');
     assert.equal(link({ index: 77, up: false }), null, 'one that has not been up yet');
     assert.equal(link({ index: 77, name: 'pwffffffffffff', up: false }, 'del'), null, 'nobody’s');
+  });
+
+  it('stand-ins: down or gone while a branch needs them; not while they are made, or when the branch has gone first', () => {
+    const branch = { vlan: 7 } as Branch;
+    const standIn = (vlan: number, over: Partial<Link>, change?: 'del', branches = [branch]) =>
+      concernOf(
+        {
+          kind: 'link',
+          change: change ?? 'new',
+          link: { index: standInIndex(vlan), name: `pwv${vlan}`, group: GROUP_BRANCHES, ...over } as Link,
+        },
+        { ...known, node: { ...known.node, branches } },
+      );
+    assert.equal(standIn(7, { up: true }), null);
+    assert.equal(standIn(7, { up: false }), 'links');
+    assert.equal(standIn(7, {}, 'del'), 'links');
+    assert.equal(standIn(7, { name: 'pwv7x', index: 99, up: false }), null, 'one that has not been up yet');
+    assert.equal(standIn(7, { name: 'pwv7x', index: 99 }, 'del'), 'links');
+    assert.equal(standIn(7, { up: false }, undefined, []), null);
+    assert.equal(standIn(8, {}, 'del'), null);
+    const route = (table: number, change: 'new' | 'del' = 'del') =>
+      concernOf(
+        { kind: 'route', change, route: { dst: parseCidr('::/0'), table } as Route },
+        { ...known, node: { ...known.node, branches: [branch] } },
+      );
+    assert.deepEqual(
+      [7, 8].map((vlan) => route(branchTableOf(vlan))),
+      ['routes', null],
+    );
+    assert.equal(route(branchTableOf(8), 'new'), 'routes');
   });
 
   it('ENIs’ links: a secondary one down, renamed, with another MTU or MAC; the primary one only in its name', () => {

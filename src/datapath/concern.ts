@@ -6,6 +6,7 @@ import type { KernelEvent } from '../kernel/monitor.ts';
 import { MAIN_TABLE, type Route } from '../kernel/rtnetlink.ts';
 import { has6, isV6, POD_GATEWAY, POD_GATEWAY6 } from './desired.ts';
 import {
+  ARRIVAL_TABLE,
   BRANCH_PODS_TABLE,
   GROUP_PODS,
   isBranchLink,
@@ -24,7 +25,7 @@ import type { NodeDatapath } from './types.ts';
 /** Table of the kernel's rule behind `main`. */
 const DEFAULT_TABLE = 253;
 
-type Known = Pick<Memory, 'node' | 'pods' | 'eniLinks' | 'podLinks'>;
+type Known = Pick<Memory, 'node' | 'pods' | 'eniLinks' | 'podLinks' | 'standIns'>;
 
 export function concernOf(event: KernelEvent, known: Known): Part | null {
   const { node } = known;
@@ -35,7 +36,7 @@ export function concernOf(event: KernelEvent, known: Known): Part | null {
     case 'address':
       return concernOfAddress(event, known, node);
     case 'route':
-      if (isOfCutPod(event, known)) return null;
+      if (isOfCutPod(event, known) || isOfGoneBranch(event, node)) return null;
       if (isOurTable(event.route.table)) return 'routes';
       return isPodRouteOfOthers(event.route, known, node) ? 'addresses' : null;
     case 'rule': {
@@ -77,6 +78,13 @@ function isOfCutPod(
   return true;
 }
 
+/** The same of a branch that is taken away. */
+function isOfGoneBranch({ change, route }: KernelEvent & { kind: 'route' }, { branches = [] }: NodeDatapath) {
+  const vlan = route.table - BRANCH_PODS_TABLE;
+  const isBranchs = vlan > 0 && vlan < ARRIVAL_TABLE - BRANCH_PODS_TABLE;
+  return change === 'del' && isBranchs && isV6(route.dst.ip) && !branches.some((one) => one.vlan === vlan);
+}
+
 function concernsLink(
   { change, link }: KernelEvent & { kind: 'link' },
   known: Known,
@@ -91,14 +99,21 @@ function concernsLink(
   // A known pod link was renamed or moved away.
   if (was !== undefined) return known.pods.has(was.name);
   if (isPodLinkName(link.name)) return false;
+  // As a pod's: made down, and set up then.
   if (isBranchLink(link) || isFarEnd(link))
-    return node.branches !== undefined && (change === 'del' || !link.up);
+    return isWanted(link.name, node) && (change === 'del' || (!link.up && known.standIns.has(link.index)));
   const eniLink = known.eniLinks.get(link.index);
   const eni = node.enis.find((one) => one.mac === link.mac);
   if (change === 'del' || !eni) return eniLink !== undefined;
   if (eniLink?.name !== link.name) return true;
   const isPrimary = eni.deviceIndex === 0 && eni.networkCard === 0;
   return !isPrimary && (!link.up || link.mtu !== node.eniMtu);
+}
+
+/** Of a link that is there for branches: some branch still needs it. */
+function isWanted(name: string, { branches = [] }: NodeDatapath): boolean {
+  const vlan = /^pwv(\d+)x?$/.exec(name)?.[1];
+  return vlan === undefined ? branches.length > 0 : branches.some((branch) => branch.vlan === Number(vlan));
 }
 
 function concernOfAddress(

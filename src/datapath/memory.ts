@@ -57,8 +57,16 @@ export type Memory = {
   foreignChanged: boolean;
   /** The nft table when it was last correct: our text and the kernel's listing. */
   table: { text: string; kernel: string } | undefined;
-  /** The nft table of branches, as `table`; null: there is none, undefined: not looked yet. */
+  /** The nft table of branches without their elements, as `table`; null: there is none, undefined: not looked yet. */
   branchTable: { text: string; kernel: string | null } | null | undefined;
+  /** Ways of branches (branch.ts) whose shared parts are in place: a branch of one may come alone. */
+  ways: ReadonlySet<string>;
+  /** Index of the trunk's link, as of the last sync. */
+  trunk: number | undefined;
+  /** Index of the pod's link that the elements of a branch in that table name, by VLAN id. */
+  zoned: Map<number, number>;
+  /** Links that are there for branches and have been up, by interface index. */
+  standIns: Set<number>;
 };
 
 export const emptyMemory = (): Memory => ({
@@ -78,4 +86,8 @@ export const emptyMemory = (): Memory => ({
   foreignChanged: true,
   table: undefined,
   branchTable: undefined,
+  ways: new Set(),
+  trunk: undefined,
+  zoned: new Map(),
+  standIns: new Set(),
 });

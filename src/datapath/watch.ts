@@ -6,7 +6,16 @@ import { type KernelEvent, watchKernel } from '../kernel/monitor.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { concernOf } from './concern.ts';
 import { isUpper } from './enis.ts';
-import { BRANCH_TABLE, GROUP_BRANCHES, GROUP_PODS, isPodLinkName, linkMacs, NFT_TABLE } from './marks.ts';
+import {
+  BRANCH_TABLE,
+  GROUP_BRANCHES,
+  GROUP_PODS,
+  isBranchLink,
+  isFarEnd,
+  isPodLinkName,
+  linkMacs,
+  NFT_TABLE,
+} from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
 import { ALL_PARTS, type Part } from './parts.ts';
 
@@ -33,6 +42,7 @@ export function watchDatapath(
       return parts;
     }
     const part = concernOf(event, memory);
+    if (event.kind === 'link') noteStandIn(memory, event);
     if (event.kind === 'link' && event.change === 'new') {
       noteUp(memory, event);
       if (isStrange(event.link, memory)) onStrangeLink();
@@ -68,6 +78,13 @@ const isStrange = ({ name, mac, group, kind, index }: Link, { node, eniLinks }: 
   !eniLinks.has(index) &&
   node?.trunk?.mac !== mac &&
   !isUpper(kind);
+
+/** After this, a link of branches going down counts as a foreign change; a new one with its index is made down. */
+function noteStandIn({ standIns }: Memory, { change, link }: KernelEvent & { kind: 'link' }): void {
+  if (!isBranchLink(link) && !isFarEnd(link)) return;
+  if (change === 'del') standIns.delete(link.index);
+  else if (link.up) standIns.add(link.index);
+}
 
 /** After this, the link going down counts as a foreign change. */
 function noteUp(memory: Memory, { link }: KernelEvent & { kind: 'link' }): void {
