@@ -42,8 +42,12 @@ export type Branches = {
   concerns(pod: NonNullable<Owner['pod']>): boolean;
   /** The node's trunk is known and has its link. Throws BRANCH_PENDING after a bounded time. */
   trunk(signal: AbortSignal): Promise<void>;
-  /** Makes the kernel as the leases say: stand-in and routes before the pod's link, its zone after it, nothing after DEL. */
-  sync(): Promise<unknown>;
+  /** Makes the stand-in and the ways of a lease's branch: call before the pod's link is made. */
+  make(lease: Lease): Promise<void>;
+  /** Completes its zone: call after the pod's link is wired. */
+  join(lease: Lease): Promise<void>;
+  /** Takes all of it away: call when the lease is over. */
+  drop(lease: Lease): Promise<void>;
   /** No connection of the last pod that had the address is left. */
   forget(ip: Ip): Promise<unknown>;
 };
@@ -106,7 +110,7 @@ export class Attachments {
         };
         if (lease.branch) await this.#makeBranch(lease);
         const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
-        if (lease.branch) await this.#o.branches?.sync();
+        if (lease.branch) await this.#o.branches?.join(lease);
         signal.throwIfAborted();
         this.#ends.set(wiring.hostIfname, {
           at: lease.at,
@@ -130,9 +134,9 @@ export class Attachments {
   }
 
   /** Before the pod's link: the stand-in and its ways are there, and what the pod's addresses had before is gone. */
-  async #makeBranch({ ips }: Lease): Promise<void> {
+  async #makeBranch(lease: Lease): Promise<void> {
     const { branches } = this.#o;
-    await Promise.all([branches?.sync(), ...ips.map((ip) => branches?.forget(ip))]);
+    await Promise.all([branches?.make(lease), ...lease.ips.map((ip) => branches?.forget(ip))]);
   }
 
   /** Null when others removed an ENI's link or the nft table that the wiring needs. */
@@ -317,18 +321,18 @@ export class Attachments {
     for (const lease of leases) this.#end(lease, 'del');
     // The answer does not wait for the links: a thread deletes them together within 100 ms.
     void this.#o.datapath.reapLinks();
-    if (leases.some((lease) => lease.branch)) return this.#branchesEnded();
+    if (leases.some((lease) => lease.branch)) return this.#branchesEnded(leases);
   }
 
   #drop(lease: Lease, reason: string): void | Promise<void> {
     this.#end(lease, reason);
     void this.#o.datapath.reapLinks();
-    if (lease.branch) return this.#branchesEnded();
+    if (lease.branch) return this.#branchesEnded([lease]);
   }
 
   /** Stand-ins, rules and elements without a lease go; the repair loop would find them too. */
-  async #branchesEnded(): Promise<void> {
-    await this.#o.branches?.sync();
+  async #branchesEnded(leases: readonly Lease[]): Promise<void> {
+    for (const lease of leases) if (lease.branch) await this.#o.branches?.drop(lease);
   }
 
   #end(lease: Lease, reason: string): void {

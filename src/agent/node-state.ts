@@ -6,12 +6,14 @@ import type { Log } from '../base/log.ts';
 import type { Mac } from '../base/mac.ts';
 import type { Imds } from '../cloud/imds.ts';
 import type { EniId } from '../cloud/port.ts';
+import type { Branch } from '../datapath/branch.ts';
 import type { GateRule } from '../datapath/branch-gate.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { findEniLink } from '../datapath/enis.ts';
 import type { Part } from '../datapath/parts.ts';
 import type { NodeDatapath, SyncReport } from '../datapath/types.ts';
 import type { AddressPool } from '../ipam/pool.ts';
+import type { Lease } from '../ipam/state.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { AgentSettings } from './config.ts';
@@ -120,6 +122,25 @@ export class NodeState {
     return report;
   }
 
+  /** Before the pod's link: makes what its branch needs, its own parts alone where the rest is in place. */
+  async makeBranch(lease: Lease): Promise<void> {
+    const branch = branchOf(lease, this.#o);
+    if (branch && !this.#o.pool.unsure && (await this.#o.datapath.makeBranch(branch))) return;
+    await this.sync();
+  }
+
+  /** After the pod's link is wired, which takes most of it along. */
+  async joinBranch(lease: Lease): Promise<void> {
+    const branch = branchOf(lease, this.#o);
+    if (!branch || !this.#o.datapath.hasBranch(branch)) await this.sync();
+  }
+
+  /** After the pod's link is cut and its lease is over. */
+  async dropBranch(lease: Lease): Promise<void> {
+    const branch = branchOf(lease, this.#o);
+    if (!branch || !this.#o.datapath.dropBranch(branch)) await this.sync();
+  }
+
   desired(): NodeDatapath {
     const { pool, settings } = this.#o;
     const judged = this.#o.judged?.();
@@ -178,26 +199,25 @@ export class NodeState {
 /** What a pod with a branch has for the VPC's link-local services. */
 export const PRIMARY_SLOT = { deviceIndex: 0, networkCard: 0 } as const;
 
+/** Null for a pod without one. */
+const branchOf = ({ owner, ips, branch }: Lease, { gateOf }: NodeStateOptions): Branch | null =>
+  branch
+    ? {
+        eniId: branch.id,
+        mac: branch.mac,
+        vlan: branch.vlan,
+        subnetCidr: parseCidr(branch.subnetCidr),
+        hostIfname: linkOf(owner),
+        ips,
+        mode: branch.mode ?? 'strict',
+        gate: gateOf?.(branch.id),
+      }
+    : null;
+
 /** Nothing on a node whose pods have no branches. */
-function branchesOf({
-  pool,
-  nodeLocal,
-  gateOf,
-}: NodeStateOptions): Pick<NodeDatapath, 'trunk' | 'branches' | 'nodeLocal'> {
-  const branches = pool.held().flatMap(({ owner, ips, branch }) =>
-    branch
-      ? {
-          eniId: branch.id,
-          mac: branch.mac,
-          vlan: branch.vlan,
-          subnetCidr: parseCidr(branch.subnetCidr),
-          hostIfname: linkOf(owner),
-          ips,
-          mode: branch.mode ?? 'strict',
-          gate: gateOf?.(branch.id),
-        }
-      : [],
-  );
+function branchesOf(options: NodeStateOptions): Pick<NodeDatapath, 'trunk' | 'branches' | 'nodeLocal'> {
+  const { pool, nodeLocal } = options;
+  const branches = pool.held().flatMap((lease) => branchOf(lease, options) ?? []);
   const { trunk } = pool;
   if (branches.length === 0 && trunk === null) return {};
   return { branches, nodeLocal: (nodeLocal?.() ?? []).map(parseIp), ...(trunk ? { trunk } : {}) };

@@ -14,6 +14,7 @@ import type { AddressNews } from '../ipam/ec2/restore.ts';
 import { TAG_CLUSTER, TAG_NODE } from '../ipam/ec2/tags.ts';
 import { replayRecords } from '../ipam/journal/records.ts';
 import { AddressPool } from '../ipam/pool.ts';
+import type { Lease } from '../ipam/state.ts';
 import { tellAdoption } from './adoption.ts';
 import { Attachments } from './attachments.ts';
 import type { BranchGates } from './branch-gates.ts';
@@ -227,7 +228,9 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
               branches.concerns(namespace, name),
             trunk: (signal: AbortSignal) =>
               trunkReady(pool, (mac) => node.ifnameOf(mac) !== undefined, signal),
-            sync: () => node.sync(),
+            make: (lease: Lease) => node.makeBranch(lease),
+            join: (lease: Lease) => node.joinBranch(lease),
+            drop: (lease: Lease) => node.dropBranch(lease),
             forget: (ip: Ip) => datapath.forgetAddress(ip),
           },
         }

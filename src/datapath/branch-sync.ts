@@ -1,27 +1,20 @@
-// Makes the kernel match the branches of the node's state: stand-in links, programs, the trunk's link, the priority of
-// the kernel's rule for local addresses, and the nft table `inet podway-branch`. Loaded when a pod has a branch or a
-// stand-in is left. Rules and routes come from branch.ts and are synced with all others.
+// Makes the kernel match the branches of the node's state: stand-in links and programs, the trunk's link, the place of
+// the kernel's rule for local addresses. Loaded when a pod has a branch, or a stand-in is left. Rules and routes are synced
+// with all others, from branch.ts; the nft table by branch-table.ts.
+
 import { programsOn, setProgram } from '../kernel/bpf/hooks.ts';
 import type { Program } from '../kernel/bpf/programs.ts';
 import { keepOffSockets, popByIndex, pushTo } from '../kernel/bpf/programs.ts';
 import type { Hook } from '../kernel/bpf/syscall.ts';
 import { type Link, LOCAL_TABLE, type Rule } from '../kernel/rtnetlink.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import {
-  acrossPair,
-  type Branch,
-  branchesOf,
-  renderBranchScript,
-  renderBranchTable,
-  strictOf,
-} from './branch.ts';
+import { acrossPair, type Branch, branchesOf, strictOf } from './branch.ts';
 import { isV6, linkLocalOn } from './desired.ts';
 import { findEniLink } from './enis.ts';
 import {
   ARRIVAL_INNER,
   ARRIVAL_OUTER,
   BRANCH_INDEX,
-  BRANCH_TABLE,
   GROUP_ARRIVALS,
   GROUP_BRANCHES,
   isArrivalLink,
@@ -33,10 +26,11 @@ import {
   standInName,
 } from './marks.ts';
 import type { Kernel, Memory } from './memory.ts';
-import { tableListing } from './observe.ts';
 import type { Pass } from './pass.ts';
 import { podLinkConf } from './sysctls.ts';
 import type { NodeDatapath } from './types.ts';
+
+export { syncBranchTable } from './branch-table.ts';
 
 /** RTPROT_KERNEL. */
 const KERNEL_PROTOCOL = 2;
@@ -135,15 +129,22 @@ function syncPair(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pa
 }
 
 /** All programs in place, and none on the trunk without a branch. The kernel tells nobody when one is taken away. */
-export function syncPrograms(kernel: Kernel, node: NodeDatapath, links: readonly Link[], pass: Pass): void {
+export function syncPrograms(
+  kernel: Kernel,
+  memory: Memory,
+  node: NodeDatapath,
+  links: readonly Link[],
+  pass: Pass,
+): void {
   const branches = branchesOf(node);
   const trunk = trunkLink(node, links);
+  memory.trunk = trunk?.index;
   if (trunk === undefined) return;
   const byName = new Map(links.map((link) => [link.name, link]));
   for (const branch of branches) {
     const name = standInName(branch.vlan);
     if (!byName.has(name)) continue;
-    program(kernel, standInIndex(branch.vlan), name, 'egress', pushTo(branch.vlan, trunk.index), pass);
+    programStandIn(kernel, branch, trunk.index, pass);
     const pod = byName.get(branch.hostIfname);
     const isStandard = branch.mode === 'standard';
     if (pod) program(kernel, pod.index, pod.name, 'ingress', isStandard ? null : keepOffSockets(), pass);
@@ -152,12 +153,23 @@ export function syncPrograms(kernel: Kernel, node: NodeDatapath, links: readonly
   program(kernel, trunk.index, trunk.name, 'ingress', pop, pass);
 }
 
-const farEnd = (standIn: string): string => `${standIn}x`;
+/** `trunk`: its link's index. */
+export function programStandIn(
+  kernel: Kernel,
+  { vlan }: Pick<Branch, 'vlan'>,
+  trunk: number,
+  pass: Pass,
+): void {
+  program(kernel, standInIndex(vlan), standInName(vlan), 'egress', pushTo(vlan, trunk), pass);
+}
 
-export const trunkLink = (node: Pick<NodeDatapath, 'trunk'>, links: readonly Link[]): Link | undefined =>
+export const farEnd = (standIn: string): string => `${standIn}x`;
+
+const trunkLink = (node: Pick<NodeDatapath, 'trunk'>, links: readonly Link[]): Link | undefined =>
   node.trunk && findEniLink(links, node.trunk.mac);
 
-function standIn(
+/** `link` and `other`: its two ends as they are. */
+export function standIn(
   kernel: Kernel,
   node: NodeDatapath,
   branch: Branch,
@@ -213,7 +225,7 @@ function setIpv6(kernel: Kernel, link: string, isOn: boolean): void {
   if (now !== null && now !== value) writeSysctl(kernel.netns, key, value);
 }
 
-function program(
+export function program(
   kernel: Kernel,
   index: number,
   link: string,
@@ -262,31 +274,4 @@ export function moveLocalRule(kernel: Kernel, families: ReadonlySet<number>, pas
     kernel.rt.tryApply([{ op: 'rule-del', family, priority, table, protocol }]);
     pass.done(`move the kernel’s rule IPv${family} 0 for local behind the branches`);
   }
-}
-
-/** The nft table, elements included, compared with what the kernel listed when it was made last. */
-export async function syncBranchTable(
-  kernel: Kernel,
-  memory: Memory,
-  node: NodeDatapath,
-  pass: Pass,
-): Promise<void> {
-  const indexes = new Map(kernel.rt.links().map((link) => [link.name, link.index]));
-  const text = branchesOf(node).length === 0 ? null : renderBranchTable(node, indexes);
-  const what = `the nft table inet ${BRANCH_TABLE}`;
-  if (text === null) {
-    const isThere = kernel.nf.hasSet('inet', BRANCH_TABLE, 'links');
-    if (isThere) await kernel.nft.run(renderBranchScript(null));
-    if (isThere) pass.done(`remove ${what}`);
-    memory.branchTable = null;
-    return;
-  }
-  const was = memory.branchTable;
-  if (was?.text === text) {
-    if (was.kernel !== null && was.kernel === (await tableListing(kernel, BRANCH_TABLE))) return;
-    if (!pass.may(what, `make ${what}`)) return;
-  }
-  await kernel.nft.run(renderBranchScript(text));
-  memory.branchTable = { text, kernel: await tableListing(kernel, BRANCH_TABLE) };
-  pass.done(`make ${what}`);
 }

@@ -18,6 +18,7 @@ import type { BranchMode } from '../base/branch-words.ts';
 import {
   addToIp,
   type Cidr,
+  cidrOf,
   type Family,
   familyOf,
   formatCidr,
@@ -30,8 +31,9 @@ import type { Mac } from '../base/mac.ts';
 import { chainText, elementsText, hex, tableText, withoutTable } from '../kernel/nft-text.ts';
 import type { RouteOp, RuleOp } from '../kernel/rtnetlink.ts';
 import { LOCAL_TABLE } from '../kernel/rtnetlink.ts';
+import { type BranchSet, branchElements } from './branch-elements.ts';
 import { type GateRule, renderGates } from './branch-gate.ts';
-import { anyOf, gatewayOf, standardOf } from './desired.ts';
+import { anyOf, gatewayOf, isV6, SUBNET6_LENGTH, standardOf } from './desired.ts';
 import {
   ARRIVAL,
   ARRIVAL_INNER,
@@ -110,6 +112,21 @@ const ACROSS = { 4: parseIp('169.254.1.2'), 6: parseIp('fe80::2') };
 
 const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
   ([4, 6] as const).filter((family) => branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family)));
+
+/**
+ * What branches share beside their own parts: the pair, guards, prefixes, chains. The same way, the same parts; those of
+ * another may be more.
+ */
+export const wayOf = (branch: Pick<Branch, 'mode' | 'subnetCidr' | 'ips'>): string => {
+  const { mode, subnetCidr, ips } = branch;
+  const families = ([4, 6] as const).filter((family) => ips.some((ip) => familyOf(ip) === family));
+  if (mode !== 'standard') return ['strict', ...families].join(' ');
+  const six = ips.filter(isV6).map((ip) => formatCidr(cidrOf(ip, SUBNET6_LENGTH)));
+  return ['standard', ...families, formatCidr(subnetCidr), ...six].join(' ');
+};
+
+export const waysOf = (node: Pick<NodeDatapath, 'branches'>): Set<string> =>
+  new Set(branchesOf(node).map(wayOf));
 
 /**
  * Before the addresses of the node itself, so that a pod reaches its own node by its branch: the kernel's rule for them
@@ -227,22 +244,8 @@ export function renderBranchTable(
     const index = indexes.get(branch.hostIfname);
     return index === undefined ? [] : [{ ...branch, index }];
   });
-  const wired = all.filter(isStrict);
-  const zones = wired
-    .flatMap(({ index, vlan }) => [`${index} : ${vlan}`, `${standInIndex(vlan)} : ${vlan}`])
-    .sort();
-  const ipsOf = (family: Family) =>
-    wired
-      .flatMap(({ ips, vlan }) => ips.map((ip) => ({ ip, vlan })))
-      .filter(({ ip }) => familyOf(ip) === family);
-  const addresses = (family: Family) =>
-    ipsOf(family)
-      .map(({ ip }) => formatIp(ip))
-      .sort();
-  const zoned = (family: Family) =>
-    ipsOf(family)
-      .map(({ ip, vlan }) => `${formatIp(ip)} : ${vlan}`)
-      .sort();
+  const pods = all.flatMap((branch) => branchElements(branch, branch.index));
+  const of = (set: BranchSet): string[] => pods.flatMap((one) => (one.set === set ? one.text : [])).sort();
   const nodeLocal = (family: Family) =>
     (node.nodeLocal ?? [])
       .filter((ip) => familyOf(ip) === family)
@@ -255,17 +258,16 @@ export function renderBranchTable(
     'ip daddr @node_local4 fib daddr type local accept',
     'ip6 daddr @node_local6 fib daddr type local accept',
   ];
-  const standard = all.filter((branch) => !isStrict(branch)).map(({ index }) => String(index));
   return tableText(TABLE, [
-    `  map zones { typeof iif : ct zone;${elementsText(zones)} }`,
-    `  map zones4 { typeof ip saddr : ct zone;${elementsText(zoned(4))} }`,
-    `  map zones6 { typeof ip6 saddr : ct zone;${elementsText(zoned(6))} }`,
-    `  set pods4 { type ipv4_addr;${elementsText(addresses(4))} }`,
-    `  set pods6 { type ipv6_addr;${elementsText(addresses(6))} }`,
+    `  map zones { typeof iif : ct zone;${elementsText(of('zones'))} }`,
+    `  map zones4 { typeof ip saddr : ct zone;${elementsText(of('zones4'))} }`,
+    `  map zones6 { typeof ip6 saddr : ct zone;${elementsText(of('zones6'))} }`,
+    `  set pods4 { type ipv4_addr;${elementsText(of('pods4'))} }`,
+    `  set pods6 { type ipv6_addr;${elementsText(of('pods6'))} }`,
     `  set node_local4 { type ipv4_addr;${elementsText(nodeLocal(4))} }`,
     `  set node_local6 { type ipv6_addr;${elementsText(nodeLocal(6))} }`,
-    `  set links { type iface_index;${elementsText(wired.map(({ index }) => String(index)).sort())} }`,
-    ...renderGates(all, standard.sort()),
+    `  set links { type iface_index;${elementsText(of('links'))} }`,
+    ...renderGates(all, of('standard')),
     // What stays on the node has no zone: its replies come in by other links.
     chainText({
       name: 'zones_in',

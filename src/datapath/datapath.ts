@@ -2,7 +2,7 @@
 // Owns everything that carries PROTOCOL, the nft table `inet podway`, links of our groups, and the set-up of secondary
 // ENIs; nothing else is changed. Invariant: the kernel is written from values alone (desired.ts, nft.ts); syncNode
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
-// Map: marks (numbers and names), types, desired, branch, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
+// Map: marks (numbers and names), types, desired, branch, branch-elements, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
 // watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
@@ -12,6 +12,7 @@ import { NfNetlink } from '../kernel/nfnetlink.ts';
 import { Nft } from '../kernel/nftables.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { type History, isForgotten, judge } from './backoff.ts';
+import type { Branch } from './branch.ts';
 import { checkPod, type NodeView, observeNode } from './check.ts';
 import { forwardDrops, legacyForwardDrops, linkManagers } from './foreign.ts';
 import { slotKey } from './marks.ts';
@@ -21,6 +22,7 @@ import { ALL_PARTS, type Part } from './parts.ts';
 import { Pass, type Ruling } from './pass.ts';
 import { createReaper } from './reap.ts';
 import { removeKernel } from './remove.ts';
+import { Settled } from './settled.ts';
 import { observeStanding, type Standing } from './standing.ts';
 import { syncKernel } from './sync.ts';
 import { linksOfEnis } from './sync-links.ts';
@@ -74,6 +76,15 @@ export type Datapath = {
    * known ENI's.
    */
   watch(onConcern: (parts: Part[]) => void, onStrangeLink?: () => void): { close(): void };
+  /**
+   * Makes this branch's own parts, before its pod's link, and compares nothing else. False: a sync of the node has to, since
+   * what branches share is not in place or something was refused.
+   */
+  makeBranch(branch: Branch): Promise<boolean>;
+  /** True when the wired pod's own parts of its branch are in place too; else a sync of the node has to make them. */
+  hasBranch(branch: Pick<Branch, 'vlan' | 'hostIfname'>): boolean;
+  /** After cutPod: takes the branch's own parts away. False: a sync of a state without it has to. */
+  dropBranch(branch: Pick<Branch, 'vlan' | 'hostIfname'>): boolean;
   wirePod(wiring: PodWiring): WiredPod;
   cutPod(target: CutTarget): void;
   reapLinks(): Promise<void>;
@@ -100,9 +111,6 @@ const LINK_STEP_MS = 50;
 const PRIMARY_KEY = slotKey({ networkCard: 0, deviceIndex: 0 });
 /** A thing is reported again after it was absent for this long, ms. */
 const TOLD_MEMORY_MS = 300_000;
-
-const shapeOf = ({ pods: _, ...node }: NodeDatapath): string =>
-  JSON.stringify(node, (_key, value) => (typeof value === 'bigint' ? `${value}` : value));
 
 type Request = { readonly parts: Set<Part>; urgent: boolean; readonly report: Promise<SyncReport> };
 
@@ -131,8 +139,10 @@ export function createDatapath(options: DatapathOptions): Datapath {
   /** When each reported object was last seen. */
   const told = new Map<string, number>();
   let tail: Promise<unknown> = Promise.resolve();
-  /** The last synced state, without pods, as text: with the same state, a change is a repair. */
-  let settled: string | undefined;
+  /** With the same state, a change is a repair. */
+  const settled = new Settled();
+  /** Loaded with the first branch. */
+  let ofBranches: typeof import('./branch-part.ts') | undefined;
   /** Foreign chains that drop, as of their last change. */
   let drops: string[] = [];
   /** The next sync, not begun yet: requests that come meanwhile share it. */
@@ -211,8 +221,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     waiting = undefined;
     const node = memory.node;
     if (!node) return { changes: [], missingPods: [], absent: [], retryAt: null };
-    const shape = shapeOf(node);
-    const isDrift = settled === shape;
+    const isDrift = settled.begin(node);
     const pass = new Pass((object, text) => rule(object, text, isDrift, urgent));
     let result: Awaited<ReturnType<typeof syncKernel>>;
     begun.clear();
@@ -225,7 +234,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
     }
     for (const eni of node.enis) if (memory.ready.has(slotKey(eni))) met.add(eni.id);
     if (parts.size === ALL_PARTS.length) {
-      settled = shape;
+      settled.end(node);
       forgetOld();
     }
     if (memory.cut.size > 0) void reaper.reap();
@@ -242,6 +251,18 @@ export function createDatapath(options: DatapathOptions): Datapath {
     for (const part of parts) waiting.parts.add(part);
     waiting.urgent ||= urgent;
     return waiting.report;
+  }
+
+  /** Null: a sync has to do it. A failure is no more than that: a sync tells what is wrong. */
+  function tryPart(work: () => string[] | null): boolean {
+    try {
+      const changes = work();
+      if (changes !== null && changes.length > 0) log.debug({ changes }, 'branch synced');
+      return changes !== null;
+    } catch (error) {
+      log.debug({ error: (error as Error).message }, 'a branch alone was not synced');
+      return false;
+    }
   }
 
   return {
@@ -262,7 +283,30 @@ export function createDatapath(options: DatapathOptions): Datapath {
     wirePod(wiring) {
       const wired = wirePod(kernel, memory, wiring);
       wiredHere.add(wiring.hostIfname);
+      const { vlan, hostIfname } = wiring;
+      if (vlan !== undefined && ofBranches) {
+        const { joinBranch } = ofBranches;
+        tryPart(() => (joinBranch(kernel, memory, vlan, hostIfname) ? [] : null));
+      }
       return wired;
+    },
+    async makeBranch(branch) {
+      ofBranches ??= await import('./branch-part.ts');
+      const { makeBranch } = ofBranches;
+      const isMade = tryPart(() => makeBranch(kernel, memory, branch));
+      if (isMade) settled.came(branch);
+      return isMade;
+    },
+    hasBranch: ({ vlan, hostIfname }) => {
+      const index = memory.zoned.get(vlan);
+      return index !== undefined && index === memory.indexes.get(hostIfname);
+    },
+    dropBranch({ vlan, hostIfname }) {
+      if (!ofBranches) return false;
+      const { dropBranch } = ofBranches;
+      const isGone = tryPart(() => dropBranch(kernel, memory, vlan, hostIfname));
+      if (isGone) settled.went(vlan);
+      return isGone;
     },
     cutPod(target) {
       wiredHere.delete(target.hostIfname);
@@ -285,7 +329,7 @@ export function createDatapath(options: DatapathOptions): Datapath {
       enqueue(async () => {
         await removeKernel(kernel, memory, sysctls);
         wiredHere.clear();
-        settled = undefined;
+        settled.clear();
       }),
     async close() {
       await tail;

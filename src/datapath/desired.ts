@@ -47,7 +47,7 @@ export const podGateway = (family: Family): Ip => (family === 4 ? POD_GATEWAY : 
 /** The VPC's router, on every link, beside its address by EUI-64 (AWS VPC user guide, subnet CIDR blocks). */
 const ROUTER6 = parseIp('fe80:ec2::1');
 /** A subnet of EC2 has at least this many addresses in common: a /64. */
-const SUBNET6_LENGTH = 64;
+export const SUBNET6_LENGTH = 64;
 
 type RuleValues = Omit<RuleOp, 'op'>;
 type RouteValues = Omit<RouteOp, 'op'>;

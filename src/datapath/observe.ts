@@ -32,17 +32,22 @@ export async function observeTable(kernel: Kernel): Promise<ObservedTable | null
 }
 
 /**
- * The table `inet NAME`, elements included, as one text that stays equal until somebody changes it; null: it is not
- * there.
+ * The table `inet NAME`, elements included but those of `pods`, as one text that stays equal until somebody changes
+ * it; null: it is not there.
  */
-export async function tableListing(kernel: Kernel, name: string): Promise<string | null> {
+export async function tableListing(
+  kernel: Kernel,
+  name: string,
+  pods: readonly string[] = [],
+): Promise<string | null> {
   const objects = await listTable(kernel, name);
   if (objects === null) return null;
   // What packets put into a set is nobody's change.
-  const still = ({ set }: NftObject) => {
-    const { flags, elem: _, ...rest } = (set ?? {}) as { flags?: unknown; elem?: unknown };
+  const still = ({ set, map }: NftObject) => {
+    const { elem: _, ...rest } = (set ?? map ?? {}) as { flags?: unknown; elem?: unknown; name?: string };
     // nft 1.0.6 does not name the flag `dynamic`.
-    return [flags].flat().includes('timeout') ? rest : undefined;
+    const isStill = [rest.flags].flat().includes('timeout') || pods.includes(rest.name ?? '');
+    return isStill ? rest : undefined;
   };
   return JSON.stringify(
     objects.filter((object) => !('metainfo' in object)).map((object) => still(object) ?? object),

@@ -5,7 +5,7 @@
 // A sync may cover only some parts: those that others were seen to change.
 
 import type { Link } from '../kernel/rtnetlink.ts';
-import { branchesOf, branchRoutes, branchRules } from './branch.ts';
+import { branchesOf, branchRoutes, branchRules, waysOf } from './branch.ts';
 import { desiredRoutes, desiredRules, familiesOf, has6, podRoutes } from './desired.ts';
 import { diffRoutes, diffRules, missingKernelRules } from './diff.ts';
 import { assignMarks } from './enis.ts';
@@ -40,6 +40,9 @@ export type SyncInput = {
 /** `missingPods`: held pods without a link, found by the links part only. `absent`: ENIs without a link. */
 export type SyncResult = { missingPods: string[]; absent: Eni[] };
 
+/** Once it is there, a sync reads its state and the links in one step. */
+let loaded: typeof import('./branch-sync.ts') | undefined;
+
 export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   const { kernel, memory, sysctls, pass, now, tell } = input;
   // A newer state may arrive at each await; the next sync brings it. This one sees one state from end to end.
@@ -47,11 +50,12 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   if (!node) throw new Error('sync before the first node state');
   const isLeft = memory.branchTable === undefined && kernel.rt.links().some(isBranchLink);
   // Loaded where a pod has a branch, or had one.
-  const branches =
-    branchesOf(node).length > 0 || memory.branchTable != null || isLeft
-      ? await import('./branch-sync.ts')
-      : undefined;
+  const isNeeded = branchesOf(node).length > 0 || memory.branchTable != null || isLeft;
+  if (isNeeded) loaded ??= await import('./branch-sync.ts');
+  const branches = isNeeded ? loaded : undefined;
   if (branches === undefined) memory.branchTable = null;
+  const ways = waysOf(node);
+  memory.ways = new Set([...memory.ways].filter((way) => ways.has(way)));
   let links = kernel.rt.links();
   const eniLinks = linksOfEnis(node, links);
   const podLinks = links.filter((link) => isPodLinkName(link.name));
@@ -73,7 +77,7 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
     links = kernel.rt.links();
   }
   if (branches && (parts.has('links') || parts.has('sysctls')))
-    branches.syncPrograms(kernel, node, links, pass);
+    branches.syncPrograms(kernel, memory, node, links, pass);
   if (parts.has('links')) {
     memory.eniLinks = new Map([...eniLinks].map(([key, { index, name }]) => [index, { key, name }]));
     missingPods = syncPodLinks(kernel, memory, podLinks, pass);
@@ -102,6 +106,8 @@ export async function syncKernel(input: SyncInput): Promise<SyncResult> {
   if (parts.has('links') && parts.has('table')) {
     memory.ready = new Set(node.enis.map(slotKey).filter((key) => eniLinks.has(key)));
   } else for (const eni of absent) memory.ready.delete(slotKey(eni));
+  const isWhole = ALL_PARTS.every((part) => parts.has(part));
+  if (isWhole && memory.trunk !== undefined && memory.branchTable?.kernel != null) memory.ways = ways;
   return { missingPods, absent };
 }
 
