@@ -108,9 +108,11 @@ export class Attachments {
           alias: linkAlias(owner),
           ...(wishes.mac === undefined ? {} : { mac: wishes.mac }),
         };
-        if (lease.branch) await this.#makeBranch(lease);
+        const forgotten = lease.branch ? this.#forget(lease) : undefined;
+        if (lease.branch) await this.#o.branches?.make(lease);
         const wired = this.#tryWire(wiring) ?? (await this.#wireAgain(wiring, signal));
         if (lease.branch) await this.#o.branches?.join(lease);
+        await forgotten;
         signal.throwIfAborted();
         this.#ends.set(wiring.hostIfname, {
           at: lease.at,
@@ -133,10 +135,12 @@ export class Attachments {
     return pool.holdBranch(owner, branch.ref, branch.ips);
   }
 
-  /** Before the pod's link: the stand-in and its ways are there, and what the pod's addresses had before is gone. */
-  async #makeBranch(lease: Lease): Promise<void> {
-    const { branches } = this.#o;
-    await Promise.all([branches?.make(lease), ...lease.ips.map((ip) => branches?.forget(ip))]);
+  /** What the pod's addresses had before is gone before ADD answers. The kernel walks its table beside what else is done. */
+  #forget({ ips }: Lease): Promise<unknown> {
+    const forgotten = Promise.all(ips.map((ip) => this.#o.branches?.forget(ip)));
+    // An ADD that fails before it looks at this does not fail twice.
+    forgotten.catch(() => undefined);
+    return forgotten;
   }
 
   /** Null when others removed an ENI's link or the nft table that the wiring needs. */

@@ -51,6 +51,8 @@ export class NodeState {
   readonly #vpc: VpcCidrs;
   #mtu = LEAST_MTU;
   #primaryIndex: number | null = null;
+  /** By MAC address: of the trunk, which each ADD of a pod with a branch asks for. */
+  readonly #linkIndexes = new Map<Mac, number>();
   /** ENIs that had no link at the last look. */
   #linkless: ReadonlySet<EniId> = new Set();
 
@@ -187,6 +189,17 @@ export class NodeState {
   addressesOnLinks(): Set<Ip> {
     using rt = RtNetlink.open(this.#o.netns);
     return new Set(rt.addresses().map((address) => address.ip));
+  }
+
+  /** Asks for the one link that was it last: a node has hundreds. */
+  hasLink(mac: Mac): boolean {
+    using rt = RtNetlink.open(this.#o.netns);
+    const known = this.#linkIndexes.get(mac);
+    if (known !== undefined && rt.link(known)?.mac === mac) return true;
+    const link = findEniLink(rt.links(), mac);
+    if (link) this.#linkIndexes.set(mac, link.index);
+    else this.#linkIndexes.delete(mac);
+    return link !== undefined;
   }
 
   /** Name of the ENI's link on this node. */

@@ -226,8 +226,7 @@ export async function startNode(parts: Parts, signal: AbortSignal): Promise<Serv
               branches.of(`${pod.namespace}/${pod.name}`, signal),
             concerns: ({ namespace, name }: { namespace: string; name: string }) =>
               branches.concerns(namespace, name),
-            trunk: (signal: AbortSignal) =>
-              trunkReady(pool, (mac) => node.ifnameOf(mac) !== undefined, signal),
+            trunk: (signal: AbortSignal) => trunkReady(pool, (mac) => node.hasLink(mac), signal),
             make: (lease: Lease) => node.makeBranch(lease),
             join: (lease: Lease) => node.joinBranch(lease),
             drop: (lease: Lease) => node.dropBranch(lease),
