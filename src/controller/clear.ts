@@ -1,9 +1,9 @@
-// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and conditions
-// on Nodes, the Lease. For the end of an installation: agents and controller may be ending still and write once more,
-// so it looks until a pass finds nothing. Idempotent. EC2 is not asked: ENIs go with their instances. Fails with
-// KubeError.
+// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and conditions on Nodes, how many branches
+// they take, the webhooks' Secret, the Lease. For the end of an installation: agents and controller may be ending still and write once more, so it looks until a pass finds
+// nothing. Idempotent. EC2 is not asked: ENIs go with their instances. Fails with KubeError.
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
+  type CniNode,
   cniNodes,
   isConflict,
   isNotFound,
@@ -13,8 +13,11 @@ import {
   NOT_READY_TAINT,
   type Node,
   nodes,
+  POD_ENI,
   podwayNodes,
 } from '../kube/index.ts';
+import { signOfEks } from './branch/eks.ts';
+import { secrets, WEBHOOK_NAME } from './branch/webhooks.ts';
 import { leases } from './leader.ts';
 
 /** Between two passes (ms): longer than an agent takes to end. */
@@ -29,11 +32,15 @@ export type Cleared = {
   cniNodes: number;
   taints: number;
   conditions: number;
+  /** Nodes that said how many branches they take. */
+  capacities: number;
+  secrets: number;
   quiet: boolean;
 };
 
 type ClearOptions = {
-  client: Pick<KubeClient, 'list' | 'patch' | 'delete'>;
+  client: Pick<KubeClient, 'get' | 'list' | 'patch' | 'delete'>;
+  /** Of the Lease and the webhooks' Secret. */
   namespace: string;
   lease: string;
   clock?: Clock;
@@ -44,11 +51,17 @@ export async function clear(
   { client, namespace, lease, clock = systemClock }: ClearOptions,
   signal?: AbortSignal,
 ): Promise<Cleared> {
-  const done: Cleared = { podwayNodes: 0, cniNodes: 0, taints: 0, conditions: 0, quiet: false };
+  const done: Cleared = {
+    ...{ podwayNodes: 0, cniNodes: 0, taints: 0, conditions: 0, capacities: 0, secrets: 0 },
+    quiet: false,
+  };
+  const hasBranches = await madeBranches(client, namespace, signal);
   for (let pass = 1; pass <= MOST_PASSES; pass++) {
-    const found = await clearOnce(client, done, signal);
+    const found = await clearOnce(client, done, hasBranches, signal);
     if (found === 0 && pass > 1) {
       await orGone(client.delete(leases, lease, namespace, {}, signal));
+      // The last of what says that branches were ours.
+      if (await orGone(client.delete(secrets, WEBHOOK_NAME, namespace, {}, signal))) done.secrets++;
       return { ...done, quiet: true };
     }
     await clock.sleep(APART_MS, signal);
@@ -56,10 +69,29 @@ export async function clear(
   return done;
 }
 
+/** Podway's controller has made branches here, and EKS's own does not: what Nodes say of branches is ours. */
+async function madeBranches(
+  client: ClearOptions['client'],
+  namespace: string,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<boolean> {
+  const hasSecret = await orGone(client.get(secrets, WEBHOOK_NAME, namespace, signal));
+  const isOurs = hasSecret || (await ownCniNodes(client, signal)).length > 0;
+  return isOurs && (await signOfEks(client, signal)) === null;
+}
+
+async function ownCniNodes(client: ClearOptions['client'], signal?: AbortSignal): Promise<CniNode[]> {
+  const labelSelector = Object.entries(MANAGED_BY)
+    .map(([key, value]) => `${key}=${value}`)
+    .join();
+  return (await client.list(cniNodes, { labelSelector }, signal).catch(noneOf)).items;
+}
+
 /** Answers how much there was. */
 async function clearOnce(
   client: ClearOptions['client'],
   done: Cleared,
+  hasBranches: boolean,
   signal?: AbortSignal,
 ): Promise<number> {
   let found = 0;
@@ -69,11 +101,7 @@ async function clearOnce(
     done.podwayNodes++;
     await orGone(client.delete(podwayNodes, metadata.name!, undefined, {}, signal));
   }
-  const labelSelector = Object.entries(MANAGED_BY)
-    .map(([key, value]) => `${key}=${value}`)
-    .join();
-  const marks = await client.list(cniNodes, { labelSelector }, signal).catch(noneOf);
-  for (const { metadata } of marks.items) {
+  for (const { metadata } of await ownCniNodes(client, signal)) {
     found++;
     done.cniNodes++;
     await orGone(client.delete(cniNodes, metadata.name!, undefined, {}, signal));
@@ -94,6 +122,14 @@ async function clearOnce(
       const patch = { status: { conditions: conditions.map(({ type }) => ({ type, $patch: 'delete' })) } };
       const options = { type: 'strategic', subresource: 'status' } as const;
       if (await orGone(client.patch<Node>(nodes, name, undefined, patch, options, signal))) done.conditions++;
+    }
+    const { capacity, allocatable } = node.status ?? {};
+    if (hasBranches && [capacity, allocatable].some((amounts) => amounts?.[POD_ENI] !== undefined)) {
+      found++;
+      const none = { [POD_ENI]: null };
+      const patch = { status: { capacity: none, allocatable: none } };
+      const options = { subresource: 'status' } as const;
+      if (await orGone(client.patch(nodes, name, undefined, patch, options, signal))) done.capacities++;
     }
   }
   return found;

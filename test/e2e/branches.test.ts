@@ -13,7 +13,10 @@ import {
   DisassociateTrunkInterfaceCommand,
   type EC2Client,
 } from '@aws-sdk/client-ec2';
+import { fastClock } from '../../src/base/testing.ts';
 import type { GroupsView } from '../../src/cli/sg-view.ts';
+import { WEBHOOK_NAME, secrets as webhookSecrets } from '../../src/controller/branch/webhooks.ts';
+import { clear } from '../../src/controller/clear.ts';
 import {
   cniNodes,
   decodePodEnis,
@@ -77,10 +80,12 @@ const hasWebhooks = async () =>
       .catch(() => ({}))) as { webhooks?: unknown[] }
   ).webhooks?.length === 1;
 
-const killController = () => {
+const signalController = (signal: 'SIGKILL' | 'SIGSTOP') => {
   const { pid } = JSON.parse(readFileSync(controllerPaths(labPaths(lab.name).controller).pid, 'utf8'));
-  process.kill(pid, 'SIGKILL');
+  process.kill(pid, signal);
 };
+const killController = () => signalController('SIGKILL');
+const leases = resource('coordination.k8s.io/v1', 'leases', 'Lease', 'Namespaced');
 
 test('before there is a policy nothing is made; with one each node takes branches', { skip }, async () => {
   assert.equal((await api.list(nodes)).items[0]!.status!.capacity![POD_ENI], undefined);
@@ -218,7 +223,6 @@ test('the branch leaves the trunk with its pod', { skip }, async () => {
 });
 
 test('where EKS’s controller is seen nothing is made, and the API asks no webhook', { skip }, async () => {
-  const leases = resource('coordination.k8s.io/v1', 'leases', 'Lease', 'Namespaced');
   await api.create(leases, { metadata: { name: 'cp-vpc-resource-controller', namespace: 'kube-system' } });
   killController();
   await eventually('the API asks nobody', async () => !(await hasWebhooks()));
@@ -244,4 +248,22 @@ test('where EKS’s controller is seen nothing is made, and the API asks no webh
     'neither branch nor CNINode is made',
   );
   assert.equal((await annotations(made.metadata.name!))[POD_ENI], undefined);
+});
+
+test('at the end nothing of branches is left on Nodes, nor the webhooks’ Secret', { skip }, async () => {
+  // Ended as far as the API can see.
+  signalController('SIGSTOP');
+  await api.delete(leases, 'cp-vpc-resource-controller', 'kube-system');
+  const secrets = async () => (await api.list(webhookSecrets, { namespace: 'kube-system' })).items;
+  const names = async () => (await secrets()).map(({ metadata }) => metadata.name);
+  assert.ok((await names()).includes(WEBHOOK_NAME));
+  const before = (await api.list(nodes)).items[0]!.status!;
+  assert.equal(before.capacity![POD_ENI], '9');
+  const clock = fastClock(100);
+  const done = await clear({ client: api, namespace: 'kube-system', lease: 'podway-controller', clock });
+  assert.deepEqual([done.capacities, done.secrets, done.quiet], [1, 1, true]);
+  const after = (await api.list(nodes)).items[0]!.status!;
+  assert.deepEqual([after.capacity![POD_ENI], after.allocatable![POD_ENI]], [undefined, undefined]);
+  assert.equal(after.capacity!['cpu'], before.capacity!['cpu'], 'nothing else is touched');
+  assert.ok(!(await names()).includes(WEBHOOK_NAME));
 });

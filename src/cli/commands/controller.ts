@@ -27,7 +27,7 @@ type Options = OutputOptions & { kubeconfig?: string; namespace: string; lease: 
 
 function clearCommand(): Command {
   return withOutput(
-    command('clear', 'remove PodwayNodes, CNINodes, our taints and conditions of Nodes, and the Lease', [
+    command('clear', 'remove all that agents and controller have left in the API', [
       'podway controller clear --kubeconfig ~/.kube/config',
       'podway controller clear -o json',
     ]),
@@ -39,7 +39,7 @@ function clearCommand(): Command {
     )
     .option(
       '--namespace <name>',
-      'of the Lease (POD_NAMESPACE)',
+      "of the Lease and the webhooks' Secret (POD_NAMESPACE)",
       process.env['POD_NAMESPACE'] || 'kube-system',
     )
     .option('--lease <name>', 'its name (PODWAY_LEASE)', process.env['PODWAY_LEASE'] || 'podway-controller')
@@ -56,7 +56,7 @@ function clearCommand(): Command {
           if (options.output === 'json') printJson(done);
           else {
             print(
-              `removed ${done.podwayNodes} PodwayNodes, ${done.cniNodes} CNINodes, ${done.taints} taints and ${done.conditions} conditions of Nodes`,
+              `removed ${done.podwayNodes} PodwayNodes, ${done.cniNodes} CNINodes, ${done.secrets} Secrets, and of Nodes ${done.taints} taints, ${done.conditions} conditions and ${done.capacities} capacities of branches`,
             );
             if (!done.quiet) print('agents or a controller still write them: end those first');
           }

@@ -24,7 +24,8 @@ const SEEK_MS = 1_000;
 const KEEP_MS = 30_000;
 
 type Secret = KubeObject & { type?: string; data?: Record<string, string> };
-const secrets = resource<Secret>('v1', 'secrets', 'Secret', 'Namespaced');
+/** WEBHOOK_NAME is the webhooks' certificate. */
+export const secrets = resource<Secret>('v1', 'secrets', 'Secret', 'Namespaced');
 
 export type WebhookOptions = {
   client: KubeClient;
