@@ -1,5 +1,5 @@
-// What is cleared: PodwayNodes, our CNINodes, taints, conditions and capacity of branches, the webhooks' Secret, the Lease; nothing
-// of others, and again while somebody writes.
+// What is cleared: PodwayNodes, our CNINodes, taints, conditions and capacity of branches, the webhooks' Secret, the
+// Lease; nothing of others, and again while somebody writes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

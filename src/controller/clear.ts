@@ -1,6 +1,7 @@
-// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and conditions on Nodes, how many branches
-// they take, the webhooks' Secret, the Lease. For the end of an installation: agents and controller may be ending still and write once more, so it looks until a pass finds
-// nothing. Idempotent. EC2 is not asked: ENIs go with their instances. Fails with KubeError.
+// Takes what the controller's side has left in the API: PodwayNodes, CNINodes that it made, our taints and conditions
+// on Nodes, how many branches they take, the webhooks' Secret, the Lease. For the end of an installation: agents and
+// controller may be ending still and write once more, so it looks until a pass finds nothing. Idempotent. EC2 is not
+// asked: ENIs go with their instances. Fails with KubeError.
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
   type CniNode,

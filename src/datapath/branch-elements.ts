@@ -1,5 +1,5 @@
-// What each pod with a branch has in the sets and maps of the nft table `inet podway-branch`: its zone, addresses and link.
-// Pure. These come and go with each pod, by elements alone; the rest of the table is its structure.
+// What each pod with a branch has in the sets and maps of the nft table `inet podway-branch`: its zone, addresses and
+// link. Pure. These come and go with each pod, by elements alone; the rest of the table is its structure.
 import { familyOf, formatIp, type Ip, ipToBytes } from '../base/ip.ts';
 import type { Branch } from './branch.ts';
 import { BRANCH_TABLE, standInIndex } from './marks.ts';

@@ -1,5 +1,5 @@
-// A branch that comes or goes alone leaves the kernel as a sync of the whole node does, in both modes and all families, and
-// so does the next sync after a failure or a kill at any step.
+// A branch that comes or goes alone leaves the kernel as a sync of the whole node does, in both modes and all families,
+// and so does the next sync after a failure or a kill at any step.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { formatIp, type Ip, parseCidr, parseIp } from '../base/ip.ts';

@@ -1,7 +1,7 @@
-// The hot paths of pods with branches: one branch's own parts are made, or taken away, and nothing else is compared: its
-// stand-in with its program, its rules and routes; then its pod's program and elements. Synchronous. Invariant: only where a
-// sync has made all that branches of the same way share (memory.ways), and of which something stays. Everything else is a
-// sync's, which also completes or removes what a kill between two steps, or an error, has left.
+// The hot paths of pods with branches: one branch's own parts are made, or taken away, and nothing else is compared:
+// its stand-in with its program, its rules and routes; then its pod's program and elements. Synchronous. Invariant:
+// only where a sync has made all that branches of the same way share (memory.ways), and of which something stays.
+// Everything else is a sync's, which also completes or removes what a kill between two steps, or an error, has left.
 import { programsOn } from '../kernel/bpf/hooks.ts';
 import { keepOffSockets, popByIndex } from '../kernel/bpf/programs.ts';
 import { NetlinkError } from '../kernel/rtnetlink.ts';

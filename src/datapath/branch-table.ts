@@ -1,5 +1,5 @@
-// The nft table `inet podway-branch` of a sync: its structure by libnftables, off the main thread, compared with what the
-// kernel listed when it was made last; the pods' elements by own netlink. Loaded with branch-sync.ts.
+// The nft table `inet podway-branch` of a sync: its structure by libnftables, off the main thread, compared with what
+// the kernel listed when it was made last; the pods' elements by own netlink. Loaded with branch-sync.ts.
 import { NetlinkError } from '../kernel/rtnetlink.ts';
 import { branchesOf, renderBranchScript, renderBranchTable } from './branch.ts';
 import {
@@ -18,8 +18,8 @@ import type { NodeDatapath } from './types.ts';
 const TABLE = `the nft table inet ${BRANCH_TABLE}`;
 
 /**
- * `node`: the state of the sync. Pods may have come and gone since it began, so the elements are those of the memory's, read
- * anew after each await; a newer state without any branch is the next sync's, which then finds that there was one.
+ * `node`: the state of the sync. Pods may have come and gone since it began, so the elements are those of the memory's,
+ * read anew after each await; a newer state without any branch is the next sync's, which then finds that there was one.
  */
 export async function syncBranchTable(
   kernel: Kernel,

@@ -2,8 +2,8 @@
 // Owns everything that carries PROTOCOL, the nft table `inet podway`, links of our groups, and the set-up of secondary
 // ENIs; nothing else is changed. Invariant: the kernel is written from values alone (desired.ts, nft.ts); syncNode
 // converges from any state, and wirePod and cutPod are its hot special cases. Must never import cloud, ipam or kube.
-// Map: marks (numbers and names), types, desired, branch, branch-elements, nft, enis, diff, concern, backoff (pure); observe, sync and its parts,
-// watch, wire, reap, check, sysctls.
+// Map: marks (numbers and names), types, desired, branch, branch-elements, nft, enis, diff, concern, backoff (pure);
+// settled, observe, sync and its parts, branch-part, branch-table, watch, wire, reap, check, sysctls.
 import type { Ip } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Way } from '../kernel/bpf/hooks.ts';
@@ -77,8 +77,8 @@ export type Datapath = {
    */
   watch(onConcern: (parts: Part[]) => void, onStrangeLink?: () => void): { close(): void };
   /**
-   * Makes this branch's own parts, before its pod's link, and compares nothing else. False: a sync of the node has to, since
-   * what branches share is not in place or something was refused.
+   * Makes this branch's own parts, before its pod's link, and compares nothing else. False: a sync of the node has to,
+   * since what branches share is not in place or something was refused.
    */
   makeBranch(branch: Branch): Promise<boolean>;
   /** True when the wired pod's own parts of its branch are in place too; else a sync of the node has to make them. */

@@ -1,5 +1,5 @@
-// The state that was synced last, pods aside, so that a change of the kernel with the same state is known as drift. Branches
-// are compared one by one: they also come and go without a sync of the node.
+// The state that was synced last, pods aside, so that a change of the kernel with the same state is known as drift.
+// Branches are compared one by one: they also come and go without a sync of the node.
 import type { Branch } from './branch.ts';
 import type { NodeDatapath } from './types.ts';
 
