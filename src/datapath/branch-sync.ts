@@ -1,6 +1,6 @@
-// Makes the kernel match the branches of the node's state: stand-in links and programs, the trunk's link, the place of
-// the kernel's rule for local addresses. Loaded when a pod has a branch, or a stand-in is left. Rules and routes are
-// synced with all others, from branch.ts; the nft table by branch-table.ts.
+// Makes the kernel match the branches of the node's state: stand-in links, programs, the trunk's link and the priority of
+// the kernel's rule for local addresses. Loaded when a pod has a branch or a stand-in is left. Rules and routes come from
+// branch.ts and are synced with all others; the nft table `inet podway-branch` is synced by branch-table.ts.
 
 import { programsOn, setProgram } from '../kernel/bpf/hooks.ts';
 import type { Program } from '../kernel/bpf/programs.ts';

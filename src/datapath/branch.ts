@@ -114,8 +114,8 @@ const familiesOfBranches = (branches: readonly Branch[]): Family[] =>
   ([4, 6] as const).filter((family) => branches.some(({ ips }) => ips.some((ip) => familyOf(ip) === family)));
 
 /**
- * What branches share beside their own parts: the pair, guards, prefixes, chains. The same way, the same parts; those
- * of another may be more.
+ * Names what a branch needs beside its own parts: the pair, guards, prefixes, chains. Branches with the same name need
+ * the same shared parts.
  */
 export const wayOf = (branch: Pick<Branch, 'mode' | 'subnetCidr' | 'ips'>): string => {
   const { mode, subnetCidr, ips } = branch;
