@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
@@ -75,4 +75,34 @@ test('a drain that is asked for during a drain follows it', async () => {
   });
   await queue.drain();
   assert.deepEqual(done, ['a', 'b']);
+});
+
+test('a directory that others remove is made again and watched', { timeout: 60_000 }, async () => {
+  const served = Promise.withResolvers<string>();
+  const { queue, errors } = makeQueue({}, async ({ containerId }) => served.resolve(containerId));
+  const stop = new AbortController();
+  await queue.start(stop.signal);
+  rmSync(dir, { recursive: true });
+  await queue.drain();
+  assert.match(errors[0]!, /^ENOENT/);
+  queued('later', 1);
+  assert.equal(await served.promise, 'later');
+  await queue.drain();
+  assert.deepEqual(readdirSync(dir), []);
+  stop.abort();
+});
+
+test('a directory that cannot be read is told, and drained once it can be', async () => {
+  const done: string[] = [];
+  const { queue, errors } = makeQueue({}, async ({ containerId }) => void done.push(containerId));
+  const aside = `${dir}.aside`;
+  renameSync(dir, aside);
+  writeFileSync(dir, 'no directory');
+  await queue.drain();
+  assert.match(errors.join(), /^ENOTDIR/);
+  rmSync(dir);
+  renameSync(aside, dir);
+  queued('a', 1);
+  await queue.drain();
+  assert.deepEqual(done, ['a']);
 });

@@ -1,6 +1,7 @@
 // DELs that the plugin wrote to disk while no agent answered: drained at start, when the directory changes, and every
 // 30 s. An entry older than the attachment's present ADD is dropped: it was meant for an earlier sandbox.
-// An entry that cannot be read is renamed aside, reported once and never deletes anything.
+// An entry that cannot be read is renamed aside, reported once and never deletes anything. A directory that others removed
+// is made again. Never rejects but at the first `start`.
 import { type FSWatcher, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { decodeRequest } from '../cni/request.ts';
@@ -37,21 +38,22 @@ export class DelQueue {
   #draining: Promise<void> | null = null;
   #again = false;
   #timer: NodeJS.Timeout | null = null;
+  #hasEnded = false;
 
   constructor(options: DelQueueOptions) {
     this.#o = options;
-    mkdirSync(options.dir, { recursive: true, mode: 0o700 });
+    this.#make();
   }
 
   /** Drains what is there, then keeps draining until `signal` aborts. */
   async start(signal: AbortSignal): Promise<void> {
-    this.#watcher = watch(this.#o.dir, () => void this.drain());
-    this.#watcher.on('error', (error) => this.#o.onError(this.#o.dir, error));
+    this.#watch();
     const tick = () => {
       this.#timer = setTimeout(() => void this.drain().finally(tick), DRAIN_INTERVAL_MS);
       this.#timer.unref();
     };
     signal.addEventListener('abort', () => {
+      this.#hasEnded = true;
       this.#watcher?.close();
       if (this.#timer) clearTimeout(this.#timer);
     });
@@ -77,9 +79,37 @@ export class DelQueue {
     return this.#draining;
   }
 
+  #make(): void {
+    mkdirSync(this.#o.dir, { recursive: true, mode: 0o700 });
+  }
+
+  #watch(): void {
+    this.#watcher?.close();
+    this.#watcher = watch(this.#o.dir, () => void this.drain());
+    this.#watcher.on('error', (error) => this.#o.onError(this.#o.dir, error));
+  }
+
+  #list(): string[] {
+    const { dir } = this.#o;
+    try {
+      return readdirSync(dir).filter(isEntry);
+    } catch (error) {
+      this.#o.onError(dir, error);
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || this.#hasEnded) return [];
+    }
+    try {
+      this.#make();
+      if (this.#watcher) this.#watch();
+    } catch (error) {
+      // Tried again at the next drain.
+      this.#o.onError(dir, error);
+    }
+    return [];
+  }
+
   async #drainOnce(): Promise<void> {
     let left = 0;
-    for (const name of readdirSync(this.#o.dir).filter(isEntry)) {
+    for (const name of this.#list()) {
       const file = join(this.#o.dir, name);
       let entry: QueuedDel;
       try {
@@ -87,7 +117,7 @@ export class DelQueue {
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
         this.#o.onError(file, error);
-        renameSync(file, `${file}.bad`);
+        this.#putAside(file);
         continue;
       }
       try {
@@ -101,5 +131,12 @@ export class DelQueue {
       }
     }
     this.#o.onLength(left);
+  }
+  #putAside(file: string): void {
+    try {
+      renameSync(file, `${file}.bad`);
+    } catch (error) {
+      this.#o.onError(file, error);
+    }
   }
 }
