@@ -15,6 +15,9 @@ import { type BenchResult, round, type Summary, summarise } from './stats.ts';
 
 const ONE_BY_ONE = 20;
 const AT_ONCE = 10;
+/** Branches on the node beside those of the last pods, and how many pods those are. The embedded cluster alone. */
+const MANY = 100;
+const BESIDE_MANY = 10;
 const NODE = 'node-1';
 /** EC2's calls for one pod's branch. */
 const OWN = new Set(['CreateNetworkInterface', 'AssociateTrunkInterface']);
@@ -45,8 +48,8 @@ async function measure(cluster: Cluster): Promise<BenchResult> {
   const ending = new AbortController();
   try {
     const file = join(dir, 'lab.yaml');
-    const node = `{ name: ${NODE}, type: m5.4xlarge, subnet: a, securityGroups: [nodes] }`;
-    const settings = `{ ec2Latency: realistic, warm: ${ONE_BY_ONE + AT_ONCE} }`;
+    const node = `{ name: ${NODE}, type: m5.metal, subnet: a, securityGroups: [nodes] }`;
+    const settings = `{ ec2Latency: realistic, warm: ${ONE_BY_ONE + AT_ONCE + BESIDE_MANY} }`;
     writeFileSync(file, branchShape([node], settings));
     const real = cluster === 'kubernetes' ? ['--kubernetes'] : [];
     podway('lab', 'up', '--lab', name, '-f', file, ...real, '--quiet');
@@ -54,9 +57,10 @@ async function measure(cluster: Cluster): Promise<BenchResult> {
     const log = watchPlugin(lab.status.nodes[0]!.cniBinDir);
     const told = new Map<string, number>();
     void watchAnnotations(lab, told, ending.signal);
-    const one = await oneByOne(lab, log, told);
+    const one = await oneByOne(lab, log, told, ONE_BY_ONE);
     const many = await atOnce(lab, log);
-    return show(cluster, one, many);
+    const full = cluster === 'embedded' ? await besideMany(lab, log, told) : null;
+    return show(cluster, one, many, full);
   } finally {
     ending.abort();
     lab?.close();
@@ -124,12 +128,14 @@ async function oneByOne(
   lab: BranchLab,
   log: string,
   told: ReadonlyMap<string, number>,
+  count: number,
+  prefix = '',
 ): Promise<Record<Kind, Start[]>> {
   const starts: Record<Kind, Start[]> = { plain: [], branch: [] };
   const spans: { kind: Kind; pod: string; bound: number; ended: number }[] = [];
-  for (let at = 0; at < ONE_BY_ONE * 2; at++) {
+  for (let at = 0; at < count * 2; at++) {
     const kind = at % 2 === 0 ? 'branch' : 'plain';
-    const pod = `${kind}-${at}`;
+    const pod = `${prefix}${kind}-${at}`;
     await lab.make(pod, kind, NODE);
     const bound = Date.now();
     spans.push({ kind, pod, bound, ended: await added(log, pod) });
@@ -145,6 +151,22 @@ async function oneByOne(
   return starts;
 }
 
+/** With so many branches on the node before the first. */
+async function besideMany(
+  lab: BranchLab,
+  log: string,
+  told: ReadonlyMap<string, number>,
+): Promise<Record<Kind, Start[]>> {
+  const names = Array.from({ length: MANY - ONE_BY_ONE - AT_ONCE }, (_, at) => `branch-more-${at}`);
+  // As many at once as are measured above, so that EC2's allowance for calls lasts.
+  for (let at = 0; at < names.length; at += AT_ONCE) {
+    const some = names.slice(at, at + AT_ONCE);
+    await Promise.all(some.map((name) => lab.make(name, 'branch', NODE)));
+    await lab.running(some);
+  }
+  return oneByOne(lab, log, told, BESIDE_MANY, 'full-');
+}
+
 async function atOnce(lab: BranchLab, log: string): Promise<Record<Kind, number[]>> {
   const totals: Record<Kind, number[]> = { plain: [], branch: [] };
   for (const kind of ['branch', 'plain'] as const) {
@@ -156,7 +178,12 @@ async function atOnce(lab: BranchLab, log: string): Promise<Record<Kind, number[
   return totals;
 }
 
-function show(cluster: Cluster, one: Record<Kind, Start[]>, many: Record<Kind, number[]>): BenchResult {
+function show(
+  cluster: Cluster,
+  one: Record<Kind, Start[]>,
+  many: Record<Kind, number[]>,
+  full: Record<Kind, Start[]> | null,
+): BenchResult {
   const cells = ({ p50, p90, max }: Summary) => [round(p50, 1), round(p90, 1), round(max, 1)];
   const of = (kind: Kind, pick: (start: Start) => number) => summarise(one[kind].map(pick));
   const total = of('branch', ({ total: ms }) => ms);
@@ -164,8 +191,18 @@ function show(cluster: Cluster, one: Record<Kind, Start[]>, many: Record<Kind, n
   const rest = of('branch', ({ total: ms, ec2: own }) => ms - own);
   const node = of('branch', ({ node: ms }) => ms);
   const plain = of('plain', ({ total: ms }) => ms);
+  const beside = full && {
+    rest: summarise(full.branch.map(({ total: ms, ec2: own }) => ms - own)),
+    node: summarise(full.branch.map(({ node: ms }) => ms)),
+    plain: summarise(full.plain.map(({ total: ms }) => ms)),
+  };
+  const besideRow = (pods: string, what: string, summary: Summary) => [
+    `${pods}, beside ${MANY} branches`,
+    what,
+    ...cells(summary),
+  ];
   return {
-    title: `branch-start on ${cluster === 'embedded' ? 'the embedded cluster' : 'a real Kubernetes'}: ms from a pod's binding to the answer of its ADD, ec2Latency=realistic, ${ONE_BY_ONE} pods of each kind in turn, then ${AT_ONCE} at once; the goal is EC2's own calls plus ${GOAL_MS} ms at p50`,
+    title: `branch-start on ${cluster === 'embedded' ? 'the embedded cluster' : 'a real Kubernetes'}: ms from a pod's binding to the answer of its ADD, ec2Latency=realistic, ${ONE_BY_ONE} pods of each kind in turn, then ${AT_ONCE} at once${full ? `, then ${BESIDE_MANY} of each kind in turn beside ${MANY} branches` : ''}; the goal is EC2's own calls plus ${GOAL_MS} ms at p50`,
     head: ['pods', 'what', 'p50', 'p90', 'max'],
     rows: [
       ['with groups, one by one', 'bound to ADD answered', ...cells(total)],
@@ -175,7 +212,14 @@ function show(cluster: Cluster, one: Record<Kind, Start[]>, many: Record<Kind, n
       ['plain, one by one', 'bound to ADD answered', ...cells(plain)],
       [`with groups, ${AT_ONCE} at once`, 'bound to ADD answered', ...cells(summarise(many.branch))],
       [`plain, ${AT_ONCE} at once`, 'bound to ADD answered', ...cells(summarise(many.plain))],
+      ...(beside
+        ? [
+            besideRow('with groups', "the rest but EC2's own calls", beside.rest),
+            besideRow('with groups', 'of it from the annotation on', beside.node),
+            besideRow('plain', 'bound to ADD answered', beside.plain),
+          ]
+        : []),
     ],
-    numbers: { total, ec2, rest, node, plain, atOnce: many },
+    numbers: { total, ec2, rest, node, plain, atOnce: many, beside },
   };
 }
