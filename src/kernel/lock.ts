@@ -7,6 +7,9 @@ import { lastErrno, libc } from './ffi.ts';
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
+/** Between two looks at a lock that another has, in ms. */
+const LOOK_MS = 1;
+
 export type DirectoryLock = { release(): void };
 
 /** Null while another process, or another open lock of this one, has it. */
@@ -27,5 +30,14 @@ export function tryLockDirectory(path: string): DirectoryLock | null {
     closeSync(fd);
     if (errno === EAGAIN) return null;
     throw new SyscallError(`flock ${path}`, errno);
+  }
+}
+
+/** As `tryLockDirectory`, after at most `boundMs` in which the thread sleeps: for what others hold for moments only. */
+export function lockDirectory(path: string, boundMs: number): DirectoryLock | null {
+  const nobody = new Int32Array(new SharedArrayBuffer(4));
+  for (const began = performance.now(); ; Atomics.wait(nobody, 0, 0, LOOK_MS)) {
+    const lock = tryLockDirectory(path);
+    if (lock || performance.now() - began > boundMs) return lock;
   }
 }

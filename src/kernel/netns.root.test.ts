@@ -32,6 +32,41 @@ const name = `pwt-kernel-${process.pid}`;
 describe('network namespaces', needsRoot, () => {
   after(() => deleteNetns(name));
 
+  test('processes that make their first namespaces at once share one mount of the directory', () => {
+    // In each round all make one at a common time, and then the first of them counts the mounts and takes them away.
+    const make = `
+      const [netns, first, index] = process.argv.slice(1);
+      const { createNetns } = await import(netns);
+      const { execFileSync } = await import('node:child_process');
+      const { readFileSync } = await import('node:fs');
+      const nobody = new Int32Array(new SharedArrayBuffer(4));
+      const until = (at) => {
+        Atomics.wait(nobody, 0, 0, Math.max(0, at - Date.now() - 2));
+        while (Date.now() < at);
+      };
+      for (let round = 0; round < 10; round++) {
+        until(Number(first) + round * 200);
+        createNetns(round + '-' + index);
+        if (index !== '1') continue;
+        until(Number(first) + round * 200 + 100);
+        console.log(readFileSync('/proc/self/mountinfo', 'utf8').split(' /run/netns ').length - 1);
+        execFileSync('umount', ['--lazy', '--recursive', '/run/netns']);
+      }`;
+    const script = `
+      umount --lazy --recursive /run/netns 2>/dev/null || true
+      mount -t tmpfs tmpfs /run
+      for one in 1 2 3 4; do ${process.execPath} --input-type=module -e "$MAKE" "$NETNS" "$FIRST" $one & done
+      wait`;
+    const told = execFileSync('unshare', ['--mount', 'sh', '-ec', script], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        ...{ MAKE: make, NETNS: join(import.meta.dirname, 'netns.ts'), FIRST: String(Date.now() + 3_000) },
+      },
+    });
+    assert.equal(told, '1\n'.repeat(10));
+  });
+
   test('a made one is listed, opened, seen by ip netns, and gone after deletion; the caller stays where it was', () => {
     const before = own();
     const files = openFiles();

@@ -14,6 +14,7 @@ import {
 import { constants } from 'node:os';
 import { NetnsError } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
+import { lockDirectory } from './lock.ts';
 
 export { NetnsError } from './errors.ts';
 
@@ -26,6 +27,8 @@ const MS_BIND = 0x1000;
 const MS_REC = 0x4000;
 const MS_SHARED = 1 << 20;
 const MNT_DETACH = 2;
+/** A holder of the directory's lock that has not let go after this (ms) is not waited for. */
+const LOCK_MS = 2_000;
 /** Non-blocking, since the path comes from a caller: opening a FIFO would block the whole process. */
 const OPEN_FLAGS = files.O_RDONLY | files.O_NONBLOCK | files.O_NOCTTY;
 const { EINVAL, ENOENT, EEXIST, ENAMETOOLONG } = constants.errno;
@@ -135,17 +138,32 @@ function netnsPath(name: string): string {
   return `${NETNS_DIR}/${name}`;
 }
 
-/** Makes the directory a shared mount of its own, as `ip netns` does, so that other mount namespaces see removals. */
+/**
+ * Makes the directory a shared mount of its own, as `ip netns` does, so that other mount namespaces see removals. Under the
+ * lock that `ip netns` takes too: of two mounts, one on the other, the upper one would hide names that the lower one has.
+ */
 function shareNetnsDir(): void {
   mkdirSync(NETNS_DIR, { recursive: true, mode: 0o755 });
-  const c = libc();
-  if (c.mount('', NETNS_DIR, 'none', MS_SHARED | MS_REC, null) === 0) return;
-  if (lastErrno() !== EINVAL || c.mount(NETNS_DIR, NETNS_DIR, 'none', MS_BIND | MS_REC, null) !== 0) {
+  if (isNetnsDirShared()) return;
+  const lock = lockDirectory(NETNS_DIR, LOCK_MS);
+  try {
+    if (!isNetnsDirShared()) mountNetnsDir();
+  } finally {
+    lock?.release();
+  }
+}
+
+/** Shares it where it is a mount. */
+function isNetnsDirShared(): boolean {
+  if (libc().mount('', NETNS_DIR, 'none', MS_SHARED | MS_REC, null) === 0) return true;
+  if (lastErrno() !== EINVAL) throw new NetnsError('cannot share', NETNS_DIR, lastErrno());
+  return false;
+}
+
+function mountNetnsDir(): void {
+  if (libc().mount(NETNS_DIR, NETNS_DIR, 'none', MS_BIND | MS_REC, null) !== 0)
     throw new NetnsError('cannot mount', NETNS_DIR, lastErrno());
-  }
-  if (c.mount('', NETNS_DIR, 'none', MS_SHARED | MS_REC, null) !== 0) {
-    throw new NetnsError('cannot share', NETNS_DIR, lastErrno());
-  }
+  if (!isNetnsDirShared()) throw new NetnsError('cannot share', NETNS_DIR, EINVAL);
 }
 
 /** Like `ip netns add`. EEXIST when the name is taken. The caller stays where it is. */
