@@ -2,6 +2,8 @@
 // a stand-in: nothing is wired.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseIp } from '../base/ip.ts';
+import { parseMac } from '../base/mac.ts';
 import type { Cloud } from '../cloud/port.ts';
 import { decodeRequest } from '../cni/request.ts';
 import type { Datapath } from '../datapath/datapath.ts';
@@ -55,6 +57,84 @@ test('a DEL ends the ADD of its attachment that waits for an address', needsRoot
     assert.equal(node.pool.held().length, 4);
   });
 });
+
+test(
+  'a pod with a branch: held before its parts are made, answered when all is done, and nothing held after a failure',
+  needsRoot,
+  async () => {
+    await using node = new TestNode();
+    await node.start();
+    await node.clock.advance(1_000);
+    const ip = parseIp('10.0.9.33');
+    const ref = { id: 'eni-b', mac: parseMac('02:00:00:00:01:07'), vlan: 7, subnetCidr: '10.0.9.0/24' };
+    const did: string[] = [];
+    let failing = '';
+    const step = (name: string) => {
+      did.push(`${name} ${node.pool.held().length}`);
+      if (name === failing) throw new Error(`${name} fails`);
+    };
+    let forgotten = () => {};
+    const datapath = standIn({
+      wirePod: ({ ips, hostIfname, mtu }) => {
+        step('wire');
+        const mac = parseMac('02:00:00:00:00:01');
+        const ends = { hostIfindex: 1, hostMac: mac, podIfindex: 2, podMac: mac };
+        return { hostIfname, ...ends, mtu, ips, gateways: [ip], routes: [] };
+      },
+      cutPod: () => step('cut'),
+    });
+    await inFreshNetns(async (ns) => {
+      using ownNetns = currentNetns();
+      const attachments = new Attachments({
+        ...{ pool: node.pool, datapath, ownNetns, defaultMtu: () => 1500 },
+        branches: {
+          of: async () => ({ ref, ips: [ip] }),
+          concerns: () => true,
+          trunk: async () => {},
+          make: async () => step('make'),
+          join: async () => step('join'),
+          drop: async () => step('drop'),
+          forget: async () => {
+            step('forget');
+            if (failing === '') await new Promise<void>((resolve) => (forgotten = resolve));
+          },
+        },
+      });
+      const request = (containerId: string) => {
+        const add = requestOf('ADD', containerId, `/proc/self/fd/${ns.fd}`);
+        assert.ok(add.verb === 'ADD');
+        return { ...add, pod: { namespace: 'default', name: containerId, uid: 'u' } };
+      };
+      for (const [name, after] of [
+        ['make', []],
+        ['forget', ['make 1', 'wire 1', 'join 1']],
+        ['wire', ['make 1', 'wire 1']],
+        ['join', ['make 1', 'wire 1', 'join 1']],
+      ] as const) {
+        did.length = 0;
+        failing = name;
+        await assert.rejects(attachments.add(request(`fails-${name}`), new AbortController().signal), {
+          message: `${name} fails`,
+        });
+        const begun = name === 'make' ? ['forget 1', 'make 1'] : ['forget 1', ...after];
+        assert.deepEqual(did, [...begun, 'cut 1', 'drop 0'], name);
+      }
+      did.length = 0;
+      failing = '';
+      let isAnswered = false;
+      const adding = attachments.add(request('lives'), new AbortController().signal).then(() => {
+        isAnswered = true;
+      });
+      await settle(5);
+      assert.deepEqual([did, isAnswered], [['forget 1', 'make 1', 'wire 1', 'join 1'], false]);
+      forgotten();
+      await adding;
+      did.length = 0;
+      await attachments.del({ network: 'podway', containerId: 'lives', ifname: 'eth0' });
+      assert.deepEqual(did, ['cut 1', 'drop 0']);
+    });
+  },
+);
 
 test('a comparison lists the node once and gives way between pods', async () => {
   await using node = new TestNode();
