@@ -10,6 +10,7 @@ import {
   DescribeNetworkInterfacesCommand,
   DescribeSecurityGroupsCommand,
   DescribeTrunkInterfaceAssociationsCommand,
+  DetachNetworkInterfaceCommand,
   DisassociateTrunkInterfaceCommand,
   type EC2Client,
 } from '@aws-sdk/client-ec2';
@@ -211,6 +212,27 @@ test('a branch that is deleted is made anew with the address of the pod, which g
   );
   assert.deepEqual([is.ip, is.vlanId], [was.ip, was.vlanId]);
   await eventually('packets go again', async () => (await asks()) !== undefined);
+});
+
+test('in place of a trunk that is deleted comes another, and its branches go there', {
+  skip: skip || (process.env['PODWAY_SOAK'] ? false : 'takes twenty seconds (npm run test:soak)'),
+}, async () => {
+  const was = await branchOf('web-1');
+  const trunkOf = async () =>
+    (await associations()).find(({ BranchInterfaceId }) => BranchInterfaceId === was.eniId)?.TrunkInterfaceId;
+  const trunk = (await trunkOf())!;
+  const { AttachmentId } = (await described(trunk)).Attachment!;
+  await ec2.send(new DetachNetworkInterfaceCommand({ AttachmentId: AttachmentId!, Force: true }));
+  await eventually('it is deleted', () =>
+    ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId: trunk })).catch(() => undefined),
+  );
+  await eventually('the branch is on another', async () => {
+    const now = await trunkOf();
+    return now !== undefined && now !== trunk;
+  });
+  await eventually('packets go again', async () => (await asks()) !== undefined);
+  assert.equal((await branchOf('web-1')).vlanId, was.vlanId);
+  await lab.agreed();
 });
 
 test('the branch leaves the trunk with its pod', { skip }, async () => {

@@ -29,7 +29,7 @@ import type { PolicyView } from '../../kube/pod-groups-view.ts';
 import type { Branch, BranchPod, Step } from './plan.ts';
 import type { BranchRecord } from './record.ts';
 import { type Subnets, sixesOf } from './subnets.ts';
-import { branchTags, type NodeName, readBranch } from './tags.ts';
+import { branchTags, type NodeName, placeTags, readBranch } from './tags.ts';
 import type { Trunk } from './trunks.ts';
 
 /** What EKS's controller writes too. */
@@ -37,7 +37,7 @@ const DESCRIPTION = 'aws-k8s-branch-eni';
 
 export type ActorParts = {
   subnets: Subnets;
-  cloud: Pick<Cloud, 'createNetworkInterface' | 'deleteNetworkInterface'> &
+  cloud: Pick<Cloud, 'createNetworkInterface' | 'createTags' | 'deleteNetworkInterface'> &
     Pick<TrunkCloud, 'associateTrunk' | 'disassociateTrunk' | 'describeTrunkAssociations'>;
   client: Pick<KubeClient, 'patch' | 'get'>;
   events: Pick<EventRecorder, 'record'>;
@@ -254,6 +254,14 @@ export class Actor {
     const { cloud, record, clock } = this.#p;
     await cloud.disassociateTrunk(branch.association!.id, signal).catch(unlessGone);
     record.disassociated(branch, clock.now());
+  }
+
+  /** Its tags say where it is now, for whoever looks at EC2 alone. */
+  async tag(branch: Branch, signal: AbortSignal): Promise<void> {
+    const { cloud, record } = this.#p;
+    const { trunkId, vlanId } = branch.association!;
+    await cloud.createTags(branch.eniId, placeTags({ trunkId, vlanId }), signal);
+    record.tagged(branch, { trunkId, vlanId });
   }
 
   async delete(branch: Branch, signal: AbortSignal): Promise<void> {

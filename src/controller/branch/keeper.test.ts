@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatCidr, formatIp } from '../../base/ip.ts';
 import { withBudget } from '../../cloud/budget.ts';
-import type { EniId } from '../../cloud/port.ts';
+import { CloudError, type EniId } from '../../cloud/port.ts';
 import { FakeCloud } from '../../cloud/testing.ts';
 import { pods, podwayNodes, securityGroupPolicies } from '../../kube/index.ts';
 import { startApi } from '../../lab/cluster/api/testing.ts';
@@ -124,12 +124,22 @@ test('in place of a trunk that is deleted comes another, and its branches go the
   await withBranch(cloud, null, async (bench) => {
     const { eniId, vlanId } = (await bench.branchOf('a'))!;
     const trunk = trunkOf(cloud)!;
+    let refusals = 0;
+    cloud.before = (action) => {
+      if (action === 'CreateTags' && ++refusals === 1)
+        throw new CloudError(action, 'UnauthorizedOperation', 'not allowed');
+    };
     await cloud.detachNetworkInterface(trunk.attachment!.id);
     await cloud.deleteNetworkInterface(trunk.id);
     const again = await until('the branch is on a trunk', () => associationOf(cloud, eniId));
     assert.notEqual(again.trunkId, trunk.id);
     assert.equal(again.vlanId, vlanId);
     assert.ok(losses(bench).some(({ about }) => about === 'a'));
+    // A tag that cannot be written yet takes nothing from the pod.
+    const tags = () => cloud.enis.get(eniId as EniId)!.tags;
+    await until('its tags say so', () => tags()['podway.io/trunk'] === again.trunkId);
+    assert.equal(refusals, 2);
+    assert.equal((await bench.branchOf('a'))!.associationId, again.id);
     // The next leader finds it there, and gives its VLAN id to nobody.
     await bench.stop();
     bench.start();

@@ -293,6 +293,7 @@ export class BranchKeeper {
     else if (step.kind === 'associate') await this.#actor.associate(at!, step, signal);
     else if (step.kind === 'annotate') await this.#actor.annotate(at!, step, signal);
     else if (step.kind === 'disassociate') await this.#actor.disassociate(step.branch, signal);
+    else if (step.kind === 'tag') await this.#actor.tag(step.branch, signal);
     else if (step.kind === 'delete') await this.#actor.delete(step.branch, signal);
   }
 

@@ -89,6 +89,22 @@ test('the next step of each pod and each branch', () => {
       ['annotate a'],
     ],
     [
+      'on its trunk, tagged with another',
+      {
+        pods: [pod('a', { annotated: [annotation('e')] })],
+        branches: [branch('e', 'a', { ...on(), trunkId: 'eni-old' as EniId })],
+      },
+      ['tag e'],
+    ],
+    [
+      'on its trunk, tagged with another VLAN id',
+      {
+        pods: [pod('a', { annotated: [annotation('e')] })],
+        branches: [branch('e', 'a', { ...on(), vlanId: 2 })],
+      },
+      ['tag e'],
+    ],
+    [
       'on another trunk',
       { pods: [pod('a')], branches: [branch('e', 'a', on(1, 'eni-old' as EniId))] },
       ['disassociate e'],

@@ -59,6 +59,8 @@ export type Step =
   | { kind: 'associate'; pod: BranchPod; branch: Branch; heals: boolean }
   | { kind: 'annotate'; pod: BranchPod; branch: Branch }
   | { kind: 'refuse'; pod: BranchPod; used: number; limit: number }
+  /** Its tags tell of the trunk and the VLAN id that it had before. */
+  | { kind: 'tag'; branch: Branch }
   | { kind: 'disassociate'; branch: Branch }
   | { kind: 'delete'; branch: Branch };
 
@@ -82,6 +84,7 @@ export function planNode(world: NodeWorld): Step[] {
     else if (!mine.association)
       steps.push({ kind: 'associate', pod, branch: mine, heals: pod.annotated !== null });
     else if (!isTold(pod, mine)) steps.push({ kind: 'annotate', pod, branch: mine });
+    else if (isTaggedOtherwise(mine)) steps.push({ kind: 'tag', branch: mine });
   }
   const ends = endsOf(
     branches.filter((branch) => !kept.has(branch)),
@@ -104,6 +107,9 @@ const isTold = ({ annotated }: BranchPod, { eniId, association }: Branch): boole
     (one) =>
       one.eniId === eniId && one.associationId === association?.id && one.vlanId === association.vlanId,
   ) ?? false;
+
+const isTaggedOtherwise = ({ trunkId, vlanId, association }: Branch): boolean =>
+  association !== null && (association.trunkId !== trunkId || association.vlanId !== vlanId);
 
 /** Of several the one that the pod was told, or one with its address; then one on a trunk, then the first. */
 function branchOf(pod: BranchPod, branches: readonly Branch[]): Branch | undefined {

@@ -65,6 +65,10 @@ export class BranchRecord {
     this.#answered(branch, now);
   }
 
+  tagged(branch: Branch, place: Pick<Branch, 'trunkId' | 'vlanId'>): void {
+    Object.assign(branch, place);
+  }
+
   disassociated(branch: Branch, now: number): void {
     Object.assign(branch, { association: null, looseSince: now });
     this.#answered(branch, now);

@@ -28,11 +28,15 @@ export const trunkTags = (node: NodeName): Tags => ({ ...ofNode(node), ...TRUNK 
 
 export type BranchTags = Pick<Branch, 'pod' | 'podUid' | 'trunkId' | 'vlanId'>;
 
+export const placeTags = ({ trunkId, vlanId }: Pick<Branch, 'trunkId' | 'vlanId'>): Tags => ({
+  [TAG_TRUNK]: trunkId,
+  [TAG_VLAN]: String(vlanId),
+});
+
 export const branchTags = (node: NodeName, { pod, podUid, trunkId, vlanId }: BranchTags): Tags => ({
   ...ofNode(node),
   ...BRANCH,
-  [TAG_TRUNK]: trunkId,
-  [TAG_VLAN]: String(vlanId),
+  ...placeTags({ trunkId, vlanId }),
   // A tag's value ends at 256 characters; namespace and name have up to 317.
   [TAG_POD]: pod.slice(0, 256),
   [TAG_POD_UID]: podUid,
