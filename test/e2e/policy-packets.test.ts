@@ -274,9 +274,16 @@ describe('policies and packets', { skip, timeout: 200_000 }, () => {
       );
     });
     const heirs = namesOf('heir').map((name) => ({ ns: 'z', pod: name }));
-    await ground.addPods(...heirs.map((who) => [who, { node: 'node-2' }] as const));
-    const inherited = heirs.filter(({ ns, pod: name }) => old.includes(ground.ipOf(`${ns}/${name}`)));
-    assert.notEqual(inherited.length, 0, 'an address was given again');
+    const inherits = ({ ns, pod: name }: (typeof heirs)[number]) =>
+      old.includes(ground.ipOf(`${ns}/${name}`));
+    const come = () => ground.addPods(...heirs.map((who) => [who, { node: 'node-2' }] as const));
+    await come();
+    // The node may have had enough addresses that rested longer: the next ones get what is left.
+    for (let more = 0; !heirs.some(inherits); more++) {
+      assert.ok(more < 10, 'no address was given again');
+      await ground.removePods(...heirs);
+      await come();
+    }
     // The last word is of the pods that have ended.
     for (const name of ended)
       await ground.client.patch(pods, name, 'y', { metadata: { labels: { last: 'word' } } });
