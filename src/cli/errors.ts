@@ -1,5 +1,6 @@
 // How a command fails: one line on stderr, with `-o json` the same as an object on stdout, exit 1, or 2 for wrong usage.
 import { errorBody, LabError } from '../lab/daemon/errors.ts';
+import { explained } from './explained.ts';
 import { LOST, printError, printJson, red } from './output.ts';
 
 export const usageError = (message: string, next: string): LabError =>
@@ -12,17 +13,6 @@ export class ExitCode extends Error {
     super(`exit ${code}`);
     this.code = code;
   }
-}
-
-/** The image leaves out the lab and what only planning needs (tools/image/tree.ts): a command of theirs fails to load. */
-function explained(error: unknown): unknown {
-  const { code, message } = error as { code?: unknown; message?: string };
-  if (code !== 'ERR_MODULE_NOT_FOUND' || !/\/dist\/src\/(lab|planner)\//.test(message ?? '')) return error;
-  return new LabError(
-    'NOT_IN_IMAGE',
-    'the image has what a cluster needs, and this command is not among it',
-    'run it on a Linux machine with the npm package or a checkout',
-  );
 }
 
 /** Reports the failure and returns the exit code. */

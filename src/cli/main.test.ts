@@ -214,3 +214,18 @@ test('every code that a command of the lab fails with is known to explain', () =
   const unknown = codes.filter((code) => !Object.hasOwn(labCauses, code) && !Object.hasOwn(causes, code));
   assert.deepEqual([...new Set(unknown)], []);
 });
+
+test('a Kubernetes API that is not there is told by a cause', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'podway-api-'));
+  const file = join(dir, 'kubeconfig');
+  const config = {
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'x' },
+    clusters: [{ name: 'c', cluster: { server: 'https://127.0.0.1:1' } }],
+    users: [{ name: 'u', user: { token: 'x' } }],
+    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+  };
+  writeFileSync(file, JSON.stringify(config));
+  assert.match(podway('policy', 'lint', '--kubeconfig', file).stderr, /^podway: NO_CLUSTER: .*ECONNREFUSED/);
+  rmSync(dir, { recursive: true });
+  assert.match(podway('controller', 'clear', '--kubeconfig', file).stderr, /^podway: NO_CLUSTER: .*ENOENT/);
+});

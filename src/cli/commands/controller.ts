@@ -45,12 +45,15 @@ function clearCommand(): Command {
     .option('--lease <name>', 'its name (PODWAY_LEASE)', process.env['PODWAY_LEASE'] || 'podway-controller')
     .action(
       act(async (options: Options) => {
-        const [{ clear }, kube] = await Promise.all([
+        const [{ clear }, { clusterConfig }, kube] = await Promise.all([
           import('../../controller/clear.ts'),
+          import('../cluster/credentials.ts'),
           import('../../kube/index.ts'),
         ]);
         const { kubeconfig, namespace, lease } = options;
-        const client = new kube.KubeClient(await kube.loadKubeConfig(kubeconfig));
+        const client = new kube.KubeClient(
+          await clusterConfig(kubeconfig === undefined ? {} : { kubeconfig }),
+        );
         try {
           const done = await clear({ client, namespace, lease });
           if (options.output === 'json') printJson(done);

@@ -77,7 +77,10 @@ function wanted(kind: Resource, found: KubeObject[]): KubeObject[] {
 export const apiOf = (dump: Dump): Lister => ({
   async list<T extends KubeObject>(kind: Resource<T>) {
     const file = fileOf(kind);
-    if (!dump.has(file)) throw new kube.KubeError(404, 'NotFound', `the dump has no ${kind.plural}`);
+    if (!dump.has(file)) {
+      const cause = dump.lacks(kind.plural);
+      throw new kube.KubeError(404, 'NotFound', cause.message, undefined, { cause });
+    }
     return { metadata: {}, ...dump.answer<{ items: T[] }>(file) };
   },
 });

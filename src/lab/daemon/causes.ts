@@ -54,8 +54,13 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
   NO_CLUSTER: {
     transient: false,
     meaning:
-      'No Kubernetes API can be asked: the kubeconfig is missing or wrong, or the API does not answer.',
+      'No Kubernetes API can be asked: the kubeconfig is missing or wrong, the API does not answer, or it does not let this user in.',
     next: 'Name a kubeconfig by --kubeconfig or KUBECONFIG, and a context of it by --context; kubectl get nodes tells whether it works.',
+  },
+  API_REFUSED: {
+    transient: false,
+    meaning: 'The Kubernetes API answered a request of the command with an error.',
+    next: 'The message has its words; kubectl get with the same kubeconfig tells what is there.',
   },
   BAD_DUMP: {
     transient: false,
