@@ -176,7 +176,9 @@ export function limitsText({
 }: IpamNode['limits']): string {
   if (addresses > pods * 1_000) return `an IPv6 prefix has addresses for all, at most ${pods} pods`;
   const rest =
-    pods > addresses ? `, ${pods - addresses} of them on the host network, which need no address` : '';
+    pods > addresses
+      ? `, ${pods - addresses} of them on the host network or with a branch ENI, which need none of these`
+      : '';
   return `at most ${addresses} pod addresses (${enis} ENIs of ${ipv4PerEni}, one of each its own), ${pods} pods${rest}`;
 }
 
