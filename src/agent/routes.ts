@@ -3,7 +3,10 @@
 
 import { asPodwayError, PodwayError } from '../base/errors.ts';
 import { type Cidr, formatCidr, type Ip, parseIp } from '../base/ip.ts';
+import type { Cloud, EniId } from '../cloud/port.ts';
 import { sourceText } from '../ipam/config/sources.ts';
+import { ownerName } from '../ipam/state.ts';
+import type { Explanation } from '../ipam/views/explain.ts';
 import type { Gate } from './gate.ts';
 import { json, plain, type Routes } from './http.ts';
 import type { HostView } from './install/keep.ts';
@@ -50,7 +53,7 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       return json({ addresses, returning: true });
     },
     '/v1/explain': async (query) => {
-      const { pool, configuration, branches } = gate.now();
+      const { pool, cloud, configuration, branches } = gate.now();
       const pod = query.get('pod') ?? undefined;
       const patience = AbortSignal.timeout(EXPLAIN_WAIT_MS);
       const about = {
@@ -59,7 +62,11 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
         secondsOf: (action: string) => ec2Calls.secondsOf(action),
         branchTrouble: pod === undefined ? null : await branches.trouble(pod, patience).catch(asPodwayError),
       };
-      return json(await pool.explain(about, pod));
+      const told = await pool.explain(about, pod);
+      const lease = pool.held().find(({ owner, branch }) => branch && ownerName(owner) === told.subject);
+      if (pod === undefined || !lease?.branch) return json(told);
+      const { id, mode = 'strict' } = lease.branch;
+      return json({ ...told, branch: { id, mode, ...(await groupsInForce(cloud, id, patience)) } });
     },
     '/v1/policy': async (query) => {
       const view = await gate.now().policies.view(query.get('pod') ?? undefined);
@@ -80,6 +87,21 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       return json(await compareTwice({ config, api, pool, cloud, datapath }));
     },
   };
+}
+
+/** As EC2 has them now; `lack`: why they are not known. */
+async function groupsInForce(
+  cloud: Pick<Cloud, 'describeNetworkInterfaces'>,
+  id: string,
+  signal: AbortSignal,
+): Promise<Pick<NonNullable<Explanation['branch']>, 'groupIds' | 'lack'>> {
+  try {
+    const filter = { kind: 'ids', ids: [id as EniId], absent: 'skip' } as const;
+    const [eni] = await cloud.describeNetworkInterfaces(filter, signal);
+    return eni ? { groupIds: [...eni.groupIds] } : { groupIds: null, lack: `EC2 has no ${id}` };
+  } catch (error) {
+    return { groupIds: null, lack: asPodwayError(error).message };
+  }
 }
 
 /** What `podway status` and `doctor` tell of the node. */

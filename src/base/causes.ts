@@ -140,7 +140,7 @@ export const causes = {
   GROUP_NOT_FOUND: lasting(132, {
     meaning: 'A security group that a SecurityGroupPolicy names does not exist.',
     does: 'Leaves the pod without its branch, and asks EC2 again after 1 to 60 s.',
-    next: 'Correct groupIds of the SecurityGroupPolicy that the message names, or make the group.',
+    next: 'podway sg show POD names the SecurityGroupPolicies that select the pod: correct their groupIds, or make the group.',
   }),
   GROUP_OTHER_VPC: lasting(133, {
     meaning: 'A security group that a SecurityGroupPolicy names is of another VPC than the node.',

@@ -1,6 +1,8 @@
 // What `podway sg show` says of a pod: which policies select it, which groups that gives, its interface, and gate by gate how
-// far it has come. Pure: values of the Kubernetes API in, a value out.
+// far it has come; and which groups are in force. Pure: values of the Kubernetes API and its agent's explanation in, a value out.
+import type { BranchMode } from '../base/branch-words.ts';
 import { formatCidr, formatIp } from '../base/ip.ts';
+import type { Explanation } from '../ipam/views/explain.ts';
 import {
   asksForBranch,
   decodePodEnis,
@@ -20,8 +22,14 @@ export type GroupsView = {
   node: string | null;
   /** Policies that select the pod now; `late`: made after the pod, which they do not concern. */
   policies: { name: string; groupIds: string[]; late: boolean }[];
-  /** Of the policies that concern it. */
-  groupIds: string[];
+  /** In force: those of its interface in EC2; empty without one, null where they are not known. */
+  groupIds: string[] | null;
+  /** Why they are not known. */
+  lack: string | null;
+  /** What the policies give a pod of its labels that is made now. */
+  wantedGroupIds: string[];
+  /** With which it started; null before, and where it is not known. */
+  mode: BranchMode | null;
   interface: {
     eniId: string;
     mac: string;
@@ -30,6 +38,7 @@ export type GroupsView = {
     subnet: string | null;
     associationId: string;
   } | null;
+  /** What keeps it from its interface or, with one, from its start. */
   cause: string | null;
   gates: Gate[];
 };
@@ -41,9 +50,11 @@ export type GroupsInput = {
   policies: readonly SecurityGroupPolicy[];
   /** Labels of its account; null: there is none. */
   serviceAccount: Labels | null;
+  /** What its node's agent says of it; a text: why it says nothing. */
+  told: Pick<Explanation, 'addresses' | 'branch' | 'cause'> | string;
 };
 
-export function groupsView({ pod, node, policies, serviceAccount }: GroupsInput): GroupsView {
+export function groupsView({ pod, node, policies, serviceAccount, told }: GroupsInput): GroupsView {
   const { metadata, spec } = pod;
   const { annotations = {}, labels = {} } = metadata;
   const namespace = metadata.namespace ?? 'default';
@@ -54,7 +65,7 @@ export function groupsView({ pod, node, policies, serviceAccount }: GroupsInput)
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .map(({ name, groupIds, since }) => ({ name, groupIds: [...groupIds], late: since > made }));
   const concerning = selecting.filter(({ late }) => !late);
-  const groupIds = [...new Set(concerning.flatMap((one) => one.groupIds))];
+  const groupsOf = (some: typeof selecting) => [...new Set(some.flatMap((one) => one.groupIds))];
   const asks = asksForBranch({ spec });
   const found = readInterface(annotations[POD_ENI]);
   const offered = node?.status?.allocatable?.[POD_ENI];
@@ -64,7 +75,7 @@ export function groupsView({ pod, node, policies, serviceAccount }: GroupsInput)
       ok: concerning.length > 0,
       text:
         concerning.length > 0
-          ? `${concerning.map(({ name }) => name).join(', ')}: ${groupIds.join(', ')}`
+          ? `${concerning.map(({ name }) => name).join(', ')}: ${groupsOf(concerning).join(', ')}`
           : selecting.length > 0
             ? `${selecting.map(({ name }) => name).join(', ')} came after the pod: make it anew`
             : spec.hostNetwork
@@ -96,12 +107,43 @@ export function groupsView({ pod, node, policies, serviceAccount }: GroupsInput)
     name: metadata.name!,
     node: spec.nodeName ?? null,
     policies: selecting,
-    groupIds,
+    ...inForce(told, found.interface !== null),
+    wantedGroupIds: groupsOf(selecting),
     interface: found.interface,
-    cause: annotations[POD_ENI_CAUSE] ?? null,
+    cause: annotations[POD_ENI_CAUSE] ?? causeOf(told),
     gates,
   };
 }
+
+/** What differs between a pod and one that would be made now; null: nothing, or it is not known. */
+export function newcomerText({ groupIds, wantedGroupIds, interface: own }: GroupsView): string | null {
+  if (own === null || groupIds === null) return null;
+  if (groupIds.toSorted().join() === wantedGroupIds.toSorted().join()) return null;
+  return wantedGroupIds.length > 0
+    ? `policies would give ${wantedGroupIds.join(', ')} to a pod made now`
+    : 'no policy selects it now: a pod made now would have no interface of its own';
+}
+
+function inForce(
+  told: GroupsInput['told'],
+  hasInterface: boolean,
+): Pick<GroupsView, 'groupIds' | 'lack' | 'mode'> {
+  const unknown = (lack: string) => ({ groupIds: null, lack, mode: null });
+  if (typeof told !== 'string' && told.branch) {
+    const { groupIds, lack = null, mode } = told.branch;
+    return { groupIds, lack, mode };
+  }
+  if (!hasInterface) return { groupIds: [], lack: null, mode: null };
+  if (typeof told === 'string') return unknown(told);
+  return unknown(
+    told.addresses
+      ? "the node's agent does not tell them: it is of an older version, or the pod is without a branch"
+      : 'the pod has not started on its node, whose agent asks EC2 for them',
+  );
+}
+
+const causeOf = (told: GroupsInput['told']): string | null =>
+  typeof told === 'string' || told.addresses || !told.cause ? null : `${told.cause.code}: ${told.cause.text}`;
 
 function readInterface(text: string | undefined): { interface: GroupsView['interface']; text: string } {
   if (text === undefined) return { interface: null, text: 'the controller has told the pod of no interface' };

@@ -1,5 +1,6 @@
 // What the pool decides now and why, as values and in words: `podway ipam explain` prints it. Pure; it plans with the
 // planner's own function, so that what it says is what the pool would do.
+import type { BranchMode } from '../../base/branch-words.ts';
 import { type ExplainedCause, explainCause, type PodwayError } from '../../base/errors.ts';
 import { formatCidr, formatIp } from '../../base/ip.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
@@ -59,6 +60,8 @@ export type Explanation = {
   expectedSeconds?: number;
   /** Of a pod with an address. */
   addresses?: { ip: string; eni: string | null; since: string }[];
+  /** Of a pod with a branch. `groupIds`: as EC2 has them; null: not known, for `lack`. */
+  branch?: { id: string; mode: BranchMode; groupIds: string[] | null; lack?: string };
 };
 
 type SubnetInput = {
