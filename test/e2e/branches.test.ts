@@ -118,6 +118,7 @@ test('a pod that the policy selects gets a branch with its groups, another gets 
   const view = await lab.json<GroupsView>('sg', 'show', 'web-1');
   assert.deepEqual([view.gates.map(({ ok }) => ok), view.groupIds], [[true, true, true, true], [group]]);
   assert.equal(view.interface!.eniId, told.eniId);
+  assert.deepEqual([view.wantedGroupIds, view.mode, view.cause], [[group], 'strict', null]);
   const plain = await api.get(pods, 'plain-1', 'default');
   assert.deepEqual(
     [plain.metadata.annotations?.[POD_ENI], plain.spec.containers[0]!.resources],
