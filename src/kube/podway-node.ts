@@ -24,6 +24,8 @@ export type PodwayNodeAddresses = {
   waiting: number;
   obtainable: number;
   lack?: string;
+  /** While `lack` is SUBNET_EXHAUSTED: free addresses that a subnet must have before the next pod gets one there. */
+  needs?: { subnetId: string; addresses: number }[];
 };
 
 /** True when the node has no address for one more pod. */

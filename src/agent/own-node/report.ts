@@ -10,7 +10,7 @@ import type { AttachedEni } from '../../ipam/core.ts';
 import { subnetsForNew } from '../../ipam/plan/grow.ts';
 import type { PoolPolicy } from '../../ipam/policy.ts';
 import type { PoolState } from '../../ipam/state.ts';
-import { obtainable } from '../../ipam/views/obtainable.ts';
+import { addressNeeds, obtainable } from '../../ipam/views/obtainable.ts';
 import type {
   AskedCalls,
   Condition,
@@ -107,6 +107,9 @@ export function reportOf(facts: ReportFacts): Report {
       // A /80 has more than an integer of JSON's readers holds.
       ...{ held, free: Math.min(free, MOST), cooling, waiting, obtainable: count },
       ...(lack !== null && free === 0 ? { lack } : {}),
+      ...(lack === 'SUBNET_EXHAUSTED' && free === 0
+        ? { needs: addressNeeds(state, policy, limits, now) }
+        : {}),
     },
     conditions: [readyWord(facts), cloudWord(state)],
     asked: askedOf(facts.rates, state, waiting, now),
@@ -140,6 +143,7 @@ export function urgencyOf(said: Report | null, report: Report): Urgency {
   if (
     isOutOfAddresses(said.addresses) !== isOutOfAddresses(report.addresses) ||
     said.addresses.lack !== report.addresses.lack ||
+    !isSame(said.addresses.needs, report.addresses.needs) ||
     said.nodeUID !== report.nodeUID ||
     (said.asked === null && report.asked !== null) ||
     !isSame(
@@ -168,7 +172,7 @@ export function statusOf(
   return {
     ...(nodeUID === null ? {} : { nodeUID }),
     // A merge patch takes away what is null.
-    addresses: { lack: null, ...addresses } as unknown as PodwayNodeAddresses,
+    addresses: { lack: null, needs: null, ...addresses } as unknown as PodwayNodeAddresses,
     conditions,
     ec2: { asked },
   };

@@ -1,6 +1,7 @@
 // Which nodes are opened because their subnet has free addresses again: an agent learns of them by trying, and it tries when
-// a pod waits. Pure. Each free address opens one node, for so long as a pod needs to come and its agent to try; then the
-// agent's word counts again, and other nodes come first.
+// a pod waits. Pure. A node is opened where a subnet has as many free addresses as one more pod costs there, which are not
+// counted for another node, for so long as a pod needs to come and its agent to try; then the agent's word counts again, and
+// other nodes come first.
 import type { PodwayNode } from '../../kube/index.ts';
 
 /** A node stays open for so long (ms) while no pod comes; then it rests, so that others have their chance. */
@@ -11,8 +12,11 @@ const REST_MS = 10_000;
 export type Chance = { readonly ends: number; readonly rests: number; readonly pods: number };
 export type Chances = ReadonlyMap<string, Chance>;
 
-/** A node that is full: the subnets that its addresses come from, and its pods that have or wait for one. */
-export type Full = { readonly subnets: readonly string[]; readonly pods: number };
+/** Free addresses that a subnet must have for one more pod. */
+export type Need = { readonly subnetId: string; readonly addresses: number };
+
+/** A node that is full: what opens it, any of them, and its pods that have or wait for an address. */
+export type Full = { readonly needs: readonly Need[]; readonly pods: number };
 
 /** Open: its time is not over, and no pod has come since. */
 export const isOpen = (chance: Chance | undefined, pods: number, now: number): boolean =>
@@ -21,15 +25,26 @@ export const isOpen = (chance: Chance | undefined, pods: number, now: number): b
 export const podsOf = ({ status }: PodwayNode): number =>
   (status?.addresses?.held ?? 0) + (status?.addresses?.waiting ?? 0);
 
-/** Nodes that are out of addresses because EC2 said that their subnets are full. */
+/** What one more pod needs; those that wait on the node get theirs before it. */
+function needsOf({ spec, status }: PodwayNode): Need[] {
+  const waiting = status?.addresses?.waiting ?? 0;
+  // An agent that does not tell is of an earlier version.
+  const needs =
+    status?.addresses?.needs ?? (spec?.subnets ?? []).map((subnetId) => ({ subnetId, addresses: 1 }));
+  return needs.map(({ subnetId, addresses }) => ({ subnetId, addresses: addresses + waiting }));
+}
+
+/** Nodes that are out of addresses because EC2 said that their subnets are full, and that a free address could help. */
 export function fullSubnets(
   podwayNodes: ReadonlyMap<string, PodwayNode>,
   isTainted: (name: string) => boolean,
 ): Map<string, Full> {
   const full = new Map<string, Full>();
-  for (const [name, own] of podwayNodes)
-    if (own.status?.addresses?.lack === 'SUBNET_EXHAUSTED' && isTainted(name))
-      full.set(name, { subnets: own.spec?.subnets ?? [], pods: podsOf(own) });
+  for (const [name, own] of podwayNodes) {
+    if (own.status?.addresses?.lack !== 'SUBNET_EXHAUSTED' || !isTainted(name)) continue;
+    const needs = needsOf(own);
+    if (needs.length > 0) full.set(name, { needs, pods: podsOf(own) });
+  }
   return full;
 }
 
@@ -42,24 +57,25 @@ export function nextChances(
 ): Chances {
   const next = new Map([...before].filter(([, { rests }]) => rests > now));
   const left = new Map(free);
-  // A node that is open takes its address from the count.
+  // A node that is open takes its addresses from the count; when they have gone elsewhere it closes.
   for (const [name, chance] of next) {
-    const { subnets = [], pods = 0 } = full.get(name) ?? {};
-    if (isOpen(chance, pods, now)) take(left, subnets);
+    const { needs = [], pods = 0 } = full.get(name) ?? {};
+    if (isOpen(chance, pods, now) && !take(left, needs) && needs.some(({ subnetId }) => free.has(subnetId)))
+      next.set(name, { ...chance, ends: now, rests: now });
   }
   const waiting = [...full.keys()].filter((name) => !next.has(name)).sort();
   // Those that never had one, or had it longest ago, come first.
   for (const name of waiting.sort((a, b) => (before.get(a)?.ends ?? 0) - (before.get(b)?.ends ?? 0)))
-    if (take(left, full.get(name)!.subnets)) {
+    if (take(left, full.get(name)!.needs)) {
       const ends = now + OPEN_MS;
       next.set(name, { ends, rests: ends + REST_MS, pods: full.get(name)!.pods });
     }
   return next;
 }
 
-function take(left: Map<string, number>, subnets: readonly string[]): boolean {
-  const subnet = subnets.find((id) => (left.get(id) ?? 0) > 0);
-  if (subnet === undefined) return false;
-  left.set(subnet, left.get(subnet)! - 1);
+function take(left: Map<string, number>, needs: readonly Need[]): boolean {
+  const need = needs.find(({ subnetId, addresses }) => (left.get(subnetId) ?? 0) >= addresses);
+  if (need === undefined) return false;
+  left.set(need.subnetId, left.get(need.subnetId)! - need.addresses);
   return true;
 }

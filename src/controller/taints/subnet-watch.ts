@@ -68,7 +68,7 @@ export class SubnetWatch {
     let free = new Map<string, number>();
     if (full.size > 0 && (now - this.#askedAt >= SELDOM_MS || (await this.#hasWaiting(signal)))) {
       this.#askedAt = now;
-      const ids = new Set([...full.values()].flatMap(({ subnets }) => subnets));
+      const ids = new Set([...full.values()].flatMap(({ needs }) => needs.map(({ subnetId }) => subnetId)));
       const found = await cloud.subnets([...ids], signal);
       free = new Map(found.map(({ id, availableIps }) => [id, availableIps]));
     }

@@ -44,7 +44,7 @@ export async function ensureRoom(core: Core, subnetId: string, least: number): P
   try {
     const free = await freeInSubnet(core, subnetId);
     if (free === null || free >= least) return;
-    text = `${subnetId} has ${free} free addresses`;
+    text = `${subnetId} has ${free} free ${free === 1 ? 'address' : 'addresses'}`;
   } catch (error) {
     // Other nodes ask too, and the change has a smaller bucket.
     if (!(error instanceof CloudError) || error.code !== 'CLOUD_THROTTLED') return;

@@ -115,6 +115,18 @@ test('SUBNET_EXHAUSTED names the subnet, its size, and the next probe', async ()
   assert.ok(told.nextAt! - node.clock.now() <= 2_000, 'a waiting pod makes the pool probe');
 });
 
+test('SUBNET_EXHAUSTED tells how many a new ENI needs where the subnet has one', async () => {
+  await using node = new TestNode({
+    cloud: { subnets: { 'subnet-0a': '10.0.0.0/26' } },
+    settings: { warm: 0 },
+  });
+  await node.start();
+  await fill(node, 9);
+  node.cloud.occupy('subnet-0a', 1);
+  const told = await refusal(node, 6_000);
+  assert.match(told.message, / has 1 free, and a new ENI with an address for a pod needs 2: /);
+});
+
 test('SUBNET_FRAGMENTED names the subnet and its size', async () => {
   await using node = new TestNode(failing(/^Assign|^Create/, 'InsufficientCidrBlocks'));
   await node.start();

@@ -217,7 +217,8 @@ function boundError(
   });
 }
 
-type Way = { pause: Pause | null; object: string };
+/** `needs`: addresses of the subnet that one pod costs this way. */
+type Way = { pause: Pause | null; object: string; needs: number };
 
 /** Whether EC2 could still give an address to this node, and what stands in every way to it. */
 function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
@@ -232,7 +233,9 @@ function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
     }
     const full = activePause(state, `subnet:${subnetId}`, now);
     ways.push(
-      full ? { pause: full, object: subnetId } : { pause: explainingPause(state, other, now), object },
+      full
+        ? { pause: full, object: subnetId, needs: addresses }
+        : { pause: explainingPause(state, other, now), object, needs: addresses },
     );
   };
   for (const { one } of growableEnis(census.enis, limits))
@@ -240,9 +243,11 @@ function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
   if (!policy.noNewEni && hasEniSlot(state, context))
     for (const id of subnetsForNew(state, policy)) add(id, 2, 'create', limits.instanceType);
   const isBlocked = ways.length > 0 && ways.every((way) => way.pause !== null);
-  const blocked = isBlocked ? (ways[0] as { pause: Pause; object: string }) : undefined;
+  const blocked = isBlocked ? (ways[0] as Blocked) : undefined;
   return { possible: ways.length > 0, blocked, bounded };
 }
+
+type Blocked = Way & { pause: Pause };
 
 function pausedError(pause: Pause, prefix: string, now: number, object = pause.object): PodwayError {
   const message = [prefix, pause.message].filter((part) => part !== '').join(': ');
@@ -262,11 +267,7 @@ const nextTry = (pause: Pause, now: number): number =>
 const RESERVED = 5;
 
 /** The error of a pause that stands in every way; for a subnet with its size and what it has. */
-function blockedError(
-  state: PoolState,
-  { pause, object }: { pause: Pause; object: string },
-  now: number,
-): PodwayError {
+function blockedError(state: PoolState, { pause, object, needs }: Blocked, now: number): PodwayError {
   const facts = state.subnets.get(object);
   const cidr = facts?.cidr ?? [...state.enis.values()].find((eni) => eni.subnetId === object)?.subnetCidr;
   if (!cidr || (pause.cause !== 'SUBNET_EXHAUSTED' && pause.cause !== 'SUBNET_FRAGMENTED'))
@@ -276,7 +277,7 @@ function blockedError(
   // EC2 counts a failed call's own moment: what it said before that is not of this failure.
   const free = facts && facts.at >= pause.since ? facts.free : isExhausted ? 0 : undefined;
   const has = isExhausted
-    ? `has ${free} free`
+    ? `has ${free} free${free && free < needs ? `, and a new ENI with an address for a pod needs ${needs}` : ''}`
     : `has no whole /28 free${free === undefined ? '' : ` (${free} addresses are)`}`;
   const what = `${object} (${formatCidr(cidr)}, ${usable} addresses) ${has}`;
   return new PodwayError(pause.cause, `${what}: ${pause.message}`, {

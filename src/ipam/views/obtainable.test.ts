@@ -8,7 +8,7 @@ import type { EniId } from '../../cloud/port.ts';
 import { defaultPolicy, type PoolPolicy } from '../policy.ts';
 import { type Block, type Eni, emptyPool, newBlock, type Pause, type PoolState } from '../state.ts';
 import { m5Large } from '../testkit.ts';
-import { obtainable } from './obtainable.ts';
+import { addressNeeds, obtainable } from './obtainable.ts';
 
 const NOW = 1_700_000_000_000;
 const SUBNET = 'subnet-0a';
@@ -73,3 +73,37 @@ for (const [what, found, count, lack] of [
   ['nothing beyond it', of(stateOf([eni(0, 4)]), { maxAddresses: 5 }), 0, 'ADDRESS_LIMIT'],
 ] as const)
   test(`${what}: ${count}`, () => assert.deepEqual(found, { count, lack }));
+
+const OTHER = 'subnet-0b';
+const full: [string, Cause][] = [[`subnet:${SUBNET}`, 'SUBNET_EXHAUSTED']];
+for (const [what, state, more, needs] of [
+  ['1 with a free slot', stateOf([eni(0, 8)], full), {}, { [SUBNET]: 1 }],
+  ['2 for a new ENI', stateOf([eni(0, 9)], full), {}, { [SUBNET]: 2 }],
+  [
+    '1 with a free slot where the node has prefixes',
+    stateOf([eni(0, 8)], full),
+    { addressing: 'prefix' },
+    { [SUBNET]: 1 },
+  ],
+  [
+    '2 in the subnets of new ENIs',
+    stateOf([eni(0, 8)], full),
+    { subnetIds: [OTHER] },
+    { [SUBNET]: 1, [OTHER]: 2 },
+  ],
+  ['nothing where all slots are full', stateOf([eni(0, 9), eni(1, 9), eni(2, 9)], full), {}, {}],
+  [
+    'nothing without the right to make an ENI',
+    stateOf([eni(0, 9)], [...full, ['create', 'CLOUD_DENIED']]),
+    {},
+    {},
+  ],
+  ['nothing where the policy’s bound leaves 1', stateOf([eni(0, 9)], full), { maxAddresses: 11 }, {}],
+] as const)
+  test(`a full subnet needs ${what}`, () =>
+    assert.deepEqual(
+      Object.fromEntries(
+        addressNeeds(state, policy(more), m5Large, NOW).map((one) => [one.subnetId, one.addresses]),
+      ),
+      needs,
+    ));

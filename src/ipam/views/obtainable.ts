@@ -13,6 +13,9 @@ import type { PoolState } from '../state.ts';
 /** `lack`: the cause of a count of 0. */
 export type Obtainable = { readonly count: number; readonly lack: Cause | null };
 
+/** Free addresses of a subnet that the next pod's address costs there. */
+export type AddressNeed = { readonly subnetId: string; readonly addresses: number };
+
 /** Refusals that last until something outside this node changes. */
 const LASTING: ReadonlySet<Cause> = new Set<Cause>([
   'SUBNET_EXHAUSTED',
@@ -67,4 +70,36 @@ export function obtainable(
   }
   const most = Math.min(count, room);
   return { count: most, lack: most > 0 ? null : (lack ?? 'ADDRESS_LIMIT') };
+}
+
+/** A new ENI takes its own address beside the pod's. */
+const OF_NEW_ENI = 2;
+
+/**
+ * What a subnet that EC2 called full must have free before this node gets one more address there: 1 where an ENI has a free
+ * slot, 2 for a new ENI. With prefixes too: of a full subnet a pod gets a single address. A subnet in which the node gets
+ * none, whatever is free, is not listed.
+ */
+export function addressNeeds(
+  state: PoolState,
+  policy: PoolPolicy,
+  limits: InstanceLimits,
+  now: number,
+): AddressNeed[] {
+  const isRefused = (key: string): boolean => LASTING.has(state.pauses.get(key)?.cause as Cause);
+  const { enis } = censusOf(state, now, givingOf(policy, limits));
+  const slots = slotsPerEni(limits);
+  const allowance = new Allowance(state, policy);
+  const needs = new Map<string, number>();
+  const note = (subnetId: string, addresses: number): void => {
+    if (allowance.left(subnetId) >= addresses && !needs.has(subnetId)) needs.set(subnetId, addresses);
+  };
+  for (const { one } of growableEnis(enis, limits))
+    if (!isRefused(`eni:${one.eni.id}`)) note(one.eni.subnetId, 1);
+  for (const { eni, blocks, closed } of enis)
+    if (eni.phase === 'attached' && !closed && blocks.length < slots) note(eni.subnetId, 1);
+  const mayCreate = slots > 0 && !policy.noNewEni && !isRefused('create');
+  if (mayCreate && freeDeviceIndexes(state, limits, policy).length > 0)
+    for (const id of subnetsForNew(state, policy)) note(id, OF_NEW_ENI);
+  return [...needs].map(([subnetId, addresses]) => ({ subnetId, addresses }));
 }
