@@ -144,9 +144,14 @@ export class NodeState {
   }
 
   desired(): NodeDatapath {
+    this.#mtu = this.#primaryMtu() ?? this.#mtu;
+    return this.wanted();
+  }
+
+  /** The same with the MTU of the last look. */
+  wanted(): NodeDatapath {
     const { pool, settings } = this.#o;
     const judged = this.#o.judged?.();
-    this.#mtu = this.#primaryMtu() ?? this.#mtu;
     return {
       enis: pool.enis().map(({ id, mac, deviceIndex, networkCard, primaryIp, ip6, subnetCidr, blocks }) => ({
         id,

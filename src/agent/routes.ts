@@ -41,10 +41,12 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
       return json({ address, released: true });
     },
     '/v1/node': () => json(nodeView(config.nodeName, gate)),
-    '/v1/ipam': () => {
-      const { pool, configuration } = gate.now();
+    '/v1/ipam': async () => {
+      const { waysView } = await import('./ways.ts');
+      const { pool, configuration, node } = gate.now();
       const { source } = configuration.current;
-      return json({ ...pool.snapshot(), source, notes: configuration.notes });
+      const ways = waysView(node.wanted(), node.addressesOnLinks());
+      return json({ ...pool.snapshot(), source, notes: configuration.notes, ways });
     },
     'POST /v1/ipam/release-idle': (query) => {
       const addresses = query.getAll('address');

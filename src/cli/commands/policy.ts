@@ -9,6 +9,7 @@ import type { Trace } from '../../policy/explain.ts';
 import type { LintRow } from '../../policy/lint.ts';
 import type { Direction, PodView } from '../../policy/model.ts';
 import type { NamedEnd } from '../../policy/question.ts';
+import type { ReadWorld } from '../../policy/world.ts';
 import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
 import { agentViews, openWorld } from '../cluster/policies.ts';
 import { act, command } from '../command.ts';
@@ -95,7 +96,7 @@ function traceCommand(): Command {
             const counted = await countsOf(options, ends);
             const modes = Object.fromEntries(counted.map(({ direction, mode }) => [direction, mode]));
             const told = traceIn(world, question.from, question.to, modes);
-            const ways = await waysBetween(options, question, ends);
+            const ways = await waysBetween(options, question, ends, world);
             return { ...told, ways, kernel: counted.filter(({ chain }) => chain !== null) };
           },
           QuestionError,
@@ -144,10 +145,15 @@ async function waysBetween(
   options: PlaceOptions,
   { from, to }: { from: NamedEnd; to: { end: NamedEnd } },
   pods: Record<Direction, PodView | undefined>,
+  world: ReadWorld,
 ): Promise<Way[]> {
   const endOf = (end: NamedEnd, pod: PodView | undefined): WayEnd => {
-    if (end.kind === 'node') return { node: end.name };
-    return pod ? { node: pod.node, pod: `${pod.namespace}/${pod.name}`, ips: pod.ips.map(formatIp) } : {};
+    if (end.kind === 'node') return { node: end.name, ips: world.nodes.get(end.name)?.map(formatIp) ?? [] };
+    if (pod) return { node: pod.node, pod: `${pod.namespace}/${pod.name}`, ips: pod.ips.map(formatIp) };
+    if (end.kind === 'address') return { ips: [formatIp(end.ip)] };
+    // Of the host's network: its node.
+    const host = world.pods.find(({ namespace, name }) => namespace === end.namespace && name === end.name);
+    return host ? { node: host.node, ips: host.ips.map(formatIp) } : {};
   };
   const ends = [endOf(from, pods.egress), endOf(to.end, pods.ingress)] as const;
   const names = new Set(ends.flatMap(({ node, pod }) => (node && pod !== undefined ? node : [])));

@@ -160,6 +160,17 @@ export type IpamNode = {
   totals: { held: number; free: number; cooling: number; quarantined: number; foreign: number };
   /** Of IPv6; absent from an agent of an older version. */
   totals6?: { held: number; free: number; cooling: number };
+  /** What decides which way a pod's packet takes; absent from an agent of an older version. */
+  ways?: {
+    snat: 'node' | 'random' | 'none';
+    snat6: 'node' | 'random' | 'none';
+    /** CIDRs that see the pod's own address whatever snat says. */
+    exempt: string[];
+    /** Addresses on the node's links. */
+    onNode: string[];
+    /** `nodeLocalAddresses`. */
+    nodeLocal: string[];
+  };
 };
 
 export type ThrottleRequest = {
