@@ -162,6 +162,11 @@ test('what the controller calls is what its two policies allow', { skip, timeout
       const { capacity } = (await api.get(nodes, 'node-2')).status!;
       return capacity?.[POD_ENI] === '9';
     });
+    const webhooks = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podway-webhook';
+    await eventually('the API asks the webhooks', async () => {
+      const found = (await api.getPath(webhooks).catch(() => ({}))) as { webhooks?: unknown[] };
+      return found.webhooks?.length === 1;
+    });
     await Promise.all([run('a', 'node-1'), run('b', 'node-1'), run('web', 'node-2')]);
     await eventually('the pod has a branch', async () => {
       const { metadata } = await api.get(pods, 'web', 'default');
