@@ -428,6 +428,11 @@ export class AddressPool {
     return this.#reconciler.now();
   }
 
+  /** Says that an ENI with this node's tags is attached to nothing: the pool looks soon, and deletes it after its grace. */
+  sawLoose(id: EniId): void {
+    this.#reconciler.sawLoose(id);
+  }
+
   /** Runs the loop again after the current task, so that an answer is sent before the next plan is made. */
   kick(): void {
     this.#loop.kick();

@@ -103,6 +103,9 @@ test('prefixes, other subnets, tags, loose and foreign ENIs are compared too', a
     (await look(node)).map((one) => one.object),
     [loose.id],
   );
+  // The pool has heard of the loose one: it is deleted after its grace.
+  await node.clock.advance(150_000);
+  assert.deepEqual(await look(node), []);
 });
 
 async function acquired(node: TestNode): Promise<GivenLease> {

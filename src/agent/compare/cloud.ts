@@ -1,4 +1,5 @@
 // Compares the journal with EC2: ENIs, their addresses and prefixes. An address has one line, worded as in `ipam show`.
+// It changes nothing itself; the pool hears of an ENI that hangs loose, which it would find later by itself.
 import { systemClock } from '../../base/clock.ts';
 import { isEgress } from '../../base/egress.ts';
 import { type Cidr, cidrContains, cidrSize, formatCidr, formatIp, hostCidr, type Ip } from '../../base/ip.ts';
@@ -61,8 +62,10 @@ export async function journalAndCloud({ pool, cloud, config }: CompareOptions): 
     if (!known.has(eni.id))
       differ('eni', eni.id, null, `attached to this instance as device ${eni.attachment?.deviceIndex}`);
   for (const eni of tagged)
-    if (!known.has(eni.id) && isLoose(eni, whose))
+    if (!known.has(eni.id) && isLoose(eni, whose)) {
       differ('eni', eni.id, null, 'tagged for this node and attached to nothing');
+      pool.sawLoose(eni.id);
+    }
   return [...found.values()];
 }
 

@@ -96,6 +96,22 @@ test('an agent that restarts with its journal asks EC2 once, and looks for unown
   assert.ok(!node.cloud.enis.has(id));
 });
 
+test('an unowned ENI that somebody else has seen is looked for at once, however often it is told', async () => {
+  await using node = await started();
+  await node.clock.advance(20 * MINUTE);
+  const id = await leave(node, own(node, node.clock.now() - 60 * MINUTE));
+  const before = node.cloud.calls.length;
+  for (let second = 0; second < 25; second++) {
+    node.pool.sawLoose(id);
+    await node.clock.advance(1_000);
+  }
+  // One look is a describe of the instance and one by tag.
+  assert.equal(node.cloud.calls.length - before, 2);
+  assert.ok(node.cloud.enis.has(id), 'seen once');
+  await node.clock.advance(MINUTE);
+  assert.ok(!node.cloud.enis.has(id));
+});
+
 test('what is not this node’s to delete stays, however long it hangs there', async () => {
   await using node = await started();
   const long = node.clock.now() - 600 * MINUTE;

@@ -32,6 +32,11 @@ export class Orphans {
     this.#core = core;
   }
 
+  /** True of an ENI that a look has found, and that goes or stays as it is. */
+  knows(id: EniId): boolean {
+    return this.#seen.has(id) || this.#told.has(id);
+  }
+
   /** One describe, by our tag. */
   async look(): Promise<EniDescription[]> {
     const core = this.#core;

@@ -2,7 +2,7 @@
 // also finds unattached ENIs of ours. Describes are most of a fleet's EC2 calls: 1,000 nodes at rest make 3 a second.
 // A failure pauses the cloud and is tried again; it never changes the pool.
 import { JournalError } from '../../base/journal.ts';
-import { CloudError, type EniDescription } from '../../cloud/port.ts';
+import { CloudError, type EniDescription, type EniId } from '../../cloud/port.ts';
 import { type Core, commit, pause, tellListeners, unpause } from '../core.ts';
 import { coolingRecords, eniRecord, holdRecord, type PoolRecord } from '../journal/records.ts';
 import { isHolding, ownerKey, type PoolState } from '../state.ts';
@@ -101,6 +101,11 @@ export class Reconciler {
   soon(orphans = false): void {
     this.#lookForOrphans ||= orphans;
     this.#within(SOON);
+  }
+
+  /** Asks for a look soon: somebody else has seen one of our ENIs attached to nothing. */
+  sawLoose(id: EniId): void {
+    if (!this.#orphans.knows(id)) this.soon(true);
   }
 
   /** Asks for a describe after a change of ours. */
