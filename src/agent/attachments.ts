@@ -120,7 +120,7 @@ export class Attachments {
         });
         return resultOf(request, wired, routes);
       } catch (error) {
-        await this.#drop(lease, 'add-failed');
+        await this.#over([lease], 'add-failed');
         throw error;
       }
     });
@@ -272,7 +272,7 @@ export class Attachments {
 
   /** Releases a lease whose sandbox is gone, since its DEL may never come. Call only inside whileHeld. */
   giveUp(lease: Lease): void {
-    void this.#drop(lease, 'vanished');
+    void this.#over([lease], 'vanished');
   }
 
   #sandbox(path: string): Netns {
@@ -322,21 +322,21 @@ export class Attachments {
     const nameless = leases.length === 0 ? this.#o.pool.findByLink(linkOf(key)) : null;
     if (nameless) leases.push(nameless);
     if (leases.length === 0) this.#o.datapath.cutPod({ hostIfname: linkOf(key) });
-    for (const lease of leases) this.#end(lease, 'del');
-    // The answer does not wait for the links: a thread deletes them together within 100 ms.
-    void this.#o.datapath.reapLinks();
-    if (leases.some((lease) => lease.branch)) return this.#branchesEnded(leases);
+    return this.#over(leases, 'del');
   }
 
-  #drop(lease: Lease, reason: string): void | Promise<void> {
-    this.#end(lease, reason);
+  /** Ends leases; only what a branch left is waited for. */
+  #over(leases: readonly Lease[], reason: string): void | Promise<void> {
+    for (const lease of leases) this.#end(lease, reason);
+    // The answer does not wait for the links: a thread deletes them together within 100 ms.
     void this.#o.datapath.reapLinks();
-    if (lease.branch) return this.#branchesEnded([lease]);
+    const branched = leases.filter((lease) => lease.branch);
+    if (branched.length > 0) return this.#branchesEnded(branched);
   }
 
   /** Stand-ins, rules and elements without a lease go; the repair loop would find them too. */
   async #branchesEnded(leases: readonly Lease[]): Promise<void> {
-    for (const lease of leases) if (lease.branch) await this.#o.branches?.drop(lease);
+    for (const lease of leases) await this.#o.branches?.drop(lease);
   }
 
   #end(lease: Lease, reason: string): void {

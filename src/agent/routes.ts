@@ -65,8 +65,9 @@ export function introspection({ api, config, datapath, ec2Calls, log }: Parts, g
         branchTrouble: pod === undefined ? null : await branches.trouble(pod, patience).catch(asPodwayError),
       };
       const told = await pool.explain(about, pod);
+      if (pod === undefined) return json(told);
       const lease = pool.held().find(({ owner, branch }) => branch && ownerName(owner) === told.subject);
-      if (pod === undefined || !lease?.branch) return json(told);
+      if (!lease?.branch) return json(told);
       const { id, mode = 'strict' } = lease.branch;
       return json({ ...told, branch: { id, mode, ...(await groupsInForce(cloud, id, patience)) } });
     },

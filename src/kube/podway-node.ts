@@ -17,6 +17,9 @@ export type PodwayNodeSpec = FormerInstance & {
   former?: FormerInstance[];
 };
 
+/** Free addresses that a subnet must have before the next pod gets one there. */
+export type AddressNeed = { readonly subnetId: string; readonly addresses: number };
+
 export type PodwayNodeAddresses = {
   held: number;
   free: number;
@@ -24,8 +27,8 @@ export type PodwayNodeAddresses = {
   waiting: number;
   obtainable: number;
   lack?: string;
-  /** While `lack` is SUBNET_EXHAUSTED: free addresses that a subnet must have before the next pod gets one there. */
-  needs?: { subnetId: string; addresses: number }[];
+  /** While `lack` is SUBNET_EXHAUSTED: any of them is enough. */
+  needs?: AddressNeed[];
 };
 
 /** True when the node has no address for one more pod. */

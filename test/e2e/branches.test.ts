@@ -33,6 +33,7 @@ import {
 import { controllerPaths } from '../../src/lab/cluster/controller.ts';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
 import { eventually } from '../support/wait.ts';
+import { asksWebhooks } from '../support/webhooks.ts';
 import { skip } from './command.ts';
 import { Lab } from './lab.ts';
 
@@ -74,12 +75,6 @@ const described = async (id: string) =>
     .NetworkInterfaces![0]!;
 const associations = async () =>
   (await ec2.send(new DescribeTrunkInterfaceAssociationsCommand({}))).InterfaceAssociations!;
-const hasWebhooks = async () =>
-  (
-    (await api
-      .getPath('/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podway-webhook')
-      .catch(() => ({}))) as { webhooks?: unknown[] }
-  ).webhooks?.length === 1;
 
 const signalController = (signal: 'SIGKILL' | 'SIGSTOP') => {
   const { pid } = JSON.parse(readFileSync(controllerPaths(labPaths(lab.name).controller).pid, 'utf8'));
@@ -90,13 +85,13 @@ const leases = resource('coordination.k8s.io/v1', 'leases', 'Lease', 'Namespaced
 
 test('before there is a policy nothing is made; with one each node takes branches', { skip }, async () => {
   assert.equal((await api.list(nodes)).items[0]!.status!.capacity![POD_ENI], undefined);
-  assert.equal(await hasWebhooks(), false);
+  assert.equal(await asksWebhooks(api), false);
   await policy('web', 'web', [group]);
   await eventually('the node says how many', async () => {
     const { capacity, allocatable } = (await api.list(nodes)).items[0]!.status!;
     return capacity![POD_ENI] === '9' && allocatable![POD_ENI] === '9';
   });
-  await eventually('the API asks the webhooks', hasWebhooks);
+  await eventually('the API asks the webhooks', () => asksWebhooks(api));
 });
 
 test('a pod that the policy selects gets a branch with its groups, another gets none', { skip }, async () => {
@@ -248,7 +243,7 @@ test('the branch leaves the trunk with its pod', { skip }, async () => {
 test('where EKS’s controller is seen nothing is made, and the API asks no webhook', { skip }, async () => {
   await api.create(leases, { metadata: { name: 'cp-vpc-resource-controller', namespace: 'kube-system' } });
   killController();
-  await eventually('the API asks nobody', async () => !(await hasWebhooks()));
+  await eventually('the API asks nobody', async () => !(await asksWebhooks(api)));
   await run('on-eks', 'web');
   assert.deepEqual((await api.get(pods, 'on-eks', 'default')).spec.containers[0]!.resources, {});
   // As EKS's webhook would have it, whose controller gives it a branch.

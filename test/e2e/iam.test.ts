@@ -17,6 +17,7 @@ import { TAG_INSTANCE } from '../../src/ipam/ec2/tags.ts';
 import { nodes, POD_ENI, pods, securityGroupPolicies } from '../../src/kube/index.ts';
 import type { CallsView, IpamNode } from '../../src/lab/daemon/protocol.ts';
 import { eventually } from '../support/wait.ts';
+import { asksWebhooks } from '../support/webhooks.ts';
 import { ROOT, skip } from './command.ts';
 import { Lab } from './lab.ts';
 
@@ -162,11 +163,7 @@ test('what the controller calls is what its two policies allow', { skip, timeout
       const { capacity } = (await api.get(nodes, 'node-2')).status!;
       return capacity?.[POD_ENI] === '9';
     });
-    const webhooks = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podway-webhook';
-    await eventually('the API asks the webhooks', async () => {
-      const found = (await api.getPath(webhooks).catch(() => ({}))) as { webhooks?: unknown[] };
-      return found.webhooks?.length === 1;
-    });
+    await eventually('the API asks the webhooks', () => asksWebhooks(api));
     await Promise.all([run('a', 'node-1'), run('b', 'node-1'), run('web', 'node-2')]);
     await eventually('the pod has a branch', async () => {
       const { metadata } = await api.get(pods, 'web', 'default');

@@ -20,6 +20,7 @@ import { skip as notRoot, PROBE } from '../e2e/command.ts';
 import { Lab } from '../e2e/lab.ts';
 import { missingKubernetes } from '../support/kubernetes.ts';
 import { eventually } from '../support/wait.ts';
+import { asksWebhooks } from '../support/webhooks.ts';
 
 const skip =
   notRoot ||
@@ -121,10 +122,7 @@ test('two pods of one node: one reaches db, the other does not, by their groups 
     async () => (await offered()) === String(LIMIT),
     BACK_MS,
   );
-  await eventually('the API asks the webhooks', async () => {
-    const path = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podway-webhook';
-    return ((await api.getPath(path).catch(() => ({}))) as { webhooks?: unknown[] }).webhooks?.length === 1;
-  });
+  await eventually('the API asks the webhooks', () => asksWebhooks(api));
   for (const app of ['shop', 'guest']) await makeSelected(app, app);
   for (const app of ['shop', 'guest']) await isRunning(app);
   await eventually('shop reaches db', async () => (await asks('shop')) !== undefined);

@@ -2,7 +2,7 @@
 // a pod waits. Pure. A node is opened where a subnet has as many free addresses as one more pod costs there, which are not
 // counted for another node, for so long as a pod needs to come and its agent to try; then the agent's word counts again, and
 // other nodes come first.
-import type { PodwayNode } from '../../kube/index.ts';
+import type { AddressNeed, PodwayNode } from '../../kube/index.ts';
 
 /** A node stays open for so long (ms) while no pod comes; then it rests, so that others have their chance. */
 const OPEN_MS = 20_000;
@@ -12,11 +12,8 @@ const REST_MS = 10_000;
 export type Chance = { readonly ends: number; readonly rests: number; readonly pods: number };
 export type Chances = ReadonlyMap<string, Chance>;
 
-/** Free addresses that a subnet must have for one more pod. */
-export type Need = { readonly subnetId: string; readonly addresses: number };
-
 /** A node that is full: what opens it, any of them, and its pods that have or wait for an address. */
-export type Full = { readonly needs: readonly Need[]; readonly pods: number };
+export type Full = { readonly needs: readonly AddressNeed[]; readonly pods: number };
 
 /** Open: its time is not over, and no pod has come since. */
 export const isOpen = (chance: Chance | undefined, pods: number, now: number): boolean =>
@@ -26,7 +23,7 @@ export const podsOf = ({ status }: PodwayNode): number =>
   (status?.addresses?.held ?? 0) + (status?.addresses?.waiting ?? 0);
 
 /** What one more pod needs; those that wait on the node get theirs before it. */
-function needsOf({ spec, status }: PodwayNode): Need[] {
+function needsOf({ spec, status }: PodwayNode): AddressNeed[] {
   const waiting = status?.addresses?.waiting ?? 0;
   // An agent that does not tell is of an earlier version.
   const needs =
@@ -73,7 +70,7 @@ export function nextChances(
   return next;
 }
 
-function take(left: Map<string, number>, needs: readonly Need[]): boolean {
+function take(left: Map<string, number>, needs: readonly AddressNeed[]): boolean {
   const need = needs.find(({ subnetId, addresses }) => (left.get(subnetId) ?? 0) >= addresses);
   if (need === undefined) return false;
   left.set(need.subnetId, left.get(need.subnetId)! - need.addresses);

@@ -54,6 +54,13 @@ export function freeDeviceIndexes(state: PoolState, limits: InstanceLimits, poli
   return free;
 }
 
+/** True when the type has room for one more ENI with addresses for pods. */
+export const hasEniSlot = (state: PoolState, limits: InstanceLimits, policy: PoolPolicy): boolean =>
+  slotsPerEni(limits) > 0 && freeDeviceIndexes(state, limits, policy).length > 0;
+
+/** Addresses that a pod's first address on a new ENI costs: the ENI takes one itself. */
+export const OF_NEW_ENI = 2;
+
 /** Where new ENIs may stand, best first. */
 export function subnetsForNew(state: PoolState, policy: PoolPolicy): string[] {
   const primary = [...state.enis.values()].find((eni) => eni.primary);

@@ -6,7 +6,7 @@ import type { InstanceLimits } from '../../cloud/limits.ts';
 import { PREFIX_SIZE } from '../config/incumbent.ts';
 import { Allowance, slotsPerEni } from '../plan/aim.ts';
 import { type Census, censusOf, givingOf, type Totals, usesPrefixes } from '../plan/census.ts';
-import { freeDeviceIndexes, growableEnis, subnetsForNew } from '../plan/grow.ts';
+import { growableEnis, hasEniSlot, OF_NEW_ENI, subnetsForNew } from '../plan/grow.ts';
 import { activePause, explainingPause } from '../plan/pauses.ts';
 import { sixKey } from '../plan/six.ts';
 import { awaitsTrunk } from '../plan/trunk-slot.ts';
@@ -185,13 +185,10 @@ const leavingSlots = (state: PoolState): number =>
 const capacityOf = ({ limits, policy }: DiagnoseContext): number =>
   limits.enis * slotsPerEni(limits) * (usesPrefixes(policy, limits) ? PREFIX_SIZE : 1);
 
-const hasEniSlot = (state: PoolState, { limits, policy }: DiagnoseContext): boolean =>
-  slotsPerEni(limits) > 0 && freeDeviceIndexes(state, limits, policy).length > 0;
-
 /** The error of a node whose type has room for an ENI that its policy does not let it make. */
 function barredError(state: PoolState, context: DiagnoseContext): PodwayError | null {
   const { limits, policy, waitingSince: since } = context;
-  if (!policy.noNewEni || !hasEniSlot(state, context)) return null;
+  if (!policy.noNewEni || !hasEniSlot(state, limits, policy)) return null;
   const { cause, message, object } = policy.noNewEni;
   const enis = { has: state.enis.size, limit: limits.enis };
   return new PodwayError(cause, message, { ...enis, since, ...(object === undefined ? {} : { object }) });
@@ -240,8 +237,8 @@ function growthOf(state: PoolState, census: Census, context: DiagnoseContext) {
   };
   for (const { one } of growableEnis(census.enis, limits))
     add(one.eni.subnetId, 1, `eni:${one.eni.id}`, one.eni.id);
-  if (!policy.noNewEni && hasEniSlot(state, context))
-    for (const id of subnetsForNew(state, policy)) add(id, 2, 'create', limits.instanceType);
+  if (!policy.noNewEni && hasEniSlot(state, limits, policy))
+    for (const id of subnetsForNew(state, policy)) add(id, OF_NEW_ENI, 'create', limits.instanceType);
   const isBlocked = ways.length > 0 && ways.every((way) => way.pause !== null);
   const blocked = isBlocked ? (ways[0] as Blocked) : undefined;
   return { possible: ways.length > 0, blocked, bounded };

@@ -3,18 +3,16 @@
 // what is only throttled or slow counts in full. Cooling addresses are the pool's already, so they are not among them.
 import type { Cause } from '../../base/causes.ts';
 import type { InstanceLimits } from '../../cloud/limits.ts';
+import type { AddressNeed } from '../../kube/index.ts';
 import { PREFIX_SIZE } from '../config/incumbent.ts';
 import { Allowance, slotsPerEni } from '../plan/aim.ts';
 import { censusOf, givingOf, lacksPrefixes, usesPrefixes } from '../plan/census.ts';
-import { freeDeviceIndexes, growableEnis, subnetsForNew } from '../plan/grow.ts';
+import { freeDeviceIndexes, growableEnis, hasEniSlot, OF_NEW_ENI, subnetsForNew } from '../plan/grow.ts';
 import type { PoolPolicy } from '../policy.ts';
 import type { PoolState } from '../state.ts';
 
 /** `lack`: the cause of a count of 0. */
 export type Obtainable = { readonly count: number; readonly lack: Cause | null };
-
-/** Free addresses of a subnet that the next pod's address costs there. */
-export type AddressNeed = { readonly subnetId: string; readonly addresses: number };
 
 /** Refusals that last until something outside this node changes. */
 const LASTING: ReadonlySet<Cause> = new Set<Cause>([
@@ -72,9 +70,6 @@ export function obtainable(
   return { count: most, lack: most > 0 ? null : (lack ?? 'ADDRESS_LIMIT') };
 }
 
-/** A new ENI takes its own address beside the pod's. */
-const OF_NEW_ENI = 2;
-
 /**
  * What a subnet that EC2 called full must have free before this node gets one more address there: 1 where an ENI has a free
  * slot, 2 for a new ENI. With prefixes too: of a full subnet a pod gets a single address. A subnet in which the node gets
@@ -98,8 +93,7 @@ export function addressNeeds(
     if (!isRefused(`eni:${one.eni.id}`)) note(one.eni.subnetId, 1);
   for (const { eni, blocks, closed } of enis)
     if (eni.phase === 'attached' && !closed && blocks.length < slots) note(eni.subnetId, 1);
-  const mayCreate = slots > 0 && !policy.noNewEni && !isRefused('create');
-  if (mayCreate && freeDeviceIndexes(state, limits, policy).length > 0)
+  if (!policy.noNewEni && !isRefused('create') && hasEniSlot(state, limits, policy))
     for (const id of subnetsForNew(state, policy)) note(id, OF_NEW_ENI);
   return [...needs].map(([subnetId, addresses]) => ({ subnetId, addresses }));
 }
