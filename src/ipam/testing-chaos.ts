@@ -314,8 +314,9 @@ export class ChaosNode {
     this.#lag = 0;
     this.node.cloud.vacate('subnet-0a');
     this.node.cloud.unspoil();
+    // Two rests of at most 7.5 minutes: the first after a start looks for loose ENIs alone, and no metadata service hints here.
     // A subnet without whole /28s is left alone for at most ten minutes.
-    const minutes = this.node.settings.addressing === 'secondary' ? 8 : 25;
+    const minutes = this.node.settings.addressing === 'secondary' ? 16 : 25;
     for (let i = 0; i < minutes; i++) await this.node.clock.advance(60_000);
     this.checkPool();
   }
