@@ -52,4 +52,18 @@ export function wholeNumber(name: string, min: number, max: number): (text: stri
   };
 }
 
+/** A pod that is named `[NAMESPACE/]POD`. Throws USAGE. */
+export function podOf(text: string, namespace: string): { namespace: string; name: string } {
+  const parts = text.split('/');
+  if (parts.length > 2 || parts.includes(''))
+    throw usageError(`"${text}" is not [NAMESPACE/]POD`, 'see --help');
+  return { namespace: parts.length === 2 ? parts[0]! : namespace, name: parts.at(-1)! };
+}
+
+/** The same as `namespace/name`. */
+export function podKey(text: string, within: string): string {
+  const { namespace, name } = podOf(text, within);
+  return `${namespace}/${name}`;
+}
+
 export const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];

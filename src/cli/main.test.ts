@@ -165,6 +165,15 @@ test('help COMMAND is COMMAND --help', () => {
   assert.match(stderr, /^podway: USAGE: there is no command "nonsense"/);
 });
 
+test('a pod is named by [NAMESPACE/]POD', () => {
+  for (const words of [['sg', 'show'], ['policy', 'show'], ['ipam', 'explain'], ['observe', '--pod']])
+    for (const name of ['a/b/c', '/b', 'a/']) {
+      const { status, stderr } = podway(...words, name);
+      assert.equal(status, 2, `${words.join(' ')} ${name}`);
+      assert.match(stderr, /^podway: USAGE: "[^"]+" is not \[NAMESPACE\/\]POD \(see --help\)\n$/);
+    }
+});
+
 test('an answer that nobody can have is a failure; one that a reader has had enough of is not', () => {
   const shell = (script: string) =>
     spawnSync('bash', ['-c', `set -o pipefail; ${script}`, launcher], { encoding: 'utf8', timeout: 30_000 });

@@ -5,7 +5,7 @@ import type { NodeView } from '../../agent/routes.ts';
 import type { Explanation } from '../../ipam/views/explain.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
-import { type Common, withDump, withLab, withOutput } from '../command.ts';
+import { type Common, podOf, withDump, withLab, withOutput } from '../command.ts';
 import type { Row } from '../doctor/checks.ts';
 import { usageError } from '../errors.ts';
 import { readLab } from '../labs.ts';
@@ -151,11 +151,9 @@ async function clusterPlace<A extends { node: string }>(cluster: Fleet<A>): Prom
       const agents = await cluster.agents();
       const node = agents.find((one) => one.node === subject);
       if (node) return cluster.ask(node, ['ipam', 'explain']);
-      const [own, name] = subject.includes('/')
-        ? (subject.split('/', 2) as [string, string])
-        : [namespace, subject];
-      const of = await agentOf(cluster, agents, own, name);
-      return cluster.ask(of, ['ipam', 'explain', `${own}/${name}`]);
+      const pod = podOf(subject, namespace);
+      const of = await agentOf(cluster, agents, pod.namespace, pod.name);
+      return cluster.ask(of, ['ipam', 'explain', `${pod.namespace}/${pod.name}`]);
     },
     async nodes() {
       const answers = await askAll<NodeView[], A>(cluster, await cluster.agents(), ['status']);

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Explanation } from '../../ipam/views/explain.ts';
 import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
-import { act, command } from '../command.ts';
+import { act, command, podOf } from '../command.ts';
 import { bold, dim, print, printJson, yellow } from '../output.ts';
 import { limitsText } from '../views.ts';
 
@@ -19,6 +19,8 @@ export function ipamExplainCommand(): Command {
     .option('-n, --namespace <namespace>', 'of the pod', 'default')
     .action(
       act(async (subject: string | undefined, options: PlaceOptions & { namespace: string }) => {
+        // A node's name reads as a pod's.
+        if (subject !== undefined) podOf(subject, options.namespace);
         const place = await openPlace(options);
         const told = await place.explain(subject, options.namespace).finally(() => place.close());
         if (options.output === 'json') printJson(told);

@@ -6,7 +6,7 @@ import type { FlowPage, NumberedFlow } from '../../policy/flow-log.ts';
 import type { FlowEnd, FlowEvent } from '../../policy/flows.ts';
 import type { Agent } from '../cluster/agents.ts';
 import { type PlaceOptions, placeKind, withLivePlace } from '../cluster/place.ts';
-import { act, command, wholeNumber } from '../command.ts';
+import { act, command, podKey, wholeNumber } from '../command.ts';
 import { openLab } from '../labs.ts';
 import { dim, green, print, red, writeOut, yellow } from '../output.ts';
 
@@ -64,7 +64,7 @@ export function observeCommand(): Command {
 }
 
 function wantedBy({ pod, namespace, verdict }: ObserveOptions): (event: FlowEvent) => boolean {
-  const key = pod === undefined || pod.includes('/') ? pod : `${namespace}/${pod}`;
+  const key = pod === undefined ? undefined : podKey(pod, namespace);
   return (event) =>
     (verdict === undefined || event.verdict === verdict) &&
     (key === undefined || event.from.pod === key || event.to.pod === key);

@@ -5,7 +5,7 @@ import type { PolicyView } from '../../agent/policy-keeper.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { type PlaceOptions, placeKind, withLivePlace, withPlace } from '../cluster/place.ts';
 import { agentViews, openWorld, type ShownView } from '../cluster/policies.ts';
-import { act, command, wholeNumber } from '../command.ts';
+import { act, command, podKey, wholeNumber } from '../command.ts';
 import { reportFailed } from '../errors.ts';
 import { bold, dim, print, printJson, red, yellow } from '../output.ts';
 
@@ -21,7 +21,7 @@ export function showCommand(): Command {
     .option('-n, --namespace <namespace>', 'of a pod without one', 'default')
     .action(
       act(async (pod: string | undefined, options: PlaceOptions & { namespace: string }) => {
-        const key = pod === undefined || pod.includes('/') ? pod : `${options.namespace}/${pod}`;
+        const key = pod === undefined ? undefined : podKey(pod, options.namespace);
         const { views, failed } = await agentViews(options, { pod: key });
         const shown = key === undefined ? views : views.filter(({ view }) => view?.pod?.node === view?.node);
         if (options.output === 'json') {

@@ -5,7 +5,7 @@ import type { KubeObject, Pod, Resource } from '../../kube/index.ts';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { openApi } from '../cluster/api.ts';
 import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
-import { act, command } from '../command.ts';
+import { act, command, podOf } from '../command.ts';
 import { bold, dim, green, print, printJson, red, table, yellow } from '../output.ts';
 import type { GroupsInput, GroupsView } from '../sg-view.ts';
 
@@ -34,7 +34,7 @@ function showCommand(): Command {
     .option('-n, --namespace <namespace>', 'of a pod without one', 'default')
     .action(
       act(async (subject: string, options: PlaceOptions & { namespace: string }) => {
-        const [name, namespace = options.namespace] = subject.split('/').reverse() as [string, string?];
+        const { namespace, name } = podOf(subject, options.namespace);
         const { groupsView, newcomerText } = await import('../sg-view.ts');
         const view = groupsView(await read(options, namespace, name));
         if (options.output === 'json') printJson(view);

@@ -158,6 +158,18 @@ test('the next step of each pod and each branch', () => {
   for (const [what, given, expected] of cases) assert.deepEqual(told(planNode(world(given))), expected, what);
 });
 
+test('each pod that is refused is told how many branches the trunk has, whoever waits before it', () => {
+  const steps = planNode(world({ limit: 1, pods: [pod('a'), pod('b'), pod('c')] }));
+  const refused = steps.flatMap((step) => (step.kind === 'refuse' ? [step] : []));
+  assert.deepEqual(
+    refused.map(({ pod, used, limit }) => [pod.name, used, limit]),
+    [
+      ['b', 1, 1],
+      ['c', 1, 1],
+    ],
+  );
+});
+
 test('a pod that runs keeps its branch, whatever else there is', () => {
   const anyBranch = fc.record({
     eni: fc.constantFrom('e', 'f', 'g'),

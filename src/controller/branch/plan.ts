@@ -94,8 +94,11 @@ export function planNode(world: NodeWorld): Step[] {
   // A branch that leaves has its place until it has left.
   let used = kept.size + branches.filter((branch) => !kept.has(branch) && branch.association).length;
   for (const pod of waiting) {
-    if (used < limit) steps.push({ kind: 'create', pod, lost: pod.annotated?.[0] ?? null });
-    else steps.push({ kind: 'refuse', pod, used, limit });
+    if (used >= limit) {
+      steps.push({ kind: 'refuse', pod, used, limit });
+      continue;
+    }
+    steps.push({ kind: 'create', pod, lost: pod.annotated?.[0] ?? null });
     used++;
   }
   return [...ends, ...steps];
