@@ -14,6 +14,7 @@ import { watchConfiguration } from './configuration-watch.ts';
 import { Gate } from './gate.ts';
 import { NodeConditions } from './node-condition.ts';
 import { openParts, type Parts } from './parts.ts';
+import type { RunDirectoryOptions } from './run-dir.ts';
 import { API_SOCKET, CNI_SOCKET, createSockets } from './sockets.ts';
 import { type Serving, startNode } from './start.ts';
 import { canServe, nodeStatus } from './status.ts';
@@ -86,20 +87,22 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
   const gate = new Gate(config.nodeName);
   const succession = new Succession(join(runDir, CNI_SOCKET), signal);
   const sockets = createSockets(parts, gate, succession);
-  let seat: DirectoryLock | null = null;
+  let seat: { lock: DirectoryLock } | null = null;
   let serving: Serving | null = null;
   try {
     const announce = async () => {
       gate.isTakingOver = true;
       await sockets.openCni();
     };
-    seat = await takeOver({ runDir, apiSocket: join(runDir, API_SOCKET) }, announce, parts.log, signal);
+    const apiSocket = join(runDir, API_SOCKET);
+    seat = { lock: await takeOver({ runDir, apiSocket }, announce, parts.log, signal) };
     if (!gate.isTakingOver) await sockets.openCni();
     await sockets.openApi();
     const { signal: over } = succession;
     void beside(parts.log, 'the host is not looked after', over, () => lookAfterHost(parts, gate, over));
     serving = await startNode(parts, succession.signal);
-    await serveNode(parts, gate, serving, succession.signal);
+    const keeping = { runDir, sockets, seat, handOver: () => void succession.handOver() };
+    await serveNode(parts, gate, serving, keeping, succession.signal);
   } catch (error) {
     if (!succession.signal.aborted) throw error;
   } finally {
@@ -110,7 +113,7 @@ export async function runAgent(config: AgentConfig, signal: AbortSignal): Promis
     serving?.rehearsal?.close();
     if (succession.signal.aborted) await serving?.pool.stopped();
     await parts.close();
-    seat?.release();
+    seat?.lock.release();
     succession.freed();
   }
   if (succession.isHandedOver) {
@@ -202,7 +205,20 @@ function followApi(parts: Parts, gate: Gate, serving: Serving, signal: AbortSign
   follow('security groups of pods are not followed', () => followGroups(parts, serving, signal));
 }
 
-async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: AbortSignal): Promise<void> {
+/** What is on the disk, from a moment after the start on. */
+async function keepPlace(options: RunDirectoryOptions, signal: AbortSignal): Promise<void> {
+  await systemClock.sleep(TRIM_INTERVAL_MS, signal).catch(() => undefined);
+  const { keepRunDirectory } = await import('./run-dir.ts');
+  await keepRunDirectory(options, signal);
+}
+
+async function serveNode(
+  parts: Parts,
+  gate: Gate,
+  serving: Serving,
+  place: Omit<RunDirectoryOptions, 'pool' | 'log' | 'events'>,
+  signal: AbortSignal,
+): Promise<void> {
   const { identity, pool, configuration, policies, repair, quarantine, rehearsal } = serving;
   const { api, log } = parts;
   parts.metrics.servingSince.set((performance.timeOrigin + performance.now()) / 1000);
@@ -213,6 +229,9 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
   void rehearsal?.finish(parts.load, signal);
   // Repairs go on whether or not EC2 answers.
   const repairing = repair.keep(signal);
+  const keeping = keepPlace({ ...place, pool, log, events: parts.events }, signal);
+  // It may fail before it is awaited.
+  keeping.catch(() => undefined);
   const configuring = [
     configuration.keep(signal),
     watchConfiguration(api, configuration, log, signal, parts.self),
@@ -230,5 +249,5 @@ async function serveNode(parts: Parts, gate: Gate, serving: Serving, signal: Abo
     'the agent is ready',
   );
   void keepTrimmed(() => parts.load.requests, signal);
-  await Promise.all([repairing, quarantine.keep(signal), ...configuring]);
+  await Promise.all([repairing, keeping, quarantine.keep(signal), ...configuring]);
 }

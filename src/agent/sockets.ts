@@ -1,13 +1,15 @@
 // The agent's sockets: the plugin's, the introspection socket, and the public port if one is configured. They listen
 // before the node serves and close last. A failed verb is logged once, with its attachment and cause.
+import { statSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { PodwayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { CniRequest } from '../cni/types.ts';
+import type { CniCall } from '../cni/wire.ts';
 import { createCniHandler } from './cni-handler.ts';
-import { serveCni } from './cni-server.ts';
+import { type CniAnswer, serveCni } from './cni-server.ts';
 import type { Gate } from './gate.ts';
 import { json, serveTcp, serveUnix } from './http.ts';
 import type { Parts } from './parts.ts';
@@ -18,6 +20,8 @@ import { HANDOVER, type Succession } from './succession.ts';
 
 export const CNI_SOCKET = 'agent.sock';
 export const API_SOCKET = 'api.sock';
+
+const inodeOf = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.ino;
 
 function logFailure(log: Log, verb: string, error: PodwayError, request: CniRequest | null): void {
   const of =
@@ -36,6 +40,10 @@ export type Sockets = {
   openCni(): Promise<void>;
   /** Introspection, and the public port. */
   openApi(): Promise<void>;
+  /** Paths at which no caller finds this agent any more. */
+  lost(): string[];
+  /** Listens there again. Rejects with RUN_DIR_UNWRITABLE. */
+  reopen(path: string): Promise<void>;
   /** No more calls; the open connections go on. */
   close(): void;
 };
@@ -44,6 +52,18 @@ export function createSockets(parts: Parts, gate: Gate, succession: Succession):
   const { config, log, metrics, faults, load } = parts;
   const { signal } = succession;
   const servers: Server[] = [];
+  const sockets = new Map<
+    string,
+    { open: () => Promise<Server>; server: Server; inode: number | undefined }
+  >();
+  let isClosed = false;
+  const listen = async (path: string, open: () => Promise<Server>): Promise<void> => {
+    const server = await open();
+    // A server that is closed goes on with its connections.
+    sockets.get(path)?.server.close();
+    sockets.set(path, { open, server, inode: inodeOf(path) });
+    if (isClosed) server.close();
+  };
   const tellPod = createRefusals(parts.events);
   const handler = createCniHandler({
     attachments: () => gate.serving?.attachments ?? gate.pass(signal).then((serving) => serving.attachments),
@@ -70,18 +90,18 @@ export function createSockets(parts: Parts, gate: Gate, succession: Succession):
     },
   });
   return {
-    async openCni() {
-      servers.push(
-        await serveCni(join(config.runDir, CNI_SOCKET), async (call, gone) => {
-          load.requests++;
-          const relay = succession.relay();
-          if (relay) return relay(call, gone);
-          load.serving++;
-          return handler(call, gone).finally(() => {
-            load.serving--;
-          });
-        }),
-      );
+    openCni() {
+      const path = join(config.runDir, CNI_SOCKET);
+      const serve = async (call: CniCall, gone: AbortSignal): Promise<CniAnswer> => {
+        load.requests++;
+        const relay = succession.relay();
+        if (relay) return relay(call, gone);
+        load.serving++;
+        return handler(call, gone).finally(() => {
+          load.serving--;
+        });
+      };
+      return listen(path, () => serveCni(path, serve));
     },
     async openApi() {
       const routes = publicRoutes(parts, gate);
@@ -91,11 +111,14 @@ export function createSockets(parts: Parts, gate: Gate, succession: Succession):
         return json({ handedOver: true });
       };
       const path = join(config.runDir, API_SOCKET);
-      servers.push(await serveUnix(path, { ...routes, ...own, [`POST ${HANDOVER}`]: handover }));
+      await listen(path, () => serveUnix(path, { ...routes, ...own, [`POST ${HANDOVER}`]: handover }));
       if (config.listen !== undefined) servers.push(await serveTcp(config.listen, routes));
     },
+    lost: () => [...sockets].filter(([path, { inode }]) => inodeOf(path) !== inode).map(([path]) => path),
+    reopen: (path) => listen(path, sockets.get(path)!.open),
     close() {
-      for (const server of servers) server.close();
+      isClosed = true;
+      for (const server of [...servers, ...[...sockets.values()].map((one) => one.server)]) server.close();
     },
   };
 }

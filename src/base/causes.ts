@@ -123,7 +123,8 @@ export const causes = {
     next: 'Do what the message says: the Kubernetes API may be away, or the agent log names what the kernel refuses. policyTimeout: isolate lets such pods start, with their node alone in reach.',
   }),
   BRANCH_LIMIT: lasting(103, {
-    meaning: 'The trunk ENI holds all the branches that its instance type allows; one that leaves has its place until it has left.',
+    meaning:
+      'The trunk ENI holds all the branches that its instance type allows; one that leaves has its place until it has left.',
     does: 'Refuses the pod; the runtime asks again.',
     next: 'Delete pods with security groups on the node, or use a larger instance type.',
   }),

@@ -5,11 +5,13 @@
 // compaction. A disk that takes no write fails the append with JournalError, and the next append tries again.
 import {
   closeSync,
+  fstatSync,
   fsyncSync,
   ftruncateSync,
   openSync,
   readFileSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
@@ -152,6 +154,13 @@ export class Journal<R> implements Disposable {
   /** True when the file has grown enough that `compact` is worth its write. */
   get compactionDue(): boolean {
     return this.#size > Math.max(COMPACT_FLOOR, this.#compactedSize * COMPACT_GROWTH);
+  }
+
+  /** False when the path names another file than the one that is written, or none: `compact` puts one there. */
+  get isInPlace(): boolean {
+    if (this.#fd === null) return true;
+    const [own, there] = [fstatSync(this.#fd), statSync(this.path, { throwIfNoEntry: false })];
+    return own.ino === there?.ino && own.dev === there.dev;
   }
 
   /** Replaces the file by one that holds just `live`; a kill leaves either the old file or the new one. */

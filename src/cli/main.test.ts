@@ -166,7 +166,12 @@ test('help COMMAND is COMMAND --help', () => {
 });
 
 test('a pod is named by [NAMESPACE/]POD', () => {
-  for (const words of [['sg', 'show'], ['policy', 'show'], ['ipam', 'explain'], ['observe', '--pod']])
+  for (const words of [
+    ['sg', 'show'],
+    ['policy', 'show'],
+    ['ipam', 'explain'],
+    ['observe', '--pod'],
+  ])
     for (const name of ['a/b/c', '/b', 'a/']) {
       const { status, stderr } = podway(...words, name);
       assert.equal(status, 2, `${words.join(' ')} ${name}`);

@@ -428,6 +428,14 @@ export class AddressPool {
     return this.#reconciler.now();
   }
 
+  /** Looks whether the journal is in its place, and has it written anew where it is not; false then. */
+  keepJournal(): boolean {
+    if (this.#core.journal.isInPlace) return true;
+    this.#parts.keeper.missed();
+    this.#loop.kick();
+    return false;
+  }
+
   /** Says that an ENI with this node's tags is attached to nothing: the pool looks soon, and deletes it after its grace. */
   sawLoose(id: EniId): void {
     this.#reconciler.sawLoose(id);

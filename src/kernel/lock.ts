@@ -1,6 +1,6 @@
 // An exclusive lock on a directory (flock(2)), which ends with the process however that ends. Nothing is written, so it
 // works on a full or read-only file system. Fails by throwing SyscallError for anything but a lock that another has.
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from 'node:fs';
 import { EAGAIN, EINTR, SyscallError } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
 
@@ -10,7 +10,11 @@ const LOCK_NB = 4;
 /** Between two looks at a lock that another has, in ms. */
 const LOOK_MS = 1;
 
-export type DirectoryLock = { release(): void };
+export type DirectoryLock = {
+  release(): void;
+  /** False when the path names another directory now, or none. */
+  isOf(path: string): boolean;
+};
 
 /** Null while another process, or another open lock of this one, has it. */
 export function tryLockDirectory(path: string): DirectoryLock | null {
@@ -23,6 +27,7 @@ export function tryLockDirectory(path: string): DirectoryLock | null {
           if (isHeld) closeSync(fd);
           isHeld = false;
         },
+        isOf: (named) => isHeld && isSame(fstatSync(fd), statSync(named, { throwIfNoEntry: false })),
       };
     }
     const errno = lastErrno();
@@ -32,6 +37,9 @@ export function tryLockDirectory(path: string): DirectoryLock | null {
     throw new SyscallError(`flock ${path}`, errno);
   }
 }
+
+const isSame = (one: Stats, other: Stats | undefined): boolean =>
+  one.ino === other?.ino && one.dev === other.dev;
 
 /** As `tryLockDirectory`, after at most `boundMs` in which the thread sleeps: for what others hold for moments only. */
 export function lockDirectory(path: string, boundMs: number): DirectoryLock | null {

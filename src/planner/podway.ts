@@ -22,6 +22,7 @@ const journal: PoolJournal = {
   appendSync: () => {},
   compact: () => {},
   compactionDue: false,
+  isInPlace: true,
 };
 
 const ownerOf = (pod: string): Owner => {

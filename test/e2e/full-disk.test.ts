@@ -1,8 +1,9 @@
 // The run directory of a node's agent is full, then read-only: no pod loses its network, ADD and STATUS say why and where,
-// DEL works, and with room again all goes on as if nothing had been.
+// DEL works, and with room again all goes on as if nothing had been. Then others take it away from under the agent, which
+// makes again what it needs of it.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -133,4 +134,36 @@ test('a read-only directory', { skip, timeout: 280_000 }, async () => {
   await lab.run('late', NODE);
   await lab.agreed();
   await allAnswer();
+});
+
+test('sockets, journal and directory that others take away under the agent', {
+  skip,
+  timeout: 280_000,
+}, async () => {
+  const pid = lab.agentOf(NODE)!.pid;
+  const losses = () => lab.lastWords(2_000).split('"loss":').length;
+  const before = losses();
+  const steps: [string, () => void][] = [
+    ['sockets', () => ['agent.sock', 'api.sock'].forEach((name) => rmSync(join(run(), name)))],
+    // What was there before the first test is there again.
+    ['mount', unmount],
+    ['directory', () => rmSync(run(), { recursive: true })],
+    ['journal', () => rmSync(join(run(), 'journal'))],
+  ];
+  for (const [what, take] of steps) {
+    await lab.run(`before-${what}`, NODE);
+    take();
+    await eventually(`${what}: the agent makes it again`, () =>
+      ['agent.sock', 'api.sock', 'journal'].every((name) => existsSync(join(run(), name))),
+    );
+    await lab.run(`after-${what}`, NODE);
+    await lab.remove([`before-${what}`]);
+    await lab.agreed();
+    await allAnswer();
+  }
+  assert.equal(lab.agentOf(NODE)!.pid, pid, 'the agent has not ended');
+  await restart();
+  await lab.agreed();
+  await allAnswer();
+  assert.equal(losses(), before, 'the next agent finds a whole journal');
 });

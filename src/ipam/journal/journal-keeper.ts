@@ -18,6 +18,11 @@ export class JournalKeeper {
     this.#core = core;
   }
 
+  /** The file is gone from its place: it is written anew at the next turn. */
+  missed(): void {
+    this.#mustCompact = true;
+  }
+
   tend(now: number): void {
     const core = this.#core;
     const { journal } = core;

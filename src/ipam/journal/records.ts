@@ -89,7 +89,7 @@ export type PoolRecord =
 
 export type PoolJournal = Pick<
   Journal<PoolRecord>,
-  'path' | 'replay' | 'appendSync' | 'compact' | 'compactionDue'
+  'path' | 'replay' | 'appendSync' | 'compact' | 'compactionDue' | 'isInPlace'
 >;
 
 const refText = (ref: EniRef): EniRefText => ({
