@@ -3,9 +3,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Clock } from '../../base/clock.ts';
-import { type FollowOptions, isNotFound, KubeError, type PodwayNode, podwayNodes } from '../../kube/index.ts';
+import { defaultPolicy } from '../../ipam/policy.ts';
+import { emptyPool } from '../../ipam/state.ts';
+import { m5Large } from '../../ipam/testkit.ts';
+import {
+  type FollowOptions,
+  isNotFound,
+  KubeError,
+  type PodwayNode,
+  type PodwayNodeAddresses,
+  podwayNodes,
+} from '../../kube/index.ts';
 import { OwnNode, type OwnNodeOptions } from './own-node.ts';
-import { askedOf, type Report, urgencyOf } from './report.ts';
+import { askedOf, type Report, reportOf, statusOf, urgencyOf } from './report.ts';
 
 const report = (more: Partial<Report> = {}): Report => ({
   spec: { instanceId: 'i-1', cluster: 'c', enis: [], subnets: ['subnet-1'] },
@@ -15,7 +25,7 @@ const report = (more: Partial<Report> = {}): Report => ({
   asked: null,
   ...more,
 });
-const addresses = (more: Partial<Report['addresses']>) => ({ ...report().addresses, ...more });
+const addresses = (more: Partial<PodwayNodeAddresses>) => ({ ...report().addresses!, ...more });
 
 for (const [what, now, urgency] of [
   ['the last address', report({ addresses: addresses({ free: 0, obtainable: 0 }) }), 'at once'],
@@ -27,6 +37,26 @@ for (const [what, now, urgency] of [
   ['nothing', report(), 'never'],
 ] as const)
   test(`${what}: ${urgency}`, () => assert.equal(urgencyOf(report(), now), urgency));
+
+test('an agent that does not know yet what its node has says nothing of addresses, then at once', () => {
+  const of = (isKnown: boolean) =>
+    reportOf({
+      ...{
+        state: emptyPool,
+        policy: { ...defaultPolicy, podLimit: 29 },
+        limits: m5Large,
+        enis: [],
+        cluster: 'c',
+        nodeUID: 'u1',
+      },
+      identity: { instanceId: 'i-1' } as never,
+      counts: { held: 0, free: 0, cooling: 0, waiting: 0, coming: 2 },
+      ...{ trouble: null, isKnown, rates: { reads: 0, changes: 0 }, now: 0 },
+    });
+  assert.equal('addresses' in statusOf(of(false), undefined, 0), false);
+  assert.equal(statusOf(of(true), undefined, 0).addresses?.waiting, 2);
+  assert.equal(urgencyOf(of(false), of(true)), 'at once');
+});
 
 test('a node asks for calls only while it calls often or is throttled', () => {
   const none = { pauses: new Map() };

@@ -26,7 +26,8 @@ export type Report = {
   spec: PodwayNodeSpec;
   /** Null while the API has not told which Node this is. */
   nodeUID: string | null;
-  addresses: PodwayNodeAddresses;
+  /** Null before EC2 or the journal has told what the node has: none seen is not none to be had. */
+  addresses: PodwayNodeAddresses | null;
   conditions: Word[];
   asked: AskedCalls | null;
 };
@@ -77,9 +78,7 @@ export function askedOf(
 }
 
 export function reportOf(facts: ReportFacts): Report {
-  const { state, policy, limits, identity, counts, now } = facts;
-  const { count, lack } = obtainable(state, policy, limits, now);
-  const { held, free, cooling } = counts;
+  const { state, policy, identity, counts, now } = facts;
   const waiting = counts.waiting + counts.coming;
   const enis = [...facts.enis].sort((a, b) => Number(b.primary) - Number(a.primary));
   const subnets = new Set([...enis.map(({ subnetId }) => subnetId), ...subnetsForNew(state, policy)]);
@@ -103,20 +102,27 @@ export function reportOf(facts: ReportFacts): Report {
       },
     },
     nodeUID: facts.nodeUID,
-    addresses: {
-      // A /80 has more than an integer of JSON's readers holds.
-      ...{ held, free: Math.min(free, MOST), cooling, waiting, obtainable: count },
-      ...(lack !== null && free === 0 ? { lack } : {}),
-      ...(lack === 'SUBNET_EXHAUSTED' && free === 0
-        ? { needs: addressNeeds(state, policy, limits, now) }
-        : {}),
-    },
+    addresses: facts.isKnown ? addressesOf(facts, waiting) : null,
     conditions: [readyWord(facts), cloudWord(state)],
     asked: askedOf(facts.rates, state, waiting, now),
   };
 }
 
+/** A /80 has more than an integer of JSON's readers holds. */
 const MOST = 65_536;
+
+function addressesOf(
+  { state, policy, limits, counts, now }: ReportFacts,
+  waiting: number,
+): PodwayNodeAddresses {
+  const { count, lack } = obtainable(state, policy, limits, now);
+  const { held, free, cooling } = counts;
+  return {
+    ...{ held, free: Math.min(free, MOST), cooling, waiting, obtainable: count },
+    ...(lack !== null && free === 0 ? { lack } : {}),
+    ...(lack === 'SUBNET_EXHAUSTED' && free === 0 ? { needs: addressNeeds(state, policy, limits, now) } : {}),
+  };
+}
 
 function readyWord({ trouble, isKnown }: ReportFacts): Word {
   const type = 'Ready';
@@ -141,9 +147,7 @@ export function urgencyOf(said: Report | null, report: Report): Urgency {
   if (said === null) return 'at once';
   const isSame = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
   if (
-    isOutOfAddresses(said.addresses) !== isOutOfAddresses(report.addresses) ||
-    said.addresses.lack !== report.addresses.lack ||
-    !isSame(said.addresses.needs, report.addresses.needs) ||
+    !isSame(outOf(said), outOf(report)) ||
     said.nodeUID !== report.nodeUID ||
     (said.asked === null && report.asked !== null) ||
     !isSame(
@@ -155,6 +159,10 @@ export function urgencyOf(said: Report | null, report: Report): Urgency {
   if (!isSame(said.spec, report.spec) || !isSame(said.asked, report.asked)) return 'soon';
   return isSame(said.addresses, report.addresses) ? 'never' : 'seldom';
 }
+
+/** What the scheduler must hear of the addresses. */
+const outOf = ({ addresses }: Report) =>
+  addresses && [isOutOfAddresses(addresses), addresses.lack, addresses.needs];
 
 /** The status as it is patched: `before` has the times of the conditions. */
 export function statusOf(
@@ -172,7 +180,9 @@ export function statusOf(
   return {
     ...(nodeUID === null ? {} : { nodeUID }),
     // A merge patch takes away what is null.
-    addresses: { lack: null, needs: null, ...addresses } as unknown as PodwayNodeAddresses,
+    ...(addresses
+      ? { addresses: { lack: null, needs: null, ...addresses } as unknown as PodwayNodeAddresses }
+      : {}),
     conditions,
     ec2: { asked },
   };
