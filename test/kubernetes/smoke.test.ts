@@ -37,6 +37,12 @@ test('pods of two kubelets reach each other by addresses that EC2 lists', {
     string
   >;
   const cluster = { lab, kubectl: findBinaries({}).programs.kubectl, kubeconfig: env['KUBECONFIG']! };
+  // What is up takes pods on each node: no taint of ours is left that would send the first ones to one node.
+  const taints = await executeOk(
+    [cluster.kubectl, 'get', 'nodes', '-o', 'jsonpath={.items[*].spec.taints[*].key}'],
+    { KUBECONFIG: cluster.kubeconfig },
+  );
+  assert.doesNotMatch(taints, /podway/);
   const cases = await runScenarios(cluster, scenarios(PODS).slice(0, 3));
   assert.deepEqual(
     cases.filter((each) => each.state !== 'passed'),

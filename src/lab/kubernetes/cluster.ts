@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { writeFileAtomic } from '../../base/files.ts';
 import { KubeClient } from '../../kube/client.ts';
 import { readKubeConfig } from '../../kube/config.ts';
+import { NOT_READY_TAINT } from '../../kube/podway-node.ts';
 import type { Node, Pod } from '../../kube/types.ts';
 import { BUILT_IN_IMAGE } from '../cluster/command.ts';
 import { superviseController } from '../cluster/controller.ts';
@@ -365,20 +366,20 @@ class RealCluster implements LabCluster {
   }
 }
 
-/** Kubernetes takes it away a moment after the node has said that it is Ready: until then no pod comes. */
-const UNREADY_TAINT = 'node.kubernetes.io/not-ready';
+/** Kubernetes and our controller take them away a moment after the node has said that it is Ready: until then no pod comes. */
+const UNREADY_TAINTS: readonly string[] = ['node.kubernetes.io/not-ready', NOT_READY_TAINT];
 
 /** Without an agent of the lab's a node has no network until somebody installs one: it is there when it has joined. */
 function notReady(object: Node | undefined, agent: Settings['agent']) {
   if (!object)
     return { cause: 'NODE_NOT_REGISTERED', text: 'its kubelet has not joined the cluster', transient: true };
   const ready = object.status?.conditions?.find((each) => each.type === 'Ready');
-  const isTainted = object.spec?.taints?.some(({ key }) => key === UNREADY_TAINT) ?? false;
-  if ((ready?.status === 'True' && !isTainted) || agent === 'none') return undefined;
+  const taint = object.spec?.taints?.find(({ key }) => UNREADY_TAINTS.includes(key));
+  if ((ready?.status === 'True' && !taint) || agent === 'none') return undefined;
   return {
     cause: 'NODE_NOT_READY',
     text:
-      (ready?.status === 'True' ? `it has the taint ${UNREADY_TAINT} still` : ready?.message) ??
+      (ready?.status === 'True' ? `it has the taint ${taint?.key} still` : ready?.message) ??
       'kubelet has not told its state',
     transient: true,
   };
