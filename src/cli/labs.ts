@@ -33,6 +33,15 @@ export async function resolveLab(options: LabOptions): Promise<string> {
   return up[0] ?? (known.length === 1 ? known[0]! : 'default');
 }
 
+/** True where `podway lab env` set the environment, of a lab that runs the agents itself: no pod of its cluster has one. */
+export function isEnvOfOwnAgents(): boolean {
+  const lab = namedLab({});
+  if (lab === undefined || process.env['KUBECONFIG'] !== labPaths(lab).kubeconfig) return false;
+  needAccess();
+  const record = readRecord(labPaths(lab).record);
+  return record !== undefined && record.shape.settings.agent !== 'none';
+}
+
 /** Only root may use labs: another user gets this error and nothing else. */
 export function needAccess(root: string = RUN_ROOT): void {
   try {

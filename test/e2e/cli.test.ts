@@ -306,6 +306,13 @@ test('lab env is for a shell, and its endpoint answers', { skip }, async () => {
     `${text}\ncurl -s -m 10 -o /dev/null -w '%{http_code}' "$AWS_ENDPOINT_URL"; test -r "$KUBECONFIG"; echo " $PODWAY_LAB"`,
   ]);
   assert.match(seen.stdout, /^[1-5]\d\d one$/m);
+  // kubectl podway of this lab's cluster asks the lab, which has the agents; --cluster asks for pods that have them.
+  const asPlugin = (flag: string) =>
+    machine.run(['sh', '-ec', `${text}\nln -sf ${PODWAY} /tmp/kubectl-podway; /tmp/kubectl-podway ${flag}`]);
+  const shown = await asPlugin('ipam show --node node-1');
+  assert.equal(shown.code, 0, shown.stderr);
+  assert.match(shown.stdout, /^node-1 /);
+  assertFailed(await asPlugin('ipam show --cluster'), 1, 'NO_AGENTS');
 });
 
 test('files are for root alone, endpoints on loopback alone', { skip }, async () => {

@@ -8,7 +8,7 @@ import type { IpamCheck, IpamNode } from '../../lab/daemon/protocol.ts';
 import { type Common, podOf, withDump, withLab, withOutput } from '../command.ts';
 import type { Row } from '../doctor/checks.ts';
 import { usageError } from '../errors.ts';
-import { readLab } from '../labs.ts';
+import { isEnvOfOwnAgents, readLab } from '../labs.ts';
 import { Dump } from '../sysdump/dump.ts';
 import type { Answered, Fleet } from './agents.ts';
 
@@ -47,7 +47,10 @@ export function withLivePlace(made: Command): Command {
 
 export type PlaceKind = 'lab' | 'cluster' | 'local';
 
-/** What is asked; of a dump, what it was made of. Throws USAGE for two places at once, BAD_DUMP. */
+/**
+ * What is asked; of a dump, what it was made of. `kubectl podway` asks the cluster, or the lab that runs its agents. Throws
+ * USAGE for two places at once, BAD_DUMP, NOT_ROOT.
+ */
 export function placeKind(options: PlaceOptions): PlaceKind {
   const isCluster = options.cluster || options.kubeconfig !== undefined || options.context !== undefined;
   const isLab = options.lab !== undefined || options.name !== undefined;
@@ -60,7 +63,8 @@ export function placeKind(options: PlaceOptions): PlaceKind {
   if (options.from !== undefined) return Dump.open(options.from).place.kind;
   if (options.local) return 'local';
   if (isCluster) return 'cluster';
-  return !isLab && process.env['PODWAY_LAUNCHER'] === 'kubectl podway' ? 'cluster' : 'lab';
+  const isPlugin = process.env['PODWAY_LAUNCHER'] === 'kubectl podway';
+  return isPlugin && !isLab && !isEnvOfOwnAgents() ? 'cluster' : 'lab';
 }
 
 export async function openPlace(options: PlaceOptions): Promise<Place> {
