@@ -154,7 +154,8 @@ def run(row):
 
 def main():
     name = sys.argv[1] if len(sys.argv) > 1 else "ec2-addressing.jsonl"
-    rows = [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+    file = pathlib.Path(name)
+    rows = [json.loads(line) for line in (file if file.exists() else HERE / name).read_text().splitlines()]
     deviations = [row for row in rows if not run(row)]
     asked = sum("group" not in row for row in rows)
     print(f"\n{asked} expectations, {len(deviations)} deviations")
