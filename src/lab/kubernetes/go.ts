@@ -1,7 +1,8 @@
 // Runs the go command: at low priority, bounded, ended with its children when the caller gives up. Fails with GO_MISSING
 // or KUBERNETES_BUILD, which has the last lines that go wrote.
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { LabError } from '../daemon/errors.ts';
 
@@ -45,10 +46,12 @@ export class Go {
 
   run(args: string[], cwd: string, env: NodeJS.ProcessEnv = {}): Promise<{ stdout: string }> {
     return new Promise((resolve, reject) => {
+      // A go that is ended leaves what it compiled, hundreds of megabytes.
+      const temporary = mkdtempSync(join(tmpdir(), 'podway-go-'));
       // A process group of its own: the compilers that go started end with it.
       const child = spawn(NICE[0]!, [...NICE.slice(1), this.#program, ...args], {
         cwd,
-        env: { ...process.env, GOFLAGS: '', GOWORK: 'off', CGO_ENABLED: '0', ...env },
+        env: { ...process.env, GOFLAGS: '', GOWORK: 'off', CGO_ENABLED: '0', GOTMPDIR: temporary, ...env },
         detached: true,
         stdio: ['ignore', 'pipe', 'pipe'],
       });
@@ -74,6 +77,7 @@ export class Go {
       const settled = () => {
         clearTimeout(bound);
         this.#signal?.removeEventListener('abort', interrupted);
+        rmSync(temporary, { recursive: true, force: true, maxRetries: 5 });
       };
       child.on('error', (error) => {
         settled();

@@ -1,7 +1,7 @@
 // The builds themselves are `npm run test:kubernetes`; here are the values they start from, and their failures.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -121,12 +121,14 @@ test("a build that fails says go's last lines", async () => {
   });
 });
 
-test('an interrupt ends go and what go started', async () => {
+test('an interrupt ends go and what go started, and removes what it has compiled', async () => {
   const pid = join(root, 'pid');
   const interrupt = new AbortController();
   const go = await Go.find(
     interrupt.signal,
-    fakeGo(`sleep 1000 & echo $! > ${pid}.part; mv ${pid}.part ${pid}; wait`),
+    fakeGo(
+      `touch $GOTMPDIR/object; echo $GOTMPDIR >${pid}.folder; sleep 1000 & echo $! > ${pid}.part; mv ${pid}.part ${pid}; wait`,
+    ),
   );
   const running = go.run(['build', 'x'], '/');
   while (!exists(pid)) await new Promise((resolve) => setImmediate(resolve));
@@ -134,6 +136,9 @@ test('an interrupt ends go and what go started', async () => {
   await assert.rejects(running, { code: 'KUBERNETES_BUILD', message: /interrupted/ });
   const child = Number(readFileSync(pid, 'utf8'));
   while (isAlive(child)) await new Promise((resolve) => setImmediate(resolve));
+  const folder = readFileSync(`${pid}.folder`, 'utf8').trim();
+  assert.match(folder, /podway-go-/);
+  assert.equal(existsSync(folder), false);
 });
 
 const exists = (file: string): boolean => {
