@@ -5,7 +5,8 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { agentOptions } from '../../src/agent/options.ts';
+import { agentOptions, readAgentOptions } from '../../src/agent/options.ts';
+import { readControllerOptions } from '../../src/controller/options.ts';
 import { chart, chartHash, helm, helms, manifest, rendered } from '../../tools/chart.ts';
 import { manifests, one, parsed } from './manifest.ts';
 
@@ -127,7 +128,15 @@ test('values have their effect', { skip, timeout: 120_000 }, () => {
   );
   const [agent] = one(all, 'DaemonSet').spec!.template.spec.containers;
   const value = (name: string) => agent!.env.find((each) => each.name === name)?.value;
-  assert.equal(value('PODWAY_LISTEN'), '$(HOST_IP):9464');
+  assert.equal(value('PODWAY_LISTEN'), '[$(HOST_IP)]:9464');
+  for (const host of ['10.0.0.1', '2600:1f14::1']) {
+    const env = { NODE_NAME: 'n', PODWAY_LISTEN: value('PODWAY_LISTEN')!.replace('$(HOST_IP)', host) };
+    assert.deepEqual(readAgentOptions([], env).listen, { host, port: 9464 });
+    assert.deepEqual(readControllerOptions([], { ...env, KUBERNETES_SERVICE_HOST: '::1' }).listen, {
+      host,
+      port: 9464,
+    });
+  }
   assert.equal(value('PODWAY_WARM'), '0');
   assert.equal(value('PODWAY_COOLDOWN'), '5s');
   assert.equal(value('PODWAY_CHAIN'), 'portmap,tuning');
