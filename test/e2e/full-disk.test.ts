@@ -144,7 +144,7 @@ test('sockets, journal and directory that others take away under the agent', {
   const losses = () => lab.lastWords(2_000).split('"loss":').length;
   const before = losses();
   const steps: [string, () => void][] = [
-    ['sockets', () => ['agent.sock', 'api.sock'].forEach((name) => rmSync(join(run(), name)))],
+    ['sockets', () => void ['agent.sock', 'api.sock'].map((name) => rmSync(join(run(), name)))],
     // What was there before the first test is there again.
     ['mount', unmount],
     ['directory', () => rmSync(run(), { recursive: true })],
