@@ -27,6 +27,7 @@ type Raw = { apiVersion?: unknown; kind?: unknown; items?: unknown; metadata?: K
 export async function readPolicies(files: readonly string[], namespace: string): Promise<PolicyDocument[]> {
   const { parseAllDocuments } = await import('yaml');
   const found: PolicyDocument[] = [];
+  const known = new Set<string>();
   for (const file of files) {
     let text: string;
     try {
@@ -42,7 +43,13 @@ export async function readPolicies(files: readonly string[], namespace: string):
       const value = document.toJS() as Raw | null;
       if (value === null || value === undefined) continue;
       const all = value.kind === 'List' && Array.isArray(value.items) ? (value.items as Raw[]) : [value];
-      for (const one of all) found.push(readOne(one, `${file}, document ${at + 1}`, namespace));
+      for (const one of all) {
+        const read = readOne(one, `${file}, document ${at + 1}`, namespace);
+        const { object } = read.policy;
+        if (known.has(object)) throw bad(`${file}, document ${at + 1}: ${object} is there twice`);
+        known.add(object);
+        found.push(read);
+      }
     }
   }
   if (found.length === 0) throw bad(`${files.join(', ')}: no policy is in it`);
@@ -56,7 +63,7 @@ function readOne(raw: Raw, where: string, namespace: string): PolicyDocument {
   ) as Resource | undefined;
   if (!resource)
     throw bad(
-      `${where}: ${String(apiVersion)} ${String(kind)} is neither a NetworkPolicy nor a ClusterNetworkPolicy`,
+      `${where}: ${[apiVersion, kind].filter((one) => typeof one === 'string').join(' ') || 'it'} is neither a NetworkPolicy nor a ClusterNetworkPolicy`,
     );
   if (typeof metadata?.name !== 'string' || metadata.name === '') throw bad(`${where}: it has no name`);
   const isNamespaced = resource.kind === 'NetworkPolicy';
@@ -73,6 +80,32 @@ function readOne(raw: Raw, where: string, namespace: string): PolicyDocument {
     throw bad(`${where}: ${name}: ${field}: ${value} ${because}${more}`);
   }
   return { object, resource, namespace: own, name: metadata.name, policy };
+}
+
+/** Writes it, or has the API check alone whether it would take it. Fails with LabError that names the object. */
+export async function writePolicy(
+  client: KubeClient,
+  one: PolicyDocument,
+  isDryRun = false,
+): Promise<KubeObject> {
+  const { resource, name, namespace, object, policy } = one;
+  try {
+    return await client.patch(resource, name, namespace ?? undefined, object, {
+      ...{ type: 'apply', fieldManager: 'podway', force: true, isDryRun },
+    });
+  } catch (error) {
+    const { isNotFound, KubeError } = await import('../kube/index.ts');
+    if (!(error instanceof KubeError) || [0, 401, 403].includes(error.code)) throw error;
+    if (namespace === null && isNotFound(error))
+      throw new LabError(
+        'KIND_NOT_SERVED',
+        `${policy.object}: the cluster does not serve ${resource.kind} of ${resource.group}/${resource.version}`,
+        'apply the definition of the network-policy-api project first, docs/policy.md',
+      );
+    throw new LabError('API_REFUSED', `${policy.object}: ${error.message}`, 'the Kubernetes API says why', {
+      cause: error,
+    });
+  }
 }
 
 /** What the API has of it; null when there is none. */

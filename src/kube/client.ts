@@ -141,7 +141,14 @@ export class KubeClient {
     name: string,
     namespace: string | undefined,
     patch: unknown,
-    options: { type?: PatchType; subresource?: string; fieldManager?: string; force?: boolean } = {},
+    options: {
+      type?: PatchType;
+      subresource?: string;
+      fieldManager?: string;
+      force?: boolean;
+      /** The API checks it and writes nothing. */
+      isDryRun?: boolean;
+    } = {},
     signal?: AbortSignal,
   ): Promise<T> {
     const {
@@ -149,9 +156,11 @@ export class KubeClient {
       subresource,
       fieldManager = type === 'apply' ? this.userAgent : undefined,
       force,
+      isDryRun = false,
     } = options;
     const path = resourcePath(r, namespace, name, subresource);
-    return this.call<T>('PATCH', path, { fieldManager, force }, patch, patchTypes[type], signal);
+    const query = { fieldManager, force, ...(isDryRun ? { dryRun: 'All' } : {}) };
+    return this.call<T>('PATCH', path, query, patch, patchTypes[type], signal);
   }
 
   /** Answers what the API answered: the object, or a Status. */

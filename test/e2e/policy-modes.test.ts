@@ -234,6 +234,13 @@ describe('modes of NetworkPolicy, and what is told', { skip, timeout: 200_000 },
     assert.equal(refused.code, 2);
     assert.match(refused.stderr, /BAD_POLICY: .*document 2: networkpolicy y\/wrong: spec\.moons/);
     await ground.expect('nothing was written', 'TCP', [80], closed);
+    writeFileSync(file, [good, of('closed', { podSelector: {} })].join('\n---\n'));
+    assert.match((await lab.podway('policy', 'apply', '-f', file)).stderr, /BAD_POLICY: .*there twice/);
+    // What the API alone can tell is asked before anything is written too.
+    writeFileSync(file, [good, good.replace('"y"', '"nowhere"')].join('\n---\n'));
+    const unplaced = await lab.podway('policy', 'apply', '-f', file);
+    assert.match(unplaced.stderr, /API_REFUSED: networkpolicy nowhere\/closed: .*not found/);
+    await ground.expect('nothing was written', 'TCP', [80], closed);
     writeFileSync(file, good);
     const diff = await lab.ok('policy', 'diff', '-f', file);
     assert.match(diff, /networkpolicy y\/closed: create/);

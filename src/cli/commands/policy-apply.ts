@@ -35,20 +35,17 @@ export function applyCommand(): Command {
   ).action(
     act(async (options: FileOptions) => {
       const documents = await documentsOf(options);
-      const [{ presentOf }, { lint }, { readWorldForLint }] = await Promise.all([
+      const [{ presentOf, writePolicy }, { lint }, { readWorldForLint }] = await Promise.all([
         import('../policy-files.ts'),
         import('../../policy/lint.ts'),
         import('../../policy/world.ts'),
       ]);
       const { done, said } = await withApi(options, async (client) => {
         const done: { object: string; change: 'created' | 'changed' | 'unchanged' }[] = [];
+        for (const one of documents) await writePolicy(client, one, true);
         for (const one of documents) {
           const before = await presentOf(client, one);
-          const after = await client.patch(one.resource, one.name, one.namespace ?? undefined, one.object, {
-            type: 'apply',
-            fieldManager: 'podway',
-            force: true,
-          });
+          const after = await writePolicy(client, one);
           const isSame = before?.metadata.resourceVersion === after.metadata.resourceVersion;
           const change = !before ? 'created' : isSame ? 'unchanged' : 'changed';
           done.push({ object: one.policy.object, change });

@@ -330,13 +330,19 @@ export const labCauses: Readonly<Record<string, LabCauseRow>> = {
   },
   NO_SUCH_END: {
     transient: false,
-    meaning: 'No pod or node has the name, or the two have no address of one family.',
+    meaning:
+      'No pod or node has the name, the two have no address of one family, or the address is a Service’s, whose pods policies judge.',
     next: 'podway pod list and podway node list show names and addresses.',
   },
   BAD_POLICY: {
     transient: false,
     meaning: 'A file has something else than policies, or a policy with a field that is wrong or not known.',
     next: 'Correct what the message names; nothing of the files was written.',
+  },
+  KIND_NOT_SERVED: {
+    transient: false,
+    meaning: 'The cluster has no definition of the kind and version of a policy in the file.',
+    next: 'Apply the definition first, then the file; nothing of the file was written.',
   },
   POLICY_NOT_IN_FORCE: {
     transient: true,
