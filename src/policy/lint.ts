@@ -1,14 +1,24 @@
 // What in the policies hardly does what was meant. Pure.
 import { familyOf, formatCidr, formatIp, parseCidr, parseInterfaceAddress } from '../base/ip.ts';
+import { POLICY_MODES } from '../base/policy-words.ts';
 import { compile } from './compile.ts';
 import { evaluate } from './evaluate.ts';
 import { protocols, shadowed } from './lint-rules.ts';
-import { PORT_PROTOCOLS, type PodView, type Policy, PROTOCOL_NAMES, TCP, UDP } from './model.ts';
+import {
+  MODE_LABEL,
+  modeIn,
+  PORT_PROTOCOLS,
+  type PodView,
+  type Policy,
+  PROTOCOL_NAMES,
+  TCP,
+  UDP,
+} from './model.ts';
 import { selects } from './selector.ts';
 import type { ReadWorld } from './world.ts';
 
 export type LintRow = {
-  /** As `networkpolicy x/p`. */
+  /** As `networkpolicy x/p`, or `namespace x`. */
   object: string;
   kind:
     | 'refused'
@@ -18,14 +28,15 @@ export type LintRow = {
     | 'protocol'
     | 'host-bits'
     | 'isolates-dns'
-    | 'isolates-called';
+    | 'isolates-called'
+    | 'unknown-mode';
   text: string;
 };
 
 const DNS_PORT = 53;
 
 export function lint(world: ReadWorld): LintRow[] {
-  return world.decoded.flatMap(({ policy, problems, source, namespace, name }) => {
+  const rows = world.decoded.flatMap(({ policy, problems, source, namespace, name }) => {
     const object = namespace === null ? `clusternetworkpolicy ${name}` : `networkpolicy ${namespace}/${name}`;
     const rows: LintRow[] = problems.map(({ field, value, because }) => ({
       object,
@@ -46,7 +57,17 @@ export function lint(world: ReadWorld): LintRow[] {
       );
     return rows;
   });
+  return [...rows, ...ofLabels(world)];
 }
+
+/** Words for the mode that nobody knows: they count as none. */
+const ofLabels = ({ namespaces }: ReadWorld): LintRow[] =>
+  [...namespaces].flatMap(([name, labels]): LintRow[] => {
+    const word = labels[MODE_LABEL];
+    if (word === undefined || modeIn(labels) !== null) return [];
+    const text = `its label ${MODE_LABEL} is "${word}", not ${POLICY_MODES.join(', ')}: it counts as none`;
+    return [{ object: `namespace ${name}`, kind: 'unknown-mode', text }];
+  });
 
 type Said = Omit<LintRow, 'object'>;
 
@@ -69,21 +90,28 @@ function ofSubjects(policy: Policy, world: ReadWorld): Said[] {
 /** Names that no pod serves which the rule could mean. */
 function ofPorts(policy: Policy, world: ReadWorld): Said[] {
   const said: Said[] = [];
+  const hasNoProtocol = policy.tier !== 'networkpolicy';
   for (const direction of ['ingress', 'egress'] as const)
-    for (const { index, ports } of policy[direction] ?? [])
+    for (const { index, ports } of policy[direction] ?? []) {
+      const told = new Set<string>();
       for (const port of ports ?? []) {
         if (!('name' in port)) continue;
         const candidates = direction === 'ingress' ? subjectsOf(policy, world) : world.pods;
+        // A name in a ClusterNetworkPolicy stands for that port by each protocol.
         const isServed = candidates.some((pod) =>
-          pod.ports.some((one) => one.name === port.name && one.protocol === port.protocol),
+          pod.ports.some(
+            (one) => one.name === port.name && (hasNoProtocol || one.protocol === port.protocol),
+          ),
         );
         const protocol = PROTOCOL_NAMES[PORT_PROTOCOLS.find((one) => one === port.protocol)!];
-        if (!isServed)
-          said.push({
-            kind: 'no-such-port',
-            text: `rule ${index} of ${direction} names the port ${port.name}/${protocol}, which no pod has: it matches nothing`,
-          });
+        if (!isServed) told.add(hasNoProtocol ? port.name : `${port.name}/${protocol}`);
       }
+      for (const name of told)
+        said.push({
+          kind: 'no-such-port',
+          text: `rule ${index} of ${direction} names the port ${name}, which no pod has: it matches nothing`,
+        });
+    }
   return said;
 }
 

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseIp } from '../base/ip.ts';
 import { decodeNetworkPolicy } from './decode.ts';
+import { decodeClusterNetworkPolicy } from './decode-cluster.ts';
 import { lint } from './lint.ts';
 import { listPolicies } from './list.ts';
 import { type PodView, SCTP, TCP, UDP } from './model.ts';
 import { parseEnd, parseTarget, traceIn } from './question.ts';
+import { translated } from './translated.ts';
 import type { ReadWorld } from './world.ts';
 
 const pod = (namespace: string, name: string, at: number, over: Partial<PodView> = {}): PodView => ({
@@ -83,6 +85,32 @@ describe('a question', () => {
     assert.throws(() => ask('nobody', 'db:80'), /there is no pod shop\/nobody/);
     assert.throws(() => ask('node/x', 'db:80'), /there is no node x/);
   });
+
+  it('about what is translated says so', () => {
+    const metadata = { namespace: 'shop', name: 'db' };
+    const ports = [{ port: 80, nodePort: 30_080, protocol: 'TCP' as const }];
+    const containers = [{ name: 'c', image: 'c', ports: [{ containerPort: 80, hostPort: 81 }] }];
+    const spec = { nodeName: 'node-2', containers };
+    const its = translated(
+      [
+        { metadata, spec: { clusterIPs: ['172.20.0.9', 'fd00::9'], ports } },
+        { metadata, spec: { clusterIP: 'None' } },
+      ],
+      [
+        { metadata, spec },
+        { metadata, spec: { ...spec, nodeName: 'node-1', hostNetwork: true } },
+      ],
+    );
+    const about = (to: string) =>
+      traceIn({ ...world([deny], pods), translated: its }, parseEnd('web', 'shop'), parseTarget(to, 'shop'));
+    assert.throws(() => about('172.20.0.9:80'), /172\.20\.0\.9 is an address of Service shop\/db/);
+    assert.throws(() => about('[fd00::9]:80'), /is an address of Service shop\/db/);
+    assert.match(about('10.0.1.2:30080').notes[0]!, /port 30080\/tcp of node-2 belongs to Service shop\/db/);
+    assert.match(about('node/node-2:81').notes[0]!, /port 81\/tcp of node-2 belongs to pod shop\/db/);
+    for (const own of ['10.0.1.2:30080/udp', '10.0.1.2:80', '10.0.1.2', 'db:30080', '203.0.113.1:81'])
+      assert.deepEqual(about(own).notes, [], own);
+    assert.doesNotMatch(about('10.0.1.1:81').notes.join(), /belongs/);
+  });
 });
 
 describe('lint', () => {
@@ -113,6 +141,39 @@ describe('lint', () => {
       kinds([np('shop', 'p', { podSelector: {}, ingress: [{ ports: [{ endPort: 5 }] }] })], [web]),
       ['refused: spec.ingress[0].ports[0].endPort: 5 needs a port beside it'],
     );
+  });
+
+  it('says which name of a port no pod has by any protocol', () => {
+    const named = (name: string) => {
+      const source = {
+        metadata: { name: 'c' },
+        spec: {
+          ...{ tier: 'Admin', priority: 1, subject: { namespaces: {} } },
+          ingress: [
+            { action: 'Accept', from: [{ namespaces: {} }], protocols: [{ destinationNamedPort: name }] },
+          ],
+        },
+      };
+      return { ...decodeClusterNetworkPolicy(source), source, namespace: null, name: 'c' };
+    };
+    const server = pod('shop', 'web', 1, { ports: [{ name: 'http', port: 80, protocol: TCP }] });
+    assert.deepEqual(kinds([named('http')], [server]), []);
+    assert.deepEqual(kinds([named('https')], [server]), [
+      'no-such-port: rule 0 of ingress names the port https, which no pod has: it matches nothing',
+    ]);
+  });
+
+  it('says which namespace has a mode that nobody knows', () => {
+    const labelled = (word: string) =>
+      lint({ ...world([], [web]), namespaces: new Map([['shop', { 'podway.dev/policy': word }]]) });
+    assert.deepEqual(labelled('audit'), []);
+    assert.deepEqual(labelled('Audit'), [
+      {
+        object: 'namespace shop',
+        kind: 'unknown-mode',
+        text: 'its label podway.dev/policy is "Audit", not enforce, audit, off: it counts as none',
+      },
+    ]);
   });
 
   it('says which rule leaves nothing to another, and which protocol is missing', () => {

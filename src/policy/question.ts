@@ -3,6 +3,7 @@
 import { AddressError, familyOf, formatIp, type Ip, parseIp } from '../base/ip.ts';
 import { type End, type Question, type Trace, trace } from './explain.ts';
 import { type PodView, SCTP, TCP, UDP } from './model.ts';
+import { ownerOfPort } from './translated.ts';
 import type { ReadWorld } from './world.ts';
 
 export class QuestionError extends Error {
@@ -65,6 +66,11 @@ function findEnds(end: NamedEnd, world: ReadWorld): End[] {
     const pod = world.pods.find(
       ({ ips, ended, hostNetwork }) => !ended && !hostNetwork && ips.includes(end.ip),
     );
+    const service = pod ? undefined : world.translated?.services.get(end.ip);
+    if (service !== undefined)
+      throw new QuestionError(
+        `${formatIp(end.ip)} is an address of Service ${service}, and policies judge its pods: ask about one of them, by the pod's own port`,
+      );
     return [{ ip: end.ip, pod: pod ?? null }];
   }
   const pod = world.pods.find(({ namespace, name }) => namespace === end.namespace && name === end.name);
@@ -109,7 +115,7 @@ export function traceIn(
     nodes: world.nodePeers ?? new Map(),
     protocol: protocol === 1 && isSix ? 58 : protocol,
   });
-  const notes: string[] = [];
+  const notes = translatedTo(world, to, { protocol, port });
   const exempt = { ...told };
   const isOwnNode = (pod: End, other: End) =>
     pod.pod && world.nodes.get(pod.pod.node ?? '')?.includes(other.ip);
@@ -122,6 +128,18 @@ export function traceIn(
     return { ...allowed(told), from: formatIp(from.ip), to: formatIp(to.ip), notes };
   }
   return { ...exempt, from: formatIp(from.ip), to: formatIp(to.ip), notes };
+}
+
+/** A connection to a port of a node that stands for pods. */
+function translatedTo(world: ReadWorld, { ip, pod }: End, { protocol, port }: Omit<Target, 'end'>): string[] {
+  const name = Object.keys(PROTOCOLS).find((one) => PROTOCOLS[one] === protocol);
+  if (!world.translated || port === null || name === undefined || (pod && !pod.hostNetwork)) return [];
+  const [node] = [...world.nodes].find(([, ips]) => ips.includes(ip)) ?? [];
+  const owner = node === undefined ? null : ownerOfPort(world.translated, node, port, name);
+  if (owner === null) return [];
+  return [
+    `port ${port}/${name} of ${node} belongs to ${owner}: that node translates it, and what is told here does not count there: ask about the pod, by its own port`,
+  ];
 }
 
 const allowed = (told: Trace): Trace => ({ ...told, verdict: 'allow', nearMisses: [] });

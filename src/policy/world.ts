@@ -3,7 +3,7 @@
 
 import type { Ip } from '../base/ip.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { isNotFound } from '../kube/errors.ts';
+import { isNotFound, KubeError } from '../kube/errors.ts';
 import {
   clusterNetworkPolicies,
   namespaces,
@@ -11,6 +11,7 @@ import {
   nodes,
   pods,
   type Resource,
+  services,
 } from '../kube/resources.ts';
 import type { KubeObject } from '../kube/types.ts';
 import { type Called, readCalled } from './called.ts';
@@ -19,6 +20,7 @@ import { decodeClusterNetworkPolicy } from './decode-cluster.ts';
 import type { Decoded } from './fields.ts';
 import type { Namespaces, Nodes, PodView } from './model.ts';
 import { namespaceLabels, nodePeer, podView } from './objects.ts';
+import { type Translated, translated } from './translated.ts';
 
 export type ReadWorld = {
   readonly decoded: readonly (Decoded & {
@@ -33,6 +35,7 @@ export type ReadWorld = {
   readonly nodes: ReadonlyMap<string, readonly Ip[]>;
   /** The same as policies see them. */
   readonly nodePeers?: Nodes;
+  readonly translated?: Translated;
   readonly called?: Called;
 };
 
@@ -63,14 +66,26 @@ async function allClusterPolicies(client: Lister): Promise<KubeObject[]> {
   return [];
 }
 
+/** None where the caller may not list them, or a dump has none. */
+async function allServices(client: Lister) {
+  try {
+    return await all(client, services);
+  } catch (error) {
+    if (error instanceof KubeError && [403, 404].includes(error.code)) return [];
+    throw error;
+  }
+}
+
 export async function readWorld(client: Lister): Promise<ReadWorld> {
-  const [policyObjects, clusterPolicyObjects, namespaceObjects, podObjects, nodeObjects] = await Promise.all([
-    all(client, networkPolicies),
-    allClusterPolicies(client),
-    all(client, namespaces),
-    all(client, pods),
-    all(client, nodes),
-  ]);
+  const [policyObjects, clusterPolicyObjects, namespaceObjects, podObjects, nodeObjects, serviceObjects] =
+    await Promise.all([
+      all(client, networkPolicies),
+      allClusterPolicies(client),
+      all(client, namespaces),
+      all(client, pods),
+      all(client, nodes),
+      allServices(client),
+    ]);
   const peers = new Map(nodeObjects.map((one) => [one.metadata.name!, nodePeer(one)]));
   return {
     decoded: [
@@ -91,6 +106,7 @@ export async function readWorld(client: Lister): Promise<ReadWorld> {
     pods: podObjects.map(podView),
     nodes: new Map([...peers].map(([name, { ips }]) => [name, ips])),
     nodePeers: peers,
+    translated: translated(serviceObjects, podObjects),
   };
 }
 
