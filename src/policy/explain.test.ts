@@ -75,6 +75,15 @@ describe('a trace', () => {
       ask({ block }, web, end(null, '10.9.1.1'), 443).nearMisses.map(({ because }) => because),
       ['would match if 10.9.1.1 were not in the exception 10.9.0.0/16'],
     );
+    const six = {
+      podSelector: {},
+      egress: [{ to: [{ ipBlock: { cidr: '2001:db8::/64' } }] }, { ports: [{ protocol: 'UDP' }] }],
+      policyTypes: ['Egress'],
+    };
+    assert.deepEqual(
+      ask({ six }, web, end(null, '10.9.1.1'), 443).nearMisses.map(({ because }) => because),
+      ['would match if the port were any/udp'],
+    );
   });
 
   it('says what the program says', () => {

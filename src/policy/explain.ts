@@ -1,7 +1,7 @@
 // Why a packet passes or not: the deciding rule of each direction, every rule that allows, and the rules that nearly
 // matched, with what they miss. Pure: from the objects alone, for any node; the kernel judges by the same classes.
 
-import { cidrContains, formatCidr, formatIp, type Ip } from '../base/ip.ts';
+import { cidrContains, familyOf, formatCidr, formatIp, type Ip } from '../base/ip.ts';
 import type { PolicyMode } from '../base/policy-words.ts';
 import { matchesRequirements, type Requirement } from '../kube/selectors.ts';
 import { Compiler } from './compiler.ts';
@@ -159,6 +159,7 @@ function portMiss({ ports }: PolicyRule): string {
   const texts = (ports ?? []).map((one) => {
     const name = PROTOCOL_NAMES[one.protocol as PortProtocol];
     if ('name' in one) return `${one.name}/${name}`;
+    if (one.from <= 1 && one.to === 65_535) return `any/${name}`;
     return one.from === one.to ? `${one.from}/${name}` : `${one.from}-${one.to}/${name}`;
   });
   return `the port were ${texts.slice(0, 5).join(' or ')}${texts.length > 5 ? ' …' : ''}`;
@@ -171,16 +172,19 @@ const requirementText = ({ key, operator, values }: Requirement): string => {
   return operator === 'exists' ? `${key} (any value)` : `no ${key}`;
 };
 
+/** What no label and no port brings near. */
+const FAR = ['the peer were another', 'it had its labels', 'it had its namespace'];
+
 function peerMisses(peer: Peers, { pod, ip }: End, namespaces: Namespaces): string[] {
   if (peer.kind === 'any') return [];
   if (peer.kind === 'nodes') return [`${formatIp(ip)} were an address of a node that the rule means`];
   if (peer.kind === 'cidr') {
+    if (familyOf(peer.cidr.ip) !== familyOf(ip)) return FAR;
     if (!cidrContains(peer.cidr, ip)) return [`${formatIp(ip)} were in ${formatCidr(peer.cidr)}`];
     const hole = peer.except.find((one) => cidrContains(one, ip));
     return hole ? [`${formatIp(ip)} were not in the exception ${formatCidr(hole)}`] : [];
   }
-  if (!pod || pod.hostNetwork)
-    return ['the peer were a pod of the pod network', 'it had its labels', 'it had its namespace'];
+  if (!pod || pod.hostNetwork) return FAR;
   const { namespace, pods } = peer.selector;
   const misses: string[] = [];
   if (typeof namespace === 'string') {

@@ -48,7 +48,7 @@ function viewText(node: string, view: PolicyView | null): string {
     if (!one) lines.push(`  ${dim(direction.padEnd(8))} not isolated`);
     for (const { tier, objects, rules } of one?.stages ?? [])
       lines.push(
-        `  ${dim(direction.padEnd(8))} ${tier}: ${objects.join(', ')} (${rules.length} rules, chain ${one!.name})`,
+        `  ${dim(direction.padEnd(8))} ${tier}: ${objects.join(', ')} (${rules.length} rules, chain ${one!.name})${one!.isAudit ? yellow(' audit: what it denies passes') : ''}`,
       );
   }
   return lines.join('\n');

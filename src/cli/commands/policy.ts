@@ -48,7 +48,12 @@ function listCommand(): Command {
           ({ namespace }) => options.namespace === undefined || namespace === options.namespace,
         );
         if (options.output === 'json') return printJson(rows);
-        if (rows.length === 0) return print('no policies: every pod reaches every other');
+        if (rows.length === 0)
+          return print(
+            options.namespace === undefined
+              ? 'no policies: every pod reaches every other'
+              : `no policies of namespace ${options.namespace}`,
+          );
         print(
           table(
             ['NAMESPACE', 'NAME', 'TIER', 'DIRECTIONS', 'PODS', 'RULES', 'REFUSED'],
@@ -78,7 +83,7 @@ function traceCommand(): Command {
     ]),
   )
     .argument('<from>', '[NAMESPACE/]POD, an address, or node/NAME')
-    .argument('<to>', 'the same, with :PORT and /tcp, /udp or /sctp')
+    .argument('<to>', 'the same, with :PORT and /tcp, /udp or /sctp; without a port ICMP')
     .option('-n, --namespace <namespace>', 'of pods without one', 'default')
     .action(
       act(async (from: string, to: string, options: PlaceOptions & { namespace: string }) => {
@@ -204,6 +209,7 @@ function traceText(
     `${bold(`${from} to ${to}`)}: ${shown(verdict)}`,
     row('egress', egress),
     row('ingress', ingress),
+    ...(verdict === 'allow' ? alsoAllowing({ egress, ingress }) : []),
     ...nearMisses.map(
       ({ object, rule, because }) => `  ${dim('near'.padEnd(8))} rule ${rule} of ${object} ${because}`,
     ),
@@ -217,6 +223,16 @@ function traceText(
     ...notes.map((text) => `  ${dim('note'.padEnd(8))} ${text}`),
   ].join('\n');
 }
+
+/** Rules beside the one that decided. */
+const alsoAllowing = (sides: Record<Direction, Trace['egress']>): string[] =>
+  (['egress', 'ingress'] as const).flatMap((direction) => {
+    const { verdict, object, rule, allowedBy } = sides[direction];
+    if (verdict !== 'allow' || object === null) return [];
+    return allowedBy
+      .filter((one) => one.object !== object || one.rule !== rule)
+      .map((one) => `  ${dim('also'.padEnd(8))} rule ${one.rule} of ${one.object} allows it, ${direction}`);
+  });
 
 function lintCommand(): Command {
   return withPlace(
