@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { closeSync, mkdirSync, mkdtempSync, openSync, renameSync, rmdirSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -19,6 +28,7 @@ function room() {
     lost: [] as string[],
     refuses: null as PodwayError | null,
     hasJournal: true,
+    hasRoom: true,
     handedOver: 0,
     [Symbol.dispose]() {
       seat.lock.release();
@@ -39,7 +49,7 @@ function room() {
     pool: {
       keepJournal() {
         const was = at.hasJournal;
-        at.hasJournal = true;
+        at.hasJournal ||= at.hasRoom;
         return was;
       },
     },
@@ -58,12 +68,14 @@ test('a socket that is missed at two looks is opened again, and told once', asyn
   assert.deepEqual(at.told, [`RunDirectoryRestored: made again what was gone from ${at.runDir}: agent.sock`]);
 });
 
-test('a journal that is gone is told', async () => {
+test('a journal that is gone is told once, however long it cannot be written', async () => {
   using at = room();
   await at.keeper.look();
   at.hasJournal = false;
-  await at.keeper.look();
-  await at.keeper.look();
+  at.hasRoom = false;
+  for (let look = 0; look < 3; look++) await at.keeper.look();
+  at.hasRoom = true;
+  for (let look = 0; look < 3; look++) await at.keeper.look();
   assert.equal(at.told.length, 1);
   assert.match(at.told[0]!, /: journal$/);
 });
@@ -105,6 +117,14 @@ test('what cannot be made is said once, and tried again', async () => {
   at.refuses = null;
   await at.keeper.look();
   assert.deepEqual(at.lost, []);
+});
+
+test('a directory that cannot be made is named, with the reason', async () => {
+  using at = room();
+  rmdirSync(at.runDir);
+  writeFileSync(at.runDir, '');
+  for (let look = 0; look < 3; look++) await at.keeper.look();
+  assert.deepEqual(at.errors, [`${at.runDir} cannot be written: EEXIST (file already exists)`]);
 });
 
 test('a directory that was removed and is still found ends the agent', async () => {

@@ -5,7 +5,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { asPodwayError, PodwayError } from '../base/errors.ts';
+import { asPodwayError, PodwayError, unwritable } from '../base/errors.ts';
 import type { AddressPool } from '../ipam/pool.ts';
 import { type DirectoryLock, tryLockDirectory } from '../kernel/lock.ts';
 import type { Parts } from './parts.ts';
@@ -37,39 +37,47 @@ export class RunDirectory {
   readonly #o: RunDirectoryOptions;
   /** What the last look missed. */
   #missed = '';
-  #told = '';
+  /** At the last look; a disk that takes no write leaves it as it is. */
+  #hasJournal = true;
+  /** Why it could not be made again. */
+  #lack = '';
 
   constructor(options: RunDirectoryOptions) {
     this.#o = options;
   }
 
   async look(): Promise<void> {
-    const { runDir, log, sockets, pool, seat } = this.#o;
+    this.#refuseRemoved();
+    try {
+      await this.#restore();
+      this.#lack = '';
+    } catch (thrown) {
+      const { code, message } = asPodwayError(thrown);
+      if (this.#lack !== message) this.#o.log.error({ cause: code }, message);
+      this.#lack = message;
+    }
+  }
+
+  async #restore(): Promise<void> {
+    const { runDir, sockets, pool, seat } = this.#o;
     const isOther = !seat.lock.isOf(runDir);
     const lost = sockets.lost();
     const missed = [isOther ? runDir : '', ...lost].join();
     const isAgain = missed === this.#missed;
     this.#missed = missed;
-    this.#refuseRemoved();
     if (missed === '') {
-      if (!pool.keepJournal()) this.#tell('journal');
-      this.#told = '';
+      const isInPlace = pool.keepJournal();
+      if (!isInPlace && this.#hasJournal) this.#tell('journal');
+      this.#hasJournal = isInPlace;
       return;
     }
-    if (!isAgain) return;
-    try {
-      if (isOther && !this.#lockAgain()) return;
-      for (const path of lost) await sockets.reopen(path);
-      pool.keepJournal();
-      this.#missed = '';
-      this.#tell(
-        [...(isOther ? ['directory', 'journal'] : []), ...lost.map((path) => basename(path))].join(', '),
-      );
-    } catch (thrown) {
-      const { code, message } = asPodwayError(thrown);
-      if (this.#told !== message) log.error({ cause: code }, message);
-      this.#told = message;
-    }
+    if (!isAgain || (isOther && !this.#lockAgain())) return;
+    for (const path of lost) await sockets.reopen(path);
+    pool.keepJournal();
+    this.#missed = '';
+    this.#tell(
+      [...(isOther ? ['directory', 'journal'] : []), ...lost.map((path) => basename(path))].join(', '),
+    );
   }
 
   /** A directory that is removed and still found (it is mounted here by itself) takes no file ever again. */
@@ -83,8 +91,13 @@ export class RunDirectory {
   /** False when another agent has the directory. */
   #lockAgain(): boolean {
     const { runDir, log, seat, handOver } = this.#o;
-    mkdirSync(runDir, { recursive: true, mode: 0o700 });
-    const lock = tryLockDirectory(runDir);
+    let lock: DirectoryLock | null;
+    try {
+      mkdirSync(runDir, { recursive: true, mode: 0o700 });
+      lock = tryLockDirectory(runDir);
+    } catch (error) {
+      throw unwritable(runDir, error);
+    }
     if (lock === null) {
       log.error(
         { runDir },

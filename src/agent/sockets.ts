@@ -114,7 +114,11 @@ export function createSockets(parts: Parts, gate: Gate, succession: Succession):
       await listen(path, () => serveUnix(path, { ...routes, ...own, [`POST ${HANDOVER}`]: handover }));
       if (config.listen !== undefined) servers.push(await serveTcp(config.listen, routes));
     },
-    lost: () => [...sockets].filter(([path, { inode }]) => inodeOf(path) !== inode).map(([path]) => path),
+    lost: () =>
+      [...sockets.keys()].filter((path) => {
+        const inode = inodeOf(path);
+        return inode === undefined || inode !== sockets.get(path)!.inode;
+      }),
     reopen: (path) => listen(path, sockets.get(path)!.open),
     close() {
       isClosed = true;
