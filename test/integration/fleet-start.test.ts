@@ -9,6 +9,9 @@ const NODES = 50;
 const PODS_EACH = 27;
 /** Calls of one node that EC2 answered: two describes of all, one of the subnet, a describe each for two ENIs, twelve changes. */
 const CALLS_EACH = 24;
+/** Four times what EC2 lets through at once, of AttachNetworkInterface. */
+const AT_ONCE = 200;
+const ADMIN = { kind: 'admin', arn: 'arn:aws:iam::1:user/admin', userId: 'admin' } as const;
 
 test('fifty nodes start at once under the limits of one account', { timeout: 180_000 }, async () => {
   await using fleet = await Fleet.make({
@@ -29,7 +32,6 @@ test('fifty nodes start at once under the limits of one account', { timeout: 180
   assert.deepEqual(loose, []);
 
   const { calls, totals } = fleet.vpc.faults.report();
-  assert.ok(totals['AttachNetworkInterface']!['RequestLimitExceeded']! > 0, 'the buckets are at work');
   // What a node needs: two ENIs made and attached, its three filled, each once.
   for (const action of [
     'CreateNetworkInterface',
@@ -38,14 +40,17 @@ test('fifty nodes start at once under the limits of one account', { timeout: 180
   ])
     assert.equal(totals[action]!['ok'], 2 * NODES, action);
   assert.ok(totals['AssignPrivateIpAddresses']!['ok']! <= 4 * NODES, JSON.stringify(totals));
-  assert.deepEqual(
-    [...new Set(calls.map(({ result }) => result))].sort(),
-    ['RequestLimitExceeded', 'ok'],
-    'nothing else fails',
-  );
+  const others = calls.filter(({ result }) => result !== 'ok' && result !== 'RequestLimitExceeded');
+  assert.deepEqual(others, [], 'nothing else fails');
   for (const node of fleet.nodes) {
     const mine = calls.filter(({ caller }) => caller === node.pool.identity.instanceId);
     const answered = mine.filter(({ result }) => result === 'ok').length;
     assert.ok(answered <= CALLS_EACH, `${answered} calls of ${mine.length} were answered`);
   }
+  // On a busy machine the starts are spread over so long that EC2 throttles none: more at once than a bucket ever holds.
+  fleet.vpc.settings.ec2Latency = 'none';
+  const asked = Array.from({ length: AT_ONCE }, () =>
+    fleet.vpc.actByName('AttachNetworkInterface', {}, ADMIN).catch((error) => error.code),
+  );
+  assert.ok((await Promise.all(asked)).includes('RequestLimitExceeded'), 'the buckets are at work');
 });
