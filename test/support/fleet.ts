@@ -12,7 +12,7 @@ import { Journal } from '../../src/base/journal.ts';
 import { fastClock } from '../../src/base/testing.ts';
 import { defaultCredentials } from '../../src/cloud/credentials.ts';
 import { createEc2Cloud } from '../../src/cloud/ec2.ts';
-import { createImds } from '../../src/cloud/imds.ts';
+import { createImds, type Imds, ImdsError, type NodeIdentity } from '../../src/cloud/imds.ts';
 import { loadLimits } from '../../src/cloud/limits.ts';
 import type { PoolRecord } from '../../src/ipam/journal/records.ts';
 import { AddressPool, type PoolSettings } from '../../src/ipam/pool.ts';
@@ -112,6 +112,17 @@ export class Fleet implements AsyncDisposable {
 
 const POOL: PoolSettings = { warm: 5, cooldownMs: 30_000, idleReleaseMs: 60_000 };
 
+/** An agent without its identity is started again: the nodes' IMDS shares their process, which may be slow. */
+async function identityOf(imds: Imds, tries = 10): Promise<NodeIdentity> {
+  for (let i = 1; ; i++) {
+    try {
+      return await imds.identity();
+    } catch (error) {
+      if (i === tries || !(error instanceof ImdsError)) throw error;
+    }
+  }
+}
+
 type NodeParts = {
   file: string;
   ec2: string;
@@ -140,7 +151,7 @@ export class FleetNode {
       clock,
       credentials: defaultCredentials({ imds, env: {} }),
     });
-    const identity = await imds.identity();
+    const identity = await identityOf(imds);
     this.#journal = Journal.open<PoolRecord>(file);
     this.#stop = new AbortController();
     this.pool = new AddressPool({
