@@ -40,7 +40,7 @@ export async function readPolicies(files: readonly string[], namespace: string):
     for (const [at, document] of documents.entries()) {
       const [first] = document.errors;
       if (first) throw bad(`${file}: ${first.message.split('\n')[0]}`);
-      const value = document.toJS() as Raw | null;
+      const value = readValue(document, file);
       if (value === null || value === undefined) continue;
       const all = value.kind === 'List' && Array.isArray(value.items) ? (value.items as Raw[]) : [value];
       for (const one of all) {
@@ -56,8 +56,19 @@ export async function readPolicies(files: readonly string[], namespace: string):
   return found;
 }
 
-function readOne(raw: Raw, where: string, namespace: string): PolicyDocument {
-  const { apiVersion, kind, metadata } = raw;
+function readValue(document: { toJS(): unknown }, file: string): Raw | null | undefined {
+  try {
+    return document.toJS() as Raw | null | undefined;
+  } catch (error) {
+    // Aliases of aliases without end.
+    throw bad(`${file}: ${(error as Error).message}`);
+  }
+}
+
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+
+function readOne(raw: Raw | null, where: string, namespace: string): PolicyDocument {
+  const { apiVersion, kind, metadata } = raw ?? {};
   const resource = [networkPolicies, ...clusterNetworkPolicies].find(
     (one) => one.kind === kind && `${one.group}/${one.version}` === apiVersion,
   ) as Resource | undefined;
@@ -68,6 +79,10 @@ function readOne(raw: Raw, where: string, namespace: string): PolicyDocument {
   if (typeof metadata?.name !== 'string' || metadata.name === '') throw bad(`${where}: it has no name`);
   const isNamespaced = resource.kind === 'NetworkPolicy';
   const own = isNamespaced ? (metadata.namespace ?? namespace) : null;
+  if (own !== null && !(typeof own === 'string' && NAMESPACE.test(own)))
+    throw bad(
+      `${where}: ${metadata.name}: metadata.namespace: ${JSON.stringify(own)} is no name of a namespace`,
+    );
   const object = {
     ...raw,
     metadata: { ...metadata, ...(own === null ? {} : { namespace: own }) },
