@@ -11,7 +11,7 @@ import type { Question } from '../support/asker.ts';
 import { INTERNET, Neighbours, pod, SOMAXCONN, skip } from '../support/neighbours.ts';
 import { full } from '../support/storm.ts';
 import { eventually } from '../support/wait.ts';
-import { execute, PODWAY } from './command.ts';
+import { execute, ok, PODWAY } from './command.ts';
 
 const ground = new Neighbours('nb');
 /** One of each ENI. */
@@ -273,6 +273,7 @@ test('FORWARD DROP: probes reach pods, the rest is told by name until it is let 
   );
   assert.deepEqual(await ground.asker(enis[1]!.pod).ask([far], 1000), ['silent']);
   assert.ok((await ground.on('node-1', PODWAY, 'doctor')).includes(drop));
+  assert.match(await ok('doctor', '--lab', ground.lab.name), new RegExp(`^node-1 .*${drop}`, 'm'));
   await eventually(
     'an Event of the node tells',
     async () => {

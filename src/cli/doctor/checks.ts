@@ -123,16 +123,16 @@ export async function machineRows(): Promise<Row[]> {
   return rows;
 }
 
-/** Chains of others in this namespace that drop what pods send through the node. */
-export async function forwardingRows(): Promise<Row[]> {
+/** Chains of others in a network namespace that drop what pods send through the node. */
+export async function forwardingRows(netnsPath = '/proc/self/ns/net'): Promise<Row[]> {
   try {
     const [{ NfNetlink }, { openNetns }, { forwardDrops, legacyForwardDrops }] = await Promise.all([
       import('../../kernel/nfnetlink.ts'),
       import('../../kernel/netns.ts'),
       import('../../datapath/foreign.ts'),
     ]);
-    using nf = NfNetlink.open();
-    using netns = openNetns('/proc/self/ns/net');
+    using netns = openNetns(netnsPath);
+    using nf = NfNetlink.open(netns);
     return [...(await forwardDrops(nf)), ...legacyForwardDrops(netns)].map((drop) =>
       note(
         'forwarding',
