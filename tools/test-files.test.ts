@@ -15,7 +15,11 @@ test('what fails of the tests of whole labs alone is run again, when it is littl
   const fine = ran('test/e2e/fine.test.ts', true);
   assert.deepEqual(runAgain([fine]), []);
   assert.deepEqual(runAgain([a!, fine, b!]), ['test/e2e/a.test.ts', 'test/e2e/b.test.ts']);
-  for (const file of ['src/cli/lab.root.test.ts', 'test/kubernetes/smoke.test.ts'])
+  for (const file of [
+    'src/cli/lab.root.test.ts',
+    'test/integration/x.test.ts',
+    'test/kubernetes/smoke.test.ts',
+  ])
     assert.deepEqual(runAgain([ran(file, false)]), [file]);
   assert.deepEqual(runAgain([a!, b!, c!, d!]), [], 'too many for chance');
   assert.deepEqual(runAgain([ran('src/x.test.ts', false)]), [], 'a unit test has no excuse');

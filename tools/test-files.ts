@@ -76,7 +76,7 @@ const MOST_AGAIN = 3;
 /** Seconds: the whole run has a bound. */
 const LONGEST_AGAIN = 180;
 /** Tests of whole labs, by the path of their file. */
-const OF_LABS = /^(?:test\/e2e\/|test\/kubernetes\/smoke\.|src\/cli\/lab\.root\.)/;
+const OF_LABS = /^(?:test\/e2e\/|test\/integration\/|test\/kubernetes\/smoke\.|src\/cli\/lab\.root\.)/;
 
 /**
  * The files that are run a second time, alone: tests of whole labs, which the machine itself can hold up. Whatever

@@ -179,6 +179,14 @@ test('a pod is named by [NAMESPACE/]POD', () => {
     }
 });
 
+test('ipam release takes an address', () => {
+  const { status, stderr } = podway('ipam', 'release', 'web', '--node', 'node-1');
+  assert.deepEqual(
+    [status, stderr],
+    [2, 'podway: USAGE: "web" is not an address (podway ipam show lists them)\n'],
+  );
+});
+
 test('an answer that nobody can have is a failure; one that a reader has had enough of is not', () => {
   const shell = (script: string) =>
     spawnSync('bash', ['-c', `set -o pipefail; ${script}`, launcher], { encoding: 'utf8', timeout: 30_000 });

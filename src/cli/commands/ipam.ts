@@ -1,9 +1,10 @@
 // podway ipam show|check|release: who holds which address, and whether journal, kernel, cloud and API agree on it.
+import { isIP } from 'node:net';
 import type { Command } from 'commander';
 import { LabError } from '../../lab/daemon/errors.ts';
 import { openPlace, type PlaceOptions, withPlace } from '../cluster/place.ts';
 import { act, type Common, command, withLab } from '../command.ts';
-import { ExitCode, reportFailed } from '../errors.ts';
+import { ExitCode, reportFailed, usageError } from '../errors.ts';
 import { openLab } from '../labs.ts';
 import { print, printJson } from '../output.ts';
 import { differenceTable, ipamText } from '../views.ts';
@@ -63,6 +64,8 @@ export function ipamCommand(): Command {
     .requiredOption('--node <node>', 'the node that keeps it back')
     .action(
       act(async (address: string, options: Common & { node: string }) => {
+        if (isIP(address) === 0)
+          throw usageError(`"${address}" is not an address`, 'podway ipam show lists them');
         const { control } = await openLab(options);
         await control.call('POST', '/v1/ipam/release', { node: options.node, address });
         print(`${address} is out of quarantine on ${options.node}; it cools before it is given again`);
