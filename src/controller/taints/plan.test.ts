@@ -41,6 +41,8 @@ test('a node without an address is tainted once that has lasted, others’ taint
   assert.equal(condition?.status, 'False');
   assert.equal(condition?.reason, 'SubnetExhausted');
   assert.match(condition!.message, /3 addresses are held, 1 cools, none is free/);
+  const waited = decide(nodeOf(), own({ free: 1, obtainable: 2, waiting: 3 }), LONG).condition!.message;
+  assert.match(waited, /3 pods wait, they need all that is left \(1 free, 2 that EC2 can still give\)/);
 });
 
 for (const [what, of, taken] of [

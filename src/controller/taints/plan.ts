@@ -68,13 +68,17 @@ const AVAILABLE: Word = {
 
 function outWord(
   node: string,
-  { held, cooling, waiting, lack = 'ADDRESS_LIMIT' }: PodwayNodeAddresses,
+  { held, free, cooling, waiting, obtainable, lack = 'ADDRESS_LIMIT' }: PodwayNodeAddresses,
 ): Word {
   const parts = [
     `${held} ${held === 1 ? 'address is' : 'addresses are'} held`,
     ...(cooling > 0 ? [`${cooling} ${cooling === 1 ? 'cools' : 'cool'}`] : []),
     ...(waiting > 0 ? [`${waiting} ${waiting === 1 ? 'pod waits' : 'pods wait'}`] : []),
   ];
+  const left =
+    free + obtainable > 0
+      ? `they need all that is left (${free} free, ${obtainable} that EC2 can still give)`
+      : 'none is free and EC2 gives no more';
   const reason = lack
     .toLowerCase()
     .split('_')
@@ -84,6 +88,6 @@ function outWord(
     type: ADDRESSES_AVAILABLE,
     status: 'False',
     reason,
-    message: `no address for another pod: ${parts.join(', ')}, none is free and EC2 gives no more (${lack}): podway ipam explain ${node}`,
+    message: `no address for another pod: ${parts.join(', ')}, ${left} (${lack}): podway ipam explain ${node}`,
   };
 }
