@@ -11,7 +11,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { CustomObjectsApi } from '@kubernetes/client-node';
 import { labPaths } from '../../src/lab/daemon/paths.ts';
-import type { Check, PodView } from '../../src/lab/daemon/protocol.ts';
+import type { Check, IpamNode, PodView } from '../../src/lab/daemon/protocol.ts';
 import { Streams } from '../support/streams.ts';
 import { eventually } from '../support/wait.ts';
 import { blocksOf, instanceOf, isIn } from './blocks.ts';
@@ -75,10 +75,14 @@ for (const mode of ['prefix', 'auto'])
   }, async () => {
     await follow(mode);
     const name = `on-${mode}`;
-    await eventually('both nodes have a prefix', async () => {
-      const both = await Promise.all(['node-1', 'node-2'].map((node) => blocksOf(lab, ec2, node)));
-      return both.every(({ prefixes }) => prefixes.length > 0);
-    });
+    // EC2 lists a prefix before the node has it, and until then a pod gets a single address that is free.
+    await eventually('both nodes have a prefix, and no single address to give', async () =>
+      (await lab.json<IpamNode[]>('ipam', 'show')).every(
+        ({ enis }) =>
+          enis.some(({ prefixes }) => prefixes.some(({ free }) => free > 0)) &&
+          enis.every(({ addresses }) => addresses.every(({ state, leaving }) => state !== 'free' || leaving)),
+      ),
+    );
     const pods = [
       await lab.run(`${name}-1`, '--node', 'node-1'),
       await lab.run(`${name}-2`, '--node', 'node-2'),
