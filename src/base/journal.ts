@@ -5,19 +5,18 @@
 // compaction. A disk that takes no write fails the append with JournalError, and the next append tries again.
 import {
   closeSync,
-  fstatSync,
   fsyncSync,
   ftruncateSync,
   openSync,
   readFileSync,
   renameSync,
-  statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from './crc32.ts';
 import { PodwayError, unwritableText } from './errors.ts';
+import { isAt } from './files.ts';
 
 /** Version of the format: 1 had no first line that says so. */
 const VERSION = 2;
@@ -158,9 +157,7 @@ export class Journal<R> implements Disposable {
 
   /** False when the path names another file than the one that is written, or none: `compact` puts one there. */
   get isInPlace(): boolean {
-    if (this.#fd === null) return true;
-    const [own, there] = [fstatSync(this.#fd), statSync(this.path, { throwIfNoEntry: false })];
-    return own.ino === there?.ino && own.dev === there.dev;
+    return this.#fd === null || isAt(this.#fd, this.path);
   }
 
   /** Replaces the file by one that holds just `live`; a kill leaves either the old file or the new one. */

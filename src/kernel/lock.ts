@@ -1,6 +1,7 @@
 // An exclusive lock on a directory (flock(2)), which ends with the process however that ends. Nothing is written, so it
 // works on a full or read-only file system. Fails by throwing SyscallError for anything but a lock that another has.
-import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
+import { isAt } from '../base/files.ts';
 import { EAGAIN, EINTR, SyscallError } from './errors.ts';
 import { lastErrno, libc } from './ffi.ts';
 
@@ -27,7 +28,7 @@ export function tryLockDirectory(path: string): DirectoryLock | null {
           if (isHeld) closeSync(fd);
           isHeld = false;
         },
-        isOf: (named) => isHeld && isSame(fstatSync(fd), statSync(named, { throwIfNoEntry: false })),
+        isOf: (named) => isHeld && isAt(fd, named),
       };
     }
     const errno = lastErrno();
@@ -37,9 +38,6 @@ export function tryLockDirectory(path: string): DirectoryLock | null {
     throw new SyscallError(`flock ${path}`, errno);
   }
 }
-
-const isSame = (one: Stats, other: Stats | undefined): boolean =>
-  one.ino === other?.ino && one.dev === other.dev;
 
 /** As `tryLockDirectory`, after at most `boundMs` in which the thread sleeps: for what others hold for moments only. */
 export function lockDirectory(path: string, boundMs: number): DirectoryLock | null {
