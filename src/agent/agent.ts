@@ -28,6 +28,8 @@ const TRIM_INTERVAL_MS = 2_000;
 
 /** Ms that the first pod with a branch has for its ADD before what lets traffic in to it is loaded. */
 const AFTER_ADD_MS = 1_000;
+/** What the first pods do not need is loaded this long after the start (ms). */
+const AFTER_START_MS = 2_000;
 /** Connections that stood in the listener's backlog are accepted within this time (ms). */
 const ACCEPT_MS = 20;
 
@@ -205,9 +207,9 @@ function followApi(parts: Parts, gate: Gate, serving: Serving, signal: AbortSign
   follow('security groups of pods are not followed', () => followGroups(parts, serving, signal));
 }
 
-/** What is on the disk, from a moment after the start on. */
+/** What is on the disk, once the first pods after the start have been served. */
 async function keepPlace(options: RunDirectoryOptions, signal: AbortSignal): Promise<void> {
-  await systemClock.sleep(TRIM_INTERVAL_MS, signal).catch(() => undefined);
+  await systemClock.sleep(AFTER_START_MS, signal).catch(() => undefined);
   const { keepRunDirectory } = await import('./run-dir.ts');
   await keepRunDirectory(options, signal);
 }
