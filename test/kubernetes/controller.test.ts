@@ -123,19 +123,20 @@ test('EC2 away: the nodes stay Ready and say so; what is full gets no pod; on it
     90_000,
   );
   await endEc2();
-  const away = async (name: string) => conditionOf(await node(name), 'PodwayCloudReachable');
-  await timed(
-    t,
-    'until both nodes say that EC2 is away',
+  const bothSay = (status: 'True' | 'False', boundMs: number) =>
     eventually(
       'they say so',
       async () => {
-        const words = await Promise.all(NODES.map(away));
-        return words.every((one) => one?.status === 'False');
+        const all = await Promise.all(NODES.map(node));
+        return all.every((one) => conditionOf(one, 'PodwayCloudReachable')?.status === status);
       },
-      // A full node needs nothing of EC2, and asks it every five minutes and up to half as long again.
-      520_000,
-    ),
+      boundMs,
+    );
+  await timed(
+    t,
+    'until both nodes say that EC2 is away',
+    // A full node needs nothing of EC2, and asks it every five minutes and up to half as long again.
+    bothSay('False', 520_000),
   );
   for (const name of NODES) {
     assert.equal(conditionOf(await node(name), 'Ready')?.status, 'True');
@@ -147,18 +148,7 @@ test('EC2 away: the nodes stay Ready and say so; what is full gets no pod; on it
   await eventually('the next pod waits for a node', () => waitsForNode('later'));
   for (const name of NODES) assert.equal(conditionOf(await node(name), 'Ready')?.status, 'True');
   await beginEc2();
-  await timed(
-    t,
-    'until both nodes say that EC2 is back',
-    eventually(
-      'they say so',
-      async () => {
-        const words = await Promise.all(NODES.map(away));
-        return words.every((one) => one?.status === 'True');
-      },
-      60_000,
-    ),
-  );
+  await timed(t, 'until both nodes say that EC2 is back', bothSay('True', 60_000));
   await lab.delete('while-away');
   await eventually('the pod that waited runs', () => runs('later'), 90_000);
 });
