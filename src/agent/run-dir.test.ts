@@ -47,10 +47,11 @@ function room() {
       },
     },
     pool: {
-      keepJournal() {
-        const was = at.hasJournal;
+      get hasJournal() {
+        return at.hasJournal;
+      },
+      rewriteJournal() {
         at.hasJournal ||= at.hasRoom;
-        return was;
       },
     },
     handOver: () => at.handedOver++,
@@ -73,6 +74,8 @@ test('a journal that is gone is told once, however long it cannot be written', a
   await at.keeper.look();
   at.hasJournal = false;
   at.hasRoom = false;
+  await at.keeper.look();
+  assert.equal(at.told.length, 0);
   for (let look = 0; look < 3; look++) await at.keeper.look();
   at.hasRoom = true;
   for (let look = 0; look < 3; look++) await at.keeper.look();
@@ -135,7 +138,7 @@ test('a directory that was removed and is still found ends the agent', async () 
     ...{ runDir: `/proc/self/fd/${fd}`, seat: at.seat, log: {} as never, handOver() {} },
     events: { pod() {}, node() {} },
     sockets: { lost: () => [], reopen: async () => {} },
-    pool: { keepJournal: () => true },
+    pool: { hasJournal: true, rewriteJournal() {} },
   });
   await assert.rejects(
     keeper.look(),

@@ -17,7 +17,7 @@ const LOOK_MS = 1_000;
 export type RunDirectoryOptions = Pick<Parts, 'events' | 'log'> & {
   runDir: string;
   sockets: Pick<Sockets, 'lost' | 'reopen'>;
-  pool: Pick<AddressPool, 'keepJournal'>;
+  pool: Pick<AddressPool, 'hasJournal' | 'rewriteJournal'>;
   /** The lock of the directory, which this may exchange. */
   seat: { lock: DirectoryLock };
   handOver: () => void;
@@ -37,8 +37,8 @@ export class RunDirectory {
   readonly #o: RunDirectoryOptions;
   /** What the last look missed. */
   #missed = '';
-  /** At the last look; a disk that takes no write leaves it as it is. */
-  #hasJournal = true;
+  /** Looks in a row that missed the journal; a disk that takes no write makes them many. */
+  #withoutJournal = 0;
   /** Why it could not be made again. */
   #lack = '';
 
@@ -65,15 +65,15 @@ export class RunDirectory {
     const missed = [isOther ? runDir : '', ...lost].join();
     const isAgain = missed === this.#missed;
     this.#missed = missed;
+    this.#withoutJournal = pool.hasJournal ? 0 : this.#withoutJournal + 1;
     if (missed === '') {
-      const isInPlace = pool.keepJournal();
-      if (!isInPlace && this.#hasJournal) this.#tell('journal');
-      this.#hasJournal = isInPlace;
+      if (this.#withoutJournal > 1) pool.rewriteJournal();
+      if (this.#withoutJournal === 2) this.#tell('journal');
       return;
     }
     if (!isAgain || (isOther && !this.#lockAgain())) return;
     for (const path of lost) await sockets.reopen(path);
-    pool.keepJournal();
+    if (!pool.hasJournal) pool.rewriteJournal();
     this.#missed = '';
     this.#tell(
       [...(isOther ? ['directory', 'journal'] : []), ...lost.map((path) => basename(path))].join(', '),

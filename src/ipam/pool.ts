@@ -428,12 +428,15 @@ export class AddressPool {
     return this.#reconciler.now();
   }
 
-  /** Looks whether the journal is in its place, and has it written anew where it is not; false then. */
-  keepJournal(): boolean {
-    if (this.#core.journal.isInPlace) return true;
+  /** False when the journal's file is gone from its place. */
+  get hasJournal(): boolean {
+    return this.#core.journal.isInPlace;
+  }
+
+  /** Writes the journal anew at the next turn. */
+  rewriteJournal(): void {
     this.#parts.keeper.missed();
     this.#loop.kick();
-    return false;
   }
 
   /** Says that an ENI with this node's tags is attached to nothing: the pool looks soon, and deletes it after its grace. */
